@@ -1,0 +1,249 @@
+"""The engine runs the named operations of a model's layer table (SPEC 5) on feature maps.
+
+Networks (refcodec/nets) are plain functions that name operations; the engine looks the layer up, takes a map from
+the pool, calls the backend, and shows the result to the trace. Another engine with the same methods runs the same
+networks in floating point for calibration (weights_converter), so their structure exists once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..architecture import Y_FRAC
+from ..data import Tables
+from .checkerboard import put, take, take_into
+from . import numpy_ops
+from .backend import default_backend
+from .layers import WEIGHT_FRAC, Layer
+from .maps import BORDER, Pool, interior
+from .numpy_ops import round_shift
+from .threads import thread_count
+
+Y_MAX = (1 << 15) - 1
+"""Clamp of y, y_hat and means in Q6 (SPEC 5.1)."""
+
+_SUM_BLOCK = 1 << 13  # positions whose products 2^24 * 2^15 sum below 2^52, exact in float64
+
+
+def _backend(name: str) -> ModuleType:
+    if name == "numpy":
+        return numpy_ops
+    from . import numba_backend
+
+    return numba_backend
+
+
+class Engine:
+    """Runs operations by name in exact integers.
+
+    Parameters
+    ----------
+    layers : mapping of str to Layer
+    tables : Tables
+        The universal tables (SPEC annex A).
+    step : int
+        Index of the quality step, 0 for the first.
+    threads : int or None
+    backend : "numba", "numpy" or None
+    trace : callable(name, array) or None
+        Sees every result: interiors [H, W, C] of maps.
+    """
+
+    def __init__(self, layers: Mapping[str, Any], tables: Tables, step: int, threads: int | None = None,
+                 backend: str | None = None, trace: Callable[[str, np.ndarray], None] | None = None) -> None:
+        self.layers: Mapping[str, Layer] = layers
+        self.tables, self.step, self.trace = tables, step, trace
+        self.backend = backend or default_backend()
+        self.threads = thread_count(threads)
+        self._ops = _backend(self.backend)
+        self._pool = Pool()
+
+    def map(self, height: int, width: int, channels: int) -> np.ndarray:
+        """A map whose border is zero and whose interior is not set."""
+        return self._pool.map(height, width, channels)
+
+    def show(self, name: str, values: np.ndarray) -> None:
+        """Hand a named result [H, W, C] to the trace."""
+        if self.trace:
+            self.trace(name, values)
+
+    def _done(self, name: str, out: np.ndarray) -> np.ndarray:
+        self.show(name, interior(out))
+        return out
+
+    def _like(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        return self.map(x.shape[0] - 2 * BORDER, x.shape[1] - 2 * BORDER, x.shape[2]) if out is None else out
+
+    def conv(self, name: str, x: np.ndarray, *, add: np.ndarray | None = None, parity: int = -1,
+             out: np.ndarray | None = None) -> np.ndarray:
+        """(SPEC 5.3) Convolution; ``parity`` computes one half of the checkerboard only, packed along columns."""
+        layer: Any = self.layers[name]
+        h, w, co = x.shape[0] - 2 * BORDER, x.shape[1] - 2 * BORDER, layer.weight.shape[0]
+        if layer.shuffle:
+            h, w, co = 2 * h, 2 * w, co // 4
+        elif layer.stride == 2:
+            h, w = (h + 1) // 2, (w + 1) // 2
+        if parity >= 0:
+            w //= 2
+        if out is None:
+            out = self.map(h, w, co) if layer.limit else np.zeros((h + 2 * BORDER, w + 2 * BORDER, co), np.int32)
+        self._ops.conv(x, layer, out, add, parity, self.threads)
+        return self._done(name, out)
+
+    def gdn(self, name: str, x: np.ndarray) -> np.ndarray:
+        """(SPEC 5.5) x / sqrt(beta + gamma x^2)."""
+        out = self._like(x)
+        self._ops.gdn(x, self.layers[name], out, self.threads)
+        return self._done(name, out)
+
+    def igdn(self, name: str, x: np.ndarray) -> np.ndarray:
+        """(SPEC 5.5) x * sqrt(beta + gamma x^2)."""
+        out = self._like(x)
+        self._ops.igdn(x, self.layers[name], out, self.threads)
+        return self._done(name, out)
+
+    def sum(self, name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """(SPEC 5.4) Residual sum of two maps of different formats."""
+        layer: Any = self.layers[name]
+        out = self._like(a)
+        total = np.left_shift(interior(a), layer.shift_a, dtype=np.int32)
+        total += np.left_shift(interior(b), layer.shift_b, dtype=np.int32)
+        if layer.shift:
+            total += 1 << (layer.shift - 1)
+            total >>= layer.shift
+        np.clip(total, -layer.limit, layer.limit, out=total)
+        interior(out)[...] = total
+        return self._done(name, out)
+
+    def gain(self, name: str, x: np.ndarray) -> np.ndarray:
+        """(SPEC 5.4) Multiplication by the gains of the quality step."""
+        layer: Any = self.layers[name]
+        out = self._like(x)
+        product = interior(x).astype(np.int64) * layer.multiplier[self.step]
+        interior(out)[...] = np.clip(round_shift(product, layer.shift[self.step]), -layer.limit, layer.limit)
+        return self._done(name, out)
+
+    def rescale(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """(SPEC 5.4) A narrower copy of a map."""
+        layer: Any = self.layers[name]
+        out = self._like(x, out)
+        interior(out)[...] = np.clip(round_shift(interior(x).astype(np.int64), layer.shift), -layer.limit, layer.limit)
+        return self._done(name, out)
+
+    def norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        """(SPEC 5.6) Layer normalisation over channels, without its affine part."""
+        out = self._like(x)
+        self._ops.layer_norm(x, self.layers[name], out, self.threads)
+        return self._done(name, out)
+
+    def local_attention(self, name: str, qkv: np.ndarray) -> np.ndarray:
+        """(SPEC 5.8) Windows of every non-anchor: [h, w / 2, 25 C] inside a map."""
+        h, w, c3 = qkv.shape[0] - 2 * BORDER, qkv.shape[1] - 2 * BORDER, qkv.shape[2]
+        out = self.map(h, w // 2, 25 * c3 // 3)
+        self._ops.local_attention(qkv, self.layers[name], self.tables.exp2, out, self.threads)
+        return self._done(name, out)
+
+    def linear_attention(self, name: str, queries: np.ndarray, keys: np.ndarray, values: np.ndarray,
+                         keys_at: int = -1, queries_at: int = -1) -> np.ndarray:
+        """(SPEC 5.9) Softmax of keys over positions, of queries over a head's channels; maps in and out.
+
+        ``keys_at`` limits keys to one half of the checkerboard, ``queries_at`` the results, zero elsewhere.
+        """
+        layer: Any = self.layers[name]
+
+        def rows(x: np.ndarray, parity: int) -> np.ndarray:
+            x = interior(x) if parity < 0 else take(interior(x), parity)
+            return np.ascontiguousarray(x).reshape(-1, x.shape[2])
+
+        e = self._ops.key_weights(rows(keys, keys_at), layer.key_shift, self.tables.exp2)
+        v = rows(values, keys_at)
+        p = self._ops.query_weights(rows(queries, queries_at), layer.heads, layer.query_shift, self.tables.exp2)
+        d = keys.shape[2] // layer.heads
+        seen = np.empty(p.shape)
+        for head in range(layer.heads):
+            part = slice(head * d, head * d + d)
+            sums = np.zeros((d, d), np.int64)
+            for at in range(0, e.shape[0], _SUM_BLOCK):
+                block = slice(at, at + _SUM_BLOCK)
+                sums += (e[block, part].T @ v[block, part].astype(np.float64)).astype(np.int64)
+            total = e[:, part].sum(axis=0).astype(np.int64)[:, None]  # at most 2^24 * 2^23 positions: exact
+            quotient, rest = sums // total, sums % total
+            context = (quotient << layer.context_shift) + ((rest << layer.context_shift) + (total >> 1)) // total
+            np.clip(context, -Y_MAX, Y_MAX, out=context)
+            seen[:, part] = p[:, part] @ context.astype(np.float64)  # |sum| < 2^15 * (2^16 + d): exact
+        result = np.clip(round_shift(seen.astype(np.int64), WEIGHT_FRAC), -layer.limit, layer.limit)
+        out = self._like(queries)
+        target = interior(out)
+        if queries_at < 0:
+            target[...] = result.reshape(target.shape)
+        else:
+            target[...] = 0
+            put(target, queries_at, result.reshape(target.shape[0], -1, target.shape[2]))
+        return self._done(name, out)
+
+    def gather(self, parts: Sequence[np.ndarray], parity: int, packed: Sequence[np.ndarray] = ()) -> np.ndarray:
+        """(SPEC 6.3) One half of the checkerboard of several maps, concatenated along channels.
+
+        Maps in ``packed`` hold that half already; their channels come first.
+        """
+        h, w = parts[0].shape[0] - 2 * BORDER, parts[0].shape[1] - 2 * BORDER
+        out = self.map(h, w // 2, sum(p.shape[2] for p in (*packed, *parts)))
+        at = 0
+        for n, part in enumerate((*packed, *parts)):
+            target = interior(out)[:, :, at:at + part.shape[2]]
+            if n < len(packed):
+                target[...] = interior(part)
+            else:
+                take_into(interior(part), parity, target)
+            at += part.shape[2]
+        return out
+
+    def concatenate(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Maps side by side along channels."""
+        out = self.map(parts[0].shape[0] - 2 * BORDER, parts[0].shape[1] - 2 * BORDER, sum(p.shape[2] for p in parts))
+        np.concatenate([interior(p) for p in parts], axis=2, out=interior(out))
+        return out
+
+    def masked(self, x: np.ndarray, parity: int) -> np.ndarray:
+        """(SPEC 6.3) A copy of a map that is zero outside one half of the checkerboard."""
+        out = self._like(x)
+        interior(out)[...] = 0
+        put(interior(out), parity, take(interior(x), parity))
+        return out
+
+    def half_tanh(self, name: str, x: np.ndarray) -> np.ndarray:
+        """(SPEC 5.3) 0.5 tanh of the layer's packed result, Q6 [h, w / 2, C], a plain array."""
+        table = self.tables.half_tanh[self.layers[name].frac]
+        v = interior(x).astype(np.int64)
+        return np.sign(v) * table[np.minimum(np.abs(v), table.size - 1)]
+
+    def scale_index(self, scales: np.ndarray) -> np.ndarray:
+        """(SPEC 6.8) Level of each scale (int32, Q10): the number of thresholds not above it."""
+        return np.searchsorted(self.tables.thresholds, scales, side="right").astype(np.int32)
+
+    @staticmethod
+    def split(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(SPEC 6.8) Entropy parameters -> scales Q10 and means Q6, both [h, w / 2, C]."""
+        inner = interior(parameters)
+        half = inner.shape[2] // 2
+        return inner[:, :, :half], np.clip(inner[:, :, half:], -Y_MAX, Y_MAX)
+
+    @staticmethod
+    def symbols(y: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """(SPEC 6.9) The encoder's choice: the nearest symbol, int32, clamped to the format's bound."""
+        difference = y.astype(np.int64) - mean
+        return np.clip(round_shift(difference, Y_FRAC), -Y_MAX, Y_MAX).astype(np.int32)
+
+    @staticmethod
+    def reconstruct(symbols: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """(SPEC 6.9) clamp(symbol * 64 + mean), int64 in Q6."""
+        return np.clip((symbols.astype(np.int64) << Y_FRAC) + mean, -Y_MAX, Y_MAX)
+
+    @staticmethod
+    def refine(y: np.ndarray, residual: np.ndarray) -> np.ndarray:
+        """(SPEC 6.9) clamp(y + residual), int64 in Q6."""
+        return np.clip(y.astype(np.int64) + residual, -Y_MAX, Y_MAX)

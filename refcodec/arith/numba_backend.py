@@ -1,0 +1,93 @@
+"""The functions of numpy_ops.py on Numba kernels, rows shared out to threads; same arguments, same integers."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from . import numba_ops
+from .layers import Conv, Gdn, LocalAttention, Norm
+from .maps import interior
+from .numba_conv import Packed
+from .numpy_ops import RELATIVE, norm_gain
+from .threads import share_rows
+
+_packed: WeakKeyDictionary[Conv, Packed] = WeakKeyDictionary()
+
+SMALL = 1 << 19
+"""Multiply-accumulates below which the hand-over to a second thread costs more than it saves."""
+
+
+def pack(layer: Conv) -> Packed:
+    """The layer in the order its kernel reads, made on first use."""
+    packed = _packed.get(layer)
+    if packed is None:
+        packed = _packed[layer] = Packed(layer)
+    return packed
+
+
+def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, parity: int, threads: int) -> None:
+    """(SPEC 5.3) As ``numpy_ops.conv``."""
+    packed = pack(layer)
+    rows = (out.shape[0] - 4) // (2 if layer.shuffle else 1)
+    work = rows * (out.shape[1] - 4) * layer.weight.size
+    share_rows(lambda y0, y1: packed.run(x, out, add, parity, y0, y1), rows, threads if work > SMALL else 1)
+
+
+def _norm_pool(x: np.ndarray, layer: Gdn, out: np.ndarray, inverse: int, threads: int) -> None:
+    source, target, channels = interior(x), interior(out), x.shape[2]
+    gamma = np.ascontiguousarray(layer.gamma.T.astype(np.float64))
+
+    def rows(y0: int, y1: int) -> None:
+        numba_ops.gdn_rows(source, gamma, layer.beta, layer.shift, layer.limit, inverse, target, y0, y1,
+                           np.empty(channels), np.empty(channels))
+
+    share_rows(rows, source.shape[0], threads if source.size * channels > SMALL else 1)
+
+
+def gdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int) -> None:
+    """(SPEC 5.5) As ``numpy_ops.gdn``."""
+    _norm_pool(x, layer, out, 0, threads)
+
+
+def igdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int) -> None:
+    """(SPEC 5.5) As ``numpy_ops.igdn``."""
+    _norm_pool(x, layer, out, 1, threads)
+
+
+def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int) -> None:
+    """(SPEC 5.6) As ``numpy_ops.layer_norm``."""
+    source, target, channels = interior(x), interior(out), x.shape[2]
+    share_rows(lambda y0, y1: numba_ops.norm_rows(source, layer.epsilon, norm_gain(channels), layer.limit, target, y0,
+                                                  y1, np.empty(channels, np.int64)),
+               source.shape[0], threads if source.size > SMALL >> 6 else 1)
+
+
+def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, out: np.ndarray, threads: int) -> None:
+    """(SPEC 5.8) As ``numpy_ops.local_attention``."""
+    bias = np.zeros((layer.heads, 25, 32), np.int64)
+    bias[:, :, :25] = layer.bias[RELATIVE].transpose(2, 0, 1)
+    target, d = interior(out), qkv.shape[2] // 3 // layer.heads
+
+    def rows(y0: int, y1: int) -> None:
+        numba_ops.local_attention_rows(qkv, layer.shift, bias, layer.limit, table, target, y0, y1,
+                                       np.empty((25, d), np.int32), np.empty((d, 32), np.int32),
+                                       np.empty((25, d), np.int32), np.empty(32, np.int64), np.empty(32, np.int64),
+                                       np.empty(d, np.int64))
+
+    share_rows(rows, target.shape[0], threads)
+
+
+def key_weights(keys: np.ndarray, shift: int, table: np.ndarray) -> np.ndarray:
+    """(SPEC 5.9) As ``numpy_ops.key_weights``."""
+    out = np.empty(keys.shape)
+    numba_ops.key_weights(keys, shift, table, np.empty(keys.shape[1], np.int64), out)
+    return out
+
+
+def query_weights(queries: np.ndarray, heads: int, shift: int, table: np.ndarray) -> np.ndarray:
+    """(SPEC 5.9) As ``numpy_ops.query_weights``."""
+    out = np.empty(queries.shape)
+    numba_ops.query_weights(queries, heads, shift, table, out, np.empty(queries.shape[1] // heads, np.int64))
+    return out

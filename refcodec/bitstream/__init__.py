@@ -1,0 +1,1 @@
+"""The .loclic container (SPEC 8): field table, checksum, reading, writing and ``info``."""

@@ -1,0 +1,150 @@
+"""The error taxonomy: one class a kind of refusal, each with the exit code the command line returns.
+
+Every error says what was wrong, where (byte offset, file, SPEC section), with which values, and the likely cause, so
+that one line is enough to act on. Nothing else leaves the public functions; a Python exception of another type that
+reaches a caller is a bug of refcodec (exit code 70).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class RefcodecError(Exception):
+    """Base of all errors.
+
+    Parameters
+    ----------
+    what : str
+        What was wrong, one sentence without a full stop.
+    where : str
+        The place: a path, a byte offset, a SPEC section, a tensor name.
+    cause : str
+        The likely cause, or what to do.
+    **values : Any
+        The offending values by name, JSON-serialisable.
+    """
+
+    exit_code = 70
+
+    def __init__(self, what: str, *, where: str = "", cause: str = "", **values: Any) -> None:
+        self.what, self.where, self.cause, self.values = what, where, cause, values
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        if self.where:
+            parts.append(f"at {self.where}")
+        if self.values:
+            parts.append("(" + ", ".join(f"{name}={value}" for name, value in self.values.items()) + ")")
+        line = " ".join(parts)
+        return f"{line}; {self.cause}" if self.cause else line
+
+    def fields(self) -> dict[str, Any]:
+        """The same as fields, for ``--json``."""
+        return {"error": type(self).__name__, "what": self.what, "where": self.where, "values": self.values,
+                "cause": self.cause, "exit_code": self.exit_code}
+
+
+class UsageError(RefcodecError):
+    """An argument is missing, unknown or out of range."""
+
+    exit_code = 2
+
+
+class CheckFailed(RefcodecError):
+    """A check that was asked for (verify, compare --exact) did not hold."""
+
+    exit_code = 1
+
+
+class InvalidStream(RefcodecError):
+    """The bytes are not a valid refcodec stream."""
+
+    exit_code = 65
+
+
+class BadMagic(InvalidStream):
+    """The first bytes are not those of a refcodec stream."""
+
+
+class HeaderError(InvalidStream):
+    """A header field holds a value that SPEC.md does not allow."""
+
+
+class TruncatedStream(InvalidStream):
+    """The stream ends before what its header announces."""
+
+
+class TrailingBytes(InvalidStream):
+    """Bytes follow the end of the stream."""
+
+
+class ChecksumError(InvalidStream):
+    """The CRC-32C does not match the bytes it covers."""
+
+
+class ChunkError(InvalidStream):
+    """A metadata chunk is malformed, duplicated or too long."""
+
+
+class CoderError(InvalidStream):
+    """The entropy-coded words are impossible: exhausted, left over, or a wrong final state."""
+
+
+class SymbolError(InvalidStream):
+    """A decoded symbol exceeds the bound of SPEC.md."""
+
+
+class InvalidImage(RefcodecError):
+    """The input file is not a readable picture."""
+
+    exit_code = 65
+
+
+class MissingInput(RefcodecError):
+    """The input does not exist or is not a file."""
+
+    exit_code = 66
+
+
+class Unsupported(RefcodecError):
+    """Well-formed, but outside what this version handles."""
+
+    exit_code = 69
+
+
+class UnknownVersion(Unsupported):
+    """The stream's version is not one this decoder knows."""
+
+
+class UnknownRequiredChunk(Unsupported):
+    """A chunk marked as required is not known to this decoder."""
+
+
+class OutputError(RefcodecError):
+    """The output cannot be created, or exists and --force was not given."""
+
+    exit_code = 73
+
+
+class TransferError(RefcodecError):
+    """Reading or writing failed half-way."""
+
+    exit_code = 74
+
+
+class LimitExceeded(RefcodecError):
+    """A declared limit refuses this input before any memory is taken."""
+
+    exit_code = 77
+
+
+class ModelError(RefcodecError):
+    """The model is missing, or not the one the stream names."""
+
+    exit_code = 78
+
+
+class InvalidModel(ModelError):
+    """The model file is damaged, has a wrong schema, or cannot be proved free of overflow."""

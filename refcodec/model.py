@@ -1,0 +1,218 @@
+"""The integer model: named integer arrays -> checked, frozen layers (SPEC 10 and annex B).
+
+The normative content of a model is a mapping from names to integer arrays, whatever file carries it; its SHA-256 is
+the model's fingerprint. HDF5 files carry provenance beside it, which takes no part in decoding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .architecture import Config, Op, config_from, layer_table
+from .arith.layers import Conv, Gdn, Gain, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
+from .bounds import INT16_MAX, prove
+from .data import PINS, Tables, digest, load_tables
+from .entropy.symbol_tables import SymbolTables
+from .errors import InvalidModel
+
+Content = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model ready to code pictures.
+
+    Attributes
+    ----------
+    name : str
+        For people: the file it came from.
+    config : Config
+    layers : mapping of str to Layer
+        By the names of the layer table.
+    factorized : SymbolTables
+        Of z, one table a channel.
+    medians : np.ndarray [hyper], int32, Q6
+    fingerprint : bytes
+        16 bytes: the first half of the content's SHA-256.
+    margins : mapping of str to int
+        Distance of every convolution's worst accumulator from 2^31 (SPEC 9.2).
+    provenance : mapping
+        How the model was made; not normative.
+    """
+
+    name: str
+    config: Config
+    layers: Mapping[str, Layer]
+    tables: Tables
+    factorized: SymbolTables
+    medians: np.ndarray
+    fingerprint: bytes
+    margins: Mapping[str, int]
+    provenance: Mapping[str, Any]
+
+    @cached_property
+    def ops(self) -> tuple[Op, ...]:
+        """The layer table."""
+        return layer_table(self.config)
+
+
+def fingerprint(content: Content) -> bytes:
+    """(SPEC 10.3) First 16 bytes of SHA-256 over names, types, shapes and little-endian numbers, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        array = np.ascontiguousarray(content[name], content[name].dtype.newbyteorder("<"))
+        head = f"{name} int{8 * array.itemsize} {' '.join(str(n) for n in array.shape)}\n"
+        digest.update(head.encode("ascii"))
+        digest.update(array)
+    return digest.digest()[:16]
+
+
+def config_content(config: Config) -> dict[str, np.ndarray]:
+    """The configuration as integer arrays (SPEC 10.2)."""
+    return {f"config/{k}": np.array(v, np.int32) for k, v in config.as_dict().items()}
+
+
+def _config(content: Content, where: str) -> Config:
+    values: dict[str, Any] = {}
+    for name, array in content.items():
+        if name.startswith("config/"):
+            if array.ndim > 1 or array.size > 8:
+                raise InvalidModel("configuration field has a wrong shape", where=f"{where}:{name}", shape=array.shape)
+            values[name[7:]] = tuple(int(n) for n in array) if array.ndim else int(array)
+    if "old_synthesis" in values:
+        values["old_synthesis"] = bool(values["old_synthesis"])
+    return config_from(values, where)
+
+
+def expected_arrays(config: Config) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """(SPEC 10.2) Names, types and shapes of every array of a model, beside those of ``config/`` and ``z/cdf``."""
+    ops = layer_table(config)
+    out: dict[str, tuple[str, tuple[int, ...]]] = {"formats": ("int32", (len(ops), 2))}
+    for op in ops:
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+            "conv": {"weight": ("int16", (op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)),
+                     "constants": ("int32", (op.channels, 3))},
+            "gdn": {"gamma": ("int64", (op.channels, op.channels)), "beta": ("int64", (op.channels,)),
+                    "constants": ("int32", (1,))},
+            "sum": {"constants": ("int32", (3,))},
+            "gain": {"multiplier": ("int32", (config.steps, op.channels)), "shift": ("int32", (config.steps, op.channels))},
+            "rescale": {"constants": ("int32", (1,))},
+            "norm": {"constants": ("int64", (1,))},
+            "local_attention": {"bias": ("int32", (81, op.heads)), "constants": ("int32", (1,))},
+            "linear_attention": {"constants": ("int32", (3,))},
+        }["gdn" if op.kind == "igdn" else op.kind]
+        out.update({f"layers/{op.name}/{k}": v for k, v in shapes.items()})
+    out["z/medians"] = ("int32", (config.hyper,))
+    out["z/first"] = ("int32", (config.hyper,))
+    out["z/start"] = ("int32", (config.hyper + 1,))
+    return out
+
+
+def _require(holds: bool, what: str, where: str, **values: Any) -> None:
+    if not holds:
+        raise InvalidModel(what, where=where, **values)
+
+
+def _layer(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tables: Tables, where: str) -> Layer:
+    """One layer from its arrays, every value checked against SPEC 10.2."""
+    _require(0 <= frac <= 15, "fraction bits out of range", where, frac=frac, allowed="0..15")
+    wide = op.wide
+    _require(limit == 0 if wide else 1 <= limit <= INT16_MAX, "clamp out of range", where, limit=limit)
+    if op.kind == "conv":
+        weight, constants = arrays["weight"], arrays["constants"]
+        bias, shift, add_shift = (np.ascontiguousarray(constants[:, n]) for n in range(3))
+        _require(int(weight.min()) > -(1 << 15), "a weight is -32768", where)
+        for name, values in (("shift", shift), ("add_shift", add_shift)):
+            _require(0 <= int(values.min()) and int(values.max()) <= 30, f"{name} out of range", where,
+                     smallest=int(values.min()), largest=int(values.max()), allowed="0..30")
+        table = None
+        if op.gelu:
+            _require(frac in tables.gelu, "no GELU table for these fraction bits", where, frac=frac)
+            table = tables.gelu[frac]
+        if op.name.startswith("lrp_") and not op.gelu:
+            _require(frac in tables.half_tanh, "no tanh table for these fraction bits", where, frac=frac)
+        _require(bool(op.add) or not add_shift.any(), "a branch shift without a branch", where)
+        return Conv(op.name, weight, bias, shift, frac, limit, add_shift if op.add else None, table, op.stride,
+                    op.shuffle, op.depthwise)
+    constants = [int(n) for n in arrays["constants"]] if "constants" in arrays else []
+    if op.kind in ("gdn", "igdn"):
+        gamma, beta = arrays["gamma"], arrays["beta"]
+        _require(int(gamma.min()) >= 0 and int(gamma.max()) < 1 << 52, "gamma out of range", where,
+                 smallest=int(gamma.min()), largest=int(gamma.max()))
+        _require(int(beta.min()) >= 1 and int(beta.max()) < 1 << 52, "beta out of range", where, smallest=int(beta.min()))
+        _require(0 <= constants[0] <= 36, "shift out of range", where, shift=constants[0], allowed="0..36")
+        return Gdn(op.name, gamma, beta, constants[0], frac, limit)
+    if op.kind == "gain":
+        m, s = arrays["multiplier"], arrays["shift"]
+        _require(1 << 14 <= int(m.min()) and int(m.max()) < 1 << 15, "multiplier out of range", where,
+                 smallest=int(m.min()), largest=int(m.max()), allowed="2^14..2^15-1")
+        _require(1 <= int(s.min()) and int(s.max()) <= 30, "shift out of range", where, allowed="1..30")
+        return Gain(op.name, m, s, frac, limit)
+    if op.kind == "norm":
+        _require(1 <= constants[0] < 1 << 50, "epsilon out of range", where, epsilon=constants[0])
+        return Norm(op.name, constants[0], frac, limit)
+    top = {"sum": 15, "rescale": 15, "local_attention": 30, "linear_attention": 16}[op.kind]
+    _require(all(0 <= n <= top for n in constants), "shift out of range", where, shifts=constants, allowed=f"0..{top}")
+    if op.kind == "sum":
+        return Sum(op.name, constants[0], constants[1], constants[2], frac, limit)
+    if op.kind == "rescale":
+        return Rescale(op.name, constants[0], frac, limit)
+    if op.kind == "local_attention":
+        return LocalAttention(op.name, constants[0], arrays["bias"], op.heads, frac, limit)
+    _require(constants[2] <= 12, "context shift out of range", where, shift=constants[2], allowed="0..12")
+    return LinearAttention(op.name, constants[0], constants[1], constants[2], op.heads, frac, limit)
+
+
+def build_model(content: Content, name: str = "model", provenance: Mapping[str, Any] | None = None) -> Model:
+    """Check content and make a model of it.
+
+    Raises
+    ------
+    InvalidModel
+        An array is missing, unknown, of a wrong type, shape or value, or a bound of SPEC 9.2 does not hold.
+    """
+    config = _config(content, name)
+    expected = expected_arrays(config)
+    present = {n for n in content if not n.startswith(("config/", "tables/"))} - {"z/cdf"}
+    if missing := sorted(set(expected) - present):
+        raise InvalidModel("arrays are missing", where=name, count=len(missing), first=missing[:5])
+    if unknown := sorted(present - set(expected)):
+        raise InvalidModel("arrays are unknown", where=name, count=len(unknown), first=unknown[:5])
+    for path, (dtype, shape) in expected.items():
+        array = content[path]
+        _require(array.dtype == dtype and array.shape == shape, "array has a wrong type or shape", f"{name}:{path}",
+                 got=f"{array.dtype}{list(array.shape)}", expected=f"{dtype}{list(shape)}")
+    tables = load_tables()
+    _check_tables(content, name)
+    ops = layer_table(config)
+    by_layer: dict[str, dict[str, np.ndarray]] = {}
+    for path in expected:
+        if path.startswith("layers/"):
+            layer, _, array_name = path[7:].rpartition("/")
+            by_layer.setdefault(layer, {})[array_name] = content[path]
+    layers = {op.name: _layer(op, by_layer[op.name], int(frac), int(limit), tables, f"{name}:{op.name}")
+              for op, (frac, limit) in zip(ops, content["formats"], strict=True)}
+    medians = content["z/medians"]
+    _require(int(np.abs(medians.astype(np.int64)).max()) <= INT16_MAX, "median out of range", f"{name}:z/medians")
+    cdf = content.get("z/cdf")
+    if cdf is None or cdf.dtype != np.int32 or cdf.ndim != 1:
+        raise InvalidModel("array is missing or has a wrong type", where=f"{name}:z/cdf")
+    factorized = SymbolTables(cdf, content["z/start"], content["z/first"])
+    return Model(name, config, layers, tables, factorized, medians, fingerprint(content), prove(ops, layers),
+                 provenance or {})
+
+
+def _check_tables(content: Content, where: str) -> None:
+    """(SPEC 10.2) A model carries the tables of annex A for implementers; they must be those of annex A."""
+    got = {n[7:]: a for n, a in content.items() if n.startswith("tables/")}
+    if set(got) != set(PINS):
+        raise InvalidModel("tables are missing or unknown", where=where, names=sorted(set(got) ^ set(PINS))[:5])
+    for name, (dtype, size, pin) in PINS.items():
+        _require(got[name].dtype == dtype and got[name].shape == (size,) and digest(got[name]) == pin,
+                 "table differs from annex A", f"{where}:tables/{name}")

@@ -1,0 +1,26 @@
+"""g_a: picture -> latent y (SPEC 6.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..arith.engine import Engine
+from .blocks import residual_block, residual_block_with_stride
+
+
+def analysis(engine: Engine, x: np.ndarray) -> np.ndarray:
+    """(SPEC 6.2) g_a and the quality gain.
+
+    Parameters
+    ----------
+    x : map [H + 4, W + 4, 4], int16
+        Samples 0..255 and a zero channel; H and W multiples of 64.
+
+    Returns
+    -------
+    map [H / 16 + 4, W / 16 + 4, M], int16, Q6
+        y in units of the quantiser's step.
+    """
+    for n in (0, 2, 4):
+        x = residual_block(engine, f"g_a/{n + 1}", residual_block_with_stride(engine, f"g_a/{n}", x))
+    return engine.gain("y", engine.conv("g_a/6", x))

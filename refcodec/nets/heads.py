@@ -1,0 +1,38 @@
+"""Entropy parameters and latent residual prediction, at one half of the checkerboard (SPEC 6.8)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..arith.engine import Engine
+
+KIND = ("nonanchor", "anchor")
+"""Name of a parity (SPEC 6.3)."""
+
+
+def entropy_parameters(engine: Engine, i: int, parity: int, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(SPEC 6.8) Packed contexts, a map [h + 4, w / 2 + 4, K] -> scale levels and means.
+
+    Returns
+    -------
+    levels : np.ndarray [h, w / 2, C], int32
+        Row of the Gaussian tables for every symbol.
+    means : np.ndarray [h, w / 2, C], int32, Q6
+    """
+    x = known
+    name = f"ep_{KIND[parity]}/{i}"
+    for n in range(4):
+        x = engine.conv(f"{name}/{n}", x)
+    scales, means = engine.split(x)
+    return engine.scale_index(scales), means
+
+
+def latent_residual(engine: Engine, i: int, parity: int, known: np.ndarray) -> np.ndarray:
+    """(SPEC 6.8) Hyper means, finished slices and the current one -> residual [h, w / 2, C] in Q6, |r| <= 32."""
+    x = known
+    name = f"lrp_{KIND[parity]}/{i}"
+    last = 0
+    while f"{name}/{last + 1}" in engine.layers:
+        x = engine.conv(f"{name}/{last}", x)
+        last += 1
+    return engine.half_tanh(f"{name}/{last}", engine.conv(f"{name}/{last}", x, parity=parity))

@@ -1,0 +1,269 @@
+"""The codec's own networks in floating point: an engine for calibration and for the reference rate and distortion.
+
+It runs the same functions of refcodec/nets and the same slice walk as the integer codec, so there is one description
+of the network; only the operations differ. float32 like the PyTorch twin, against which tests hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from scipy.special import erf, ndtr
+
+from refcodec.architecture import Config
+from refcodec.arith.checkerboard import put, take
+from refcodec.arith.engine import Engine
+from refcodec.arith.maps import BORDER, interior
+from refcodec.arith.numpy_ops import RELATIVE
+
+from .published import NORM_EPSILON, FloatLayer, gains
+
+_BAND = 1 << 22
+
+
+def _conv(x: np.ndarray, layer: FloatLayer, out: np.ndarray, add: np.ndarray | None, parity: int, threads: int) -> None:
+    target = interior(out)
+    k, top = layer.kernel, BORDER - layer.kernel // 2
+    w, bias = layer.weight, layer.bias
+    assert w is not None and bias is not None
+    factor = 2 if layer.shuffle else 1
+    height, width = target.shape[0] // factor, target.shape[1] // factor
+    if layer.depthwise:
+        sums = sum(x[top + ky:top + ky + height, top + kx:top + kx + width] * w[:, ky, kx, 0].astype(np.float32)
+                   for ky in range(k) for kx in range(k)) + bias.astype(np.float32)
+        target[...] = _gelu(sums) if layer.op.gelu else sums
+        return
+    co, c = w.shape[0], w.shape[3]
+    matrix = np.ascontiguousarray(w.reshape(co, -1).T.astype(np.float32))
+    step = 2 if parity >= 0 else layer.stride
+    band = max(1, _BAND // (width * (k * k * c + co)))
+    for y0 in range(0, height, band):
+        y1 = min(y0 + band, height)
+        columns = np.empty((y1 - y0, width, k, k, c), np.float32)
+        for y in range(y0, y1):
+            first = top + ((y + parity) & 1 if parity >= 0 else 0)
+            for ky in range(k):
+                row = x[top + y * layer.stride + ky]
+                for kx in range(k):
+                    columns[y - y0, :, ky, kx] = row[first + kx:first + kx + step * (width - 1) + 1:step, :c]
+        sums = (columns.reshape(-1, k * k * c) @ matrix + bias.astype(np.float32)).reshape(y1 - y0, width, co)
+        if layer.shuffle:
+            sums = sums.reshape(y1 - y0, width, co // 4, 2, 2).transpose(0, 3, 1, 4, 2)
+            sums = sums.reshape(2 * (y1 - y0), 2 * width, co // 4)
+        rows = slice(factor * y0, factor * y1)
+        if add is not None:
+            sums = sums + interior(add)[rows]
+        target[rows] = _gelu(sums) if layer.op.gelu else sums
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    return x * ndtr(x)
+
+
+def _root(x: np.ndarray, layer: FloatLayer) -> np.ndarray:
+    assert layer.gamma is not None and layer.beta is not None
+    return np.sqrt((x * x) @ layer.gamma.T.astype(np.float32) + layer.beta.astype(np.float32))
+
+
+def _softmax(x: np.ndarray, axis: int) -> np.ndarray:
+    e = np.exp2(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def _local_attention(qkv: np.ndarray, layer: FloatLayer, table: Any, out: np.ndarray, threads: int) -> None:
+    """As ``numpy_ops.local_attention``, in float: logits are in log2 units here as well."""
+    h, w = qkv.shape[0] - 2 * BORDER, qkv.shape[1] - 2 * BORDER
+    c = qkv.shape[2] // 3
+    d = c // layer.heads
+    assert layer.bias is not None
+    bias = layer.bias[RELATIVE].astype(np.float32).transpose(2, 0, 1)
+    offsets = [(y, x) for y in range(5) for x in range(5)]
+    odd = np.array([(dy + dx) % 2 == 1 for dy, dx in offsets])
+    for y in range(h):
+        columns = np.arange(y & 1, w, 2)
+        window = np.stack([qkv[y + dy, columns + dx] for dy, dx in offsets], axis=1)
+        q, k, v = (window[:, :, n * c:(n + 1) * c].reshape(-1, 25, layer.heads, d).transpose(0, 2, 1, 3)
+                   for n in range(3))
+        inside = np.array([[0 <= y + dy - 2 < h and 0 <= x + dx - 2 < w for dy, dx in offsets] for x in columns])
+        anchor = inside & odd
+        logits = q @ k.transpose(0, 1, 3, 2) + bias
+        logits = np.where((~anchor[:, :, None] | anchor[:, None, :])[:, None], logits, np.float32(-1e9))
+        interior(out)[y] = (_softmax(logits, -1) @ v).transpose(0, 2, 1, 3).reshape(columns.size, -1)
+
+
+def _norm(x: np.ndarray, layer: FloatLayer, out: np.ndarray, threads: int) -> None:
+    source = interior(x)
+    centred = source - source.mean(axis=2, keepdims=True)
+    interior(out)[...] = centred / np.sqrt((centred * centred).mean(axis=2, keepdims=True) + NORM_EPSILON)
+
+
+def _gdn(x: np.ndarray, layer: FloatLayer, out: np.ndarray, threads: int) -> None:
+    interior(out)[...] = interior(x) / _root(interior(x), layer)
+
+
+def _igdn(x: np.ndarray, layer: FloatLayer, out: np.ndarray, threads: int) -> None:
+    interior(out)[...] = interior(x) * _root(interior(x), layer)
+
+
+_OPS = SimpleNamespace(conv=_conv, gdn=_gdn, igdn=_igdn, layer_norm=_norm, local_attention=_local_attention)
+
+
+class FloatEngine(Engine):
+    """An engine whose maps are float32 in real units and whose layers are ``FloatLayer``.
+
+    Parameters
+    ----------
+    layers : mapping of str to FloatLayer
+    step : int
+        Index of the quality step.
+    """
+
+    def __init__(self, config: Config, layers: Mapping[str, FloatLayer], step: int,
+                 trace: Callable[[str, np.ndarray], None] | None = None) -> None:
+        super().__init__(layers, _NO_TABLES, step, 1, "numpy", trace)
+        self._ops = _OPS  # type: ignore[assignment]
+        self._config = config
+
+    def map(self, height: int, width: int, channels: int) -> np.ndarray:
+        """A float32 map, all zero."""
+        return np.zeros((height + 2 * BORDER, width + 2 * BORDER, channels), np.float32)
+
+    def sum(self, name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Residual sum."""
+        out = a + b
+        self.show(name, interior(out))
+        return out
+
+    def gain(self, name: str, x: np.ndarray) -> np.ndarray:
+        """Multiplication by the gains of the quality step."""
+        layer: Any = self.layers[name]
+        out = x * gains(layer.log_gain, self._config)[self.step].astype(np.float32)
+        self.show(name, interior(out))
+        return out
+
+    def rescale(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """A copy."""
+        out = self._like(x, out)
+        out[...] = x
+        self.show(name, interior(out))
+        return out
+
+    def linear_attention(self, name: str, queries: np.ndarray, keys: np.ndarray, values: np.ndarray,
+                         keys_at: int = -1, queries_at: int = -1) -> np.ndarray:
+        """As in integers."""
+        layer: Any = self.layers[name]
+
+        def rows(x: np.ndarray, parity: int) -> np.ndarray:
+            x = interior(x) if parity < 0 else take(interior(x), parity)
+            return x.reshape(x.shape[0] * x.shape[1], layer.heads, -1)
+
+        k = _softmax(rows(keys, keys_at), 0)
+        q = _softmax(rows(queries, queries_at), 2)
+        context = np.einsum("nhd,nhc->hdc", k, rows(values, keys_at), optimize=True)
+        seen = np.einsum("nhd,hdc->nhc", q, context, optimize=True)
+        out = self._like(queries)
+        if queries_at < 0:
+            interior(out)[...] = seen.reshape(interior(out).shape)
+        else:
+            put(interior(out), queries_at, seen.reshape(out.shape[0] - 2 * BORDER, -1, out.shape[2]))
+        self.show(name, interior(out))
+        return out
+
+    def half_tanh(self, name: str, x: np.ndarray) -> np.ndarray:
+        """0.5 tanh."""
+        return 0.5 * np.tanh(interior(x))
+
+    def scale_index(self, scales: np.ndarray) -> np.ndarray:
+        """Scales themselves, bounded below."""
+        return np.maximum(scales, np.float32(0.11))
+
+    @staticmethod
+    def split(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scales and means."""
+        inner = interior(parameters)
+        half = inner.shape[2] // 2
+        return inner[:, :, :half], inner[:, :, half:]
+
+    @staticmethod
+    def symbols(y: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Nearest symbols, halves up."""
+        return np.floor(y - mean + 0.5)
+
+    @staticmethod
+    def reconstruct(symbols: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Symbol + mean."""
+        return symbols + mean
+
+    @staticmethod
+    def refine(y: np.ndarray, residual: np.ndarray) -> np.ndarray:
+        """Y + residual."""
+        return y + residual
+
+
+_NO_TABLES: Any = SimpleNamespace(exp2=None)
+
+
+class Bottleneck:
+    """The factorized prior of z in float64: per channel a monotone network gives the logit of its distribution.
+
+    Parameters
+    ----------
+    state : mapping of str to np.ndarray
+        Published tensors ``entropy_bottleneck._matrix0`` and so on, and ``quantiles``.
+    """
+
+    def __init__(self, state: Mapping[str, np.ndarray]) -> None:
+        part = {k.split(".", 1)[1]: v.astype(np.float64) for k, v in state.items() if k.startswith("entropy_bottleneck.")}
+        self._layers = [(np.logaddexp(part[f"_matrix{n}"], 0), part[f"_bias{n}"], part.get(f"_factor{n}"))
+                        for n in range(5)]
+        self.medians = part["quantiles"][:, 0, 1]
+
+    def cumulative(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[C, n] -> the distribution function and its complement, both without cancellation."""
+        v = x[:, None, :]
+        for matrix, bias, factor in self._layers:
+            v = matrix @ v + bias
+            if factor is not None:
+                v = v + np.tanh(factor) * np.tanh(v)
+        t = v[:, 0, :]
+        return _sigmoid(t), _sigmoid(-t)
+
+    def probabilities(self, symbols: np.ndarray) -> np.ndarray:
+        """[C, n] integer symbols -> probability of the unit bin around symbol + median."""
+        centre = symbols + self.medians[:, None]
+        low, low_rest = self.cumulative(centre - 0.5)
+        high, high_rest = self.cumulative(centre + 0.5)
+        return np.where(low + high < 1, high - low, low_rest - high_rest)
+
+
+def _sigmoid(t: np.ndarray) -> np.ndarray:
+    return np.where(t < 0, np.exp(np.minimum(t, 0)), 1) / (1 + np.exp(-np.abs(t)))
+
+
+class EstimatingPort:
+    """A port that chooses symbols like an encoder and adds up their ideal code lengths in bits."""
+
+    def __init__(self, engine: FloatEngine, bottleneck: Bottleneck, y: np.ndarray, z: np.ndarray) -> None:
+        self._engine, self._bottleneck, self._y, self._z = engine, bottleneck, y, z
+        self.bits_y = self.bits_z = 0.0
+
+    def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        """Symbols of z."""
+        symbols = self._engine.symbols(interior(self._z), medians)
+        p = self._bottleneck.probabilities(symbols.reshape(-1, shape[2]).T.astype(np.float64))
+        self.bits_z -= float(np.log2(np.maximum(p, 1e-9)).sum())
+        return symbols
+
+    def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+        """Symbols of one half of a slice; ``levels`` are scales here."""
+        ch = levels.shape[2]
+        symbols = self._engine.symbols(take(interior(self._y)[:, :, i * ch:(i + 1) * ch], parity), means)
+        a = np.abs(symbols).astype(np.float64)
+        scale = levels.astype(np.float64) * np.sqrt(2)
+        p = 0.5 * (erf((a + 0.5) / scale) - erf((a - 0.5) / scale))
+        tail = a > 6 * levels  # erf cancels there; the bin's mass is below the floor anyway
+        self.bits_y -= float(np.log2(np.maximum(np.where(tail, 0.0, p), 1e-9)).sum())
+        return symbols

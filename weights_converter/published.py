@@ -1,0 +1,221 @@
+"""Which published tensors become which layer: the layer table of a configuration in float (SPEC annex B).
+
+Published names are those of the PyTorch code of LoC-LIC and MLIC++. What the integer model folds away is folded here,
+in float: 1/255 into the first layers and 255 into the last, LayerNorm's affine part into the linear layer behind it,
+log2(e) and the scale of attention into queries and biases, and the two parallel convolutions at the end of the
+inter-slice context into one over both inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from refcodec.architecture import Config, Op, layer_table
+from refcodec.errors import InvalidModel
+
+State = Mapping[str, np.ndarray]
+
+PEDESTAL = 2.0 ** -36
+BETA_BOUND = math.sqrt(1e-6 + PEDESTAL)
+GAMMA_BOUND = math.sqrt(PEDESTAL)
+LOG2_E = 1 / math.log(2)
+NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class FloatLayer:
+    """One operation in float64; fields that its kind does not use stay at their defaults.
+
+    Attributes
+    ----------
+    weight : np.ndarray [Co, k, k, Ci] or None
+    bias : np.ndarray [Co], or [81, heads] of a local attention in log2 units
+    gamma, beta : np.ndarray
+        Of a GDN.
+    log_gain : np.ndarray [Q, C]
+        Natural logarithms by quality level.
+    """
+
+    op: Op
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    gamma: np.ndarray | None = None
+    beta: np.ndarray | None = None
+    log_gain: np.ndarray | None = None
+    limit: int = 1  # truthy: the result is a map, as of an integer layer with a clamp
+
+    @property
+    def kernel(self) -> int:
+        """Side of the filter."""
+        return self.op.kernel
+
+    @property
+    def stride(self) -> int:
+        """Stride of the convolution."""
+        return self.op.stride
+
+    @property
+    def shuffle(self) -> bool:
+        """Whether a pixel shuffle follows."""
+        return self.op.shuffle
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel has a filter of its own."""
+        return self.op.depthwise
+
+    @property
+    def heads(self) -> int:
+        """Heads of an attention."""
+        return self.op.heads
+
+
+def _filters(state: State, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Convolution [Co, Ci, k, k] or linear [Co, Ci] -> [Co, k, k, Ci], and the bias."""
+    w = state[f"{key}.weight"].astype(np.float64)
+    w = w.reshape(*w.shape, 1, 1) if w.ndim == 2 else w
+    return np.ascontiguousarray(w.transpose(0, 2, 3, 1)), state[f"{key}.bias"].astype(np.float64)
+
+
+def _after_norm(state: State, norm: str, linear: str) -> tuple[np.ndarray, np.ndarray]:
+    """W (gamma n + beta) + b as one layer on the normalised n."""
+    w, b = _filters(state, linear)
+    gamma, beta = (state[f"{norm}.{part}"].astype(np.float64) for part in ("weight", "bias"))
+    return w * gamma, b + w[:, 0, 0] @ beta
+
+
+def _qkv(state: State, key: str, heads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Queries, keys and values with contiguous heads; published channel c is element c // heads of head c % heads."""
+    w, b = _after_norm(state, f"{key}.norm1", f"{key}.qkv_proj")
+    dim = w.shape[0] // 3
+    order = np.arange(dim).reshape(dim // heads, heads).T.reshape(-1)
+    w, b = (a.reshape(3, dim, *a.shape[1:])[:, order].copy() for a in (w, b))
+    for a in (w, b):
+        a[0] *= LOG2_E / math.sqrt(dim // heads)
+    return w.reshape(3 * dim, 1, 1, -1), b.reshape(-1)
+
+
+def _gdn(state: State, key: str) -> tuple[np.ndarray, np.ndarray]:
+    gamma = np.maximum(state[f"{key}.gamma"].astype(np.float64), GAMMA_BOUND) ** 2 - PEDESTAL
+    beta = np.maximum(state[f"{key}.beta"].astype(np.float64), BETA_BOUND) ** 2 - PEDESTAL
+    return gamma, beta
+
+
+_BLOCK_PARTS = {"subpel": "subpel_conv.0", "upsample": "upsample.0"}
+_H_S = ("0", "2.0", "4", "6.0", "8")
+_GAINS = {"y": "gain", "z": "hyper_gain", "h_s/input": "hyper_inv_gain", "g_s/input": "inv_gain"}
+_HEADS = {"ep_anchor": "entropy_parameters_anchor", "ep_nonanchor": "entropy_parameters_nonanchor",
+          "lrp_anchor": "lrp_anchor", "lrp_nonanchor": "lrp_nonanchor"}
+
+
+def published_key(name: str) -> str:
+    """The published module of a convolution, GDN or linear layer by its name in the layer table."""
+    part, *rest = name.split("/")
+    if part in ("g_a", "g_s"):
+        module = {"g_a": "g_a.analysis_transform", "g_s": "g_s.synthesis_transform"}[part]
+        if name == "g_s/7":
+            return f"{module}.7.0"
+        return ".".join([module, rest[0], *(_BLOCK_PARTS.get(r, r) for r in rest[1:])])
+    if part == "h_a":
+        return f"h_a.reduction.{2 * int(rest[0])}"
+    if part == "h_s":
+        return f"h_s.increase.{_H_S[int(rest[0])]}"
+    i, leaf = rest
+    if part == "chan":
+        return f"channel_context.{i}.fushion.{2 * int(leaf)}"
+    if part in ("inter", "intra"):
+        module = f"global_{part}_context.{i}"
+        if leaf.startswith("mlp"):
+            return f"{module}.mlp.{2 * int(leaf[3:])}"
+        return f"{module}.{leaf}" if leaf == "reprojection" else f"{module}.{leaf[:-1]}.{leaf[-1]}"
+    if part == "local":
+        return f"local_context.{i}." + {"fc1": "mlp.fc1", "fc2": "mlp.fc2", "qkv": "qkv_proj"}.get(leaf, leaf)
+    return f"{_HEADS[part]}.{i}.{'fusion' if part.startswith('ep') else 'lrp_transform'}.{2 * int(leaf)}"
+
+
+def _conv(op: Op, state: State) -> tuple[np.ndarray, np.ndarray]:
+    key = published_key(op.name)
+    part, _, rest = op.name.partition("/")
+    leaf = rest.split("/")[-1]
+    if part == "local" and leaf == "qkv":
+        return _qkv(state, key.rsplit(".", 1)[0], int(state[key.rsplit(".", 1)[0] + ".relative_position_table"].shape[1]))
+    if part == "local" and leaf == "fc1":
+        return _after_norm(state, key.replace("mlp.fc1", "norm2"), key)
+    w, b = _filters(state, key)
+    if part == "local" and leaf == "fusion":
+        return w.reshape(w.shape[0], 1, 1, -1), b
+    if part == "inter" and leaf == "mlp2":
+        skip, skip_bias = _filters(state, key.replace("mlp.4", "skip"))
+        return np.concatenate([skip, w], axis=3), b + skip_bias
+    if leaf in ("keys1", "queries1"):
+        return w * LOG2_E, b * LOG2_E
+    if op.name in ("g_a/0/conv1", "g_a/0/skip"):
+        return w / 255, b
+    if op.name == "g_s/7":
+        return w * 255, b * 255
+    return w, b
+
+
+def float_layers(config: Config, state: State) -> dict[str, FloatLayer]:
+    """Every operation of a configuration in float64.
+
+    Raises
+    ------
+    InvalidModel
+        A published tensor is missing or of another shape; all of them are named at once.
+    """
+    wrong: list[str] = []
+
+    def attempt(op: Op, make: Callable[[], FloatLayer]) -> FloatLayer | None:
+        try:
+            layer = make()
+        except KeyError as e:
+            wrong.append(f"{e.args[0]} missing")
+            return None
+        except (ValueError, IndexError) as e:
+            wrong.append(f"{op.name}: {e}")
+            return None
+        shape = (op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)
+        if layer.weight is not None and layer.weight.shape != shape:
+            wrong.append(f"{op.name}: {list(layer.weight.shape)} instead of {list(shape)}")
+        return layer
+
+    def make(op: Op) -> FloatLayer:
+        if op.kind == "conv":
+            return FloatLayer(op, *_conv(op, state))
+        if op.kind in ("gdn", "igdn"):
+            gamma, beta = _gdn(state, published_key(op.name))
+            return FloatLayer(op, gamma=gamma, beta=beta)
+        if op.kind == "gain":
+            key = _GAINS[op.name]
+            log = state[key].astype(np.float64) if config.qualities > 1 else np.zeros((1, op.channels))
+            return FloatLayer(op, log_gain=log)
+        if op.kind == "local_attention":
+            i = op.name.split("/")[1]
+            table = state[f"local_context.{i}.relative_position_table"].astype(np.float64)
+            return FloatLayer(op, bias=table * LOG2_E)
+        return FloatLayer(op)
+
+    layers = {op.name: attempt(op, lambda op=op: make(op)) for op in layer_table(config)}
+    if wrong:
+        raise InvalidModel("the checkpoint does not fit its configuration", where="state dict", tensors=wrong[:20],
+                           count=len(wrong))
+    return {name: layer for name, layer in layers.items() if layer is not None}
+
+
+def step_quality(config: Config, step: int) -> float:
+    """(SPEC 6.9) Fractional level of quality step 1..100: (Q - 1)(step - 1) / 99."""
+    return (config.qualities - 1) * (step - 1) / 99
+
+
+def gains(log_gain: np.ndarray, config: Config) -> np.ndarray:
+    """Gains by step [steps, C]: logarithms interpolated linearly between the levels."""
+    q = np.array([step_quality(config, n + 1) for n in range(config.steps)])
+    i = np.minimum(np.floor(q).astype(int), max(config.qualities - 2, 0))
+    t = (q - i)[:, None]
+    above = np.minimum(i + 1, config.qualities - 1)
+    return np.exp(log_gain[i] * (1 - t) + log_gain[above] * t)

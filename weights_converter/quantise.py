@@ -1,0 +1,190 @@
+"""Float layers and formats -> the integer content of a model (SPEC 5, 9.2 and annex B).
+
+Every output channel of a convolution gets the largest shift, hence the finest weights, whose accumulator is proved to
+fit 31 bits by the functions that the loader uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from refcodec.architecture import SCALE_FRAC, Y_FRAC, Config, Op, layer_table
+from refcodec.arith.layers import LOGIT_FRAC, Conv, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
+from refcodec.arith.layers import Gdn as GdnLayer
+from refcodec.bounds import GDN_MAX, INT32_MAX, accumulator_range, tensor_range
+from refcodec.data import PINS, load_arrays, load_tables
+from refcodec.errors import InvalidModel
+from refcodec.model import config_content
+
+from .calibrate import Format
+from .float_engine import Bottleneck
+from .published import NORM_EPSILON, FloatLayer, gains
+from .tables import cdf_from_pmf
+
+Z_TAIL = 2.0 ** -17
+"""Probability of z beyond its table on either side: half a unit of the smallest frequency."""
+
+
+def _round(x: np.ndarray) -> np.ndarray:
+    return np.floor(np.asarray(x, np.float64) + 0.5)
+
+
+class Quantiser:
+    """Makes integer layers one by one in the order of the table; later layers need the clamps of earlier ones."""
+
+    def __init__(self, config: Config, floats: Mapping[str, FloatLayer], formats: Mapping[str, Format]) -> None:
+        self.config, self.floats, self.formats = config, floats, formats
+        self.layers: dict[str, Layer] = {}
+        self.content: dict[str, np.ndarray] = config_content(config)
+        self.ops = layer_table(config)
+        self.channels = {op.name: op.channels // 4 if op.shuffle else op.channels for op in self.ops}
+        self.channels |= {"x": 3, "hyper_means": config.M, "y_hat": config.M, "z_hat": config.hyper}
+        self.channels |= {f"y_hat/{i}": config.ch for i in range(config.slices)}
+        self.tables = load_tables()
+
+    def frac(self, name: str) -> int:
+        """Fraction bits of a tensor."""
+        if name == "x":
+            return 0
+        if name == "hyper_means":
+            return self.formats["h_s/4"].frac
+        return Y_FRAC if name.split("/")[0] in ("y_hat", "z_hat") else self.formats[name].frac
+
+    def run(self) -> dict[str, np.ndarray]:
+        """The content of every layer and the table of formats."""
+        makers = {"conv": self._conv, "gdn": self._gdn, "igdn": self._gdn, "sum": self._sum, "gain": self._gain,
+                  "rescale": self._rescale, "norm": self._norm, "local_attention": self._local,
+                  "linear_attention": self._linear}
+        for op in self.ops:
+            layer, arrays = makers[op.kind](op, self.floats[op.name], self.formats[op.name])
+            if layer is not None:
+                self.layers[op.name] = layer
+            self.content |= {f"layers/{op.name}/{k}": v for k, v in arrays.items()}
+        self.content["formats"] = np.array([(self.formats[op.name].frac, self.formats[op.name].limit)
+                                            for op in self.ops], np.int32)
+        return self.content
+
+    def _conv(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
+        assert f.weight is not None and f.bias is not None
+        if op.depthwise:
+            per_input = np.array([2.0 ** -self.frac(op.inputs[0])])
+            groups = [(1, tensor_range(op.inputs[0], self.layers))]
+        else:
+            per_input = np.concatenate([np.full(self.channels[n], 2.0 ** -self.frac(n)) for n in op.inputs])
+            groups = [(self.channels[n], tensor_range(n, self.layers)) for n in op.inputs]
+        out_frac = np.full(op.channels, fmt.frac)
+        if op.wide:
+            out_frac[:op.channels // 2] = SCALE_FRAC
+        scaled = f.weight * per_input * (2.0 ** out_frac)[:, None, None, None]
+        bias = f.bias * 2.0 ** out_frac
+        lo, hi = tensor_range(op.add, self.layers) if op.add else (0, 0)
+        k_add = out_frac - (self.frac(op.add) if op.add else 0)
+        shift = np.full(op.channels, 30)
+        while True:
+            weight = _round(scaled * (2.0 ** shift)[:, None, None, None])
+            fits = np.abs(weight).max(axis=(1, 2, 3)) <= 32767
+            offset = _round(bias * 2.0 ** shift) + np.floor(2.0 ** (shift - 1))
+            low, high = accumulator_range(np.clip(weight, -32767, 32767).astype(np.int64), groups)
+            add_shift = np.maximum(shift + k_add, 0) if op.add else np.zeros_like(shift)
+            worst = np.maximum(high + offset + (float(hi) * 2.0 ** add_shift if op.add else 0),
+                               -(low + offset + (float(lo) * 2.0 ** add_shift if op.add else 0)))
+            fits &= (worst <= INT32_MAX) & (np.abs(offset) <= INT32_MAX)
+            if fits.all():
+                break
+            shift = np.where(fits, shift, shift - 1)
+            if shift.min() < 0:
+                raise InvalidModel("no shift proves the layer", where=op.name, cause="the weights are too large for the clamps")
+        if op.add and (shift + k_add).min() < 0:
+            raise InvalidModel("the branch has more fraction bits than the accumulator", where=op.name)
+        constants = np.stack([offset, shift, add_shift if op.add else np.zeros_like(shift)], axis=1).astype(np.int32)
+        gelu = self.tables.gelu[fmt.frac] if op.gelu else None
+        layer = Conv(op.name, weight.astype(np.int16), constants[:, 0], constants[:, 1], fmt.frac, fmt.limit,
+                     constants[:, 2] if op.add else None, gelu, op.stride, op.shuffle, op.depthwise)
+        return layer, {"weight": layer.weight, "constants": constants}
+
+    def _gdn(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
+        assert f.gamma is not None and f.beta is not None
+        frac = self.frac(op.inputs[0])
+        lo, hi = tensor_range(op.inputs[0], self.layers)
+        square = max(-lo, hi) ** 2
+        for t in range(25, 0, -1):
+            gamma = _round(f.gamma * 4.0 ** (t - frac))
+            beta = np.maximum(_round(f.beta * 4.0 ** t), 1)
+            shift = frac + t - fmt.frac if op.kind == "igdn" else t - frac + fmt.frac
+            if float((beta + square * gamma.sum(axis=1)).max()) < GDN_MAX * 0.999 and 0 <= shift <= 36:
+                break
+        else:
+            raise InvalidModel("no scale proves the layer", where=op.name)
+        arrays = {"gamma": gamma.astype(np.int64), "beta": beta.astype(np.int64), "constants": np.array([shift], np.int32)}
+        return GdnLayer(op.name, arrays["gamma"], arrays["beta"], shift, fmt.frac, fmt.limit), arrays
+
+    def _sum(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
+        a, b = (self.frac(n) for n in op.inputs)
+        top = max(a, b, fmt.frac)
+        values = [top - a, top - b, top - fmt.frac]
+        return Sum(op.name, *values, fmt.frac, fmt.limit), {"constants": np.array(values, np.int32)}
+
+    def _gain(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer | None, dict[str, np.ndarray]]:
+        assert f.log_gain is not None
+        factor = gains(f.log_gain, self.config) * 2.0 ** (fmt.frac - self.frac(op.inputs[0]))
+        exponent = np.floor(np.log2(factor)).astype(int)
+        multiplier = _round(factor * 2.0 ** (14 - exponent))
+        carry = multiplier >= 1 << 15
+        multiplier, exponent = np.where(carry, 1 << 14, multiplier), exponent + carry
+        shift = 14 - exponent
+        if shift.min() < 1 or shift.max() > 30:
+            raise InvalidModel("a gain is out of range", where=op.name, smallest=float(factor.min()), largest=float(factor.max()))
+        arrays = {"multiplier": multiplier.astype(np.int32), "shift": shift.astype(np.int32)}
+        from refcodec.arith.layers import Gain
+
+        return Gain(op.name, arrays["multiplier"], arrays["shift"], fmt.frac, fmt.limit), arrays
+
+    def _rescale(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
+        shift = Y_FRAC - fmt.frac
+        return Rescale(op.name, shift, fmt.frac, fmt.limit), {"constants": np.array([shift], np.int32)}
+
+    def _norm(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
+        epsilon = max(1, int(_round(np.array(op.channels ** 3 * NORM_EPSILON * 4.0 ** self.frac(op.inputs[0])))))
+        return Norm(op.name, epsilon, fmt.frac, fmt.limit), {"constants": np.array([epsilon], np.int64)}
+
+    def _local(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
+        assert f.bias is not None
+        shift = 2 * self.frac(op.inputs[0]) - LOGIT_FRAC
+        bias = _round(f.bias * 2.0 ** LOGIT_FRAC).astype(np.int32)
+        return (LocalAttention(op.name, shift, bias, op.heads, fmt.frac, fmt.limit),
+                {"bias": bias, "constants": np.array([shift], np.int32)})
+
+    def _linear(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
+        q, k, v = (self.frac(n) for n in op.inputs)
+        values = [LOGIT_FRAC - k, LOGIT_FRAC - q, fmt.frac - v]
+        return (LinearAttention(op.name, *values, op.heads, fmt.frac, fmt.limit), {"constants": np.array(values, np.int32)})
+
+
+def z_content(bottleneck: Bottleneck) -> dict[str, np.ndarray]:
+    """Medians and symbol tables of z: per channel the symbols whose tails on either side hold less than Z_TAIL."""
+    reach = 1024
+    symbols = np.arange(-reach, reach + 1, dtype=np.float64)
+    channels = bottleneck.medians.size
+    p = bottleneck.probabilities(np.broadcast_to(symbols, (channels, symbols.size)))
+    parts, first = [], []
+    for row in p:
+        row = row / row.sum()
+        below, above = np.cumsum(row), np.cumsum(row[::-1])[::-1]
+        keep = np.flatnonzero((below > Z_TAIL) & (above > Z_TAIL))
+        a, b = int(keep[0]), int(keep[-1])
+        parts.append(cdf_from_pmf(row[a:b + 1], float(1 - row[a:b + 1].sum())))
+        first.append(a - reach)
+    start = np.concatenate([[0], np.cumsum([len(c) for c in parts])])
+    return {"z/cdf": np.concatenate(parts).astype(np.int32), "z/start": start.astype(np.int32),
+            "z/first": np.array(first, np.int32), "z/medians": _round(bottleneck.medians * 2.0 ** Y_FRAC).astype(np.int32)}
+
+
+def quantise(config: Config, floats: Mapping[str, FloatLayer], formats: Mapping[str, Format],
+             bottleneck: Bottleneck) -> dict[str, np.ndarray]:
+    """The normative content of the integer model (SPEC 10.2)."""
+    content = Quantiser(config, floats, formats).run()
+    arrays: dict[str, Any] = load_arrays()
+    return {**content, **z_content(bottleneck), **{f"tables/{name}": arrays[name] for name in PINS}}

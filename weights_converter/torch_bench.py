@@ -1,0 +1,232 @@
+"""Time the network side of LoC-LIC in PyTorch, to hold refcodec's times against.
+
+    python -m weights_converter.torch_bench CHECKPOINT --size 768x512 --repeats 5 --threads 2 --json
+    python -m weights_converter.torch_bench CHECKPOINT --picture FILE --serve
+
+Encoding is timed with the reconstruction, decoding from given symbols, both without the entropy coder, in inference
+mode with denormals flushed, for contiguous and for channels-last tensors; the better of the two counts. With ``--serve``
+the process prints one line of JSON when it is ready, then answers every line ``encode`` or ``decode`` on standard input
+with the seconds of one run, so that a parent can alternate its own runs with these on the same cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from refcodec.errors import InvalidImage, MissingInput, RefcodecError, UsageError
+
+from .checkpoint import read_checkpoint
+from .torch_model import LoCLIC, analyse, from_checkpoint, synthesise
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+MAX_SIDE = 1 << 14
+"""Largest side timed; larger pictures would take more memory than they tell."""
+
+MULTIPLE = 64
+"""Sides of the network's pictures are multiples of this."""
+
+Run = Callable[[], Any]
+
+
+def synthetic_picture(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """Make a picture with the falling spectrum of photographs.
+
+    Returns
+    -------
+    np.ndarray
+        [height, width, 3] uint8, the same for the same seed.
+    """
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    weight = 1 / np.maximum(frequency, 1 / max(width, height))
+    luma, *chroma = (np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) * weight, (height, width))
+                     for _ in range(3))
+    planes = np.stack([luma + 0.3 * chroma[0], luma - 0.15 * (chroma[0] + chroma[1]), luma + 0.3 * chroma[1]], -1)
+    planes = (planes - planes.mean()) / max(float(planes.std()), 1e-9)
+    return np.clip(128 + 50 * planes, 0, 255).astype(np.uint8)
+
+
+def network_input(samples: np.ndarray) -> Tensor:
+    """Pad a picture [H, W, 3] uint8 by edge replication and scale it: [1, 3, H', W'] float32 in [0, 1]."""
+    bottom, right = (-side % MULTIPLE for side in samples.shape[:2])
+    padded = np.pad(samples, ((0, bottom), (0, right), (0, 0)), mode="edge")
+    return torch.from_numpy(padded).permute(2, 0, 1)[None].float().contiguous() / 255
+
+
+def work(model: LoCLIC, x: Tensor, q: Tensor) -> dict[str, dict[str, Run]]:
+    """Prepare what is timed: ``work["encode"]["contiguous"]()`` runs once.
+
+    Parameters
+    ----------
+    model : LoCLIC
+        Copied a layout.
+    x : Tensor
+        [1, 3, H, W] in [0, 1].
+    q : Tensor
+        [1] quality.
+    """
+    runs: dict[str, dict[str, Run]] = {"encode": {}, "decode": {}}
+    with torch.inference_mode():
+        z_symbols, y_symbols, _ = analyse(model, x, q, reconstruct=False)
+    for name, layout in LAYOUTS.items():
+        laid = LoCLIC(model.config).eval()
+        laid.load_state_dict(model.state_dict())
+        laid = laid.to(memory_format=layout)  # type: ignore[call-overload]
+        inputs = [t.clone().contiguous(memory_format=layout) for t in (x, z_symbols, y_symbols)]
+        runs["encode"][name] = lambda m=laid, t=inputs: analyse(m, t[0], q)
+        runs["decode"][name] = lambda m=laid, t=inputs: synthesise(m, t[1], t[2], q)
+    return runs
+
+
+def seconds(run: Run) -> float:
+    """Seconds of one run in inference mode."""
+    with torch.inference_mode():
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+
+def medians(runs: dict[str, dict[str, Run]], repeats: int) -> dict[str, dict[str, Any]]:
+    """Median seconds of every direction and layout after one warm-up, the layouts taken in turn.
+
+    Returns
+    -------
+    dict
+        ``{"encode": {"contiguous": s, "channels_last": s, "best": layout, "seconds": s}, "decode": ...}``.
+    """
+    result: dict[str, dict[str, Any]] = {}
+    for direction, layouts in runs.items():
+        for run in layouts.values():
+            seconds(run)
+        rounds = [{name: seconds(run) for name, run in layouts.items()} for _ in range(repeats)]
+        typical = {name: statistics.median(times[name] for times in rounds) for name in layouts}
+        best = min(typical, key=lambda name: typical[name])
+        result[direction] = {**typical, "best": best, "seconds": typical[best]}
+    return result
+
+
+def serve(runs: dict[str, dict[str, Run]], best: dict[str, str], lines: TextIO, out: TextIO) -> None:
+    """Answer every line ``encode`` or ``decode`` with the seconds of one run in its better layout, until the end.
+
+    Any other line is answered with ``error``.
+    """
+    for line in lines:
+        direction = line.strip()
+        known = direction in runs
+        answer = f"{seconds(runs[direction][best[direction]]):.6f}" if known else "error: say encode or decode"
+        print(answer, file=out, flush=True)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``WIDTHxHEIGHT``.
+
+    Raises
+    ------
+    UsageError
+        Not two numbers from 1 to `MAX_SIDE`.
+    """
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and len(text) <= 11
+            and 0 < int(width) <= MAX_SIDE and 0 < int(height) <= MAX_SIDE):
+        raise UsageError("size is not WIDTHxHEIGHT", where="--size", value=text[:40], largest=MAX_SIDE)
+    return int(width), int(height)
+
+
+def load_picture(path: str | None, size: str | None) -> np.ndarray:
+    """Take the picture of a file, cut to `size` from the top left; without a file a synthetic one.
+
+    Returns
+    -------
+    np.ndarray
+        [H, W, 3] uint8.
+
+    Raises
+    ------
+    UsageError
+        The size is malformed or larger than the picture.
+    MissingInput, InvalidImage
+        There is no such file, or it is not a picture.
+    """
+    if path is None:
+        return synthetic_picture(*parse_size(size or "768x512"))
+    if not Path(path).is_file():
+        raise MissingInput("no such file", where=path)
+    try:
+        with Image.open(path) as image:
+            samples = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InvalidImage("not a readable picture", where=path, reason=str(error)[:200]) from error
+    if size is None:
+        return samples
+    width, height = parse_size(size)
+    if height > samples.shape[0] or width > samples.shape[1]:
+        raise UsageError("size larger than the picture", where="--size", value=size,
+                         picture=f"{samples.shape[1]}x{samples.shape[0]}")
+    return samples[:height, :width]
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m weights_converter.torch_bench", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="file of torch.save or safetensors, or a checkpoint folder")
+    parser.add_argument("--picture", help="time this picture instead of a synthetic one")
+    parser.add_argument("--size", help="WIDTHxHEIGHT, default 768x512 or the whole picture")
+    parser.add_argument("--quality", type=int, default=60, help="1 to 100")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="default: as PyTorch chooses")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.add_argument("--serve", action="store_true", help="answer lines on standard input")
+    chosen = parser.parse_args(arguments)
+    if not 1 <= chosen.quality <= 100 or chosen.repeats < 1 or (chosen.threads is not None and chosen.threads < 1):
+        raise UsageError("quality is 1 to 100, repeats and threads at least 1", quality=chosen.quality,
+                         repeats=chosen.repeats, threads=chosen.threads)
+    return chosen
+
+
+def measure(chosen: argparse.Namespace) -> None:
+    """Load, time, print; with ``--serve`` go on answering."""
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    torch.set_flush_denormal(True)
+    samples = load_picture(chosen.picture, chosen.size)
+    model = from_checkpoint(read_checkpoint(chosen.checkpoint))
+    q = torch.tensor([(model.config["qualities"] - 1) * (chosen.quality - 1) / 99])
+    runs = work(model, network_input(samples), q)
+    times = medians(runs, chosen.repeats)
+    report = {"torch": torch.__version__, "threads": torch.get_num_threads(), "repeats": chosen.repeats,
+              "size": [samples.shape[1], samples.shape[0]], "quality": chosen.quality, **times}
+    if chosen.json or chosen.serve:
+        print(json.dumps(report), flush=True)
+    else:
+        print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {samples.shape[1]}x{samples.shape[0]}")
+        for direction, row in times.items():
+            print(f"{direction}: {row['seconds']:.3f} s ({row['best']})")
+    if chosen.serve:
+        serve(runs, {direction: row["best"] for direction, row in times.items()}, sys.stdin, sys.stdout)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is that of the error taxonomy."""
+    try:
+        measure(_arguments(arguments))
+    except RefcodecError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
