@@ -230,8 +230,9 @@ def _pillow(max_pixels: int) -> Iterator[None]:
 
 def _read_pillow(file: IO[bytes], limits: Limits, where: str) -> Picture:
     with _pillow(limits.max_pixels):
+        Image.init()
         try:
-            image = Image.open(file, formats=READABLE)
+            image = Image.open(file, formats=[name for name in READABLE if name in Image.OPEN])
         except Image.UnidentifiedImageError as error:
             raise InvalidImage("not a picture in a known format", where=where, cause="read are NPY and "
                                + ", ".join(READABLE)) from error

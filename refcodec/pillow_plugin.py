@@ -32,6 +32,7 @@ class LoclicImageFile(ImageFile.ImageFile):
     _stream: bytes | None = None
 
     def _open(self) -> None:
+        assert self.fp is not None  # Image.open sets it
         head = self.fp.read(_HEADER_BYTES)
         try:
             header = parse_header(head)
@@ -67,6 +68,9 @@ class LoclicImageFile(ImageFile.ImageFile):
             self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]  # type: ignore[list-item]
             self._stream = None
         return super().load()
+
+    def load_seek(self, pos: int) -> None:
+        """Stay at the first decoded byte; that this method exists keeps Pillow from mapping the file itself instead."""
 
 
 def _accept(head: bytes) -> bool:

@@ -35,6 +35,9 @@ DEFAULT_QUALITIES = (1, 15, 30, 45, 60, 75, 90, 100)
 MIDDLE_RATES = (0.2, 0.8)
 """Bits per pixel between which BD-rates are given as well: the range of most published curves."""
 
+MAX_DRAWN_RATE = 2.1
+"""Bits per pixel at which plots end."""
+
 OWN = "refcodec"
 
 
@@ -278,7 +281,7 @@ def table(result: dict[str, Any]) -> str:
     if result["bd_rates"] or result.get("published_bd_rates"):
         lower, upper = MIDDLE_RATES
         lines += ["", "BD-rate in per cent (negative: refcodec needs fewer bytes)",
-                  f"{'refcodec against':<32}{'all':>10}{f'{lower}..{upper} bpp':>16}{'reverse':>10}"
+                  f"{'refcodec against':<36}{'all':>10}{f'{lower}..{upper} bpp':>16}{'reverse':>10}"
                   f"{f'{lower}..{upper} bpp':>16}"]
         lines += [_bd_line(name, rates) for name, rates in result["bd_rates"].items()]
         lines += [_bd_line(f"{name} (published)", rates)
@@ -287,7 +290,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _bd_line(name: str, rates: dict[str, float | None]) -> str:
-    line = f"{name:<32}"
+    line = f"{name:<36}"
     for key, width in (("anchor_to_codec", 10), ("anchor_to_codec_middle", 16), ("codec_to_anchor", 10),
                        ("codec_to_anchor_middle", 16)):
         value = rates[key]
@@ -296,7 +299,7 @@ def _bd_line(name: str, rates: dict[str, float | None]) -> str:
 
 
 def plot(result: dict[str, Any], extension: str = ".png") -> bytes:
-    """Draw the curves, PSNR over bits per pixel up to 2; published ones dashed.
+    """Draw the curves, PSNR over bits per pixel; published ones dashed.
 
     Raises
     ------
@@ -304,21 +307,24 @@ def plot(result: dict[str, Any], extension: str = ".png") -> bytes:
         Matplotlib is not installed, or it does not draw this format.
     """
     try:
+        from matplotlib import colormaps
         from matplotlib.figure import Figure
     except ImportError as error:
         raise Unsupported("plots need Matplotlib", cause='install "refcodec[plot]"') from error
-    figure = Figure(figsize=(8, 6), layout="constrained")
+    figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.add_subplot()
-    published = {name: "--" for name in result.get("published", {})}
-    for name, points in [*result["curves"].items(), *result.get("published", {}).items()]:
-        shown = sorted((p["bpp"], p["psnr"]) for p in points if p["psnr"] is not None)
-        axes.plot(*(zip(*shown, strict=True) if shown else ([], [])), published.get(name, "-"), marker=".",
-                  linewidth=2.5 if name == OWN else 1, label=f"{name} (published)" if name in published else name)
-    axes.set(xlabel="bits per pixel", ylabel="RGB PSNR [dB]", xlim=(0, 2),
+    axes.set_prop_cycle(color=[colormaps["tab20"](i) for i in (*range(0, 20, 2), *range(1, 20, 2))])
+    for curves, style, remark in ((result["curves"], "-", ""), (result.get("published", {}), "--", " (published)")):
+        for name, points in curves.items():
+            shown = sorted((point["bpp"], point["psnr"]) for point in points
+                           if point["psnr"] is not None and point["bpp"] <= MAX_DRAWN_RATE)
+            axes.plot(*(zip(*shown, strict=True) if shown else ([], [])), style, marker=".",
+                      linewidth=2.5 if name == OWN else 1, label=name + remark)
+    axes.set(xlabel="bits per pixel", ylabel="RGB PSNR [dB]", xlim=(0, MAX_DRAWN_RATE),
              title=f"{len(result['pictures'])} pictures of {result['folder']}")
     axes.grid(alpha=0.3)
     if axes.lines:
-        axes.legend(fontsize=8)
+        figure.legend(loc="outside right upper", fontsize=8)
     file = io.BytesIO()
     try:
         figure.savefig(file, format=extension.removeprefix("."), dpi=150)

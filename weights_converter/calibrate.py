@@ -15,6 +15,7 @@ import numpy as np
 from refcodec.architecture import Config, Op, layer_table
 from refcodec.arith.engine import Y_MAX
 from refcodec.data import FRACTION_BITS
+from refcodec.errors import InvalidModel
 from refcodec.image import pad_samples
 from refcodec.nets.analysis import analysis
 from refcodec.nets.hyperprior import hyper_analysis
@@ -42,12 +43,38 @@ class Seen:
         self.count += magnitude.size
         self.largest = max(self.largest, float(magnitude.max()))
         for n, e in enumerate(range(LEAST, MOST + 1)):
-            if 2.0 ** e < self.largest:
-                excess = np.maximum(magnitude - np.float32(2.0 ** e), 0)
-                self.clamp_error[n] += float(np.square(excess, dtype=np.float64).sum())
+            magnitude = magnitude[magnitude > np.float32(2.0 ** e)]
+            if not magnitude.size:
+                break
+            self.clamp_error[n] += float(np.square(magnitude - np.float32(2.0 ** e), dtype=np.float64).sum())
 
 
 Record = dict[str, Seen]
+
+
+def record_content(record: Record) -> dict[str, Any]:
+    """A record as plain values for a file."""
+    return {name: {"count": s.count, "largest": s.largest, "clamp_error": s.clamp_error.tolist()}
+            for name, s in sorted(record.items())}
+
+
+def record_from(values: dict[str, Any], where: str) -> Record:
+    """The inverse of ``record_content``.
+
+    Raises
+    ------
+    InvalidModel
+        The values are not a calibration record.
+    """
+    try:
+        record = {name: Seen(int(s["count"]), float(s["largest"]), np.array(s["clamp_error"], np.float64))
+                  for name, s in values.items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise InvalidModel("not a calibration record", where=where, detail=str(e)) from None
+    for name, seen in record.items():
+        if seen.count < 1 or seen.clamp_error.shape != (MOST - LEAST + 1,) or not np.isfinite(seen.clamp_error).all():
+            raise InvalidModel("not a calibration record", where=where, tensor=name)
+    return record
 
 
 @dataclass(frozen=True)
@@ -151,9 +178,13 @@ def choose_formats(config: Config, record: Mapping[str, Seen]) -> dict[str, Form
     return formats
 
 
+HEADROOM = 1
+"""Bits kept free above what the pictures needed: other pictures reach further, and a clamp costs more than a bit."""
+
+
 def _best(seen: Seen, bits: int, low: int, high: int) -> Format:
     def error(frac: int) -> float:
-        e = bits - frac
+        e = bits - frac - HEADROOM
         clamp = seen.clamp_error[min(max(e, LEAST), MOST) - LEAST] / seen.count
         return clamp + 4.0 ** -frac / 12
 

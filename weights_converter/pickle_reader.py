@@ -28,6 +28,9 @@ MAX_OPCODES = 1 << 19
 MAX_STACK = 1 << 16
 """Deepest stack: picklers write 1,000 entries at a time, those of other languages a whole dictionary."""
 
+MAX_MEMO = 1 << 17
+"""Most remembered values: the same state has 30,000."""
+
 MAX_MARKS = 64
 """Most open groups: the nesting of a checkpoint's dictionaries, lists and tuples is below ten."""
 
@@ -231,8 +234,8 @@ class _Machine:
         return values
 
     def put(self, index: int) -> None:
-        if index >= MAX_OPCODES or index in self.memo:
-            self.refuse("memo index out of range or used twice", index=index, limit=MAX_OPCODES)
+        if index >= MAX_MEMO or index in self.memo:
+            self.refuse("memo index out of range or used twice", index=index, limit=MAX_MEMO)
         self.memo[index] = self.top()
 
     def get(self, index: int) -> None:

@@ -7,15 +7,14 @@ fit 31 bits by the functions that the loader uses.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from refcodec.architecture import SCALE_FRAC, Y_FRAC, Config, Op, layer_table
-from refcodec.arith.layers import LOGIT_FRAC, Conv, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
+from refcodec.arith.layers import LOGIT_FRAC, Conv, Gain, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from refcodec.arith.layers import Gdn as GdnLayer
 from refcodec.bounds import GDN_MAX, INT32_MAX, accumulator_range, tensor_range
-from refcodec.data import PINS, load_arrays, load_tables
+from refcodec.data import load_tables
 from refcodec.errors import InvalidModel
 from refcodec.model import config_content
 
@@ -138,8 +137,6 @@ class Quantiser:
         if shift.min() < 1 or shift.max() > 30:
             raise InvalidModel("a gain is out of range", where=op.name, smallest=float(factor.min()), largest=float(factor.max()))
         arrays = {"multiplier": multiplier.astype(np.int32), "shift": shift.astype(np.int32)}
-        from refcodec.arith.layers import Gain
-
         return Gain(op.name, arrays["multiplier"], arrays["shift"], fmt.frac, fmt.limit), arrays
 
     def _rescale(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
@@ -186,5 +183,5 @@ def quantise(config: Config, floats: Mapping[str, FloatLayer], formats: Mapping[
              bottleneck: Bottleneck) -> dict[str, np.ndarray]:
     """The normative content of the integer model (SPEC 10.2)."""
     content = Quantiser(config, floats, formats).run()
-    arrays: dict[str, Any] = load_arrays()
-    return {**content, **z_content(bottleneck), **{f"tables/{name}": arrays[name] for name in PINS}}
+    tables = {f"tables/{name}": array for name, array in load_tables().arrays().items()}
+    return {**content, **z_content(bottleneck), **tables}

@@ -4,9 +4,9 @@
     python -m weights_converter.torch_bench CHECKPOINT --picture FILE --serve
 
 Encoding is timed with the reconstruction, decoding from given symbols, both without the entropy coder, in inference
-mode with denormals flushed, for contiguous and for channels-last tensors; the better of the two counts. With ``--serve``
-the process prints one line of JSON when it is ready, then answers every line ``encode`` or ``decode`` on standard input
-with the seconds of one run, so that a parent can alternate its own runs with these on the same cores.
+mode with denormals flushed, for contiguous and for channels-last tensors; the better of the two counts. With
+``--serve`` the process prints one line of JSON when it is ready, then answers every line ``encode`` or ``decode`` on
+standard input with the seconds of one run, so that a parent can alternate its own runs with these on the same cores.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -51,7 +52,7 @@ def synthetic_picture(width: int, height: int, seed: int = 0) -> np.ndarray:
     """
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
-    weight = 1 / np.maximum(frequency, 1 / max(width, height))
+    weight = np.maximum(frequency, 1 / max(width, height)) ** -1.5
     luma, *chroma = (np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) * weight, (height, width))
                      for _ in range(3))
     planes = np.stack([luma + 0.3 * chroma[0], luma - 0.15 * (chroma[0] + chroma[1]), luma + 0.3 * chroma[1]], -1)
@@ -86,8 +87,8 @@ def work(model: LoCLIC, x: Tensor, q: Tensor) -> dict[str, dict[str, Run]]:
         laid.load_state_dict(model.state_dict())
         laid = laid.to(memory_format=layout)  # type: ignore[call-overload]
         inputs = [t.clone().contiguous(memory_format=layout) for t in (x, z_symbols, y_symbols)]
-        runs["encode"][name] = lambda m=laid, t=inputs: analyse(m, t[0], q)
-        runs["decode"][name] = lambda m=laid, t=inputs: synthesise(m, t[1], t[2], q)
+        runs["encode"][name] = partial(analyse, laid, inputs[0], q)
+        runs["decode"][name] = partial(synthesise, laid, inputs[1], inputs[2], q)
     return runs
 
 

@@ -1,8 +1,8 @@
 """LoC-LIC in floating point PyTorch: the twin that integer models are checked against, trained with and timed beside.
 
 The state dict is that of published checkpoints. Pictures are [batch, 3, height, width] in [0, 1], sides multiples of
-64. `LoCLIC.forward` with ``noise=False`` is what an encoder followed by a decoder computes; `analyse` and `synthesise` are
-the two halves without the entropy coder. Not importable without PyTorch (the ``train`` extra).
+64. `LoCLIC.forward` with ``noise=False`` is what an encoder followed by a decoder computes; `analyse` and `synthesise`
+are the two halves without the entropy coder. Not importable without PyTorch (the ``train`` extra).
 """
 
 from __future__ import annotations

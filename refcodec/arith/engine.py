@@ -18,16 +18,13 @@ from ..data import Tables
 from .checkerboard import put, take, take_into
 from . import numpy_ops
 from .backend import default_backend
-from .layers import WEIGHT_FRAC, Layer
+from .layers import Layer
 from .maps import BORDER, Pool, interior
 from .numpy_ops import round_shift
 from .threads import thread_count
 
 Y_MAX = (1 << 15) - 1
 """Clamp of y, y_hat and means in Q6 (SPEC 5.1)."""
-
-_SUM_BLOCK = 1 << 13  # positions whose products 2^24 * 2^15 sum below 2^52, exact in float64
-
 
 def _backend(name: str) -> ModuleType:
     if name == "numpy":
@@ -159,23 +156,8 @@ class Engine:
             x = interior(x) if parity < 0 else take(interior(x), parity)
             return np.ascontiguousarray(x).reshape(-1, x.shape[2])
 
-        e = self._ops.key_weights(rows(keys, keys_at), layer.key_shift, self.tables.exp2)
-        v = rows(values, keys_at)
-        p = self._ops.query_weights(rows(queries, queries_at), layer.heads, layer.query_shift, self.tables.exp2)
-        d = keys.shape[2] // layer.heads
-        seen = np.empty(p.shape)
-        for head in range(layer.heads):
-            part = slice(head * d, head * d + d)
-            sums = np.zeros((d, d), np.int64)
-            for at in range(0, e.shape[0], _SUM_BLOCK):
-                block = slice(at, at + _SUM_BLOCK)
-                sums += (e[block, part].T @ v[block, part].astype(np.float64)).astype(np.int64)
-            total = e[:, part].sum(axis=0).astype(np.int64)[:, None]  # at most 2^24 * 2^23 positions: exact
-            quotient, rest = sums // total, sums % total
-            context = (quotient << layer.context_shift) + ((rest << layer.context_shift) + (total >> 1)) // total
-            np.clip(context, -Y_MAX, Y_MAX, out=context)
-            seen[:, part] = p[:, part] @ context.astype(np.float64)  # |sum| < 2^15 * (2^16 + d): exact
-        result = np.clip(round_shift(seen.astype(np.int64), WEIGHT_FRAC), -layer.limit, layer.limit)
+        result = self._ops.linear_attention(rows(queries, queries_at), rows(keys, keys_at), rows(values, keys_at), layer,
+                                            self.tables.exp2, self.threads)
         out = self._like(queries)
         target = interior(out)
         if queries_at < 0:

@@ -7,13 +7,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from . import numba_ops
-from .layers import Conv, Gdn, LocalAttention, Norm
+from .layers import Conv, Gdn, LinearAttention, LocalAttention, Norm
 from .maps import interior
 from .numba_conv import Packed
-from .numpy_ops import RELATIVE, norm_gain
+from .numpy_ops import RELATIVE, SUM_BLOCK, contexts, norm_gain
 from .threads import share_rows
 
 _packed: WeakKeyDictionary[Conv, Packed] = WeakKeyDictionary()
+
+_UNSEEN = -(1 << 40)
 
 SMALL = 1 << 19
 """Multiply-accumulates below which the hand-over to a second thread costs more than it saves."""
@@ -66,28 +68,33 @@ def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int) -> Non
 
 def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, out: np.ndarray, threads: int) -> None:
     """(SPEC 5.8) As ``numpy_ops.local_attention``."""
-    bias = np.zeros((layer.heads, 25, 32), np.int64)
-    bias[:, :, :25] = layer.bias[RELATIVE].transpose(2, 0, 1)
+    bias = np.full((2, layer.heads, 25, 32), _UNSEEN, np.int64)
+    bias[:, :, :, :25] = layer.bias[RELATIVE].transpose(2, 0, 1)
+    bias[1, :, :, 0:25:2] = _UNSEEN  # rows of anchors see anchors: odd places of the window
     target, d = interior(out), qkv.shape[2] // 3 // layer.heads
 
     def rows(y0: int, y1: int) -> None:
-        numba_ops.local_attention_rows(qkv, layer.shift, bias, layer.limit, table, target, y0, y1,
-                                       np.empty((25, d), np.int32), np.empty((d, 32), np.int32),
-                                       np.empty((25, d), np.int32), np.empty(32, np.int64), np.empty(32, np.int64),
-                                       np.empty(d, np.int64))
+        numba_ops.local_attention_rows(qkv, layer.shift, bias, layer.limit, table, target, y0, y1, np.empty((25, d)),
+                                       np.zeros((d, 32)), np.empty((25, d)), np.empty(32), np.empty(32), np.empty(d),
+                                       *np.zeros((4, 32), np.int64))
 
     share_rows(rows, target.shape[0], threads)
 
 
-def key_weights(keys: np.ndarray, shift: int, table: np.ndarray) -> np.ndarray:
-    """(SPEC 5.9) As ``numpy_ops.key_weights``."""
-    out = np.empty(keys.shape)
-    numba_ops.key_weights(keys, shift, table, np.empty(keys.shape[1], np.int64), out)
-    return out
-
-
-def query_weights(queries: np.ndarray, heads: int, shift: int, table: np.ndarray) -> np.ndarray:
-    """(SPEC 5.9) As ``numpy_ops.query_weights``."""
-    out = np.empty(queries.shape)
-    numba_ops.query_weights(queries, heads, shift, table, out, np.empty(queries.shape[1] // heads, np.int64))
+def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, layer: LinearAttention,
+                     table: np.ndarray, threads: int) -> np.ndarray:
+    """(SPEC 5.9) As ``numpy_ops.linear_attention``."""
+    channels = keys.shape[1]
+    d = channels // layer.heads
+    e = np.empty(keys.shape)
+    numba_ops.key_weights(keys, layer.key_shift, table, np.empty(channels, np.int64), e)
+    total = e.sum(axis=0).astype(np.int64).reshape(layer.heads, d, 1)
+    sums = np.zeros((layer.heads, d, d), np.int64)
+    block = np.empty((layer.heads, d, d))
+    for at in range(0, keys.shape[0], SUM_BLOCK):
+        numba_ops.key_products(e[at:at + SUM_BLOCK], values[at:at + SUM_BLOCK], block)
+        sums += block.astype(np.int64)
+    context = contexts(sums, total, layer.context_shift).astype(np.float64)
+    out = np.empty(queries.shape, np.int64)
+    numba_ops.attend(queries, layer.query_shift, table, context, layer.limit, out, np.empty(d, np.int64), np.empty(d))
     return out

@@ -74,22 +74,29 @@ def _exp2(t, table):
     return (a + (1 << (n + 7))) >> (n + 8)
 
 
-@kernel(_ROWS_IN, _I64, reads(_I64, 3, "C"), _I64, reads(_I32, 1, "C"), _ROWS_OUT, _I64, _I64, writes(_I32, 2, "C"),
-        writes(_I32, 2, "C"), writes(_I32, 2, "C"), writes(_I64, 1, "C"), writes(_I64, 1, "C"), writes(_I64, 1, "C"))
-def local_attention_rows(qkv, shift, bias, limit, table, out, y0, y1, q, k, v, logits, weights, seen):
+@kernel(_ROWS_IN, _I64, reads(_I64, 4, "C"), _I64, reads(_I32, 1, "C"), _ROWS_OUT, _I64, _I64, writes(_F64, 2, "C"),
+        writes(_F64, 2, "C"), writes(_F64, 2, "C"), writes(_F64, 1, "C"), writes(_F64, 1, "C"), writes(_F64, 1, "C"),
+        writes(_I64, 1, "C"), writes(_I64, 1, "C"), writes(_I64, 1, "C"), writes(_I64, 1, "C"))
+def local_attention_rows(qkv, shift, bias, limit, table, out, y0, y1, q, k, v, dots, weights, seen, outside, logits, low,
+                         high):
     """Rows of windowed attention at non-anchors; qkv a map, out an interior [h, w / 2, 25 C].
 
-    bias [heads, 25, 32]: relative position bias by (query, key), keys 25..31 unused. Scratch: q [25, d] int32,
-    k [d, 32] int32 (keys along lanes), v [25, d] int32, logits, weights [32] int64, seen [d] int64. Lanes 25..31 and
-    keys a row may not see lie 2^40 below, where the weight is exactly zero.
+    bias [2, heads, 25, 32]: relative position bias by (query, key) for rows that see every key and for rows of
+    anchors; 2^40 lower, where a weight is exactly zero, for keys the row may not see and for the lanes 25..31 that
+    have no key. Scratch: q, v [25, d], k [d, 32] with zero lanes 25..31, seen [d], the others [32]. float64 holds
+    integers: |q . k| <= 2^30 d and |sum p v| <= 2^31 * 25. Most non-anchors have equal queries, as their inputs are
+    zero: the products of an equal query are kept from row to row.
     """
-    heads, channels = bias.shape[0], qkv.shape[2] // 3
+    heads, channels = bias.shape[1], qkv.shape[2] // 3
     d = channels // heads
     h, w = qkv.shape[0] - 4, qkv.shape[1] - 4
     half = (1 << shift) >> 1
     for y in range(y0, y1):
         for n in range(out.shape[1]):
             x = 2 * n + (y & 1)
+            for a in range(25):
+                ay, ax = y + a // 5 - 2, x + a % 5 - 2
+                outside[a] = 0 if 0 <= ay < h and 0 <= ax < w else -(1 << 40)
             for head in range(heads):
                 for a in range(25):
                     at = qkv[y + a // 5, x + a % 5]
@@ -97,41 +104,58 @@ def local_attention_rows(qkv, shift, bias, limit, table, out, y0, y1, q, k, v, l
                         q[a, e] = at[head * d + e]
                         k[e, a] = at[channels + head * d + e]
                         v[a, e] = at[2 * channels + head * d + e]
-                for a in range(25):
-                    ay, ax = y + a // 5 - 2, x + a % 5 - 2
-                    restricted = a % 2 == 1 and 0 <= ay < h and 0 <= ax < w  # an anchor: window index odd
-                    for b in range(32):
-                        logits[b] = 0
-                    for e in range(d):
-                        factor = np.int64(q[a, e])
+                kept = -1
+                for turn in range(25):
+                    a = 2 * turn if turn < 13 else 2 * turn - 25  # non-anchors, then anchors
+                    same = kept >= 0
+                    if same:
+                        for e in range(d):
+                            same &= q[a, e] == q[kept, e]
+                    if not same:
                         for b in range(32):
-                            logits[b] += factor * k[e, b]
-                    for b in range(25):
-                        logits[b] = ((logits[b] + half) >> shift) + bias[head, a, b]
-                    for b in range(25, 32):
-                        logits[b] = -(1 << 40)
+                            dots[b] = 0.0
+                        for e in range(0, d - 3, 4):  # four at a time: a quarter of the loads and stores of dots
+                            f0, f1, f2, f3 = q[a, e], q[a, e + 1], q[a, e + 2], q[a, e + 3]
+                            for b in range(32):
+                                dots[b] += f0 * k[e, b] + f1 * k[e + 1, b] + f2 * k[e + 2, b] + f3 * k[e + 3, b]
+                        for e in range(d - d % 4, d):
+                            f0 = q[a, e]
+                            for b in range(32):
+                                dots[b] += f0 * k[e, b]
+                        kept = a
+                    restricted = 1 if a % 2 == 1 and outside[a] == 0 else 0
+                    for b in range(32):
+                        logits[b] = ((np.int64(dots[b]) + half) >> shift) + bias[restricted, head, a, b]
                     if restricted:
                         for b in range(25):
-                            by, bx = y + b // 5 - 2, x + b % 5 - 2
-                            if b % 2 == 0 or by < 0 or by >= h or bx < 0 or bx >= w:
-                                logits[b] = -(1 << 40)
+                            logits[b] += outside[b]
                     top = logits[0]
-                    for b in range(1, 32):
+                    for b in range(32):
                         top = max(top, logits[b])
+                    for b in range(32):
+                        i = ((top - logits[b]) >> 8) & 255
+                        low[b] = table[i]
+                        high[b] = table[i + 1]
                     total = 0
                     for b in range(32):
-                        weights[b] = _exp2(top - logits[b], table)
-                        total += weights[b]
+                        t = top - logits[b]
+                        s = min(t >> 16, 40) + 8
+                        j = t & 255
+                        low[b] = (low[b] * (256 - j) + high[b] * j + (1 << (s - 1))) >> s
+                        total += low[b]
                     reciprocal = (1 << 47) // total
+                    for b in range(32):
+                        weights[b] = (low[b] * reciprocal + (1 << 30)) >> 31
                     for e in range(d):
-                        seen[e] = 1 << 15
-                    for b in range(25):
-                        p = (weights[b] * reciprocal + (1 << 30)) >> 31
+                        seen[e] = 32768.0
+                    for b in range(0, 25, 5):
+                        p0, p1, p2, p3, p4 = weights[b], weights[b + 1], weights[b + 2], weights[b + 3], weights[b + 4]
                         for e in range(d):
-                            seen[e] += p * v[b, e]
+                            seen[e] += (p0 * v[b, e] + p1 * v[b + 1, e] + p2 * v[b + 2, e] + p3 * v[b + 3, e]
+                                        + p4 * v[b + 4, e])
                     to = a * channels + head * d
                     for e in range(d):
-                        out[y, n, to + e] = min(max(seen[e] >> 16, -limit), limit)
+                        out[y, n, to + e] = min(max(np.int64(seen[e]) >> 16, -limit), limit)
 
 
 @kernel(reads(_I16, 2, "C"), _I64, reads(_I32, 1, "C"), writes(_I64, 1, "C"), writes(_F64, 2, "C"))
@@ -147,19 +171,47 @@ def key_weights(keys, shift, table, top, out):
             out[p, c] = _exp2((top[c] - keys[p, c]) << shift, table)
 
 
-@kernel(reads(_I16, 2, "C"), _I64, _I64, reads(_I32, 1, "C"), writes(_F64, 2, "C"), writes(_I64, 1, "C"))
-def query_weights(queries, heads, shift, table, out, e):
-    """out [P, C] float64: softmax weights in Q16 over the channels of each head; e [C / heads] int64 is scratch."""
-    d = queries.shape[1] // heads
-    for p in range(queries.shape[0]):
-        for head in range(heads):
-            top = np.int64(queries[p, head * d])
-            for c in range(head * d + 1, head * d + d):
-                top = max(top, np.int64(queries[p, c]))
+@kernel(reads(_F64, 2, "C"), reads(_I16, 2, "C"), writes(_F64, 3, "C"))
+def key_products(e, values, sums):
+    """sums [heads, d, d] = e^T v of every head over one block of positions: float64 integers below 2^52."""
+    d = sums.shape[1]
+    for head in range(sums.shape[0]):
+        for i in range(d):
+            for j in range(d):
+                sums[head, i, j] = 0.0
+    for n in range(e.shape[0]):
+        for head in range(sums.shape[0]):
+            first = head * d
+            for i in range(d):
+                factor = e[n, first + i]
+                for j in range(d):
+                    sums[head, i, j] += factor * values[n, first + j]
+
+
+@kernel(reads(_I16, 2, "C"), _I64, reads(_I32, 1, "C"), reads(_F64, 3, "C"), _I64, writes(_I64, 2, "C"),
+        writes(_I64, 1, "C"), writes(_F64, 1, "C"))
+def attend(queries, shift, table, context, limit, out, e, seen):
+    """out [P, C] = softmax of queries over the channels of each head, times context [heads, d, d]; e, seen [d] scratch.
+
+    |sum p c| < 2^15 * (2^16 + d): exact in float64.
+    """
+    d = context.shape[1]
+    for n in range(queries.shape[0]):
+        for head in range(context.shape[0]):
+            first = head * d
+            top = np.int64(queries[n, first])
+            for c in range(1, d):
+                top = max(top, np.int64(queries[n, first + c]))
             total = 0
             for c in range(d):
-                e[c] = _exp2((top - queries[p, head * d + c]) << shift, table)
+                e[c] = _exp2((top - queries[n, first + c]) << shift, table)
                 total += e[c]
             reciprocal = (1 << 47) // total
             for c in range(d):
-                out[p, head * d + c] = (e[c] * reciprocal + (1 << 30)) >> 31
+                seen[c] = 32768.0
+            for i in range(d):
+                p = np.float64((e[i] * reciprocal + (1 << 30)) >> 31)
+                for c in range(d):
+                    seen[c] += p * context[head, i, c]
+            for c in range(d):
+                out[n, first + c] = min(max(np.int64(seen[c]) >> 16, -limit), limit)

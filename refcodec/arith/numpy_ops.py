@@ -11,13 +11,18 @@ from math import isqrt
 
 import numpy as np
 
-from .layers import NORM_FRAC, WEIGHT_FRAC, Conv, Gdn, LocalAttention, Norm
+from .layers import NORM_FRAC, WEIGHT_FRAC, Conv, Gdn, LinearAttention, LocalAttention, Norm
 from .maps import BORDER, interior
 
 _OFFSETS = [(y, x) for y in range(5) for x in range(5)]
 
 RELATIVE = np.array([[(qy - ky + 4) * 9 + qx - kx + 4 for ky, kx in _OFFSETS] for qy, qx in _OFFSETS])
 """Row of the relative position table for query a and key b of a 5x5 window, [25, 25] (SPEC 5.8)."""
+
+SUM_BLOCK = 1 << 13
+"""Positions whose products, below 2^24 * 2^15, sum below 2^52: exact in float64."""
+
+CONTEXT_MAX = (1 << 15) - 1
 
 _BAND = 1 << 21  # float64 elements an intermediate may hold: 16 MiB stay in the caches' reach
 
@@ -236,3 +241,31 @@ def query_weights(queries: np.ndarray, heads: int, shift: int, table: np.ndarray
     return softmax_weights(logits, table).reshape(queries.shape).astype(np.float64)
 
 
+def contexts(sums: np.ndarray, total: np.ndarray, shift: int) -> np.ndarray:
+    """(SPEC 5.9) Rounded quotient (sums * 2^shift) / total, clamped to int16, without leaving int64.
+
+    |sums| <= total * 2^15 and total <= 2^24 * 2^23; the rest of the first division is below total, so its shift by
+    at most 12 stays below 2^60.
+    """
+    quotient, rest = sums // total, sums % total
+    context = (quotient << shift) + ((rest << shift) + (total >> 1)) // total
+    return np.clip(context, -CONTEXT_MAX, CONTEXT_MAX)
+
+
+def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, layer: LinearAttention,
+                     table: np.ndarray, threads: int = 1) -> np.ndarray:
+    """(SPEC 5.9) Rows of queries [P, C] against keys and values [N, C], all int16 -> [P, C] int64."""
+    e = key_weights(keys, layer.key_shift, table)
+    p = query_weights(queries, layer.heads, layer.query_shift, table)
+    d = keys.shape[1] // layer.heads
+    seen = np.empty(p.shape)
+    for head in range(layer.heads):
+        part = slice(head * d, head * d + d)
+        sums = np.zeros((d, d), np.int64)
+        for at in range(0, e.shape[0], SUM_BLOCK):
+            block = slice(at, at + SUM_BLOCK)
+            sums += (e[block, part].T @ values[block, part].astype(np.float64)).astype(np.int64)
+        total = e[:, part].sum(axis=0).astype(np.int64)[:, None]  # at most 2^24 * 2^23 positions: exact
+        seen[:, part] = p[:, part] @ contexts(sums, total, layer.context_shift).astype(np.float64)
+    # |sum p c| < 2^15 * (2^16 + d): exact in float64
+    return np.clip(round_shift(seen.astype(np.int64), WEIGHT_FRAC), -layer.limit, layer.limit)

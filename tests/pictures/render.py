@@ -1,7 +1,7 @@
 """Render the project's own pictures: ``python tests/pictures/render.py`` writes the PNG files beside this script.
 
-Everything is computed with hashes, additions, multiplications, divisions and square roots, which are the same on every
-machine; no other file is read.
+Everything is computed with integer hashes and with operations that IEEE 754 rounds exactly (sums, products, quotients,
+square roots), or drawn by Pillow; no library of functions that differ between machines, and no other file, is used.
 """
 
 from __future__ import annotations
@@ -72,19 +72,19 @@ def finish(rgb: Array) -> Image.Image:
 # ------------------------------------------------------------------------------------------------------------ scene
 
 HORIZON = 0.60
-SUN = (0.98, 0.46)
+SUN = (0.93, 0.285)
 
 
 def sky(x: Array, y: Array) -> Array:
     """Evening sky: a gradient, the sun with its glow, and clouds lit from below."""
     rgb = ramp(y, [(0.0, (38, 70, 132)), (0.25, (92, 128, 178)), (0.45, (214, 170, 150)), (0.60, (252, 206, 140))])
     distance = (x - SUN[0]) ** 2 + (y - SUN[1]) ** 2
-    rgb = mix(rgb, colour(255, 214, 150), 0.85 / (1 + 22 * distance) - 0.12)
+    rgb = mix(rgb, colour(255, 214, 150), 0.9 / (1 + 16 * distance) - 0.12)
     cover = fractal(x * 1.6 + 3, y * 5.5 + 0.8 * fractal(x * 2, y * 2, 91, 3), 7, 6) - 0.47 - 0.22 * (y - 0.2) ** 2
     lit = fractal(x * 1.6 + 3.05, y * 5.5 + 0.35, 7, 4)
-    clouds = mix(colour(120, 112, 142), colour(255, 212, 178), 3.2 * (lit - 0.36))
-    rgb = mix(rgb, clouds, 6 * cover)
-    return mix(rgb, colour(255, 250, 226), (0.0017 - distance) * 2600)
+    clouds = mix(colour(112, 106, 140), colour(255, 226, 196), 2.1 * (lit - 0.30))
+    rgb = mix(rgb, clouds, np.minimum(5 * cover, 0.92) * (1 - 0.6 / (1 + 90 * distance)))
+    return mix(rgb, colour(255, 250, 226), (0.0016 - distance) * 3000)
 
 
 def ridge(x: Array, seed: int, base: float, height: float, frequency: float) -> Array:
@@ -96,13 +96,14 @@ def ridge(x: Array, seed: int, base: float, height: float, frequency: float) -> 
 
 def mountains(rgb: Array, x: Array, y: Array, pixel: float) -> Array:
     """Lay three ranges over the sky, the farther the paler."""
-    ranges = ((21, 0.50, 0.26, 1.7, (146, 140, 172), (186, 164, 176)), (33, 0.56, 0.20, 2.6, (94, 98, 132), (146, 126, 138)),
-              (48, 0.605, 0.11, 4.1, (44, 66, 72), (90, 92, 84)))
+    ranges = ((21, 0.50, 0.26, 1.7, (140, 134, 170), (194, 170, 180)),
+              (33, 0.56, 0.20, 2.6, (84, 88, 124), (156, 134, 142)),
+              (48, 0.605, 0.11, 4.1, (34, 56, 60), (98, 100, 84)))
     for seed, base, height, frequency, dark, light in ranges:
         top = ridge(x, seed, base, height, frequency)
-        slope = fractal(x * 9 + y * 4, y * 15 - x * 3, seed + 300, 6, 0.6)
-        rock = mix(colour(*dark), colour(*light), 2.6 * (slope - 0.36))
-        haze = mix(rock, colour(226, 190, 168), 2.2 * (y - top) * (1 if seed < 48 else 0.4))
+        slope = fractal(x * 12 + y * 6, y * 19 - x * 5, seed + 300, 6, 0.7)
+        rock = mix(colour(*dark), colour(*light), 3 * (slope - 0.36))
+        haze = mix(rock, colour(226, 190, 168), 1.7 * (y - top) * (1 if seed < 48 else 0.4))
         rgb = mix(rgb, haze, (y - top) / pixel + 0.5)
     return rgb
 
@@ -146,7 +147,8 @@ def house(image: Image.Image, left: float, base: float, size: float) -> None:
 
     draw.polygon(at(0, 0, 1.2, 0, 1.2, -0.62, 0, -0.62), fill=(164, 58, 44))
     for board in range(12):
-        draw.line(at(0.1 * board + 0.05, -0.62, 0.1 * board + 0.05, 0), fill=(138, 44, 36), width=max(1, int(size / 60)))
+        place = 0.1 * board + 0.05
+        draw.line(at(place, -0.62, place, 0), fill=(138, 44, 36), width=max(1, int(size / 60)))
     draw.polygon(at(1.2, 0, 1.75, -0.06, 1.75, -0.66, 1.47, -1.0, 1.2, -0.62), fill=(206, 92, 58))
     draw.polygon(at(-0.1, -0.58, 0.22, -1.02, 1.5, -1.02, 1.24, -0.58), fill=(70, 58, 66))
     draw.line(at(1.24, -0.58, 1.48, -1.02, 1.82, -0.62), fill=(232, 214, 190), width=max(1, int(size / 25)))
@@ -166,20 +168,22 @@ def tree(rgb: Array, x: Array, y: Array, foot: tuple[float, float], size: float,
     rgb = mix(rgb, mix(colour(48, 36, 32), colour(126, 88, 62), 8 * dx + 0.4), trunk * 60)
     shape = 1 - (dx / 0.36) ** 2 - ((dy - 0.72) / 0.42) ** 2
     leaves = fractal(dx * 9 + seed, dy * 9, seed + 5, 5, 0.68)
-    light = 2.4 * (fractal(dx * 9 + seed - 0.3, dy * 9 + 0.3, seed + 5, 4, 0.62) - 0.45) + 0.8 * dx + 0.3 * (dy - 0.6) + 0.35
-    crown = mix(colour(22, 40, 24), colour(150, 142, 56), light)
+    facing = fractal(dx * 9 + seed - 0.25, dy * 9 + 0.25, seed + 5, 5, 0.68) - leaves
+    light = 0.32 + 3.2 * facing + 0.8 * (leaves - 0.5) + 0.7 * dx + 0.35 * (dy - 0.6)
+    crown = mix(colour(20, 38, 22), colour(186, 172, 70), light)
     return mix(rgb, crown, (shape + 1.9 * (leaves - 0.56)) * 7)
 
 
-def caption(image: Image.Image, text: str, left: int, top: int, scale: int, fill: tuple[int, int, int]) -> None:
-    """Write text in Pillow's built-in bitmap font, enlarged by whole pixels, over a dark edge."""
+def caption(image: Image.Image, text: str, scale: int) -> None:
+    """Write text into the lower right corner, in Pillow's built-in bitmap font enlarged by whole pixels."""
     font = ImageFont.load_default_imagefont()
     box = font.getbbox(text)
     mask = Image.new("L", (int(box[2]), int(box[3])), 0)
     ImageDraw.Draw(mask).text((0, 0), text, fill=255, font=font)
     mask = mask.resize((mask.width * scale, mask.height * scale), Image.Resampling.NEAREST)
+    left, top = image.width - mask.width - 6 * scale, image.height - mask.height - 3 * scale
     image.paste((24, 28, 40), (left + scale, top + scale), mask)
-    image.paste(fill, (left, top), mask)
+    image.paste((250, 240, 214), (left, top), mask)
 
 
 def scene(width: int, height: int, text: str, scale: int) -> Image.Image:
@@ -196,7 +200,7 @@ def scene(width: int, height: int, text: str, scale: int) -> Image.Image:
     rgb = np.asarray(image).astype(np.float64)
     rgb = tree(rgb, x, y, (0.16, 0.90), 0.62, 11)
     image = finish(rgb).resize((width, height), Image.Resampling.BOX)
-    caption(image, text, width // 2 + width // 16, height - 13 * scale, scale, (250, 240, 214))
+    caption(image, text, scale)
     return image
 
 
@@ -255,7 +259,8 @@ def chart(width: int, height: int) -> Image.Image:
     image.paste(finish(mix(hues[None] * np.ones((half, 1, 1)), np.full((half, width, 3), 255.0), rows)), (0, 0))
     grey = np.repeat(np.floor(t * 255 + 0.5)[None, :, None], 3, axis=2) * np.ones((half // 2, 1, 1))
     image.paste(finish(grey), (0, half))
-    bars = [(255, 255, 255), (192, 192, 0), (0, 192, 192), (0, 192, 0), (192, 0, 192), (192, 0, 0), (0, 0, 192), (0, 0, 0)]
+    bars = [(255, 255, 255), (192, 192, 0), (0, 192, 192), (0, 192, 0), (192, 0, 192), (192, 0, 0), (0, 0, 192),
+            (0, 0, 0)]
     for i, bar in enumerate(bars):
         draw.rectangle((i * width // 8, 3 * half // 2, (i + 1) * width // 8 - 1, 2 * half - 1), fill=bar)
     y, x = np.mgrid[0:2 * half, 0:2 * half]
@@ -267,11 +272,14 @@ def chart(width: int, height: int) -> Image.Image:
     image.paste(Image.fromarray(plate.astype(np.uint8)), (2 * half, 2 * half))
     right = 4 * half
     draw.rectangle((right, 2 * half, width - 1, height - 1), fill=(244, 240, 228))
-    draw.polygon([(right, height - 1), (right + 14, 2 * half), (right + 34, 2 * half), (right + 20, height - 1)], fill=(20, 24, 60))
-    draw.ellipse((right + 36, 2 * half + 4, right + 60, 2 * half + 28), fill=(230, 70, 40))
+    bottom = 3 * half - 1
+    draw.polygon([(right, bottom), (right + 14, 2 * half), (right + 34, 2 * half), (right + 20, bottom)], (20, 24, 60))
+    draw.ellipse((right + 40, 2 * half + 6, right + 68, 2 * half + 34), fill=(230, 70, 40))
     font = ImageFont.load_default_imagefont()
-    for i, line in enumerate(("LoC-LIC: exact bits", "0123456789 {}[]()", "the quick brown fox", "The LAZY Dog & 7/8")):
-        draw.text((2, 3 * half + 1 + 10 * i), line, fill=((255, 255, 255), (0, 0, 0))[i % 2], font=font)
+    for i, (left, line) in enumerate(((3, "LoC-LIC 0123"), (3, "{a[b](c)} &7"), (3, "a quick fox"),
+                                      (right + 3, "Exact bits,"), (right + 3, "everywhere."), (right + 3, "1+1=2"))):
+        fill = (16, 16, 24) if i > 2 or i % 2 else (255, 255, 255)
+        draw.text((left, 3 * half + 1 + 12 * (i % 3)), line, fill=fill, font=font)
     return image
 
 

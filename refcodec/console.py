@@ -1,0 +1,98 @@
+"""What the command line prints: results on standard output, messages and progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from .arith.backend import default_backend
+from .arith.threads import thread_count
+
+KERNEL_MODULES = ("refcodec.arith.numba_backend", "refcodec.entropy.rans_numba")
+"""Importing these compiles every kernel, or loads it from the cache: kernels state their signatures."""
+
+
+def printable(text: str) -> str:
+    """One line that any terminal shows as it is: control characters and bytes that are no text are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def result(line: str) -> None:
+    """Print one line of results; what the encoding of standard output lacks is escaped."""
+    if sys.stdout is not None:
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(printable(line).encode(encoding, "backslashreplace").decode(encoding))
+
+
+def result_json(values: dict[str, Any]) -> None:
+    """Print one JSON object on one line."""
+    result(json.dumps(values, allow_nan=False, default=str))
+
+
+def note(text: str) -> None:
+    """Print one message line; a standard error that is closed or broken changes no result."""
+    _write(f"refcodec: {printable(text)}\n")
+
+
+def _write(text: str) -> None:
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+
+
+@contextmanager
+def progress(action: str) -> Iterator[Callable[[str, np.ndarray], None] | None]:
+    """Give a trace that counts finished slices on a terminal; None where standard error is none."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    done = 0
+
+    def show(name: str, values: np.ndarray) -> None:
+        nonlocal done
+        if name.startswith("y_hat/"):
+            done += 1
+            _write(f"\r{action} {'#' * done} {done} slices ")
+
+    try:
+        yield show
+    finally:
+        _write("\r\033[K")
+
+
+def prepare(threads: int | None) -> None:
+    """Check the number of threads and load the kernels; say so if they must be compiled first.
+
+    Raises
+    ------
+    UsageError
+        The threads, or ``REFCODEC_BACKEND``.
+    """
+    thread_count(threads)
+    if default_backend() != "numba":
+        return
+    from numba.core import event
+
+    class Notice(event.Listener):
+        said = False
+
+        def on_start(self, event: Any) -> None:
+            if not self.said:
+                self.said = True
+                note("compiling the kernels, which takes a while the first time on a machine")
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Notice()):
+        for name in KERNEL_MODULES:
+            import_module(name)

@@ -1,0 +1,104 @@
+"""refcodec.pillow_plugin: Image.open and Image.save of .loclic files."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import refcodec
+from refcodec.bitstream.container import parse, serialise
+from refcodec.errors import ModelError
+from refcodec.pillow_plugin import FORMAT
+
+EXIF = b"MM\0*\0\0\0\x08\0\0"
+
+
+def stream(channels: int = 3, **more) -> bytes:
+    return serialise(width=7, height=5, channels=channels, quality=42, fingerprint=bytes(16), z=b"zz", y=b"yyyy",
+                     **more)
+
+
+def test_opening_reads_header_and_metadata_and_decodes_nothing(monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(refcodec, "decode", never)
+    chunks = [("exif", EXIF), ("iccp", b"profile"), ("xmp ", b"<x/>"), ("note", b"?")]
+    with Image.open(io.BytesIO(stream(chunks=chunks))) as image:
+        assert (image.format, image.mode, image.size) == (FORMAT, "RGB", (7, 5))
+        assert image.info == {"exif": b"Exif\0\0" + EXIF, "icc_profile": b"profile", "xmp": b"<x/>", "quality": 42}
+        assert image.get_format_mimetype() == "image/x-loclic"
+    with Image.open(io.BytesIO(stream(channels=1))) as image:
+        assert image.mode == "L"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_are_decoded_once_and_arrive_unchanged(monkeypatch, tmp_path, channels):
+    samples = np.arange(35 * channels, dtype=np.uint8).reshape((5, 7) if channels == 1 else (5, 7, 3))
+    calls = []
+    monkeypatch.setattr(refcodec, "decode", lambda data: calls.append(data) or samples)
+    path = tmp_path / "x.loclic"
+    path.write_bytes(stream(channels))
+    image = Image.open(path)
+    for _ in range(2):
+        assert np.array_equal(np.asarray(image), samples)
+    assert calls == [path.read_bytes()]
+    assert image.copy().crop((1, 1, 3, 3)).size == (2, 2)
+
+
+def test_errors_are_those_of_pillow(monkeypatch):
+    damaged = bytearray(stream())
+    damaged[46] ^= 1
+    with pytest.raises(OSError, match="checksum"):
+        Image.open(io.BytesIO(bytes(damaged)))
+    with pytest.raises(OSError, match="version"):
+        Image.open(io.BytesIO(stream()[:4] + b"\xff" + stream()[5:]))
+    with pytest.raises(OSError):
+        Image.open(io.BytesIO(stream()[:20]))
+
+    def missing(_):
+        raise ModelError("no such model")
+
+    monkeypatch.setattr(refcodec, "decode", missing)
+    image = Image.open(io.BytesIO(stream()))
+    for _ in range(2):
+        with pytest.raises(OSError, match="no such model"):
+            image.load()
+
+
+def test_saving_passes_quality_and_metadata(monkeypatch, tmp_path):
+    seen = {}
+
+    def encode(samples, quality=60, **options):
+        seen.update(options, samples=samples, quality=quality)
+        return stream(samples.ndim)
+
+    monkeypatch.setattr(refcodec, "encode", encode)
+    source = Image.fromarray(np.arange(105, dtype=np.uint8).reshape(5, 7, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source.info["icc_profile"] = b"own"
+    source.save(tmp_path / "x.loclic", quality=33, exif=exif, xmp="<x/>")
+    assert np.array_equal(seen["samples"], np.asarray(source))
+    assert (seen["quality"], seen["icc_profile"], seen["xmp"]) == (33, b"own", b"<x/>")
+    assert seen["exif"] == exif.tobytes()[6:]
+    source.save(tmp_path / "y.loclic")
+    assert (seen["quality"], seen["exif"], seen["xmp"]) == (60, None, None)
+    with pytest.raises(OSError, match="RGBA"):
+        source.convert("RGBA").save(tmp_path / "z.loclic")
+    assert not (tmp_path / "z.loclic").exists()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_picture_survives_the_real_codec(tmp_path, mode):
+    rows, columns = np.mgrid[0:24, 0:40]
+    source = Image.fromarray((90 + 2 * rows + columns).astype(np.uint8)).convert(mode)
+    source.save(tmp_path / "x.loclic", quality=100, exif=EXIF, icc_profile=b"p", xmp=b"<x/>")
+    data = (tmp_path / "x.loclic").read_bytes()
+    assert dict(parse(data).chunks) == {"exif": EXIF, "iccp": b"p", "xmp ": b"<x/>"}
+    with Image.open(tmp_path / "x.loclic") as image:
+        assert (image.mode, image.size, image.info["icc_profile"]) == (mode, (40, 24), b"p")
+        assert np.array_equal(np.asarray(image), refcodec.decode(data))

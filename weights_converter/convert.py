@@ -1,0 +1,96 @@
+"""Checkpoint -> calibrated, quantised, proved integer model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refcodec import __version__
+from refcodec.errors import MissingInput
+from refcodec.image import read_picture
+from refcodec.limits import Limits
+from refcodec.model import Model, build_model
+from refcodec.model_file import write_model
+
+from .calibrate import Record, calibrate, choose_formats, record_content
+from .checkpoint import Checkpoint
+from .float_engine import Bottleneck
+from .published import float_layers
+from .quantise import quantise
+from .recognise import recognise
+
+CALIBRATION_STEPS = (1, 30, 60, 80, 100)
+"""Quality steps that calibration runs: latents grow with quality, so the last step sets most ranges."""
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+def load_pictures(folder: Path, crop: int, most: int | None = None) -> list[tuple[str, np.ndarray]]:
+    """Centre crops [<= crop, <= crop, 3] of the pictures in a folder, grey ones in three channels, sorted by name.
+
+    Raises
+    ------
+    MissingInput
+        The folder holds no picture.
+    """
+    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not paths:
+        raise MissingInput("no pictures", where=str(folder))
+    if most is not None and len(paths) > most:
+        paths = [paths[n * len(paths) // most] for n in range(most)]
+    pictures = []
+    for path in paths:
+        samples = read_picture(path, Limits()).samples
+        samples = np.repeat(samples[:, :, None], 3, axis=2) if samples.ndim == 2 else samples
+        y, x = (max(0, (s - crop) // 2) for s in samples.shape[:2])
+        pictures.append((path.name, np.ascontiguousarray(samples[y:y + crop, x:x + crop])))
+    return pictures
+
+
+def record_pictures(checkpoint: Checkpoint, pictures: Sequence[np.ndarray],
+                    progress: Callable[[int, int], None] | None = None) -> Record:
+    """Calibrate on pictures [H, W, 3] at every step of CALIBRATION_STEPS."""
+    config = recognise(checkpoint.tensors)
+    steps = CALIBRATION_STEPS if config.steps > 1 else (1,)
+    floats, bottleneck = float_layers(config, checkpoint.tensors), Bottleneck(checkpoint.tensors)
+
+    def watched() -> Any:
+        for n, picture in enumerate(pictures):
+            if progress:
+                progress(n, len(pictures))
+            yield picture
+
+    return calibrate(config, floats, bottleneck, watched(), steps)
+
+
+def make_content(checkpoint: Checkpoint, record: Record) -> dict[str, np.ndarray]:
+    """The normative content of the integer model."""
+    config = recognise(checkpoint.tensors)
+    return quantise(config, float_layers(config, checkpoint.tensors), choose_formats(config, record),
+                    Bottleneck(checkpoint.tensors))
+
+
+def convert(checkpoint: Checkpoint, record: Record, out: Path, more: dict[str, Any]) -> Model:
+    """Make, prove and write a model.
+
+    Parameters
+    ----------
+    more : dict
+        Further provenance: what the calibration pictures were.
+
+    Raises
+    ------
+    InvalidModel
+        The checkpoint does not fit, or a layer cannot be proved.
+    """
+    content = make_content(checkpoint, record)
+    text = repr(sorted(record_content(record).items())).encode()
+    provenance = {"source_sha256": checkpoint.source_sha256, "tool": f"refcodec {__version__}", "source": checkpoint.meta,
+                  "calibration_sha256": hashlib.sha256(text).hexdigest(), **more}
+    model = build_model(content, out.name, provenance)
+    write_model(out, content, provenance)
+    return model
