@@ -109,7 +109,8 @@ def config_from(values: dict[str, Any], where: str = "configuration") -> Config:
     if unknown := sorted(set(values) - known):
         raise InvalidModel("unknown configuration field", where=where, fields=unknown)
     try:
-        c = Config(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in values.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in values.items()}
+        c = Config(**fields)
     except TypeError as e:
         raise InvalidModel("configuration field missing", where=where, detail=str(e)) from None
     for name in known:
@@ -119,7 +120,8 @@ def config_from(values: dict[str, Any], where: str = "configuration") -> Config:
                 isinstance(n, bool if name == "old_synthesis" else int) for n in numbers):
             raise InvalidModel("configuration field has a wrong type", where=where, field=name, value=value)
         if name != "old_synthesis" and not all(1 <= n <= 4096 for n in numbers):
-            raise InvalidModel("configuration field out of range", where=where, field=name, value=value, allowed="1..4096")
+            raise InvalidModel("configuration field out of range", where=where, field=name, value=value,
+                               allowed="1..4096")
         if name in _WIDTHS and len(value) != _WIDTHS[name]:
             raise InvalidModel("configuration field has a wrong length", where=where, field=name, value=value)
     checks = {
@@ -335,7 +337,7 @@ def _synthesis(t: _Table, c: Config) -> None:
     wide = c.N[::-1]
     x = _residual_block(t, "g_s/0", x, wide[0] if c.old_synthesis else c.M, 1 / 256)
     x = _residual_block_upsample(t, "g_s/1", x, wide[0], 1 / 256)
-    for j, (_, narrow) in enumerate(zip(wide, wide[1:], strict=False)):
+    for j, narrow in enumerate(wide[1:]):
         at = 0.25 ** (3 - j)
         x = _residual_block(t, f"g_s/{2 * j + 2}", x, narrow, at)
         x = _residual_block_upsample(t, f"g_s/{2 * j + 3}", x, narrow, at)

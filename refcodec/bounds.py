@@ -7,6 +7,7 @@ proved is refused, wherever it comes from. All arithmetic here is exact in int64
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -93,8 +94,9 @@ def gdn_bound(op: Op, layer: Gdn, layers: Mapping[str, Layer]) -> int:
     return max(int(b) + square * sum(int(g) for g in row) for b, row in zip(layer.beta, layer.gamma, strict=True))
 
 
-def _refuse(name: str, rule: str, **values: object) -> None:
-    raise InvalidModel("the model cannot be proved free of overflow", where=f"layer {name} (SPEC 9.2)", rule=rule, **values)
+def _refuse(name: str, rule: str, **values: Any) -> None:
+    raise InvalidModel("the model cannot be proved free of overflow", where=f"layer {name} (SPEC 9.2)",
+                       rule=rule, **values)
 
 
 def prove(ops: Sequence[Op], layers: Mapping[str, Layer]) -> dict[str, int]:

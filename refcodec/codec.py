@@ -57,7 +57,7 @@ class Encoded:
     @property
     def sha256(self) -> str:
         """SHA-256 of the reconstruction's samples, row by row, channels interleaved."""
-        return hashlib.sha256(np.ascontiguousarray(self.reconstruction)).hexdigest()
+        return hashlib.sha256(self.reconstruction.tobytes()).hexdigest()
 
 
 def _resolve(model: ModelArgument) -> Model:
@@ -156,8 +156,9 @@ def stream_model(header: Header, model: ModelArgument) -> Model:
     return model
 
 
-def decode_stream(data: bytes, *, model: ModelArgument = None, threads: int | None = None, limits: Limits | None = None,
-                  backend: str | None = None, trace: Trace | None = None, verify: bool = False) -> tuple[np.ndarray, Stream]:
+def decode_stream(data: bytes, *, model: ModelArgument = None, threads: int | None = None,
+                  limits: Limits | None = None, backend: str | None = None, trace: Trace | None = None,
+                  verify: bool = False) -> tuple[np.ndarray, Stream]:
     """(SPEC 1.2) Decode a stream to samples and its parsed container.
 
     Parameters

@@ -12,7 +12,7 @@ MAX_SIDE = 1 << 20
 """Largest width or height in samples (SPEC 9): with MAX_LATENT_POSITIONS it keeps every index below 2^31."""
 
 MAX_LATENT_POSITIONS = 1 << 23
-"""Largest padded picture in latent positions of 16x16 samples (SPEC 9): the sums of global attention stay below 2^62."""
+"""Largest padded picture in latent positions of 16x16 samples (SPEC 9): sums of global attention stay below 2^62."""
 
 MAX_SYMBOL = (1 << 15) - 1
 """Largest magnitude of a coded symbol (SPEC 7): symbol * 64 + mean stays below 2^22 before y_hat saturates."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .architecture import Config, Op, config_from, layer_table
-from .arith.layers import Conv, Gdn, Gain, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
+from .arith.layers import Conv, Gain, Gdn, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from .bounds import INT16_MAX, prove
 from .data import PINS, Tables, digest, load_tables
 from .entropy.symbol_tables import SymbolTables
@@ -69,7 +69,7 @@ def fingerprint(content: Content) -> bytes:
         array = np.ascontiguousarray(content[name], content[name].dtype.newbyteorder("<"))
         head = f"{name} int{8 * array.itemsize} {' '.join(str(n) for n in array.shape)}\n"
         digest.update(head.encode("ascii"))
-        digest.update(array)
+        digest.update(array.tobytes())
     return digest.digest()[:16]
 
 
@@ -95,18 +95,20 @@ def expected_arrays(config: Config) -> dict[str, tuple[str, tuple[int, ...]]]:
     ops = layer_table(config)
     out: dict[str, tuple[str, tuple[int, ...]]] = {"formats": ("int32", (len(ops), 2))}
     for op in ops:
-        shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+        kinds: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
             "conv": {"weight": ("int16", (op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)),
                      "constants": ("int32", (op.channels, 3))},
             "gdn": {"gamma": ("int64", (op.channels, op.channels)), "beta": ("int64", (op.channels,)),
                     "constants": ("int32", (1,))},
             "sum": {"constants": ("int32", (3,))},
-            "gain": {"multiplier": ("int32", (config.steps, op.channels)), "shift": ("int32", (config.steps, op.channels))},
+            "gain": {"multiplier": ("int32", (config.steps, op.channels)),
+                     "shift": ("int32", (config.steps, op.channels))},
             "rescale": {"constants": ("int32", (1,))},
             "norm": {"constants": ("int64", (1,))},
             "local_attention": {"bias": ("int32", (81, op.heads)), "constants": ("int32", (1,))},
             "linear_attention": {"constants": ("int32", (3,))},
-        }["gdn" if op.kind == "igdn" else op.kind]
+        }
+        shapes = kinds["gdn" if op.kind == "igdn" else op.kind]
         out.update({f"layers/{op.name}/{k}": v for k, v in shapes.items()})
     out["z/medians"] = ("int32", (config.hyper,))
     out["z/first"] = ("int32", (config.hyper,))
@@ -140,14 +142,15 @@ def _layer(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tabl
         _require(bool(op.add) or not add_shift.any(), "a branch shift without a branch", where)
         return Conv(op.name, weight, bias, shift, frac, limit, add_shift if op.add else None, table, op.stride,
                     op.shuffle, op.depthwise)
-    constants = [int(n) for n in arrays["constants"]] if "constants" in arrays else []
+    numbers = [int(n) for n in arrays["constants"]] if "constants" in arrays else []
     if op.kind in ("gdn", "igdn"):
         gamma, beta = arrays["gamma"], arrays["beta"]
         _require(int(gamma.min()) >= 0 and int(gamma.max()) < 1 << 52, "gamma out of range", where,
                  smallest=int(gamma.min()), largest=int(gamma.max()))
-        _require(int(beta.min()) >= 1 and int(beta.max()) < 1 << 52, "beta out of range", where, smallest=int(beta.min()))
-        _require(0 <= constants[0] <= 36, "shift out of range", where, shift=constants[0], allowed="0..36")
-        return Gdn(op.name, gamma, beta, constants[0], frac, limit)
+        _require(int(beta.min()) >= 1 and int(beta.max()) < 1 << 52, "beta out of range", where,
+                 smallest=int(beta.min()))
+        _require(0 <= numbers[0] <= 36, "shift out of range", where, shift=numbers[0], allowed="0..36")
+        return Gdn(op.name, gamma, beta, numbers[0], frac, limit)
     if op.kind == "gain":
         m, s = arrays["multiplier"], arrays["shift"]
         _require(1 << 14 <= int(m.min()) and int(m.max()) < 1 << 15, "multiplier out of range", where,
@@ -155,18 +158,18 @@ def _layer(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tabl
         _require(1 <= int(s.min()) and int(s.max()) <= 30, "shift out of range", where, allowed="1..30")
         return Gain(op.name, m, s, frac, limit)
     if op.kind == "norm":
-        _require(1 <= constants[0] < 1 << 50, "epsilon out of range", where, epsilon=constants[0])
-        return Norm(op.name, constants[0], frac, limit)
+        _require(1 <= numbers[0] < 1 << 50, "epsilon out of range", where, epsilon=numbers[0])
+        return Norm(op.name, numbers[0], frac, limit)
     top = {"sum": 15, "rescale": 15, "local_attention": 30, "linear_attention": 16}[op.kind]
-    _require(all(0 <= n <= top for n in constants), "shift out of range", where, shifts=constants, allowed=f"0..{top}")
+    _require(all(0 <= n <= top for n in numbers), "shift out of range", where, shifts=numbers, allowed=f"0..{top}")
     if op.kind == "sum":
-        return Sum(op.name, constants[0], constants[1], constants[2], frac, limit)
+        return Sum(op.name, numbers[0], numbers[1], numbers[2], frac, limit)
     if op.kind == "rescale":
-        return Rescale(op.name, constants[0], frac, limit)
+        return Rescale(op.name, numbers[0], frac, limit)
     if op.kind == "local_attention":
-        return LocalAttention(op.name, constants[0], arrays["bias"], op.heads, frac, limit)
-    _require(constants[2] <= 12, "context shift out of range", where, shift=constants[2], allowed="0..12")
-    return LinearAttention(op.name, constants[0], constants[1], constants[2], op.heads, frac, limit)
+        return LocalAttention(op.name, numbers[0], arrays["bias"], op.heads, frac, limit)
+    _require(numbers[2] <= 12, "context shift out of range", where, shift=numbers[2], allowed="0..12")
+    return LinearAttention(op.name, numbers[0], numbers[1], numbers[2], op.heads, frac, limit)
 
 
 def build_model(content: Content, name: str = "model", provenance: Mapping[str, Any] | None = None) -> Model:

@@ -43,7 +43,8 @@ def write_model(path: Path, content: Content, provenance: Mapping[str, Any]) -> 
             for name in sorted(content):
                 array = content[name].astype(content[name].dtype.newbyteorder("<"))
                 if array.size > 256:
-                    f.create_dataset(name, data=array, compression="gzip", compression_opts=9, shuffle=True, chunks=array.shape)
+                    f.create_dataset(name, data=array, compression="gzip", compression_opts=9, shuffle=True,
+                                     chunks=array.shape)
                 else:
                     f.create_dataset(name, data=array)
             text = json.dumps(dict(provenance), sort_keys=True).encode()
@@ -77,7 +78,8 @@ def _check_storage(path: str, dataset: Any, where: str) -> None:
 
     place = f"{where}:{path}"
     properties = dataset.id.get_create_plist()
-    if properties.get_layout() not in (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED, h5py.h5d.COMPACT) or properties.get_external_count():
+    inside = (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED, h5py.h5d.COMPACT)
+    if properties.get_layout() not in inside or properties.get_external_count():
         raise InvalidModel("external or virtual storage", where=place, cause="models hold their numbers themselves")
     filters = {properties.get_filter(n)[0] for n in range(properties.get_nfilters())}
     if not filters <= {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:
@@ -100,13 +102,15 @@ def read_content(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     where = path.name
     if not path.is_file():
-        raise ModelError("model not found", where=str(path), cause="name a model file or a fingerprint that is installed")
+        raise ModelError("model not found", where=str(path), cause="give a path or the name of an installed model")
     try:
         with h5py.File(path, "r") as f:
             if f.attrs.get("format") != FORMAT:
-                raise InvalidModel("not a refcodec model", where=where, cause="convert the checkpoint with weights_converter")
+                raise InvalidModel("not a refcodec model", where=where,
+                                   cause="convert the checkpoint with weights_converter")
             if f.attrs.get("version") != VERSION:
-                raise InvalidModel("unknown model version", where=where, version=str(f.attrs.get("version")), known=VERSION)
+                raise InvalidModel("unknown model version", where=where, version=str(f.attrs.get("version")),
+                                   known=VERSION)
             found = dict(_datasets(f, where))
             total = 0
             for name, dataset in found.items():
@@ -117,7 +121,8 @@ def read_content(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             provenance: dict[str, Any] = {}
             if (text := found.pop("provenance", None)) is not None:
                 if text.size > MAX_PROVENANCE:
-                    raise InvalidModel("the provenance is too long", where=where, bytes=text.size, allowed=MAX_PROVENANCE)
+                    raise InvalidModel("the provenance is too long", where=where, bytes=text.size,
+                                       allowed=MAX_PROVENANCE)
                 provenance = json.loads(text[:].tobytes())
             content = {name: np.asarray(dataset[()]) for name, dataset in found.items()}
     except (OSError, KeyError, RuntimeError, ValueError) as e:
@@ -187,8 +192,8 @@ def find_model(wanted: bytes) -> Model:
         if model.fingerprint == wanted:
             return model
         seen[path.name] = model.fingerprint.hex()
-    raise ModelError("no installed model has the fingerprint that the stream names", where="header offset 16 (SPEC 8.1)",
-                     wanted=wanted.hex(), installed=seen,
+    raise ModelError("no installed model has the fingerprint that the stream names",
+                     where="header offset 16 (SPEC 8.1)", wanted=wanted.hex(), installed=seen,
                      cause="get the model it was coded with and put it into a folder of $REFCODEC_MODELS")
 
 

@@ -1,4 +1,4 @@
-"""The slice walk (SPEC 6.3): z, then for every slice its anchors and its non-anchors. Written once, for both directions.
+"""The slice walk (SPEC 6.3): z, then every slice's anchors and non-anchors; written once, for both directions.
 
 A port (refcodec/entropy/ports.py) either writes the symbols it chooses or reads those the stream holds; nothing here
 knows which. The walk therefore is the decoder, and the encoder that runs it cannot drift from it.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from .architecture import Config
+from .arith.checkerboard import ANCHOR, NONANCHOR, put
 from .arith.engine import Engine
 from .arith.maps import interior
-from .arith.checkerboard import ANCHOR, NONANCHOR, put
 from .entropy.ports import Port
 from .nets import contexts
 from .nets.heads import entropy_parameters, latent_residual

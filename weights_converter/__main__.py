@@ -99,14 +99,16 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.json:
         write_bytes(args.json, json.dumps(result, indent=1).encode(), force=True)
     print(f"{len(pictures)} pictures, model {model.fingerprint.hex()}")
-    print("quality   float bpp      dB   integer bpp      dB   mixed dB   bits ratio")
+    print("quality   float bpp      dB   integer bpp      dB   mixed dB   bits ratio   by tables")
     for n, step in enumerate(steps):
-        print(f"{step:7d} {result['float_bpp'][n]:11.4f} {result['float_psnr'][n]:7.3f} {result['integer_bpp'][n]:13.4f} "
-              f"{result['integer_psnr'][n]:7.3f} {result['mixed_psnr'][n]:10.3f} {result['bits_ratio_by_step'][step]:12.5f}")
-    print(f"coded segments over estimated bits, summed: {result['bits_ratio']:.5f}")
+        columns = {"float_bpp": "11.4f", "float_psnr": "7.3f", "integer_bpp": "13.4f", "integer_psnr": "7.3f",
+                   "mixed_psnr": "10.3f", "bits_ratio_by_step": "12.5f", "tables_ratio_by_step": "11.5f"}
+        print(f"{step:7d}", *(format(result[key][n], width) for key, width in columns.items()))
+    print(f"coded segments over estimated bits, summed: {result['bits_ratio']:.5f}; over the bits of the "
+          f"coder's tables for the float network's symbols: {result['tables_ratio']:.5f}")
     print("BD-rate against float: " + ", ".join(f"{k} {v:+.3f} %" for k, v in result["bd_rate"].items()))
-    print(f"clip rates at quality {max(steps)}: " + (", ".join(f"{n} {r:.1e}" for n, r in list(result["clip_rates"].items())[:12])
-                                                   or "none"))
+    largest = [f"{name} {rate:.1e}" for name, rate in list(result["clip_rates"].items())[:12]]
+    print(f"clip rates at quality {max(steps)}: " + (", ".join(largest) or "none"))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -79,10 +79,11 @@ def record_from(values: dict[str, Any], where: str) -> Record:
 
 @dataclass(frozen=True)
 class FloatResult:
-    """One picture through the float codec: bits of y and z, the latents' size, and the samples [H, W, 3] unclamped."""
+    """One picture through the float codec: bits (see EstimatingPort), y_hat, and the samples [H, W, 3] unclamped."""
 
     bits_y: float
     bits_z: float
+    bits_y_tables: float
     y_hat: np.ndarray
     samples: np.ndarray
 
@@ -107,7 +108,7 @@ def run_float(config: Config, layers: Mapping[str, FloatLayer], bottleneck: Bott
     medians = bottleneck.medians.astype(np.float32)
     y_hat = walk(engine, config, medians, port, planes.shape[0] // 16, planes.shape[1] // 16)
     out = synthesis(engine, y_hat)[2:-2, 2:-2]
-    return FloatResult(port.bits_y, port.bits_z, y_hat, out[:samples.shape[0], :samples.shape[1]])
+    return FloatResult(port.bits_y, port.bits_z, port.bits_y_tables, y_hat, out[:samples.shape[0], :samples.shape[1]])
 
 
 def calibrate(config: Config, layers: Mapping[str, FloatLayer], bottleneck: Bottleneck, pictures: Iterable[np.ndarray],

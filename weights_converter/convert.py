@@ -89,8 +89,8 @@ def convert(checkpoint: Checkpoint, record: Record, out: Path, more: dict[str, A
     """
     content = make_content(checkpoint, record)
     text = repr(sorted(record_content(record).items())).encode()
-    provenance = {"source_sha256": checkpoint.source_sha256, "tool": f"refcodec {__version__}", "source": checkpoint.meta,
-                  "calibration_sha256": hashlib.sha256(text).hexdigest(), **more}
+    provenance = {"source_sha256": checkpoint.source_sha256, "tool": f"refcodec {__version__}",
+                  "source": checkpoint.meta, "calibration_sha256": hashlib.sha256(text).hexdigest(), **more}
     model = build_model(content, out.name, provenance)
     write_model(out, content, provenance)
     return model

@@ -73,9 +73,14 @@ def compare_picture(config: Config, floats: Mapping[str, FloatLayer], bottleneck
     y_hat[2:-2, 2:-2] = np.concatenate(latents, axis=2)
     mixed = synthesis(engine, y_hat)[2:-2, 2:-2][:samples.shape[0], :samples.shape[1]]
     return {"pixels": samples.shape[0] * samples.shape[1],
-            "float_bits": exact.bits_y + exact.bits_z, "integer_bits": 8.0 * (coded.z_bytes + coded.y_bytes),
+            "float_bits": exact.bits_y + exact.bits_z, "table_bits": exact.bits_y_tables + exact.bits_z,
+            "integer_bits": 8.0 * (coded.z_bytes + coded.y_bytes),
             "float_psnr": psnr(samples, _samples(exact.samples)), "integer_psnr": psnr(samples, coded.reconstruction),
             "mixed_psnr": psnr(samples, _samples(mixed))}
+
+
+def _ratio(rows: Sequence[Mapping[str, Any]], against: str) -> float:
+    return float(sum(r["integer_bits"] for r in rows) / sum(r[against] for r in rows))
 
 
 def evaluate(config: Config, floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model: Model,
@@ -86,11 +91,12 @@ def evaluate(config: Config, floats: Mapping[str, FloatLayer], bottleneck: Bottl
     Returns
     -------
     dict
-        ``bits_ratio`` is integer over float bits, summed; ``bd_rate`` holds per cent against float for ``total``,
+        ``bits_ratio`` is integer over float bits, summed, ``tables_ratio`` over the bits the coder's tables give the
+        float network's own symbols (EstimatingPort); ``bd_rate`` holds per cent against float for ``total``,
         ``entropy`` (integer latents and rate, float synthesis) and ``synthesis`` (the rest, against the mixture).
     """
     clips = clip_counter(model)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for step in steps:
         for name, samples in pictures:
             counter = clips if step == max(steps) else None
@@ -111,9 +117,9 @@ def evaluate(config: Config, floats: Mapping[str, FloatLayer], bottleneck: Bottl
     return {
         "steps": list(steps), "pictures": len(pictures), "float_bpp": float_rate, "integer_bpp": integer_rate,
         "float_psnr": float_psnr, "integer_psnr": integer_psnr, "mixed_psnr": mixed_psnr,
-        "bits_ratio": sum(r["integer_bits"] for r in rows) / sum(r["float_bits"] for r in rows),
-        "bits_ratio_by_step": {s: sum(r["integer_bits"] for r in rows if r["step"] == s)
-                               / sum(r["float_bits"] for r in rows if r["step"] == s) for s in steps},
+        "bits_ratio": _ratio(rows, "float_bits"), "tables_ratio": _ratio(rows, "table_bits"),
+        "bits_ratio_by_step": [_ratio([r for r in rows if r["step"] == s], "float_bits") for s in steps],
+        "tables_ratio_by_step": [_ratio([r for r in rows if r["step"] == s], "table_bits") for s in steps],
         "bd_rate": {"total": bd_rate(float_rate, float_psnr, integer_rate, integer_psnr),
                     "entropy": bd_rate(float_rate, float_psnr, integer_rate, mixed_psnr),
                     "synthesis": bd_rate(integer_rate, mixed_psnr, integer_rate, integer_psnr)},

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from scipy.special import erf, ndtr
 
-from refcodec.architecture import Config
+from refcodec.architecture import SCALE_FRAC, Config
 from refcodec.arith.checkerboard import put, take
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import BORDER, interior
 from refcodec.arith.numpy_ops import RELATIVE
+from refcodec.data import load_tables
+from refcodec.entropy.symbol_tables import intervals
 
 from .published import NORM_EPSILON, FloatLayer, gains
 
@@ -216,7 +218,8 @@ class Bottleneck:
     """
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
-        part = {k.split(".", 1)[1]: v.astype(np.float64) for k, v in state.items() if k.startswith("entropy_bottleneck.")}
+        part = {k.split(".", 1)[1]: v.astype(np.float64) for k, v in state.items()
+                if k.startswith("entropy_bottleneck.")}
         self._layers = [(np.logaddexp(part[f"_matrix{n}"], 0), part[f"_bias{n}"], part.get(f"_factor{n}"))
                         for n in range(5)]
         self.medians = part["quantiles"][:, 0, 1]
@@ -244,11 +247,17 @@ def _sigmoid(t: np.ndarray) -> np.ndarray:
 
 
 class EstimatingPort:
-    """A port that chooses symbols like an encoder and adds up their ideal code lengths in bits."""
+    """A port that chooses symbols like an encoder and adds up their ideal code lengths in bits.
+
+    ``bits_y`` takes the float scale and floors probabilities at 1e-9, as training does: a far outlier costs 30 bits.
+    ``bits_y_tables`` takes the Gaussian table of the nearest level and our escapes, which price outliers lower; the
+    difference is the coder's doing, not the arithmetic's.
+    """
 
     def __init__(self, engine: FloatEngine, bottleneck: Bottleneck, y: np.ndarray, z: np.ndarray) -> None:
         self._engine, self._bottleneck, self._y, self._z = engine, bottleneck, y, z
-        self.bits_y = self.bits_z = 0.0
+        self.bits_y = self.bits_z = self.bits_y_tables = 0.0
+        self._tables = load_tables()
 
     def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """Symbols of z."""
@@ -266,4 +275,7 @@ class EstimatingPort:
         p = 0.5 * (erf((a + 0.5) / scale) - erf((a - 0.5) / scale))
         tail = a > 6 * levels  # erf cancels there; the bin's mass is below the floor anyway
         self.bits_y -= float(np.log2(np.maximum(np.where(tail, 0.0, p), 1e-9)).sum())
+        level = np.searchsorted(self._tables.thresholds, levels * 2.0 ** SCALE_FRAC, side="right")
+        _, frequency = intervals(symbols.astype(np.int32), level.astype(np.int32), self._tables.gaussian)
+        self.bits_y_tables += float((16 - np.log2(frequency)).sum())
         return symbols

@@ -9,7 +9,7 @@ inter-slice context into one over both inputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,7 +142,8 @@ def _conv(op: Op, state: State) -> tuple[np.ndarray, np.ndarray]:
     part, _, rest = op.name.partition("/")
     leaf = rest.split("/")[-1]
     if part == "local" and leaf == "qkv":
-        return _qkv(state, key.rsplit(".", 1)[0], int(state[key.rsplit(".", 1)[0] + ".relative_position_table"].shape[1]))
+        module = key.rsplit(".", 1)[0]
+        return _qkv(state, module, int(state[f"{module}.relative_position_table"].shape[1]))
     if part == "local" and leaf == "fc1":
         return _after_norm(state, key.replace("mlp.fc1", "norm2"), key)
     w, b = _filters(state, key)
@@ -170,9 +171,9 @@ def float_layers(config: Config, state: State) -> dict[str, FloatLayer]:
     """
     wrong: list[str] = []
 
-    def attempt(op: Op, make: Callable[[], FloatLayer]) -> FloatLayer | None:
+    def attempt(op: Op) -> FloatLayer | None:
         try:
-            layer = make()
+            layer = make(op)
         except KeyError as e:
             wrong.append(f"{e.args[0]} missing")
             return None
@@ -200,7 +201,7 @@ def float_layers(config: Config, state: State) -> dict[str, FloatLayer]:
             return FloatLayer(op, bias=table * LOG2_E)
         return FloatLayer(op)
 
-    layers = {op.name: attempt(op, lambda op=op: make(op)) for op in layer_table(config)}
+    layers = {op.name: attempt(op) for op in layer_table(config)}
     if wrong:
         raise InvalidModel("the checkpoint does not fit its configuration", where="state dict", tensors=wrong[:20],
                            count=len(wrong))

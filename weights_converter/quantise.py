@@ -95,10 +95,11 @@ class Quantiser:
                 break
             shift = np.where(fits, shift, shift - 1)
             if shift.min() < 0:
-                raise InvalidModel("no shift proves the layer", where=op.name, cause="the weights are too large for the clamps")
+                raise InvalidModel("no shift proves the layer", where=op.name,
+                                   cause="the weights are too large for the clamps")
         if op.add and (shift + k_add).min() < 0:
             raise InvalidModel("the branch has more fraction bits than the accumulator", where=op.name)
-        constants = np.stack([offset, shift, add_shift if op.add else np.zeros_like(shift)], axis=1).astype(np.int32)
+        constants = np.stack([offset, shift, add_shift], axis=1).astype(np.int32)
         gelu = self.tables.gelu[fmt.frac] if op.gelu else None
         layer = Conv(op.name, weight.astype(np.int16), constants[:, 0], constants[:, 1], fmt.frac, fmt.limit,
                      constants[:, 2] if op.add else None, gelu, op.stride, op.shuffle, op.depthwise)
@@ -117,14 +118,15 @@ class Quantiser:
                 break
         else:
             raise InvalidModel("no scale proves the layer", where=op.name)
-        arrays = {"gamma": gamma.astype(np.int64), "beta": beta.astype(np.int64), "constants": np.array([shift], np.int32)}
+        arrays = {"gamma": gamma.astype(np.int64), "beta": beta.astype(np.int64),
+                  "constants": np.array([shift], np.int32)}
         return GdnLayer(op.name, arrays["gamma"], arrays["beta"], shift, fmt.frac, fmt.limit), arrays
 
     def _sum(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
         a, b = (self.frac(n) for n in op.inputs)
         top = max(a, b, fmt.frac)
-        values = [top - a, top - b, top - fmt.frac]
-        return Sum(op.name, *values, fmt.frac, fmt.limit), {"constants": np.array(values, np.int32)}
+        layer = Sum(op.name, top - a, top - b, top - fmt.frac, fmt.frac, fmt.limit)
+        return layer, {"constants": np.array([layer.shift_a, layer.shift_b, layer.shift], np.int32)}
 
     def _gain(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer | None, dict[str, np.ndarray]]:
         assert f.log_gain is not None
@@ -135,7 +137,8 @@ class Quantiser:
         multiplier, exponent = np.where(carry, 1 << 14, multiplier), exponent + carry
         shift = 14 - exponent
         if shift.min() < 1 or shift.max() > 30:
-            raise InvalidModel("a gain is out of range", where=op.name, smallest=float(factor.min()), largest=float(factor.max()))
+            raise InvalidModel("a gain is out of range", where=op.name, smallest=float(factor.min()),
+                               largest=float(factor.max()))
         arrays = {"multiplier": multiplier.astype(np.int32), "shift": shift.astype(np.int32)}
         return Gain(op.name, arrays["multiplier"], arrays["shift"], fmt.frac, fmt.limit), arrays
 
@@ -156,8 +159,8 @@ class Quantiser:
 
     def _linear(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
         q, k, v = (self.frac(n) for n in op.inputs)
-        values = [LOGIT_FRAC - k, LOGIT_FRAC - q, fmt.frac - v]
-        return (LinearAttention(op.name, *values, op.heads, fmt.frac, fmt.limit), {"constants": np.array(values, np.int32)})
+        layer = LinearAttention(op.name, LOGIT_FRAC - k, LOGIT_FRAC - q, fmt.frac - v, op.heads, fmt.frac, fmt.limit)
+        return layer, {"constants": np.array([layer.key_shift, layer.query_shift, layer.context_shift], np.int32)}
 
 
 def z_content(bottleneck: Bottleneck) -> dict[str, np.ndarray]:
@@ -175,8 +178,9 @@ def z_content(bottleneck: Bottleneck) -> dict[str, np.ndarray]:
         parts.append(cdf_from_pmf(row[a:b + 1], float(1 - row[a:b + 1].sum())))
         first.append(a - reach)
     start = np.concatenate([[0], np.cumsum([len(c) for c in parts])])
+    medians = _round(bottleneck.medians * 2.0 ** Y_FRAC).astype(np.int32)
     return {"z/cdf": np.concatenate(parts).astype(np.int32), "z/start": start.astype(np.int32),
-            "z/first": np.array(first, np.int32), "z/medians": _round(bottleneck.medians * 2.0 ** Y_FRAC).astype(np.int32)}
+            "z/first": np.array(first, np.int32), "z/medians": medians}
 
 
 def quantise(config: Config, floats: Mapping[str, FloatLayer], formats: Mapping[str, Format],

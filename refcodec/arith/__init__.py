@@ -1,0 +1,1 @@
+"""Integer operations: maps, layers, the engine, and the two implementations of the arithmetic (SPEC 5)."""

@@ -60,11 +60,11 @@ def reads(dtype: Any, ndim: int, layout: str = "A") -> Any:
     """Numba type of an array that a kernel only reads; any array of the element type and rank fits layout "A"."""
     from numba import types
 
-    return types.Array(dtype, ndim, layout, readonly=True)
+    return types.Array(dtype, ndim, layout, readonly=True)  # type: ignore[call-overload]
 
 
 def writes(dtype: Any, ndim: int, layout: str = "A") -> Any:
     """Numba type of an array that a kernel writes."""
     from numba import types
 
-    return types.Array(dtype, ndim, layout)
+    return types.Array(dtype, ndim, layout)  # type: ignore[call-overload]

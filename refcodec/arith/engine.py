@@ -15,9 +15,9 @@ import numpy as np
 
 from ..architecture import Y_FRAC
 from ..data import Tables
-from .checkerboard import put, take, take_into
 from . import numpy_ops
 from .backend import default_backend
+from .checkerboard import put, take, take_into
 from .layers import Layer
 from .maps import BORDER, Pool, interior
 from .numpy_ops import round_shift
@@ -128,7 +128,8 @@ class Engine:
         """(SPEC 5.4) A narrower copy of a map."""
         layer: Any = self.layers[name]
         out = self._like(x, out)
-        interior(out)[...] = np.clip(round_shift(interior(x).astype(np.int64), layer.shift), -layer.limit, layer.limit)
+        values = round_shift(interior(x).astype(np.int64), layer.shift)
+        interior(out)[...] = np.clip(values, -layer.limit, layer.limit)
         return self._done(name, out)
 
     def norm(self, name: str, x: np.ndarray) -> np.ndarray:
@@ -156,8 +157,8 @@ class Engine:
             x = interior(x) if parity < 0 else take(interior(x), parity)
             return np.ascontiguousarray(x).reshape(-1, x.shape[2])
 
-        result = self._ops.linear_attention(rows(queries, queries_at), rows(keys, keys_at), rows(values, keys_at), layer,
-                                            self.tables.exp2, self.threads)
+        q, k, v = rows(queries, queries_at), rows(keys, keys_at), rows(values, keys_at)
+        result = self._ops.linear_attention(q, k, v, layer, self.tables.exp2, self.threads)
         out = self._like(queries)
         target = interior(out)
         if queries_at < 0:

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -85,7 +87,8 @@ def _block_kernel(pixels):
             n = pixels * vectors
             start = [load(b.gep(acc_p, [const(16 * t)]), sums, 4) for t in range(n)]
             entry, f = b.block, b.function
-            run_head, run_body, pair_loop, run_end, done = (f.append_basic_block(s) for s in ("rh", "rb", "pl", "re", "dn"))
+            run_head, run_body, pair_loop, run_end, done = (
+                f.append_basic_block(s) for s in ("run_head", "run_body", "pair_loop", "run_end", "done"))
             b.branch(run_head)
             b.position_at_end(run_head)
             r, w_run = b.phi(i64), b.phi(i64)
@@ -147,7 +150,8 @@ def _conv_rows(x3, w, bias, shift, limit, table, add3, add_shift, out3, wide3, s
 
     segments[n] = (block, first output in the block, length, out offset, add offset): where a block's outputs go.
     """
-    y0, y1, width, x_row, x_step, parity, x_column = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
+    y0, y1, width = sizes[0], sizes[1], sizes[2]
+    x_row, x_step, parity, x_column = sizes[3], sizes[4], sizes[5], sizes[6]
     out_row, out_step, add_row, add_step = sizes[7], sizes[8], sizes[9], sizes[10]
     has_add, has_wide, blocks = sizes[11], sizes[12], sizes[13]
     x, add, out, out32 = flat(x3), flat(add3), flat(out3), flat(wide3)
@@ -258,7 +262,7 @@ class Packed:
         pairs = padded.reshape(self.blocks, OUTPUTS, k * k * self.inputs // 2, 2)
         self.weight = np.ascontiguousarray(pairs.transpose(0, 2, 1, 3)).reshape(self.blocks, -1)
         self.bias, self.shift, self.add_shift = (
-            np.zeros(self.blocks * OUTPUTS, np.int32) if a is None else np.pad(a[order], (0, self.blocks * OUTPUTS - co))
+            np.pad(np.zeros(co, np.int32) if a is None else a[order], (0, self.blocks * OUTPUTS - co))
             for a in (layer.bias, layer.shift, layer.add_shift))
         group = co // 4 if layer.shuffle else co
         self.segments = [(n, start - n * OUTPUTS, stop - start, start // group, start % group)
@@ -303,4 +307,4 @@ class Packed:
 def _pieces(start: int, stop: int, group: int) -> list[tuple[int, int]]:
     """Cut [start, stop) at the multiples of group."""
     cuts = [start, *range(start - start % group + group, stop, group), stop]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))

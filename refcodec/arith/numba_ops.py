@@ -15,8 +15,8 @@ _I16, _I32, _I64, _F64 = types.int16, types.int32, types.int64, types.float64
 _ROWS_IN, _ROWS_OUT = reads(_I16, 3), writes(_I16, 3)
 
 
-@kernel(_ROWS_IN, reads(_F64, 2, "C"), reads(_I64, 1, "C"), _I64, _I64, _I64, _ROWS_OUT, _I64, _I64, writes(_F64, 1, "C"),
-        writes(_F64, 1, "C"))
+@kernel(_ROWS_IN, reads(_F64, 2, "C"), reads(_I64, 1, "C"), _I64, _I64, _I64, _ROWS_OUT, _I64, _I64,
+        writes(_F64, 1, "C"), writes(_F64, 1, "C"))
 def gdn_rows(x, gamma, beta, shift, limit, inverse, out, y0, y1, squares, n):
     """Rows of GDN (inverse 0) or IGDN (inverse 1) on interiors; gamma [C, C] float64 transposed, squares, n [C]."""
     channels = x.shape[2]
@@ -77,8 +77,8 @@ def _exp2(t, table):
 @kernel(_ROWS_IN, _I64, reads(_I64, 4, "C"), _I64, reads(_I32, 1, "C"), _ROWS_OUT, _I64, _I64, writes(_F64, 2, "C"),
         writes(_F64, 2, "C"), writes(_F64, 2, "C"), writes(_F64, 1, "C"), writes(_F64, 1, "C"), writes(_F64, 1, "C"),
         writes(_I64, 1, "C"), writes(_I64, 1, "C"), writes(_I64, 1, "C"), writes(_I64, 1, "C"))
-def local_attention_rows(qkv, shift, bias, limit, table, out, y0, y1, q, k, v, dots, weights, seen, outside, logits, low,
-                         high):
+def local_attention_rows(qkv, shift, bias, limit, table, out, y0, y1, q, k, v, dots, weights, seen, outside, logits,
+                         low, high):
     """Rows of windowed attention at non-anchors; qkv a map, out an interior [h, w / 2, 25 C].
 
     bias [2, heads, 25, 32]: relative position bias by (query, key) for rows that see every key and for rows of
@@ -160,7 +160,7 @@ def local_attention_rows(qkv, shift, bias, limit, table, out, y0, y1, q, k, v, d
 
 @kernel(reads(_I16, 2, "C"), _I64, reads(_I32, 1, "C"), writes(_I64, 1, "C"), writes(_F64, 2, "C"))
 def key_weights(keys, shift, table, top, out):
-    """out [P, C] float64 = 2^(24 - (top - key)) in integers; top [C] int64 receives the maxima over positions."""
+    """Give out [P, C] float64 = 2^(24 - (top - key)) in integers; top [C] int64 receives the maxima over positions."""
     for c in range(keys.shape[1]):
         top[c] = keys[0, c]
     for p in range(1, keys.shape[0]):
@@ -173,7 +173,7 @@ def key_weights(keys, shift, table, top, out):
 
 @kernel(reads(_F64, 2, "C"), reads(_I16, 2, "C"), writes(_F64, 3, "C"))
 def key_products(e, values, sums):
-    """sums [heads, d, d] = e^T v of every head over one block of positions: float64 integers below 2^52."""
+    """Give sums [heads, d, d] = e^T v of every head over one block of positions: float64 integers below 2^52."""
     d = sums.shape[1]
     for head in range(sums.shape[0]):
         for i in range(d):
@@ -191,9 +191,9 @@ def key_products(e, values, sums):
 @kernel(reads(_I16, 2, "C"), _I64, reads(_I32, 1, "C"), reads(_F64, 3, "C"), _I64, writes(_I64, 2, "C"),
         writes(_I64, 1, "C"), writes(_F64, 1, "C"))
 def attend(queries, shift, table, context, limit, out, e, seen):
-    """out [P, C] = softmax of queries over the channels of each head, times context [heads, d, d]; e, seen [d] scratch.
+    """Give out [P, C] = softmax of queries over the channels of each head, times context [heads, d, d].
 
-    |sum p c| < 2^15 * (2^16 + d): exact in float64.
+    Scratch: e, seen [d]. |sum p c| < 2^15 * (2^16 + d): exact in float64.
     """
     d = context.shape[1]
     for n in range(queries.shape[0]):

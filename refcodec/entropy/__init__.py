@@ -1,0 +1,1 @@
+"""Range coder, symbol tables, and the two ports of the slice walk (SPEC 7)."""

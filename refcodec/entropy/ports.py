@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
+from ..arith.checkerboard import take
 from ..arith.engine import Engine
 from ..arith.maps import interior
-from ..arith.checkerboard import take
 from .rans import RangeDecoder, RangeEncoder
 from .symbol_tables import SymbolTables
 

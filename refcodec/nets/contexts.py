@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arith.engine import Engine
 from ..arith.checkerboard import ANCHOR, NONANCHOR
+from ..arith.engine import Engine
 
 
 def local_context(engine: Engine, i: int, y_hat: np.ndarray) -> np.ndarray:
