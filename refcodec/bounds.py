@@ -6,17 +6,20 @@ proved is refused, wherever it comes from. All arithmetic here is exact in int64
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 
 from .architecture import Op
-from .arith.layers import NORM_FRAC, Conv, Gdn, Layer, LocalAttention
+from .arith.layers import NORM_FRAC, Conv, Gain, Gdn, Layer, LinearAttention, LocalAttention, Norm, Sum
 from .errors import InvalidModel
+from .limits import MAX_LATENT_POSITIONS
 
 INT32_MAX = (1 << 31) - 1
 INT16_MAX = (1 << 15) - 1
+INT64_MAX = (1 << 63) - 1
 GDN_MAX = 1 << 52
 
 Range = tuple[int, int]
@@ -75,8 +78,38 @@ def input_groups(op: Op, layers: Mapping[str, Layer], channels: Mapping[str, int
     return [(channels[name], tensor_range(name, layers)) for name in op.inputs]
 
 
-def conv_margin(op: Op, layer: Conv, layers: Mapping[str, Layer], channels: Mapping[str, int]) -> int:
-    """2^31 - 1 minus the worst accumulator magnitude of a convolution; negative if it can overflow."""
+@dataclass(frozen=True)
+class Bound:
+    """One line of the proof: a quantity of an operation, its worst case and what is allowed.
+
+    Attributes
+    ----------
+    name, quantity : str
+    worst : int
+        Greatest magnitude for any input within the clamps, exact.
+    allowed : int
+        Greatest magnitude that SPEC 9.2 allows.
+    """
+
+    name: str
+    quantity: str
+    worst: int
+    allowed: int
+
+    @property
+    def margin(self) -> int:
+        """What is left; negative if the bound does not hold."""
+        return self.allowed - self.worst
+
+    @property
+    def bits(self) -> int:
+        """Bits of a two's complement register that holds the worst case."""
+        return self.worst.bit_length() + 1
+
+
+def conv_extremes(op: Op, layer: Conv, layers: Mapping[str, Layer],
+                  channels: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest accumulator of a convolution by output channel, int64: sums, bias and branch."""
     low, high = accumulator_range(layer.weight, input_groups(op, layers, channels))
     low += layer.bias
     high += layer.bias
@@ -84,19 +117,59 @@ def conv_margin(op: Op, layer: Conv, layers: Mapping[str, Layer], channels: Mapp
         lo, hi = tensor_range(op.add, layers)
         low += min(lo, 0) * (np.int64(1) << layer.add_shift.astype(np.int64))
         high += max(hi, 0) * (np.int64(1) << layer.add_shift.astype(np.int64))
-    return INT32_MAX - int(max(high.max(), -low.min()))
+    return low, high
 
 
-def gdn_bound(op: Op, layer: Gdn, layers: Mapping[str, Layer]) -> int:
-    """Largest n = beta + sum gamma x^2 of a GDN, in Python integers."""
-    lo, hi = tensor_range(op.inputs[0], layers)
-    square = max(-lo, hi) ** 2
-    return max(int(b) + square * sum(int(g) for g in row) for b, row in zip(layer.beta, layer.gamma, strict=True))
+def tensor_channels(ops: Sequence[Op]) -> dict[str, int]:
+    """Channels of every tensor by name, those that ports and the walk fill included."""
+    channels = {op.name: op.channels // 4 if op.shuffle else op.channels for op in ops}
+    ch = channels["ctx/0"]
+    M = channels["y"]
+    return {**channels, "x": 3, "hyper_means": M, "y_hat": M, "z_hat": channels["z"],
+            **{f"y_hat/{i}": ch for i in range(M // ch)}}
 
 
-def _refuse(name: str, rule: str, **values: Any) -> None:
-    raise InvalidModel("the model cannot be proved free of overflow", where=f"layer {name} (SPEC 9.2)",
-                       rule=rule, **values)
+def _op_bounds(op: Op, layer: Layer, layers: Mapping[str, Layer], channels: Mapping[str, int]) -> Iterator[Bound]:
+    """The proof of one operation, in Python integers (SPEC 9.2 1 to 6)."""
+    x = max(abs(v) for name in op.inputs for v in tensor_range(name, layers))
+
+    def bound(quantity: str, worst: int, allowed: int) -> Bound:
+        return Bound(op.name, quantity, worst, allowed)
+
+    if isinstance(layer, Conv):
+        low, high = conv_extremes(op, layer, layers, channels)
+        yield bound("accumulator", int(max(high.max(), -low.min())), INT32_MAX)
+    elif isinstance(layer, Gdn):
+        n = max(int(b) + x * x * sum(int(g) for g in row) for b, row in zip(layer.beta, layer.gamma, strict=True))
+        yield bound("beta + sum gamma x^2", n, GDN_MAX - 1)
+        yield bound("x r" if op.kind == "igdn" else "x 2^shift + r / 2",
+                    x * isqrt(n) if op.kind == "igdn" else (x << layer.shift) + (isqrt(n) >> 1), INT64_MAX)
+    elif isinstance(layer, Norm):
+        worst = (2 * op.channels * x) ** 2 * op.channels
+        yield bound("sum D^2", worst, GDN_MAX - 1)
+        yield bound("channels", op.channels, 128)
+    elif isinstance(layer, LocalAttention):
+        d = op.channels // 25 // layer.heads
+        bias = int(np.abs(layer.bias.astype(np.int64)).max())
+        yield bound("logit", (x * x * d >> layer.shift) + 1 + bias, (1 << 38) - 1)
+        yield bound("sum of weights and values", 25 * x * ((1 << 16) + 25), (1 << 53) - 1)
+    elif isinstance(layer, LinearAttention):
+        v = max(abs(n) for n in tensor_range(op.inputs[2], layers))
+        d = op.channels // layer.heads
+        yield bound("sum e v", (v << 24) * MAX_LATENT_POSITIONS, (1 << 62) - 1)
+        yield bound("rest 2^context_shift", MAX_LATENT_POSITIONS << (24 + layer.context_shift), (1 << 62) - 1)
+        yield bound("sum p c", INT16_MAX * ((1 << 16) + d), (1 << 53) - 1)
+    elif isinstance(layer, Sum):
+        a, b = (max(abs(v) for v in tensor_range(name, layers)) for name in op.inputs)
+        yield bound("sum", (a << layer.shift_a) + (b << layer.shift_b) + (1 << layer.shift >> 1), INT32_MAX)
+    elif isinstance(layer, Gain):
+        yield bound("product", x * int(layer.multiplier.max()) + (1 << int(layer.shift.max()) >> 1), INT64_MAX)
+
+
+def bound_table(ops: Sequence[Op], layers: Mapping[str, Layer]) -> list[Bound]:
+    """Every bound of SPEC 9.2 for a model, in the order of its layer table."""
+    channels = tensor_channels(ops)
+    return [b for op in ops for b in _op_bounds(op, layers[op.name], layers, channels)]
 
 
 def prove(ops: Sequence[Op], layers: Mapping[str, Layer]) -> dict[str, int]:
@@ -110,34 +183,16 @@ def prove(ops: Sequence[Op], layers: Mapping[str, Layer]) -> dict[str, int]:
     Raises
     ------
     InvalidModel
-        Naming the layer, the rule and the values.
+        Naming the layer, the quantity and the values.
     """
-    channels = {op.name: op.channels // 4 if op.shuffle else op.channels for op in ops}
-    ch = next(op.channels for op in ops if op.name == "ctx/0")
-    M = channels["y"]
-    channels.update({"x": 3, "hyper_means": M, "y_hat": M, "z_hat": channels["z"]})
-    channels.update({f"y_hat/{i}": ch for i in range(M // ch)})
-    margins = {}
     for op in ops:
         layer = layers[op.name]
-        if isinstance(layer, Conv):
-            margins[op.name] = conv_margin(op, layer, layers, channels)
-            if margins[op.name] < 0:
-                _refuse(op.name, "|accumulator| < 2^31", margin=margins[op.name])
-        elif isinstance(layer, Gdn):
-            bound = gdn_bound(op, layer, layers)
-            if bound >= GDN_MAX:
-                _refuse(op.name, "beta + sum gamma x^2 < 2^52", bound=bound)
-        elif isinstance(layer, LocalAttention):
-            lo, hi = tensor_range(op.inputs[0], layers)
-            d = op.channels // 25 // layer.heads
-            logit = (max(-lo, hi) ** 2 * d >> layer.shift) + 1 + int(np.abs(layer.bias.astype(np.int64)).max())
-            if logit >= 1 << 38:
-                _refuse(op.name, "|logit| < 2^38", bound=logit)
-        elif op.kind == "norm":
-            lo, hi = tensor_range(op.inputs[0], layers)
-            if op.channels > 128 or (2 * op.channels * max(-lo, hi)) ** 2 * op.channels >= 1 << 52:
-                _refuse(op.name, "sum D^2 < 2^52", channels=op.channels, largest=max(-lo, hi))
-            if layer.limit != INT16_MAX or layer.frac != NORM_FRAC:
-                _refuse(op.name, "normalised vectors are Q10", frac=layer.frac, limit=layer.limit)
-    return margins
+        if isinstance(layer, Norm) and (layer.limit != INT16_MAX or layer.frac != NORM_FRAC):
+            raise InvalidModel("normalised vectors are Q10 with a clamp of 32767", where=f"layer {op.name} (SPEC 5.6)",
+                               frac=layer.frac, limit=layer.limit)
+    table = bound_table(ops, layers)
+    for b in table:
+        if b.margin < 0:
+            raise InvalidModel("the model cannot be proved free of overflow", where=f"layer {b.name} (SPEC 9.2)",
+                               quantity=b.quantity, worst=b.worst, allowed=b.allowed)
+    return {b.name: b.margin for b in table if b.quantity == "accumulator"}

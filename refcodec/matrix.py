@@ -1,0 +1,110 @@
+"""Do all ways of computing agree? Every picture of a folder through both backends and several thread counts.
+
+The first row of the table is what the others are held to: the stream of the Numba encoder on one thread and that
+encoder's reconstruction. A cell counts the streams or pictures that equal it bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .codec import decode_stream, encode_picture
+from .errors import CheckFailed, MissingInput
+from .files import write_bytes
+from .image import read_picture
+from .limits import Limits
+from .model import Model
+from .model_file import load_model
+
+Way = tuple[str, int]
+"""Backend and number of threads."""
+
+WAYS: tuple[Way, ...] = (("numba", 1), ("numba", 2), ("numba", 5), ("numpy", 1))
+
+SUFFIXES = (".png", ".ppm", ".pgm")
+
+
+def agreement(model: Model, path: Path, quality: int, ways: Sequence[Way] = WAYS) -> dict[str, Any]:
+    """Code one picture in every way.
+
+    Returns
+    -------
+    dict
+        ``stream`` and ``samples``: SHA-256 of the first way's stream and reconstruction; ``encoded`` and ``decoded``:
+        whether each way's equal them.
+    """
+    samples = read_picture(path, Limits()).samples
+    first = encode_picture(samples, quality, model=model, backend=ways[0][0], threads=ways[0][1])
+    encoded, decoded = [], []
+    for backend, threads in ways:
+        coded = encode_picture(samples, quality, model=model, backend=backend, threads=threads)
+        picture, _ = decode_stream(first.data, model=model, backend=backend, threads=threads)
+        encoded.append(coded.data == first.data)
+        decoded.append(picture.tobytes() == first.reconstruction.tobytes())
+    return {"picture": path.name, "quality": quality, "stream": hashlib.sha256(first.data).hexdigest(),
+            "samples": first.sha256, "encoded": encoded, "decoded": decoded}
+
+
+def run(folder: Path, model: Model, qualities: Sequence[int], progress: Callable[[str], None],
+        ways: Sequence[Way] = WAYS) -> dict[str, Any]:
+    """Agreement on every picture of a folder at every quality.
+
+    Raises
+    ------
+    MissingInput
+        The folder holds no picture.
+    """
+    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not paths:
+        raise MissingInput("no pictures", where=str(folder), kinds=list(SUFFIXES))
+    rows = []
+    for quality in qualities:
+        for path in paths:
+            progress(f"{path.name} at quality {quality}")
+            rows.append(agreement(model, path, quality, ways))
+    return {"model": model.fingerprint.hex(), "ways": [f"{b} {t}" for b, t in ways], "rows": rows}
+
+
+def table(result: dict[str, Any]) -> str:
+    """One line a way."""
+    rows = result["rows"]
+    lines = ["backend, threads   streams equal   pictures equal"]
+    for n, way in enumerate(result["ways"]):
+        counts = [sum(r[key][n] for r in rows) for key in ("encoded", "decoded")]
+        lines.append(f"{way:18s} {counts[0]:6d} of {len(rows):<5d} {counts[1]:6d} of {len(rows)}")
+    return "\n".join(lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command ``matrix``."""
+    parser.add_argument("folder", help="folder of PNG, PPM or PGM pictures")
+    parser.add_argument("--qualities", default="1,25,50,75,100", help="comma-separated steps")
+    parser.add_argument("--model", help="model name or path")
+    parser.add_argument("--json", metavar="FILE", help="write every row, with hashes, to FILE")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command.
+
+    Raises
+    ------
+    CheckFailed
+        Some way gave other bytes or pixels.
+    """
+    model = load_model(args.model)
+    qualities = [int(q) for q in args.qualities.split(",")] if model.config.steps > 1 else [1]
+    result = run(Path(args.folder), model, qualities, lambda text: print(text, file=sys.stderr, flush=True))
+    if args.json:
+        write_bytes(args.json, json.dumps(result, indent=1).encode(), force=True)
+    print(table(result))
+    bad = [r for r in result["rows"] if not all(r["encoded"] + r["decoded"])]
+    if bad:
+        raise CheckFailed("some ways of computing disagree", where=bad[0]["picture"], rows=len(bad),
+                          cause="a fault of refcodec, of Numba or of this machine: please report it")
+    return 0
