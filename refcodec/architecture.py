@@ -360,6 +360,19 @@ def layer_table(c: Config) -> tuple[Op, ...]:
     return tuple(t.ops)
 
 
+def parameter_count(c: Config) -> int:
+    """Parameters of the published network of a configuration, gains included (SPEC 6.1).
+
+    Beside those of the table: the bottleneck's 58 and 3 quantiles a channel, the affine parts of two norms and the
+    relative positions of every slice, the skip biases that are folded away, and four gains where there are any.
+    """
+    table = sum(op.parameters for op in layer_table(c))
+    slices = c.slices * (6 * c.ch + (2 * c.window - 1) ** 2 * c.local_heads)
+    folded = (c.slices - 1) * 2 * c.ch
+    gains = 2 * c.qualities * (c.M + c.hyper) if c.qualities > 1 else 0
+    return table + 61 * c.hyper + slices + folded + gains
+
+
 PROFILES: dict[str, Config] = {
     "paper": Config(N=(32, 64, 128), M=320, slices=10, hyper=128, hs=(320, 480), chan=(192, 128), ent=(320, 256, 128),
                     lrp=(224, 128)),
@@ -369,4 +382,6 @@ PROFILES: dict[str, Config] = {
                          ent=(320, 256, 128), lrp=(), old_synthesis=True),
     "default": Config(N=(32, 64, 96), M=192, slices=6, hyper=96, hs=(96, 144), chan=(96, 64), ent=(160, 128, 96),
                       lrp=(96, 64), qualities=8),
+    "tiny": Config(N=(6, 8, 12), M=24, slices=3, hyper=6, hs=(8, 12), chan=(12, 8), ent=(16, 12, 8), lrp=(12, 8),
+                   inter_head_width=4, qualities=3),
 }

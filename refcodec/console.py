@@ -40,6 +40,11 @@ def note(text: str) -> None:
     _write(f"refcodec: {printable(text)}\n")
 
 
+def error_line(text: str) -> None:
+    """Print one line that says why the command failed."""
+    _write(f"refcodec: error: {printable(text)}\n")
+
+
 def _write(text: str) -> None:
     if sys.stderr is not None:
         try:

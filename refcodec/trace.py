@@ -87,12 +87,13 @@ class Recorder:
         self.names: dict[str, None] = {}
 
     def __call__(self, name: str, values: np.ndarray) -> None:
+        """Count a stage and keep it if it is wanted."""
         index, self._index = self._index, self._index + 1
         self.names[name] = None
         if self._wanted is not None and name != self._wanted and not name.startswith(f"{self._wanted}/"):
             return
         plain = little_endian(values)
-        stage = Stage(index, name, values.shape, values.dtype.name, hashlib.sha256(plain).hexdigest())
+        stage = Stage(index, name, values.shape, values.dtype.name, hashlib.sha256(plain.tobytes()).hexdigest())
         self.stages.append(stage)
         if self._save:
             self._save(stage, plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def _random_layer(op: Op, config: Config, rng: np.random.Generator) -> FloatLaye
 
 def _bottleneck(config: Config, rng: np.random.Generator) -> Bottleneck:
     widths, state = (1, 3, 3, 3, 3, 1), {}
-    for n, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for n, (inputs, outputs) in enumerate(pairwise(widths)):
         state[f"_matrix{n}"] = rng.normal(0.2, 0.3, (config.hyper, outputs, inputs))
         state[f"_bias{n}"] = rng.uniform(-0.5, 0.5, (config.hyper, outputs, 1))
         if n < 4:

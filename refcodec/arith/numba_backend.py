@@ -39,11 +39,12 @@ def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, pa
 
 def _norm_pool(x: np.ndarray, layer: Gdn, out: np.ndarray, inverse: int, threads: int) -> None:
     source, target, channels = interior(x), interior(out), x.shape[2]
-    gamma = np.ascontiguousarray(layer.gamma.T.astype(np.float64))
+    gamma, beta = np.ascontiguousarray(layer.gamma.T.astype(np.float64)), layer.beta.astype(np.float64)
+    strides = [s // 2 for s in (*source.strides[:2], *target.strides[:2])]
 
     def rows(y0: int, y1: int) -> None:
-        numba_ops.gdn_rows(source, gamma, layer.beta, layer.shift, layer.limit, inverse, target, y0, y1,
-                           np.empty(channels), np.empty(channels))
+        numba_ops.gdn_rows(source, gamma, beta, layer.shift, layer.limit, inverse, target, y0, y1, source.shape[1],
+                           *strides, np.empty(channels), np.empty(channels))
 
     share_rows(rows, source.shape[0], threads if source.size * channels > SMALL else 1)
 

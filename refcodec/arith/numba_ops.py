@@ -10,38 +10,48 @@ import numpy as np
 from numba import types
 
 from .backend import kernel, reads, writes
+from .numba_conv import flat
 
 _I16, _I32, _I64, _F64 = types.int16, types.int32, types.int64, types.float64
 _ROWS_IN, _ROWS_OUT = reads(_I16, 3), writes(_I16, 3)
 
 
-@kernel(_ROWS_IN, reads(_F64, 2, "C"), reads(_I64, 1, "C"), _I64, _I64, _I64, _ROWS_OUT, _I64, _I64,
-        writes(_F64, 1, "C"), writes(_F64, 1, "C"))
-def gdn_rows(x, gamma, beta, shift, limit, inverse, out, y0, y1, squares, n):
-    """Rows of GDN (inverse 0) or IGDN (inverse 1) on interiors; gamma [C, C] float64 transposed, squares, n [C]."""
-    channels = x.shape[2]
+@kernel(_ROWS_IN, reads(_F64, 2, "C"), reads(_F64, 1, "C"), _I64, _I64, _I64, _ROWS_OUT, _I64, _I64, _I64, _I64, _I64,
+        _I64, _I64, writes(_F64, 1, "C"), writes(_F64, 1, "C"))
+def gdn_rows(x3, gamma, beta, shift, limit, inverse, out3, y0, y1, width, x_row, x_column, out_row, out_column,
+             squares, n):
+    """Rows of GDN (inverse 0) or IGDN (inverse 1); maps from their first inner element, strides in elements.
+
+    gamma [C, C] float64 transposed, C even; squares, n [C] scratch. Four products join n at a time: a quarter of its
+    loads and stores, and any order of exact sums is the same sum.
+    """
+    x, out = flat(x3), flat(out3)
+    channels = beta.shape[0]
     half = (1 << shift) >> 1
     for y in range(y0, y1):
-        for at in range(x.shape[1]):
+        for at in range(width):
+            source, target = y * x_row + at * x_column, y * out_row + at * out_column
             for c in range(channels):
-                v = np.float64(x[y, at, c])
+                v = np.float64(x[source + c])
                 squares[c] = v * v
                 n[c] = beta[c]
-            for j in range(channels):
-                square = squares[j]
+            for j in range(0, channels - 3, 4):
+                s0, s1, s2, s3 = squares[j], squares[j + 1], squares[j + 2], squares[j + 3]
                 for c in range(channels):
-                    n[c] += gamma[j, c] * square
-            for c in range(channels):
-                n[c] = np.sqrt(n[c])
+                    n[c] += gamma[j, c] * s0 + gamma[j + 1, c] * s1 + gamma[j + 2, c] * s2 + gamma[j + 3, c] * s3
+            for j in range(channels - channels % 4, channels):
+                s0 = squares[j]
+                for c in range(channels):
+                    n[c] += gamma[j, c] * s0
             if inverse:
                 for c in range(channels):
-                    v = (np.int64(x[y, at, c]) * np.int64(n[c]) + half) >> shift
-                    out[y, at, c] = min(max(v, -limit), limit)
+                    v = (np.int64(x[source + c]) * np.int64(np.sqrt(n[c])) + half) >> shift
+                    out[target + c] = min(max(v, -limit), limit)
             else:
                 for c in range(channels):
-                    r = np.int64(n[c])
-                    v = ((np.int64(x[y, at, c]) << shift) + (r >> 1)) // r
-                    out[y, at, c] = min(max(v, -limit), limit)
+                    r = np.int64(np.sqrt(n[c]))
+                    v = ((np.int64(x[source + c]) << shift) + (r >> 1)) // r
+                    out[target + c] = min(max(v, -limit), limit)
 
 
 @kernel(_ROWS_IN, _I64, _I64, _I64, _ROWS_OUT, _I64, _I64, writes(_I64, 1, "C"))

@@ -1,0 +1,300 @@
+"""What each command of ``python -m refcodec`` does; cli.py holds their arguments and exit codes.
+
+Every function takes the parsed arguments, writes results to standard output and returns an exit code; whatever goes
+wrong is a RefcodecError. Outputs are checked before the work starts and renamed into place when it is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import matrix, rd
+from .architecture import parameter_count
+from .bitstream.fields import MAGIC
+from .bitstream.info import describe
+from .bounds import bound_table
+from .codec import Encoded, decode_stream, encode_picture, metadata_chunks
+from .console import note, prepare, progress, result, result_json
+from .errors import CheckFailed, OutputError, UsageError
+from .files import check_target, read_bytes, write_bytes
+from .image import Picture, check_format, read_picture, write_picture
+from .limits import Limits
+from .metrics import compare as compare_samples
+from .metrics import heatmap, psnr
+from .model import Model
+from .model_file import installed, load_model
+from .rate_search import best_fit
+from .trace import Recorder, Stage, npy_bytes
+
+METADATA = ("exif", "icc", "xmp")
+DEFAULT_QUALITY = 60
+
+
+def limits_of(args: Namespace) -> Limits:
+    """Limits from ``--max-pixels`` and ``--max-memory``."""
+    defaults = Limits()
+    memory = args.max_memory << 20 if args.max_memory is not None else defaults.max_memory
+    return Limits(args.max_pixels if args.max_pixels is not None else defaults.max_pixels, memory)
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _stripped(picture: Picture, strip: str | None) -> dict[str, bytes | None]:
+    words = set((strip or "").split(",")) - {""}
+    if unknown := sorted(words - {*METADATA, "all"}):
+        raise UsageError("not metadata", where="--strip", words=unknown, known=[*METADATA, "all"])
+    kept = {"exif": picture.exif, "icc": picture.icc_profile, "xmp": picture.xmp}
+    return {name: None if name in words or "all" in words else data for name, data in kept.items()}
+
+
+def _coded(args: Namespace, picture: Picture, model: Model) -> tuple[int, Encoded]:
+    kept = _stripped(picture, args.strip)
+    chunks = metadata_chunks(kept["exif"], kept["icc"], kept["xmp"])
+
+    def encode(quality: int) -> Encoded:
+        with progress("encoding") as trace:
+            return encode_picture(picture.samples, quality, model=model, threads=args.threads, chunks=chunks,
+                                  trace=trace)
+
+    steps = model.config.steps
+    if args.bpp is None and args.size is None:
+        quality = args.quality if args.quality is not None else min(DEFAULT_QUALITY, steps)
+        return quality, encode(quality)
+    pixels = picture.samples.shape[0] * picture.samples.shape[1]
+    budget = args.size if args.size is not None else int(args.bpp * pixels / 8)
+    quality, coded = best_fit(encode, steps, budget)
+    if coded is None:
+        smallest = len(encode(quality).data)
+        raise UsageError("no quality fits", budget=budget, smallest=smallest, quality=quality,
+                         cause="allow more bytes or a higher rate, or scale the picture down")
+    note(f"quality {quality} is the highest that fits: {len(coded.data)} of {budget} bytes")
+    return quality, coded
+
+
+def encode(args: Namespace) -> int:
+    """``encode IN OUT``."""
+    check_target(args.out, args.force)
+    picture = read_picture(args.input, limits_of(args))
+    model = load_model(args.model)
+    prepare(args.threads)
+    start = time.perf_counter()
+    quality, coded = _coded(args, picture, model)
+    seconds = time.perf_counter() - start
+    write_bytes(args.out, coded.data, args.force)
+    height, width = picture.samples.shape[:2]
+    if args.json:
+        result_json({"width": width, "height": height, "channels": 1 if picture.samples.ndim == 2 else 3,
+                     "quality": quality, "bytes": len(coded.data),
+                     "bits_per_pixel": 8 * len(coded.data) / (width * height),
+                     "z_bytes": coded.z_bytes, "y_bytes": coded.y_bytes, "model": model.name,
+                     "fingerprint": model.fingerprint.hex(), "reconstruction_sha256": coded.sha256,
+                     "psnr": _finite(psnr(picture.samples, coded.reconstruction)), "seconds": seconds})
+    elif str(args.out) != "-":
+        note(f"{width}x{height} at quality {quality}: {len(coded.data)} bytes, "
+             f"{8 * len(coded.data) / (width * height):.4f} bits per pixel, "
+             f"{psnr(picture.samples, coded.reconstruction):.2f} dB, {seconds:.2f} s")
+    return 0
+
+
+def decode(args: Namespace) -> int:
+    """``decode IN OUT``."""
+    check_target(args.out, args.force)
+    check_format(args.out)
+    data = read_bytes(args.input)
+    prepare(args.threads)
+    start = time.perf_counter()
+    with progress("decoding") as trace:
+        samples, stream = decode_stream(data, model=args.model, threads=args.threads, limits=limits_of(args),
+                                        trace=trace, verify=args.verify)
+    seconds = time.perf_counter() - start
+    chunks = dict(stream.chunks)
+    picture = Picture(samples, chunks.get("exif"), chunks.get("iccp"), chunks.get("xmp "))
+    for lost in write_picture(args.out, picture, args.force):
+        note(f"{args.out}: the format does not carry {lost}; it is left out")
+    if args.json:
+        result_json({"width": samples.shape[1], "height": samples.shape[0], "channels": 1 if samples.ndim == 2 else 3,
+                     "quality": stream.header.quality, "fingerprint": stream.header.fingerprint.hex(),
+                     "sha256": hashlib.sha256(samples.tobytes()).hexdigest(), "verified": bool(args.verify),
+                     "seconds": seconds})
+    return 0
+
+
+def info(args: Namespace) -> int:
+    """``info FILE``."""
+    facts = describe(read_bytes(args.input))
+    if args.json:
+        result_json(facts.as_dict())
+        return 0
+    for _, name, value, meaning in facts.fields:
+        result(f"{name:14s} {value!s:34s} {meaning}")
+    for name in ("total", "header", "z", "y", "metadata", "checksum"):
+        result(f"{name + ' bytes':14s} {getattr(facts, name + '_bytes')}")
+    result(f"bits per pixel {facts.bits_per_pixel:.4f}")
+    for tag, size in facts.chunks:
+        result(f"chunk {tag!r:8s} {size} bytes")
+    return 0
+
+
+def _samples(path: str, args: Namespace) -> np.ndarray:
+    data = read_bytes(path)
+    if data[:len(MAGIC)] == MAGIC:
+        return decode_stream(data, model=args.model, threads=args.threads)[0]
+    return read_picture(data, Limits()).samples
+
+
+def compare(args: Namespace) -> int:
+    """``compare A B``."""
+    if args.heatmap:
+        check_target(args.heatmap, args.force)
+        check_format(args.heatmap)
+    a, b = _samples(args.a, args), _samples(args.b, args)
+    found = compare_samples(a, b)
+    if args.heatmap:
+        write_picture(args.heatmap, Picture(heatmap(a, b)), args.force)
+    if args.json:
+        result_json(found.as_dict())
+    else:
+        for name, value in found.as_dict().items():
+            result(f"{name:18s} {value}")
+    if args.exact and not found.bit_exact:
+        raise CheckFailed("the pictures differ", where=f"{args.a}, {args.b}", samples=found.differing_samples,
+                          largest=found.largest_difference)
+    return 0
+
+
+def verify(args: Namespace) -> int:
+    """``verify FILE``."""
+    data = read_bytes(args.input)
+    prepare(args.threads)
+    with progress("decoding") as trace:
+        samples, stream = decode_stream(data, model=args.model, threads=args.threads, verify=True, trace=trace)
+    assert stream.header.digest is not None  # verify=True refuses a stream without one
+    if args.json:
+        result_json({"verified": True, "digest": stream.header.digest.hex(),
+                     "sha256": hashlib.sha256(samples.tobytes()).hexdigest()})
+    else:
+        result(f"{args.input}: this machine reproduces the encoder's pixels, digest {stream.header.digest.hex()}")
+    return 0
+
+
+def trace(args: Namespace) -> int:
+    """``trace FILE OUT.jsonl``."""
+    check_target(args.out, args.force)
+    data = read_bytes(args.input)
+    prepare(args.threads)
+    folder = Path(args.values) if args.values else None
+
+    def save(stage: Stage, values: np.ndarray) -> None:
+        assert folder is not None
+        write_bytes(folder / stage.file_name, npy_bytes(values), args.force)
+
+    if folder is not None and not folder.is_dir():
+        _make_folder(folder)
+    recorder = Recorder(args.stage, save if folder else None)
+    samples, _ = decode_stream(data, model=args.model, threads=args.threads, trace=recorder)
+    recorder("samples", samples)
+    if not recorder.stages:
+        raise UsageError("no stage has this name", where="--stage", name=args.stage, known=list(recorder.names)[:12])
+    write_bytes(args.out, "".join(stage.line() + "\n" for stage in recorder.stages).encode(), args.force)
+    return 0
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except OSError as e:
+        raise OutputError("the folder cannot be created", where=str(folder), detail=str(e.strerror)) from None
+
+
+def _model_facts(model: Model, path: Path) -> dict[str, Any]:
+    parts: dict[str, float] = {}
+    for op in model.ops:
+        part = op.name.split("/")[0]
+        parts[part] = parts.get(part, 0) + op.macs / 1000
+    return {"path": str(path), "fingerprint": model.fingerprint.hex(), "configuration": model.config.as_dict(),
+            "parameters": parameter_count(model.config), "kmac_per_pixel": round(sum(parts.values()), 2),
+            "kmac_by_part": {k: round(v, 2) for k, v in parts.items() if v}, "provenance": dict(model.provenance)}
+
+
+def _model_path(name: str | None) -> Path:
+    found = [p for p in installed() if name in (p.name, p.stem)]
+    return found[0] if found and not Path(str(name)).is_file() else Path(str(name))
+
+
+def model_list(args: Namespace) -> int:
+    """``model list``."""
+    rows = []
+    for path in installed():
+        model = load_model(path)
+        rows.append({"name": path.stem, "fingerprint": model.fingerprint.hex(), "path": str(path)})
+    if args.json:
+        result_json({"models": rows})
+    else:
+        for row in rows:
+            result(f"{row['name']:16s} {row['fingerprint']}  {row['path']}")
+    return 0
+
+
+def model_info(args: Namespace) -> int:
+    """``model info M``."""
+    facts = _model_facts(load_model(args.name), _model_path(args.name))
+    if args.json:
+        result_json(facts)
+        return 0
+    card = facts["provenance"].pop("card", None)
+    for name, value in facts.items():
+        result(f"{name:15s} {value}")
+    for line in (card or "").splitlines():
+        result(line)
+    return 0
+
+
+def model_verify(args: Namespace) -> int:
+    """``model verify M``: loading proves it; the table shows how close each kind of bound is."""
+    model = load_model(args.name)
+    bounds = bound_table(model.ops, model.layers)
+    if args.json:
+        result_json({"fingerprint": model.fingerprint.hex(), "bounds": [
+            {"name": b.name, "quantity": b.quantity, "worst": b.worst, "allowed": b.allowed, "bits": b.bits}
+            for b in bounds]})
+        return 0
+    tightest: dict[str, Any] = {}
+    for b in sorted(bounds, key=lambda b: b.worst / b.allowed):  # the last of a kind is the tightest
+        tightest[b.quantity] = b
+    result(f"{model.name}: fingerprint {model.fingerprint.hex()}, {len(bounds)} bounds hold (SPEC 9.2); the tightest:")
+    for b in tightest.values():
+        result(f"{b.quantity:28s} {b.name:24s} {b.worst} of {b.allowed}, {b.bits} bits")
+    return 0
+
+
+def rate_distortion(args: Namespace) -> int:
+    """``rd FOLDER``."""
+    model = load_model(args.model)
+    prepare(args.threads)
+    common: dict[str, Any] = {"model": model, "threads": args.threads}
+    return rd.run(args, lambda samples, quality: encode_picture(samples, quality, **common).data,
+                  lambda data: decode_stream(data, **common)[0])
+
+
+def agreement(args: Namespace) -> int:
+    """``matrix FOLDER``."""
+    prepare(None)
+    return matrix.main(args)
+
+
+def warmup(args: Namespace) -> int:
+    """``warmup``: compile and cache every kernel, by loading them and coding a small picture."""
+    prepare(None)
+    start = time.perf_counter()
+    samples = np.zeros((8, 8, 3), np.uint8)
+    decode_stream(encode_picture(samples, 1).data, verify=True)
+    note(f"ready; a picture of 8x8 was coded and decoded in {time.perf_counter() - start:.2f} s")
+    return 0

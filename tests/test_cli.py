@@ -1,0 +1,245 @@
+"""The command line: what it prints, what it returns, and that it leaves nothing behind."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refcodec.cli import main
+from refcodec.errors import RefcodecError
+
+SCENE = Path(__file__).parent / "pictures" / "scene.png"
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    path = tmp_path / "small.png"
+    Image.open(SCENE).convert("RGB").crop((60, 60, 108, 100)).save(path)
+    return path
+
+
+@pytest.fixture
+def stream(tmp_path, small) -> Path:
+    path = tmp_path / "small.loclic"
+    assert main(["encode", str(small), str(path), "-q", "50"]) == 0
+    return path
+
+
+def output(capsys, *argv: str) -> dict:
+    capsys.readouterr()
+    assert main([*argv, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys, code: int, *argv: str) -> str:
+    """The error line of a command that must fail with this code, without a traceback."""
+    capsys.readouterr()
+    try:
+        got = main(list(argv))
+    except SystemExit as e:  # argparse
+        got = e.code
+    captured = capsys.readouterr()
+    assert got == code, captured.err
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize("suffix", ["png", "ppm", "npy", "bmp", "tif", "jpg", "webp"])
+def test_round_trip_through_every_format(tmp_path, small, capsys, suffix):
+    source = tmp_path / f"in.{suffix}"
+    samples = np.asarray(Image.open(small))
+    np.save(source, samples) if suffix == "npy" else Image.fromarray(samples).save(source)
+    coded, back = tmp_path / "a.loclic", tmp_path / f"out.{'png' if suffix in ('jpg', 'webp') else suffix}"
+    facts = output(capsys, "encode", str(source), str(coded))
+    decoded = output(capsys, "decode", str(coded), str(back), "--verify")
+    assert decoded["sha256"] == facts["reconstruction_sha256"] and decoded["verified"]
+    pixels = np.load(back) if suffix == "npy" else np.asarray(Image.open(back))
+    assert hashlib.sha256(pixels.tobytes()).hexdigest() == decoded["sha256"]
+    assert facts["bytes"] == coded.stat().st_size and facts["quality"] == 60
+
+
+def test_grey_pictures_stay_grey(tmp_path, capsys):
+    source = tmp_path / "grey.pgm"
+    Image.open(SCENE).convert("L").crop((0, 0, 33, 21)).save(source)
+    assert output(capsys, "encode", str(source), str(tmp_path / "g.loclic"))["channels"] == 1
+    assert main(["decode", str(tmp_path / "g.loclic"), str(tmp_path / "g.pgm")]) == 0
+    assert Image.open(tmp_path / "g.pgm").mode == "L"
+
+
+def test_size_and_rate_are_kept(tmp_path, small, capsys):
+    for option, value, budget in (("--size", "900", 900), ("--bpp", "2.5", 2.5 * 48 * 40 / 8)):
+        out = tmp_path / f"{option}.loclic"
+        facts = output(capsys, "encode", str(small), str(out), option, value)
+        assert out.stat().st_size <= budget
+        better = output(capsys, "encode", str(small), str(tmp_path / "b.loclic"), "-q",
+                        str(min(facts["quality"] + 1, 100)), "--force")
+        assert facts["quality"] == 100 or better["bytes"] > budget
+    assert "no quality fits" in refused(capsys, 2, "encode", str(small), str(tmp_path / "c"), "--size", "10")
+    assert not (tmp_path / "c").exists()
+
+
+def test_metadata_is_carried_or_stripped(tmp_path, small, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source = tmp_path / "with.jpg"
+    Image.open(small).save(source, exif=exif, icc_profile=b"icc" * 50)
+    assert main(["encode", str(source), str(tmp_path / "a.loclic")]) == 0
+    assert main(["decode", str(tmp_path / "a.loclic"), str(tmp_path / "a.png")]) == 0
+    back = Image.open(tmp_path / "a.png")
+    assert back.getexif()[0x0112] == 6 and back.info["icc_profile"] == b"icc" * 50
+    assert back.size == (48, 40)  # samples are not rotated
+    for strip, left in (("exif", ["iccp"]), ("exif,icc", []), ("all", [])):
+        assert main(["encode", str(source), str(tmp_path / "s.loclic"), "--strip", strip, "--force"]) == 0
+        assert [c["tag"] for c in output(capsys, "info", str(tmp_path / "s.loclic"))["chunks"]] == left
+    refused(capsys, 2, "encode", str(source), str(tmp_path / "t.loclic"), "--strip", "gps")
+
+
+def test_info_compare_verify_trace(tmp_path, small, stream, capsys):
+    assert output(capsys, "info", str(stream))["quality"] == 50
+    same = output(capsys, "compare", str(stream), str(stream), "--exact")
+    assert same["bit_exact"]
+    assert "differ" in refused(capsys, 1, "compare", str(small), str(stream), "--exact")
+    assert main(["compare", str(small), str(stream), "--heatmap", str(tmp_path / "h.png")]) == 0
+    assert Image.open(tmp_path / "h.png").size == (48, 40)
+    assert output(capsys, "verify", str(stream))["verified"]
+    lines = tmp_path / "t.jsonl"
+    assert main(["trace", str(stream), str(lines), "--values", str(tmp_path / "v"), "--stage", "y_hat"]) == 0
+    stages = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [s["name"] for s in stages] == [f"y_hat/{i}" for i in range(6)]
+    for stage, path in zip(stages, sorted((tmp_path / "v").iterdir()), strict=True):
+        values = np.load(path)
+        assert list(values.shape) == stage["shape"]
+        assert hashlib.sha256(values.tobytes()).hexdigest() == stage["sha256"]
+    refused(capsys, 2, "trace", str(stream), str(tmp_path / "u.jsonl"), "--stage", "nothing")
+
+
+def test_models(capsys):
+    listed = output(capsys, "model", "list")["models"]
+    assert any(m["name"] == "default" for m in listed)
+    facts = output(capsys, "model", "info")
+    assert facts["parameters"] == 14_627_304 and facts["kmac_per_pixel"] == 91.83
+    assert "training" in facts["provenance"]["card"].lower()
+    bounds = output(capsys, "model", "verify", "default")["bounds"]
+    assert all(b["worst"] <= b["allowed"] for b in bounds) and len(bounds) > 300
+    refused(capsys, 78, "model", "info", "nobody")
+
+
+def test_standard_input_and_output(tmp_path, small):
+    run = [sys.executable, "-m", "refcodec"]
+    coded = subprocess.run([*run, "encode", "-", "-"], input=small.read_bytes(), capture_output=True, check=True).stdout
+    shown = subprocess.run([*run, "decode", "-", "-"], input=coded, capture_output=True, check=True).stdout
+    assert Image.open(io.BytesIO(shown)).size == (48, 40)
+
+
+def test_existing_outputs_need_force(tmp_path, small, stream, capsys):
+    before = stream.read_bytes()
+    refused(capsys, 73, "encode", str(small), str(stream), "-q", "10")
+    assert stream.read_bytes() == before
+    assert main(["encode", str(small), str(stream), "-q", "10", "--force"]) == 0
+    assert stream.read_bytes() != before
+
+
+def test_every_refusal_has_its_code_and_writes_nothing(tmp_path, small, stream, capsys):
+    def file(name: str, data: bytes) -> str:
+        (tmp_path / name).write_bytes(data)
+        return str(tmp_path / name)
+
+    good = stream.read_bytes()
+    alpha, deep, cmyk = tmp_path / "alpha.png", tmp_path / "deep.png", tmp_path / "cmyk.jpg"
+    Image.new("RGBA", (4, 4), (1, 2, 3, 4)).save(alpha)
+    Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(deep)
+    Image.new("CMYK", (4, 4)).save(cmyk)
+    version = bytearray(good)
+    version[4] = 9
+    out = str(tmp_path / "out.png")
+    cases = [
+        (65, "decode", file("empty.loclic", b""), out), (65, "decode", file("text.loclic", b"no stream"), out),
+        (65, "decode", file("short.loclic", good[:-5]), out), (65, "decode", file("long.loclic", good + b"x"), out),
+        (69, "decode", file("version.loclic", bytes(version)), out),
+        (66, "decode", str(tmp_path / "absent.loclic"), out), (66, "encode", str(tmp_path / "absent.png"), out),
+        (65, "encode", file("empty.png", b""), out), (65, "encode", file("text.png", b"no picture at all"), out),
+        (65, "encode", file("cut.png", small.read_bytes()[:200]), out),
+        (69, "encode", str(alpha), out), (69, "encode", str(deep), out), (69, "encode", str(cmyk), out),
+        (77, "decode", str(stream), out, "--max-pixels", "100"), (77, "decode", str(stream), out, "--max-memory", "1"),
+        (77, "encode", str(small), out, "--max-pixels", "100"),
+        (78, "decode", str(stream), out, "--model", str(tmp_path / "absent.h5")),
+        (78, "decode", str(stream), out, "--model", file("junk.h5", b"junk")),
+        (78, "encode", str(small), out, "--model", "nobody"),
+        (69, "decode", str(stream), str(tmp_path / "out.xyz")),
+        (73, "decode", str(stream), str(tmp_path / "no" / "out.png")),
+        (73, "decode", str(stream), str(tmp_path)), (2, "encode", str(small), out, "-q", "101"),
+        (2, "encode", str(small), out, "-q", "0"), (2, "encode", str(small), out, "-q", "5", "--size", "5"),
+        (2, "encode", str(small), out, "--threads", "1000"), (2, "encode", str(small)), (2, "nothing"),
+    ]
+    before = {p.name for p in tmp_path.iterdir()}
+    for code, *argv in cases:
+        line = refused(capsys, code, *argv)
+        if code != 2:
+            assert line.startswith("refcodec: error: ") and line.count("\n") == 1, line
+    assert {p.name for p in tmp_path.iterdir()} == before
+
+
+def test_json_errors_have_fields(tmp_path, capsys):
+    capsys.readouterr()
+    assert main(["decode", str(tmp_path / "absent"), str(tmp_path / "a.png"), "--json"]) == 66
+    fields = json.loads(capsys.readouterr().out)
+    assert fields["error"] == "MissingInput" and fields["exit_code"] == 66
+
+
+def test_a_bug_is_one_line(monkeypatch, tmp_path, small, capsys):
+    import refcodec.commands as commands
+
+    def broken(*args, **more):
+        raise ZeroDivisionError("made for this test")
+
+    monkeypatch.setattr(commands, "encode_picture", broken)
+    line = refused(capsys, 70, "encode", str(small), str(tmp_path / "o.loclic"))
+    assert "ZeroDivisionError" in line and line.count("\n") == 1
+    assert not (tmp_path / "o.loclic").exists()
+
+
+def test_processes(tmp_path, small):
+    """As a user runs it: the exit codes, and the NumPy backend's bytes."""
+    run = [sys.executable, "-m", "refcodec"]
+    import os
+
+    for backend in ("numba", "numpy"):
+        env = {**os.environ, "REFCODEC_BACKEND": backend}
+        subprocess.run([*run, "encode", str(small), str(tmp_path / f"{backend}.loclic")], env=env, check=True,
+                       capture_output=True)
+    assert (tmp_path / "numba.loclic").read_bytes() == (tmp_path / "numpy.loclic").read_bytes()
+    bad = subprocess.run([*run, "decode", str(small), str(tmp_path / "x.png")], capture_output=True, text=True)
+    assert bad.returncode == 65 and "Traceback" not in bad.stderr
+    unknown = subprocess.run([*run, "info", str(tmp_path / "numba.loclic")], capture_output=True, text=True,
+                             env={**os.environ, "REFCODEC_BACKEND": "fortran"})
+    assert unknown.returncode == 0  # info computes nothing
+    unknown = subprocess.run([*run, "verify", str(tmp_path / "numba.loclic")], capture_output=True, text=True,
+                             env={**os.environ, "REFCODEC_BACKEND": "fortran"})
+    assert unknown.returncode == 2 and "REFCODEC_BACKEND" in unknown.stderr
+
+
+def test_the_matrix_agrees_and_says_so(tmp_path, small, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    small.rename(folder / "a.png")
+    assert main(["matrix", str(folder), "--qualities", "30", "--json", str(tmp_path / "m.json")]) == 0
+    shown = capsys.readouterr().out
+    assert "numpy 1" in shown and "1 of 1" in shown
+    rows = json.loads((tmp_path / "m.json").read_text())["rows"]
+    assert all(all(r["encoded"]) and all(r["decoded"]) for r in rows)
+
+
+def test_every_error_class_has_a_documented_code():
+    def below(cls):
+        for sub in cls.__subclasses__():
+            yield sub
+            yield from below(sub)
+
+    documented = {1, 2, 65, 66, 69, 70, 73, 74, 77, 78}
+    assert all(cls.exit_code in documented and cls.__doc__ for cls in below(RefcodecError))
