@@ -144,9 +144,7 @@ def stream_model(header: Header, model: ModelArgument) -> Model:
     ModelError
         The given model is another, or none that is installed has the fingerprint.
     """
-    if model is None:
-        return find_model(header.fingerprint)
-    model = _resolve(model)
+    model = find_model(header.fingerprint) if model is None else _resolve(model)
     if model.fingerprint != header.fingerprint:
         raise ModelError("the model is not the one the stream was coded with", where="header offset 16 (SPEC 8.1)",
                          wanted=header.fingerprint.hex(), given=model.fingerprint.hex(), name=model.name)

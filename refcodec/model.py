@@ -82,8 +82,9 @@ def _config(content: Content, where: str) -> Config:
     values: dict[str, Any] = {}
     for name, array in content.items():
         if name.startswith("config/"):
-            if array.ndim > 1 or array.size > 8:
-                raise InvalidModel("configuration field has a wrong shape", where=f"{where}:{name}", shape=array.shape)
+            _require(array.dtype == np.int32 and array.ndim < 2 and array.size <= 8,
+                     "configuration field has a wrong type or shape", f"{where}:{name}", shape=array.shape,
+                     dtype=str(array.dtype))
             values[name[7:]] = tuple(int(n) for n in array) if array.ndim else int(array)
     if "old_synthesis" in values:
         values["old_synthesis"] = bool(values["old_synthesis"])

@@ -167,7 +167,7 @@ def _scale(target: int, energy: int, worst: int, branch: int, drop: int) -> tupl
     sqrt(3 n) target times that, and target < 2^17, n < 2^18, or target < 2^11, n <= 128 after a norm.
     Products stay below 2^30 and the branch, whose shift is one less, below 2^29. As energy is at most (worst / 4)^2,
     one deviation of the sum is below 2^27.3: a bias, at most five of them where there is no branch and one where
-    there is, plus the means, at most a fifth of the products, fits the rest of 2^31.
+    there is, plus the means, at most a fifth of 2^30, fits the rest of 2^31.
     """
     def greatest(shift: int) -> int:
         return isqrt(3 * (target << shift) ** 2 // energy)

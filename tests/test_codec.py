@@ -179,3 +179,17 @@ def test_damaged_segments_with_a_right_checksum_are_refused_or_decoded(small_str
             outcomes.add(type(e).__name__)
             assert e.exit_code == 65
     assert "CoderError" in outcomes
+
+
+def test_a_step_that_the_installed_model_does_not_have_is_refused(monkeypatch):
+    import dataclasses
+
+    import refcodec.codec as codec
+
+    data = refcodec.encode(picture(8, 8), 50)
+    model = refcodec.load_model()
+    one = dataclasses.replace(model, config=dataclasses.replace(model.config, qualities=1))
+    monkeypatch.setattr(codec, "find_model", lambda wanted: one)
+    for given in (None, one):
+        with pytest.raises(ModelError):
+            refcodec.decode(data, model=given)

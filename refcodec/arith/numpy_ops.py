@@ -165,7 +165,7 @@ def norm_gain(channels: int) -> int:
 def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int = 1) -> None:
     """(SPEC 5.6) D * sqrt(C / (sum D^2 + epsilon)) in Q10, maps in and out, without rounding errors before the last.
 
-    |x| < 2^15 and C <= 64 give |D| < 2^22 and v < 2^51; the lift brings v to [2^50, 2^52), where the float64 square
+    The loader has proved sum D^2 below 2^50, so v < 2^51; the lift brings v to [2^50, 2^52), where the float64 square
     root's floor is exact, and |D| 2^h <= sqrt(v 4^h) < 2^26, so the numerator stays below 2^49.
     """
     source = interior(x).astype(np.int64)

@@ -99,7 +99,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Stream:
-    """A whole stream taken apart.
+    """(SPEC 8.3) A whole stream taken apart.
 
     Attributes
     ----------
