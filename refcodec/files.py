@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from .errors import MissingInput, OutputError, TransferError
@@ -136,3 +137,22 @@ def _writing(where: str) -> Iterator[None]:
     except (OSError, ValueError) as error:  # a closed stream raises ValueError
         raise TransferError("writing failed", where=where, cause=getattr(error, "strerror", None)
                             or detail_of(error)) from error
+
+
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".webp", ".bmp", ".tif", ".tiff"}
+"""Names by which commands that take a folder know its pictures."""
+
+
+def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
+    """Picture files of a folder, by their names' order.
+
+    Raises
+    ------
+    MissingInput
+        There is no such folder, or no picture in it.
+    """
+    place = Path(folder)
+    paths = sorted(p for p in place.glob("*") if p.suffix.lower() in PICTURE_SUFFIXES) if place.is_dir() else []
+    if not paths:
+        raise MissingInput("no pictures", where=str(folder), kinds=sorted(PICTURE_SUFFIXES))
+    return paths

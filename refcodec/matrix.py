@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from .codec import decode_stream, encode_picture
-from .errors import CheckFailed, MissingInput
-from .files import write_bytes
+from .errors import CheckFailed
+from .files import list_pictures, write_bytes
 from .image import read_picture
 from .limits import Limits
 from .model import Model
@@ -26,8 +26,6 @@ Way = tuple[str, int]
 """Backend and number of threads."""
 
 WAYS: tuple[Way, ...] = (("numba", 1), ("numba", 2), ("numba", 5), ("numpy", 1))
-
-SUFFIXES = (".png", ".ppm", ".pgm")
 
 
 def agreement(model: Model, path: Path, quality: int, ways: Sequence[Way] = WAYS) -> dict[str, Any]:
@@ -60,9 +58,7 @@ def run(folder: Path, model: Model, qualities: Sequence[int], progress: Callable
     MissingInput
         The folder holds no picture.
     """
-    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-    if not paths:
-        raise MissingInput("no pictures", where=str(folder), kinds=list(SUFFIXES))
+    paths = list_pictures(folder)
     rows = []
     for quality in qualities:
         for path in paths:
@@ -83,7 +79,7 @@ def table(result: dict[str, Any]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command ``matrix``."""
-    parser.add_argument("folder", help="folder of PNG, PPM or PGM pictures")
+    parser.add_argument("folder", help="folder of pictures")
     parser.add_argument("--qualities", default="1,25,50,75,100", help="comma-separated steps")
     parser.add_argument("--model", help="model name or path")
     parser.add_argument("--json", metavar="FILE", help="write every row, with hashes, to FILE")

@@ -139,7 +139,8 @@ WIDTH = st.integers(1, 9).map(lambda n: 2 * n)
 
 @settings(DETERMINISTIC, max_examples=25)
 @given(st.tuples(WIDTH, WIDTH, WIDTH), WIDTH, st.integers(1, 4), WIDTH, st.tuples(WIDTH, WIDTH),
-       st.tuples(WIDTH, WIDTH, WIDTH), st.sampled_from([(), (2, 4), (6, 2)]), st.sampled_from([1, 5]), st.booleans(), KEYS)
+       st.tuples(WIDTH, WIDTH, WIDTH), st.sampled_from([(), (2, 4), (6, 2)]), st.sampled_from([1, 5]), st.booleans(),
+       KEYS)
 def test_every_configuration_is_proved(N, ch, slices, hyper, hs, ent, lrp, qualities, old, seed):
     build_model(build(Config(N=N, M=ch * slices, slices=slices, hyper=hyper, hs=hs, chan=hs, ent=ent, lrp=lrp,
                              local_heads=2, intra_heads=1, inter_head_width=4096, qualities=qualities,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from refcodec import __version__
-from refcodec.errors import MissingInput
+from refcodec.files import list_pictures
 from refcodec.image import read_picture
 from refcodec.limits import Limits
 from refcodec.model import Model, build_model
@@ -26,8 +26,6 @@ from .recognise import recognise
 CALIBRATION_STEPS = (1, 30, 60, 80, 100)
 """Quality steps that calibration runs: latents grow with quality, so the last step sets most ranges."""
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".webp", ".bmp", ".tif", ".tiff"}
-
 
 def load_pictures(folder: Path, crop: int, most: int | None = None) -> list[tuple[str, np.ndarray]]:
     """Centre crops [<= crop, <= crop, 3] of the pictures in a folder, grey ones in three channels, sorted by name.
@@ -37,9 +35,7 @@ def load_pictures(folder: Path, crop: int, most: int | None = None) -> list[tupl
     MissingInput
         The folder holds no picture.
     """
-    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-    if not paths:
-        raise MissingInput("no pictures", where=str(folder))
+    paths = list_pictures(folder)
     if most is not None and len(paths) > most:
         paths = [paths[n * len(paths) // most] for n in range(most)]
     pictures = []
