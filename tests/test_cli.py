@@ -14,7 +14,7 @@ from PIL import Image
 from refcodec.cli import main
 from refcodec.errors import RefcodecError
 
-SCENE = Path(__file__).parent / "pictures" / "scene.png"
+SCENE = Path(__file__).parents[1] / "conformance" / "pictures" / "scene.png"
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from refcodec.errors import (
 from refcodec.image import Picture, read_picture, write_picture
 from refcodec.limits import MAX_SIDE, Limits
 
-PICTURES = Path(__file__).with_name("pictures")
+PICTURES = Path(__file__).parents[1] / "conformance" / "pictures"
 RGB = np.random.default_rng(1).integers(0, 256, (13, 21, 3), dtype=np.uint8)
 GREY = np.ascontiguousarray(RGB[:, :, 0])
 
