@@ -264,7 +264,7 @@ def _z(config: Config, seed: int) -> dict[str, np.ndarray]:
     rows = []
     for h in reach.tolist():
         below = np.cumsum([0, *((h + 1 - abs(s)) ** 2 for s in range(-h, h + 1))])
-        room = (1 << 16) - 64 - (2 * h + 1)  # one for every symbol, at least 64 for the escape
+        room = (1 << 16) - 64 - (2 * h + 1)  # one for every symbol, 64 for the escape
         rows.append(np.append(np.arange(below.size) + room * below // below[-1], 1 << 16))
     start = np.cumsum([0, *(row.size for row in rows)])
     arrays = {"z/medians": medians, "z/first": -reach, "z/start": start, "z/cdf": np.concatenate(rows)}
