@@ -15,8 +15,9 @@ import numpy as np
 
 from ..architecture import Y_FRAC
 from ..data import Tables
+from ..errors import UsageError
 from . import numpy_ops
-from .backend import default_backend
+from .backend import BACKENDS, default_backend
 from .checkerboard import put, take, take_into
 from .layers import Layer
 from .maps import BORDER, Pool, interior
@@ -26,7 +27,10 @@ from .threads import thread_count
 Y_MAX = (1 << 15) - 1
 """Clamp of y, y_hat and means in Q6 (SPEC 5.1)."""
 
+
 def _backend(name: str) -> ModuleType:
+    if name not in BACKENDS:
+        raise UsageError("unknown backend", value=name, known=list(BACKENDS))
     if name == "numpy":
         return numpy_ops
     from . import numba_backend
@@ -48,6 +52,11 @@ class Engine:
     backend : "numba", "numpy" or None
     trace : callable(name, array) or None
         Sees every result: interiors [H, W, C] of maps.
+
+    Raises
+    ------
+    UsageError
+        The backend or the number of threads.
     """
 
     def __init__(self, layers: Mapping[str, Any], tables: Tables, step: int, threads: int | None = None,
