@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from . import __version__, commands, matrix, rd
+from . import __version__, commands, machines, matrix, rd
 from .console import error_line, result_json
 from .errors import RefcodecError
 
@@ -89,6 +89,9 @@ def _checking(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.add_argument("--stage", metavar="NAME", help="only this stage and those below it")
     _common(p, out=True)
 
+    p = add("selftest", commands.selftest, "does this machine compute the right bits?")
+    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    machines.add_arguments(add("machines", commands.machines, "do processors, backends, threads and Pythons agree?"))
     matrix.add_arguments(add("matrix", commands.agreement, "code pictures with both backends and many thread counts"))
     rd.add_arguments(add("rd", commands.rate_distortion, "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF"))
     add("warmup", commands.warmup, "compile and cache every kernel ahead")

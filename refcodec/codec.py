@@ -23,6 +23,7 @@ from .entropy.ports import Reader, Writer
 from .errors import CheckFailed, ModelError, UsageError
 from .image import check_samples, crop_samples, pad_samples
 from .limits import Limits
+from .memory import memory_estimate
 from .model import Model
 from .model_file import find_model, load_model
 from .nets.analysis import analysis
@@ -62,24 +63,6 @@ class Encoded:
 
 def _resolve(model: ModelArgument) -> Model:
     return model if isinstance(model, Model) else load_model(model)
-
-
-def memory_estimate(width: int, height: int, model: Model) -> int:
-    """Bytes of working memory for one picture: the largest maps alive at once, an upper estimate.
-
-    At half resolution synthesis holds five maps of N[0] or N[1] channels in int16 and one of int32 sums; at latent
-    resolution the walk holds 4 M + 20 slices' widths. The picture itself takes 4 int16 channels.
-    """
-    padded = (-(-width // 64) * 64) * (-(-height // 64) * 64)
-    config = model.config
-    half = max(config.N[0], 16) * 2 * 6
-    latent = (4 * config.M + 20 * config.ch + sum(config.ent)) * 2
-    return padded * half // 4 + padded * latent // 256 + padded * 24 + model_bytes(model)
-
-
-def model_bytes(model: Model) -> int:
-    """Bytes of a model's weights in memory: as stored and as packed for the kernels."""
-    return 4 * sum(op.parameters for op in model.ops)
 
 
 def _reconstruct(engine: Engine, y_hat: np.ndarray, width: int, height: int, channels: int) -> np.ndarray:

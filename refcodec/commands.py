@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import time
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from . import machines as machines_table
 from . import matrix, rd
+from . import selftest as self_test
 from .architecture import parameter_count
 from .bitstream.fields import MAGIC
 from .bitstream.info import describe
@@ -288,6 +291,27 @@ def agreement(args: Namespace) -> int:
     """``matrix FOLDER``."""
     prepare(None)
     return matrix.main(args)
+
+
+def selftest(args: Namespace) -> int:
+    """``selftest``."""
+    prepare(None)
+    report = self_test.run()
+    if not args.json:
+        for difference in report.differences:
+            result(difference.line())
+    self_test.check(report, whole=args.json)
+    if args.json:
+        result_json(asdict(report))
+    else:
+        result(f"this machine computes the right bits: {report.items} of {report.items} items, backend "
+               f"{report.backend}, {report.threads} threads, {report.seconds:.1f} s")
+    return 0
+
+
+def machines(args: Namespace) -> int:
+    """``machines``."""
+    return machines_table.main(args)
 
 
 def warmup(args: Namespace) -> int:

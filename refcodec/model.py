@@ -18,7 +18,7 @@ from .architecture import Config, Op, config_from, layer_table
 from .arith.layers import Conv, Gain, Gdn, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from .bounds import INT16_MAX, prove
 from .data import PINS, Tables, digest, load_tables
-from .entropy.symbol_tables import SymbolTables
+from .entropy.symbol_tables import TOTAL, SymbolTables
 from .errors import InvalidModel
 
 Content = Mapping[str, np.ndarray]
@@ -78,16 +78,25 @@ def config_content(config: Config) -> dict[str, np.ndarray]:
     return {f"config/{k}": np.array(v, np.int32) for k, v in config.as_dict().items()}
 
 
-def _config(content: Content, where: str) -> Config:
+def read_config(content: Content, where: str) -> Config:
+    """(SPEC 10.2) The configuration that the arrays of ``config/`` hold.
+
+    Raises
+    ------
+    InvalidModel
+        A field is missing, unknown, of a wrong type, shape or value.
+    """
     values: dict[str, Any] = {}
     for name, array in content.items():
         if name.startswith("config/"):
             _require(array.dtype == np.int32 and array.ndim < 2 and array.size <= 8,
-                     "configuration field has a wrong type or shape", f"{where}:{name}", shape=array.shape,
+                     "configuration field has a wrong type or shape", f"{where}:{name}", shape=list(array.shape),
                      dtype=str(array.dtype))
             values[name[7:]] = tuple(int(n) for n in array) if array.ndim else int(array)
-    if "old_synthesis" in values:
-        values["old_synthesis"] = bool(values["old_synthesis"])
+    if missing := sorted(set(Config.__dataclass_fields__) - set(values)):
+        raise InvalidModel("configuration fields are missing", where=where, fields=missing)
+    if (old := values["old_synthesis"]) in (0, 1):  # another value is refused as no bool
+        values["old_synthesis"] = bool(old)
     return config_from(values, where)
 
 
@@ -115,6 +124,48 @@ def expected_arrays(config: Config) -> dict[str, tuple[str, tuple[int, ...]]]:
     out["z/first"] = ("int32", (config.hyper,))
     out["z/start"] = ("int32", (config.hyper + 1,))
     return out
+
+
+Layout = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Type and shape of arrays by name."""
+
+
+def check_layout(config: Config, layout: Layout, where: str) -> Layout:
+    """(SPEC 10.2) Check names, types and shapes of a model's arrays, for which their numbers are not needed.
+
+    Parameters
+    ----------
+    config : Config
+    layout : mapping of str to (dtype, shape)
+        Of every array.
+
+    Returns
+    -------
+    mapping of str to (dtype, shape)
+        ``expected_arrays`` of the configuration.
+
+    Raises
+    ------
+    InvalidModel
+        An array is missing, unknown, or of a wrong type or shape.
+    """
+    expected = expected_arrays(config)
+    shapes = expected | {f"tables/{name}": (dtype, (size,)) for name, (dtype, size, _) in PINS.items()}
+    present = {name for name in layout if not name.startswith("config/")}
+    if missing := sorted({*shapes, "z/cdf"} - present):
+        raise InvalidModel("arrays are missing", where=where, count=len(missing), first=missing[:5])
+    if unknown := sorted(present - {*shapes, "z/cdf"}):
+        raise InvalidModel("arrays are unknown", where=where, count=len(unknown), first=unknown[:5])
+    for path, wanted in shapes.items():
+        (dtype, shape), (got, got_shape) = wanted, layout[path]
+        _require(wanted == layout[path], "array has a wrong type or shape", f"{where}:{path}",
+                 got=f"{got}{list(got_shape)}", expected=f"{dtype}{list(shape)}")
+    cdf, cdf_shape = layout["z/cdf"]
+    longest = config.hyper * (TOTAL + 1)
+    _require(cdf == "int32" and len(cdf_shape) == 1 and cdf_shape[0] <= longest,
+             "array has a wrong type or shape", f"{where}:z/cdf", got=f"{cdf}{list(cdf_shape)}",
+             expected=f"int32, at most {longest} boundaries")
+    return expected
 
 
 def _require(holds: bool, what: str, where: str, **values: Any) -> None:
@@ -181,17 +232,8 @@ def build_model(content: Content, name: str = "model", provenance: Mapping[str, 
     InvalidModel
         An array is missing, unknown, of a wrong type, shape or value, or a bound of SPEC 9.2 does not hold.
     """
-    config = _config(content, name)
-    expected = expected_arrays(config)
-    present = {n for n in content if not n.startswith(("config/", "tables/"))} - {"z/cdf"}
-    if missing := sorted(set(expected) - present):
-        raise InvalidModel("arrays are missing", where=name, count=len(missing), first=missing[:5])
-    if unknown := sorted(present - set(expected)):
-        raise InvalidModel("arrays are unknown", where=name, count=len(unknown), first=unknown[:5])
-    for path, (dtype, shape) in expected.items():
-        array = content[path]
-        _require(array.dtype == dtype and array.shape == shape, "array has a wrong type or shape", f"{name}:{path}",
-                 got=f"{array.dtype}{list(array.shape)}", expected=f"{dtype}{list(shape)}")
+    config = read_config(content, name)
+    expected = check_layout(config, {n: (str(a.dtype), a.shape) for n, a in content.items()}, name)
     tables = load_tables()
     _check_tables(content, name)
     ops = layer_table(config)
@@ -204,19 +246,12 @@ def build_model(content: Content, name: str = "model", provenance: Mapping[str, 
               for op, (frac, limit) in zip(ops, content["formats"], strict=True)}
     medians = content["z/medians"]
     _require(int(np.abs(medians.astype(np.int64)).max()) <= INT16_MAX, "median out of range", f"{name}:z/medians")
-    cdf = content.get("z/cdf")
-    if cdf is None or cdf.dtype != np.int32 or cdf.ndim != 1:
-        raise InvalidModel("array is missing or has a wrong type", where=f"{name}:z/cdf")
-    factorized = SymbolTables(cdf, content["z/start"], content["z/first"])
+    factorized = SymbolTables(content["z/cdf"], content["z/start"], content["z/first"])
     return Model(name, config, layers, tables, factorized, medians, fingerprint(content), prove(ops, layers),
                  provenance or {})
 
 
 def _check_tables(content: Content, where: str) -> None:
     """(SPEC 10.2) A model carries the tables of annex A for implementers; they must be those of annex A."""
-    got = {n[7:]: a for n, a in content.items() if n.startswith("tables/")}
-    if set(got) != set(PINS):
-        raise InvalidModel("tables are missing or unknown", where=where, names=sorted(set(got) ^ set(PINS))[:5])
-    for name, (dtype, size, pin) in PINS.items():
-        _require(got[name].dtype == dtype and got[name].shape == (size,) and digest(got[name]) == pin,
-                 "table differs from annex A", f"{where}:tables/{name}")
+    for name, (_, _, pin) in PINS.items():
+        _require(digest(content[f"tables/{name}"]) == pin, "table differs from annex A", f"{where}:tables/{name}")

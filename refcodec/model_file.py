@@ -1,13 +1,14 @@
 """HDF5 files of integer models, and where they are found (SPEC 10, annex B).
 
-Reading trusts nothing: only hard links, groups and datasets of fixed-size integers in contiguous or chunked storage
-inside the file, with gzip and shuffle as the only filters; every size is checked before memory is taken.
+Reading trusts nothing: refcodec/hdf5_reader.py follows nothing out of the file and believes no size, and every array
+but the configuration's is compared with what the configuration asks for before memory is taken.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidModel, ModelError
-from .model import Content, Model, build_model, fingerprint
+from .hdf5_reader import Stored, attribute, stored
+from .model import Content, Model, build_model, check_layout, fingerprint, read_config
 
 FORMAT = "refcodec-model"
 VERSION = 0
@@ -28,23 +30,29 @@ MAX_NUMBERS = 1 << 28
 MAX_PROVENANCE = 1 << 20
 """Largest provenance text in bytes."""
 
+MAX_FLOATS = 1 << 24
+"""Largest count of floats beside a model's integers; they are not read for coding."""
+
 DEFAULT = Path(__file__).parent / "data" / "default.h5"
 
 
-def write_model(path: Path, content: Content, provenance: Mapping[str, Any]) -> None:
-    """Write content and provenance to an HDF5 file beside ``path`` and rename it (SPEC annex B)."""
+def write_model(path: Path, content: Content, provenance: Mapping[str, Any],
+                floats: Content | None = None) -> None:
+    """(SPEC B.1) Write content, provenance and floats for exporters to an HDF5 file beside ``path`` and rename it."""
     import h5py
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with h5py.File(temporary, "w", libver=("v108", "v110")) as f:
-            f.attrs["format"] = FORMAT
+            f.attrs["format"] = np.bytes_(FORMAT)
             f.attrs["version"] = np.int64(VERSION)
-            for name in sorted(content):
-                array = content[name].astype(content[name].dtype.newbyteorder("<"))
+            arrays = {**content, **{f"float/{name}": a.astype(np.float32) for name, a in (floats or {}).items()}}
+            for name in sorted(arrays):
+                array = arrays[name].astype(arrays[name].dtype.newbyteorder("<"))
                 if array.size > 256:
-                    f.create_dataset(name, data=array, compression="gzip", compression_opts=9, shuffle=True,
-                                     chunks=array.shape)
+                    dataset = f.create_dataset(name, array.shape, array.dtype, chunks=array.shape, compression="gzip",
+                                               shuffle=True)
+                    dataset.id.write_direct_chunk((0,) * array.ndim, _packed(array))
                 else:
                     f.create_dataset(name, data=array)
             text = json.dumps(dict(provenance), sort_keys=True).encode()
@@ -54,42 +62,26 @@ def write_model(path: Path, content: Content, provenance: Mapping[str, Any]) -> 
         temporary.unlink(missing_ok=True)
 
 
-def _datasets(group: Any, where: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Datasets by path; refuses every kind of link and object that could lead outside the file."""
-    import h5py
+def _packed(array: np.ndarray) -> bytes:
+    """(SPEC B.1) Shuffled and deflated as HDF5's filters do.
 
-    if depth > 8:
-        raise InvalidModel("groups are nested too deeply", where=where, group=prefix)
-    for name in group:
-        path = f"{prefix}{name}"
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise InvalidModel("a soft or external link", where=f"{where}:{path}", cause="models hold hard links only")
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            yield from _datasets(item, where, f"{path}/", depth + 1)
-        elif isinstance(item, h5py.Dataset):
-            yield path, item
-        else:
-            raise InvalidModel("neither a group nor a dataset", where=f"{where}:{path}")
+    Weights are noise to a dictionary: Huffman codes alone are shorter, and fifty times as fast as HDF5's level 9.
+    """
+    shuffled = np.frombuffer(array.tobytes(), np.uint8).reshape(-1, array.itemsize).T.tobytes()
+    strategy = zlib.Z_HUFFMAN_ONLY if array.dtype == np.int16 else zlib.Z_DEFAULT_STRATEGY
+    packer = zlib.compressobj(9, strategy=strategy)
+    return packer.compress(shuffled) + packer.flush()
 
 
-def _check_storage(path: str, dataset: Any, where: str) -> None:
-    import h5py
-
-    place = f"{where}:{path}"
-    properties = dataset.id.get_create_plist()
-    inside = (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED, h5py.h5d.COMPACT)
-    if properties.get_layout() not in inside or properties.get_external_count():
-        raise InvalidModel("external or virtual storage", where=place, cause="models hold their numbers themselves")
-    filters = {properties.get_filter(n)[0] for n in range(properties.get_nfilters())}
-    if not filters <= {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:
-        raise InvalidModel("an unknown filter", where=place, filters=sorted(filters), allowed="gzip, shuffle")
-    if dataset.dtype not in [np.dtype(t) for t in ("<i2", "<i4", "<i8", "u1")] or dataset.shape is None:
-        raise InvalidModel("not an array of int16, int32 or int64", where=place, dtype=str(dataset.dtype))
+_DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, MemoryError, ArithmeticError, zlib.error)
+"""What h5py, zlib and json raise on damaged files."""
 
 
 def read_content(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Normative arrays and provenance of a model file.
+    """(SPEC B.1) Normative arrays and provenance of a model file.
+
+    The configuration is read first. It says how large every other array is, so what the file declares beside is
+    refused before memory is taken for it.
 
     Raises
     ------
@@ -105,32 +97,80 @@ def read_content(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise ModelError("model not found", where=str(path), cause="give a path or the name of an installed model")
     try:
         with h5py.File(path, "r") as f:
-            if f.attrs.get("format") != FORMAT:
-                raise InvalidModel("not a refcodec model", where=where,
-                                   cause="convert the checkpoint with weights_converter")
-            if f.attrs.get("version") != VERSION:
-                raise InvalidModel("unknown model version", where=where, version=str(f.attrs.get("version")),
-                                   known=VERSION)
-            found = dict(_datasets(f, where))
-            total = 0
-            for name, dataset in found.items():
-                _check_storage(name, dataset, where)
-                total += dataset.size
-            if total > MAX_NUMBERS:
-                raise InvalidModel("the model is too large", where=where, numbers=total, allowed=MAX_NUMBERS)
-            provenance: dict[str, Any] = {}
-            if (text := found.pop("provenance", None)) is not None:
-                if text.size > MAX_PROVENANCE:
-                    raise InvalidModel("the provenance is too long", where=where, bytes=text.size,
-                                       allowed=MAX_PROVENANCE)
-                provenance = json.loads(text[:].tobytes())
-            content = {name: np.asarray(dataset[()]) for name, dataset in found.items()}
-    except (OSError, KeyError, RuntimeError, ValueError) as e:
-        raise InvalidModel("the model file cannot be read", where=where, detail=str(e).splitlines()[0][:200],
-                           cause="it is damaged or not HDF5") from e
+            content, provenance = _read(f, where)
+    except _DAMAGE as e:
+        raise _damaged(e, where) from e
     for array in content.values():
         array.flags.writeable = False
     return content, provenance
+
+
+def _read(file: Any, where: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    if attribute(file, "format") != FORMAT:
+        raise InvalidModel("not a refcodec model", where=where, cause="convert the checkpoint with weights_converter")
+    if (version := attribute(file, "version")) != VERSION:
+        raise InvalidModel("unknown model version", where=where, version=str(version), known=VERSION)
+    found = stored(file, where)
+    _take_floats(found, where)
+    text = found.pop("provenance", None)
+    if text is not None and (text.dtype != "uint8" or len(text.shape) != 1 or text.size > MAX_PROVENANCE):
+        raise InvalidModel("the provenance is no short text", where=text.where, type=text.dtype,
+                           shape=list(text.shape), allowed=f"uint8, at most {MAX_PROVENANCE}")
+    content: dict[str, np.ndarray] = {}
+    for name, dataset in found.items():
+        if name.startswith("config/"):
+            if dataset.size > 8:
+                raise InvalidModel("configuration field has a wrong shape", where=dataset.where,
+                                   shape=list(dataset.shape))
+            content[name] = dataset.read()
+    check_layout(read_config(content, where), {name: (d.dtype, d.shape) for name, d in found.items()}, where)
+    if (total := sum(d.size for d in found.values())) > MAX_NUMBERS:
+        raise InvalidModel("the model is too large", where=where, numbers=total, allowed=MAX_NUMBERS)
+    content |= {name: d.read() for name, d in found.items() if name not in content}
+    provenance = {} if text is None else json.loads(text.read().tobytes())
+    if not isinstance(provenance, dict):
+        raise InvalidModel("the provenance is no JSON object", where=f"{where}:provenance")
+    return content, provenance
+
+
+def _take_floats(found: dict[str, Stored], where: str) -> dict[str, Stored]:
+    """(SPEC B.1) Remove from ``found`` what takes no part in decoding: the datasets of the group ``float``, unread."""
+    floats = {name[6:]: found.pop(name) for name in list(found) if name.startswith("float/")}
+    if any(d.dtype != "float32" for d in floats.values()) or sum(d.size for d in floats.values()) > MAX_FLOATS:
+        raise InvalidModel("floats beside the model are too many or of another type", where=f"{where}:float",
+                           allowed=f"float32, at most {MAX_FLOATS}")
+    return floats
+
+
+def read_floats(path: Path) -> dict[str, np.ndarray]:
+    """(SPEC B.1) The floats that a model file carries beside its content, for exporters; by published names.
+
+    Raises
+    ------
+    ModelError
+        The file does not exist.
+    InvalidModel
+        It cannot be read, or the floats are too many, of another type, or not finite.
+    """
+    import h5py
+
+    if not path.is_file():
+        raise ModelError("model not found", where=str(path), cause="give a path or the name of an installed model")
+    try:
+        with h5py.File(path, "r") as f:
+            found = stored(f, path.name)
+            floats = {name: d.read() for name, d in _take_floats(found, path.name).items()}
+    except _DAMAGE as e:
+        raise _damaged(e, path.name) from e
+    if wrong := sorted(name for name, array in floats.items() if not np.isfinite(array).all()):
+        raise InvalidModel("a float is not finite", where=f"{path.name}:float", names=wrong[:5])
+    return floats
+
+
+def _damaged(error: Exception, where: str) -> InvalidModel:
+    detail = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return InvalidModel("the model file cannot be read", where=where, detail=detail,
+                        cause="it is damaged or not HDF5")
 
 
 def _folders() -> Iterator[Path]:
@@ -154,6 +194,23 @@ def _load(path: Path, stamp: tuple[int, int]) -> Model:
     return build_model(content, path.name, provenance)
 
 
+def model_path(name_or_path: str | os.PathLike[str] | None = None) -> Path:
+    """The file of a model by path or by installed name; of the default model without an argument.
+
+    Raises
+    ------
+    ModelError
+        No such model.
+    """
+    path = DEFAULT if name_or_path is None else Path(name_or_path)
+    if path.is_file():
+        return path
+    if matches := [p for p in installed() if str(name_or_path) in (p.name, p.stem)]:
+        return matches[0]
+    raise ModelError("model not found", where=str(name_or_path),
+                     cause="give a path, or put the file into a folder of $REFCODEC_MODELS")
+
+
 def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
     """A model by path or by installed name; the default model without an argument.
 
@@ -164,13 +221,7 @@ def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
     InvalidModel
         The file is not a model that can be proved.
     """
-    path = DEFAULT if name_or_path is None else Path(name_or_path)
-    if not path.is_file():
-        matches = [p for p in installed() if str(name_or_path) in (p.name, p.stem)]
-        if not matches:
-            raise ModelError("model not found", where=str(name_or_path),
-                             cause="give a path, or put the file into a folder of $REFCODEC_MODELS")
-        path = matches[0]
+    path = model_path(name_or_path)
     stat = path.stat()
     return _load(path.resolve(), (stat.st_mtime_ns, stat.st_size))
 
@@ -197,4 +248,5 @@ def find_model(wanted: bytes) -> Model:
                      cause="get the model it was coded with and put it into a folder of $REFCODEC_MODELS")
 
 
-__all__ = ["DEFAULT", "find_model", "fingerprint", "installed", "load_model", "read_content", "write_model"]
+__all__ = ["DEFAULT", "find_model", "fingerprint", "installed", "load_model", "model_path", "read_content",
+           "read_floats", "write_model"]

@@ -7,20 +7,29 @@ import numpy as np
 import pytest
 from published_state import TINY, published_state
 
-from refcodec.architecture import PROFILES, layer_table
+from refcodec.architecture import PROFILES, layer_table, parameter_count
 from refcodec.arith.maps import interior
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import InvalidModel
 from refcodec.model import build_model, fingerprint
 from refcodec.model_file import load_model
-from weights_converter.__main__ import main
-from weights_converter.calibrate import calibrate, record_content, record_from, run_float
+from weights_converter.__main__ import _bar, main
+from weights_converter.calibrate import (
+    LEAST,
+    MOST,
+    Seen,
+    calibrate,
+    choose_formats,
+    record_content,
+    record_from,
+    run_float,
+)
 from weights_converter.checkpoint import Checkpoint, save_checkpoint_folder
 from weights_converter.convert import make_content
 from weights_converter.evaluate import evaluate
 from weights_converter.float_engine import Bottleneck, FloatEngine
-from weights_converter.published import float_layers, published_key
-from weights_converter.quantise import z_content
+from weights_converter.published import float_layers, published_key, published_shapes
+from weights_converter.quantise import quantise, z_content
 from weights_converter.recognise import recognise
 
 
@@ -48,12 +57,13 @@ def record(state, floats):
 
 @pytest.fixture(scope="module")
 def model(state, record):
-    return build_model(make_content(Checkpoint(state, None, "0" * 64), record))
+    return build_model(make_content(Checkpoint(state, TINY.as_dict(), "0" * 64), record))
 
 
 def test_the_tiny_configuration_is_recognised_from_shapes(state):
     # Heads of the global attentions leave no trace in shapes: recognised checkpoints have the published 2 and 32.
     assert recognise(state) == dataclasses.replace(TINY, inter_head_width=32)
+    assert recognise(state, TINY.as_dict()) == TINY
 
 
 @pytest.mark.parametrize("name", sorted(n for n, c in PROFILES.items() if c.inter_head_width == 32))
@@ -69,16 +79,43 @@ def test_every_profile_is_recognised_from_shapes(name):
     assert recognise(shapes) == config
 
 
-def test_missing_and_misshapen_tensors_are_named_at_once(state):
+def test_missing_unknown_and_misshapen_tensors_are_named_at_once(state):
     damaged = dict(state)
     del damaged["h_a.reduction.4.weight"]
     del damaged["g_s.synthesis_transform.2.skip.bias"]
+    del damaged["entropy_bottleneck.quantiles"]
     damaged["channel_context.1.fushion.0.weight"] = np.zeros((12, 8, 5, 5), np.float32)
+    damaged["local_context.0.norm1.weight"] = np.zeros(9, np.float32)
+    damaged["g_s.attention.weight"] = np.zeros((2, 2), np.float32)
     with pytest.raises(InvalidModel) as caught:
         float_layers(TINY, damaged)
-    text = str(caught.value.values["tensors"])
-    for name in ("h_a.reduction.4.weight", "g_s.synthesis_transform.2.skip.bias", "chan/1/0"):
-        assert name in text
+    assert caught.value.values == {
+        "missing": ["entropy_bottleneck.quantiles", "g_s.synthesis_transform.2.skip.bias", "h_a.reduction.4.weight"],
+        "unknown": ["g_s.attention.weight"],
+        "misshapen": ["channel_context.1.fushion.0.weight: [12, 8, 5, 5] instead of [12, 8, 3, 3]",
+                      "local_context.0.norm1.weight: [9] instead of [8]"]}
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_published_shapes_hold_every_parameter(name):
+    config = PROFILES[name]
+    shapes = published_shapes(config, gained=config.qualities > 1)
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == parameter_count(config)
+
+
+def test_published_shapes_are_those_of_the_random_state(state):
+    assert published_shapes(TINY, gained=True) == {name: array.shape for name, array in state.items()}
+
+
+def test_a_network_of_one_quality_may_have_gains(state):
+    single = dataclasses.replace(TINY, qualities=1)
+    bare = {name: array for name, array in state.items() if "gain" not in name}
+    ones = float_layers(single, bare)["y"].log_gain
+    assert np.array_equal(ones, np.zeros((1, TINY.M)))
+    gained = bare | {name: state[name][:1] for name in ("gain", "inv_gain", "hyper_gain", "hyper_inv_gain")}
+    assert np.array_equal(float_layers(single, gained)["y"].log_gain, state["gain"][:1])
+    with pytest.raises(InvalidModel):  # all four or none
+        float_layers(single, {name: array for name, array in gained.items() if name != "hyper_gain"})
 
 
 def test_the_float_engine_equals_the_pytorch_twin(state, floats):
@@ -129,6 +166,73 @@ def test_same_record_same_fingerprint(state, record):
     again = record_from(json.loads(json.dumps(record_content(record))), "test")
     a, b = (fingerprint(make_content(Checkpoint(state, None, ""), r)) for r in (record, again))
     assert a == b
+
+
+def test_a_record_of_another_network_is_refused(state, record):
+    with pytest.raises(InvalidModel, match="another network"):
+        make_content(Checkpoint(state, None, ""), {name: seen for name, seen in record.items() if name != "chan/1/0"})
+
+
+def test_clamp_errors_are_those_of_the_definition():
+    values = np.random.default_rng(5).normal(0, 3, 1000).astype(np.float32)
+    values[:3] = 0, 4, -4096
+    seen = Seen()
+    seen.add(values[:600])
+    seen.add(values[600:])
+    limits = 2.0 ** np.arange(LEAST, MOST + 1)
+    expected = [np.square(np.maximum(np.abs(values.astype(np.float64)) - t, 0)).sum() for t in limits]
+    assert seen.count == 1000 and seen.largest == 4096
+    assert np.allclose(seen.clamp_error, expected, rtol=1e-9, atol=1e-6)
+
+
+def test_threads_do_not_change_a_record(state, floats, record, monkeypatch):
+    monkeypatch.setenv("REFCODEC_THREADS", "1")
+    alone = calibrate(TINY, floats, Bottleneck(state), [picture(), picture(4)], (1, 50, 100))
+    assert record_content(alone) == record_content(record)
+
+
+def test_a_network_that_overflows_is_refused(state):
+    wild = state | {"g_a.analysis_transform.6.weight": np.full((TINY.M, 12, 3, 3), 3e38, np.float32)}
+    with pytest.raises(InvalidModel, match="leaves the range"):
+        calibrate(TINY, float_layers(TINY, wild), Bottleneck(wild), [picture()], (1,))
+
+
+def extreme(state, **factors):
+    """The state with weights of some modules multiplied; later modules are as they were."""
+    return state | {name: state[name] * np.float32(factor) for name, factor in factors.items()}
+
+
+@pytest.mark.parametrize("factors", [
+    {"g_a.analysis_transform.1.conv2.weight": 1e-5, "g_a.analysis_transform.2.skip.weight": 3e4},
+    {"g_a.analysis_transform.2.gdn.beta": 3e3, "g_a.analysis_transform.2.skip.weight": 1e5},
+    {"h_a.reduction.0.weight": 1e4, "h_a.reduction.2.weight": 1e-8},
+    {"local_context.1.proj.weight": 1e-6, "local_context.1.mlp.fc2.weight": 1e6},
+    {"gain": 10.0, "inv_gain": 12.0},
+], ids=["large skip", "small branch", "saturated", "small residual", "gains"])
+def test_networks_of_extreme_ranges_are_converted_and_proved(state, factors):
+    wild = extreme(state, **factors)
+    record = calibrate(TINY, float_layers(TINY, wild), Bottleneck(wild), [picture()], (1, 100))
+    model = build_model(make_content(Checkpoint(wild, TINY.as_dict(), ""), record))
+    assert min(model.margins.values()) >= 0
+    samples, _ = decode_stream(encode_picture(picture(5), 100, model=model).data, model=model, verify=True)
+    assert samples.shape == (64, 64, 3)
+
+
+def test_a_branch_with_more_bits_than_its_accumulator_loses_them(state, record):
+    """The skip convolution's weights leave its accumulator few fraction bits; the branch joins it unrounded."""
+    formats = choose_formats(TINY, record)
+    wild = extreme(state, **{"g_a.analysis_transform.0.skip.weight": 3e4})
+    content = quantise(TINY, float_layers(TINY, wild), formats, Bottleneck(wild))
+    names = [op.name for op in layer_table(TINY)]
+    assert content["formats"][names.index("g_a/0/gdn"), 0] < formats["g_a/0/gdn"].frac
+    assert int(content["layers/g_a/0/skip/constants"][:, 2].min()) == 0
+    build_model(content)
+
+
+def test_what_no_format_proves_is_refused(state, record):
+    wild = extreme(state, **{"entropy_parameters_anchor.0.fusion.6.weight": 1e9})
+    with pytest.raises(InvalidModel, match="no format proves"):
+        quantise(TINY, float_layers(TINY, wild), choose_formats(TINY, record), Bottleneck(wild))
 
 
 def test_a_record_that_is_none_is_refused():
@@ -194,5 +298,28 @@ def test_the_command_converts_a_folder(tmp_path, state, capsys):
     assert load_model(out).fingerprint == first.fingerprint
     assert main(["inspect", str(checkpoint)]) == 0
     assert '"kmac_per_pixel"' in capsys.readouterr().out
-    assert main(["convert", str(checkpoint), str(tmp_path / "other.h5")]) == 66
+    assert main(["convert", str(checkpoint), str(tmp_path / "other.h5"), "--images", str(tmp_path / "none")]) == 66
     assert not (tmp_path / "other.h5").exists()
+
+
+def test_without_pictures_the_projects_own_are_taken_with_a_warning(tmp_path, state, capsys, monkeypatch):
+    checkpoint = tmp_path / "checkpoint"
+    single = {name: array for name, array in state.items() if "gain" not in name}
+    save_checkpoint_folder(checkpoint, single, {"config": dataclasses.replace(TINY, qualities=1).as_dict()})
+    assert main(["convert", str(checkpoint), str(tmp_path / "model.h5"), "--most", "3"]) == 0
+    assert "warning" in (said := capsys.readouterr().err) and "calibrating 0" not in said and "\r" not in said
+    model = load_model(tmp_path / "model.h5")
+    assert model.provenance["calibration_pictures"]["count"] == 3
+    assert model.config.inter_head_width == TINY.inter_head_width
+    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
+    assert main(["convert", str(checkpoint), str(tmp_path / "other.h5")]) == 66
+
+
+def test_the_bar_is_one_line_that_goes_away(capsys, monkeypatch):
+    assert _bar("calibrating") is None
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    show = _bar("calibrating")
+    show(1, 2)
+    show(2, 2)
+    said = capsys.readouterr().err
+    assert said == f"\rcalibrating {'#' * 15}{'.' * 15} 1/2\r\x1b[K"

@@ -1,36 +1,58 @@
-"""``python -m weights_converter``: convert, inspect and evaluate checkpoints."""
+"""``python -m weights_converter``: convert, inspect, evaluate and export."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+# Matrices of one layer are small: pictures shared out to the cores are faster than threads inside a product, which
+# wait for each other. Read when NumPy loads its library.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from refcodec.architecture import layer_table
-from refcodec.errors import MissingInput, OutputError, RefcodecError
-from refcodec.files import write_bytes
+from refcodec.errors import MissingInput, RefcodecError
+from refcodec.files import check_target, write_bytes
+from refcodec.model import Model
 from refcodec.model_file import load_model
 
 from .calibrate import Record, record_content, record_from
-from .checkpoint import read_checkpoint
-from .convert import convert, load_pictures, record_pictures
+from .checkpoint import Checkpoint, read_checkpoint
+from .convert import Progress, convert, default_pictures, load_pictures, record_pictures
+from .export import export_flat, export_float
 from .float_engine import Bottleneck
 from .published import float_layers
 from .recognise import recognise
 
 CALIBRATION_CROP = 256
-CALIBRATION_PICTURES = 40
+CALIBRATION_PICTURES = 16
+"""Pictures that calibration takes from a folder, spread evenly over it."""
+
+REPORT_PICTURES = 3
 
 
 def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _record(args: argparse.Namespace, checkpoint: Any) -> tuple[Record, dict[str, Any]]:
+def _bar(action: str) -> Progress | None:
+    """One line that fills up on a terminal; None where standard error is none."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, of: int) -> None:
+        filled = 30 * done // of
+        line = f"\r{action} {'#' * filled}{'.' * (30 - filled)} {done}/{of}"
+        print(line if done < of else "\r\033[K", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _record(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[Record, dict[str, Any]]:
     if args.calibration and Path(args.calibration).exists():
         path = Path(args.calibration)
         try:
@@ -39,14 +61,11 @@ def _record(args: argparse.Namespace, checkpoint: Any) -> tuple[Record, dict[str
             raise MissingInput("the calibration record cannot be read", where=str(path), detail=str(e)) from None
         return record_from(values.get("tensors", values), str(path)), values.get("pictures", {})
     if not args.images:
-        raise MissingInput("no pictures to calibrate on", where="--images", cause="name a folder of photographs")
-    pictures = load_pictures(Path(args.images), CALIBRATION_CROP, CALIBRATION_PICTURES)
-    start = time.monotonic()
-
-    def progress(n: int, of: int) -> None:
-        _note(f"calibrating on picture {n + 1} of {of}, {time.monotonic() - start:.0f} s")
-
-    record = record_pictures(checkpoint, [samples for _, samples in pictures], progress)
+        _note("weights_converter: warning: calibrating on the project's own few pictures; --images with a folder of "
+              "photographs makes a better model")
+    folder = Path(args.images) if args.images else default_pictures()
+    pictures = load_pictures(folder, CALIBRATION_CROP, args.most)
+    record = record_pictures(checkpoint, [samples for _, samples in pictures], _bar("calibrating"))
     about = {"count": len(pictures), "crop": CALIBRATION_CROP}
     if args.calibration:
         text = json.dumps({"pictures": about, "tensors": record_content(record)}, sort_keys=True)
@@ -55,9 +74,11 @@ def _record(args: argparse.Namespace, checkpoint: Any) -> tuple[Record, dict[str
 
 
 def _convert(args: argparse.Namespace) -> None:
+    from .report import report_paths
+
     out = Path(args.out)
-    if out.exists() and not args.force:
-        raise OutputError("the output exists", where=str(out), cause="give --force to replace it")
+    for target in (out, *(report_paths(args.report) if args.report else ())):
+        check_target(target, args.force)
     checkpoint = read_checkpoint(args.checkpoint)
     record, about = _record(args, checkpoint)
     more: dict[str, Any] = {"calibration_pictures": about}
@@ -66,15 +87,38 @@ def _convert(args: argparse.Namespace) -> None:
             more["card"] = Path(args.card).read_text()
         except OSError as e:
             raise MissingInput("the model card cannot be read", where=args.card, detail=str(e)) from None
-    model = convert(checkpoint, record, out, more)
+    model = convert(checkpoint, record, out, more, _bar("quantising"))
     tightest = sorted(model.margins.items(), key=lambda item: item[1])[:3]
     print(f"{out}: fingerprint {model.fingerprint.hex()}, {out.stat().st_size / 1e6:.1f} MB, proved free of overflow; "
           "tightest margins below 2^31: " + ", ".join(f"{n} {m}" for n, m in tightest))
+    if args.report:
+        _report(args, checkpoint, model)
+
+
+def _report(args: argparse.Namespace, checkpoint: Checkpoint, model: Model) -> None:
+    from .report import make_report, report_paths
+    from .report_page import as_html, as_text
+
+    folder = args.report_images or args.images or default_pictures()
+    pictures = load_pictures(Path(folder), CALIBRATION_CROP, REPORT_PICTURES)
+    floats = float_layers(model.config, checkpoint.tensors)
+    report = make_report(floats, Bottleneck(checkpoint.tensors), model, pictures)
+    texts = (json.dumps(report, indent=1, allow_nan=False), as_text(report), as_html(report))
+    for path, text in zip(report_paths(args.report), texts, strict=True):
+        write_bytes(path, text.encode(), force=args.force)
+    print(f"{args.report}: lowest signal-to-noise ratio {', '.join(report['lowest_snr'][:3])}")
+
+
+def _export(args: argparse.Namespace) -> None:
+    if args.float:
+        print(f"{args.float}: {export_float(args.model, args.float, args.force)} parameters")
+    else:
+        print(f"{args.flat}: {export_flat(args.model, args.flat, args.force)} arrays")
 
 
 def _inspect(args: argparse.Namespace) -> None:
     checkpoint = read_checkpoint(args.checkpoint)
-    config = recognise(checkpoint.tensors, args.checkpoint)
+    config = recognise(checkpoint.tensors, checkpoint.config, args.checkpoint)
     float_layers(config, checkpoint.tensors)
     parts: dict[str, float] = {}
     for op in layer_table(config):
@@ -90,7 +134,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from .evaluate import evaluate
 
     checkpoint = read_checkpoint(args.checkpoint)
-    config = recognise(checkpoint.tensors, args.checkpoint)
+    config = recognise(checkpoint.tensors, checkpoint.config, args.checkpoint)
     model = load_model(args.model)
     pictures = load_pictures(Path(args.images), args.crop, args.most)
     steps = [int(s) for s in args.qualities.split(",")] if config.steps > 1 else [1]
@@ -117,11 +161,21 @@ def _parser() -> argparse.ArgumentParser:
     c = commands.add_parser("convert", help="make an integer model")
     c.add_argument("checkpoint")
     c.add_argument("out")
-    c.add_argument("--images", help="folder of photographs to calibrate on")
+    c.add_argument("--images", help="folder of photographs to calibrate on, the project's own pictures if not given")
+    c.add_argument("--most", type=int, default=CALIBRATION_PICTURES, help="largest number of pictures to calibrate on")
     c.add_argument("--calibration", help="calibration record: read if the file exists, else written")
     c.add_argument("--card", help="text file to carry as the model's card")
-    c.add_argument("--force", action="store_true", help="replace an existing file")
+    c.add_argument("--report", metavar="R.json", help="measure every layer; a table and a page are written beside")
+    c.add_argument("--report-images", metavar="DIR", help="pictures to measure on, by default those of the calibration")
+    c.add_argument("--force", action="store_true", help="replace existing files")
     c.set_defaults(run=_convert)
+    c = commands.add_parser("export", help="write an integer model in another form")
+    c.add_argument("model", help="path or installed name")
+    form = c.add_mutually_exclusive_group(required=True)
+    form.add_argument("--float", metavar="OUT.pt", help="state dict of the published layout, as torch.save writes it")
+    form.add_argument("--flat", metavar="OUT.safetensors", help="the normative integers as safetensors")
+    c.add_argument("--force", action="store_true", help="replace an existing file")
+    c.set_defaults(run=_export)
     c = commands.add_parser("inspect", help="say what a checkpoint is")
     c.add_argument("checkpoint")
     c.set_defaults(run=_inspect)

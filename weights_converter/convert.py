@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from refcodec import __version__
+from refcodec.errors import MissingInput
 from refcodec.files import list_pictures
 from refcodec.image import read_picture
 from refcodec.limits import Limits
@@ -18,10 +20,13 @@ from refcodec.model_file import write_model
 
 from .calibrate import Record, calibrate, choose_formats, record_content
 from .checkpoint import Checkpoint
+from .export import kept_floats
 from .float_engine import Bottleneck
 from .published import float_layers
 from .quantise import quantise
 from .recognise import recognise
+
+Progress = Callable[[int, int], None]
 
 CALIBRATION_STEPS = (1, 30, 60, 80, 100)
 """Quality steps that calibration runs: latents grow with quality, so the last step sets most ranges."""
@@ -47,30 +52,42 @@ def load_pictures(folder: Path, crop: int, most: int | None = None) -> list[tupl
     return pictures
 
 
+def default_pictures() -> Path:
+    """The folder of the project's own pictures, which are installed with the package.
+
+    Raises
+    ------
+    MissingInput
+        It is not there.
+    """
+    try:
+        folder = Path(str(resources.files("conformance") / "pictures"))
+    except ModuleNotFoundError:
+        folder = Path("conformance") / "pictures"
+    if not folder.is_dir():
+        raise MissingInput("the project's own pictures are not installed", where=str(folder),
+                           cause="name a folder of photographs with --images")
+    return folder
+
+
 def record_pictures(checkpoint: Checkpoint, pictures: Sequence[np.ndarray],
-                    progress: Callable[[int, int], None] | None = None) -> Record:
+                    progress: Progress | None = None) -> Record:
     """Calibrate on pictures [H, W, 3] at every step of CALIBRATION_STEPS."""
-    config = recognise(checkpoint.tensors)
+    config = recognise(checkpoint.tensors, checkpoint.config)
     steps = CALIBRATION_STEPS if config.steps > 1 else (1,)
-    floats, bottleneck = float_layers(config, checkpoint.tensors), Bottleneck(checkpoint.tensors)
-
-    def watched() -> Any:
-        for n, picture in enumerate(pictures):
-            if progress:
-                progress(n, len(pictures))
-            yield picture
-
-    return calibrate(config, floats, bottleneck, watched(), steps)
+    return calibrate(config, float_layers(config, checkpoint.tensors), Bottleneck(checkpoint.tensors), pictures, steps,
+                     progress)
 
 
-def make_content(checkpoint: Checkpoint, record: Record) -> dict[str, np.ndarray]:
+def make_content(checkpoint: Checkpoint, record: Record, progress: Progress | None = None) -> dict[str, np.ndarray]:
     """The normative content of the integer model."""
-    config = recognise(checkpoint.tensors)
+    config = recognise(checkpoint.tensors, checkpoint.config)
     return quantise(config, float_layers(config, checkpoint.tensors), choose_formats(config, record),
-                    Bottleneck(checkpoint.tensors))
+                    Bottleneck(checkpoint.tensors), progress)
 
 
-def convert(checkpoint: Checkpoint, record: Record, out: Path, more: dict[str, Any]) -> Model:
+def convert(checkpoint: Checkpoint, record: Record, out: Path, more: dict[str, Any],
+            progress: Progress | None = None) -> Model:
     """Make, prove and write a model.
 
     Parameters
@@ -83,10 +100,10 @@ def convert(checkpoint: Checkpoint, record: Record, out: Path, more: dict[str, A
     InvalidModel
         The checkpoint does not fit, or a layer cannot be proved.
     """
-    content = make_content(checkpoint, record)
+    content = make_content(checkpoint, record, progress)
     text = repr(sorted(record_content(record).items())).encode()
     provenance = {"source_sha256": checkpoint.source_sha256, "tool": f"refcodec {__version__}",
                   "source": checkpoint.meta, "calibration_sha256": hashlib.sha256(text).hexdigest(), **more}
     model = build_model(content, out.name, provenance)
-    write_model(out, content, provenance)
+    write_model(out, content, provenance, kept_floats(model.config, checkpoint.tensors))
     return model

@@ -15,7 +15,7 @@ from scipy.special import erf, ndtr
 
 from refcodec.architecture import SCALE_FRAC, Config
 from refcodec.arith.checkerboard import put, take
-from refcodec.arith.engine import Engine
+from refcodec.arith.engine import Y_MAX, Engine
 from refcodec.arith.maps import BORDER, interior
 from refcodec.arith.numpy_ops import RELATIVE
 from refcodec.data import load_tables
@@ -24,45 +24,56 @@ from refcodec.entropy.symbol_tables import intervals
 from .published import NORM_EPSILON, FloatLayer, gains
 
 _BAND = 1 << 22
+"""Values of the largest temporary array: 16 MiB, which memory allocators keep for the next layer."""
 
 
 def _conv(x: np.ndarray, layer: FloatLayer, out: np.ndarray, add: np.ndarray | None, parity: int, threads: int) -> None:
     target = interior(out)
     k, top = layer.kernel, BORDER - layer.kernel // 2
-    w, bias = layer.weight, layer.bias
-    assert w is not None and bias is not None
+    matrix, bias = layer.matrix
     factor = 2 if layer.shuffle else 1
     height, width = target.shape[0] // factor, target.shape[1] // factor
     if layer.depthwise:
-        sums = sum(x[top + ky:top + ky + height, top + kx:top + kx + width] * w[:, ky, kx, 0].astype(np.float32)
-                   for ky in range(k) for kx in range(k)) + bias.astype(np.float32)
+        sums = np.broadcast_to(bias, target.shape).copy()
+        for tap, weights in enumerate(matrix):
+            first, left = top + tap // k, top + tap % k
+            sums += x[first:first + height, left:left + width] * weights
         target[...] = _gelu(sums) if layer.op.gelu else sums
         return
-    co, c = w.shape[0], w.shape[3]
-    matrix = np.ascontiguousarray(w.reshape(co, -1).T.astype(np.float32))
-    step = 2 if parity >= 0 else layer.stride
-    band = max(1, _BAND // (width * (k * k * c + co)))
+    c, co = matrix.shape[0] // (k * k), bias.size  # a picture's map has a fourth channel, which is not read
+    band = max(2, _BAND // (width * (k * k * c + co)) & ~1)
     for y0 in range(0, height, band):
-        y1 = min(y0 + band, height)
-        columns = np.empty((y1 - y0, width, k, k, c), np.float32)
-        for y in range(y0, y1):
-            first = top + ((y + parity) & 1 if parity >= 0 else 0)
-            for ky in range(k):
-                row = x[top + y * layer.stride + ky]
-                for kx in range(k):
-                    columns[y - y0, :, ky, kx] = row[first + kx:first + kx + step * (width - 1) + 1:step, :c]
-        sums = (columns.reshape(-1, k * k * c) @ matrix + bias.astype(np.float32)).reshape(y1 - y0, width, co)
+        rows = slice(y0, min(y0 + band, height))
+        columns = _columns(x[top + y0 * layer.stride:, top:, :c], rows.stop - y0, width, k, layer.stride, parity)
+        sums = (columns @ matrix).reshape(rows.stop - y0, width, co)
+        sums += bias
         if layer.shuffle:
-            sums = sums.reshape(y1 - y0, width, co // 4, 2, 2).transpose(0, 3, 1, 4, 2)
-            sums = sums.reshape(2 * (y1 - y0), 2 * width, co // 4)
-        rows = slice(factor * y0, factor * y1)
+            sums = sums.reshape(-1, width, co // 4, 2, 2).transpose(0, 3, 1, 4, 2).reshape(-1, 2 * width, co // 4)
+            rows = slice(2 * rows.start, 2 * rows.stop)
         if add is not None:
-            sums = sums + interior(add)[rows]
+            sums += interior(add)[rows]
         target[rows] = _gelu(sums) if layer.op.gelu else sums
 
 
+def _columns(x: np.ndarray, height: int, width: int, k: int, stride: int, parity: int) -> np.ndarray:
+    """Windows [height * width, k * k * c] whose first begins at x[0, 0]; ``parity`` takes every other column."""
+    columns = np.empty((height, width, k, k, x.shape[2]), np.float32)
+    step = 2 if parity >= 0 else stride
+    for ky in range(k):
+        for kx in range(k):
+            taps = x[ky:ky + stride * (height - 1) + 1:stride]
+            if parity < 0:
+                columns[:, :, ky, kx] = taps[:, kx:kx + step * (width - 1) + 1:step]
+            else:
+                for row in (0, 1):
+                    first = kx + (row + parity & 1)
+                    columns[row::2, :, ky, kx] = taps[row::2, first:first + step * (width - 1) + 1:step]
+    return columns.reshape(height * width, -1)
+
+
 def _gelu(x: np.ndarray) -> np.ndarray:
-    return x * ndtr(x)
+    x *= ndtr(x)
+    return x
 
 
 def _root(x: np.ndarray, layer: FloatLayer) -> np.ndarray:
@@ -71,8 +82,10 @@ def _root(x: np.ndarray, layer: FloatLayer) -> np.ndarray:
 
 
 def _softmax(x: np.ndarray, axis: int) -> np.ndarray:
-    e = np.exp2(x - x.max(axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
+    e = x - x.max(axis=axis, keepdims=True)
+    np.exp2(e, out=e)
+    e /= e.sum(axis=axis, keepdims=True)
+    return e
 
 
 def _local_attention(qkv: np.ndarray, layer: FloatLayer, table: Any, out: np.ndarray, threads: int) -> None:
@@ -82,18 +95,25 @@ def _local_attention(qkv: np.ndarray, layer: FloatLayer, table: Any, out: np.nda
     d = c // layer.heads
     assert layer.bias is not None
     bias = layer.bias[RELATIVE].astype(np.float32).transpose(2, 0, 1)
-    offsets = [(y, x) for y in range(5) for x in range(5)]
-    odd = np.array([(dy + dx) % 2 == 1 for dy, dx in offsets])
-    for y in range(h):
-        columns = np.arange(y & 1, w, 2)
-        window = np.stack([qkv[y + dy, columns + dx] for dy, dx in offsets], axis=1)
-        q, k, v = (window[:, :, n * c:(n + 1) * c].reshape(-1, 25, layer.heads, d).transpose(0, 2, 1, 3)
+    positions = [(dy, dx) for dy in range(5) for dx in range(5)]
+    odd = np.array([(dy + dx) % 2 == 1 for dy, dx in positions])
+    inside = np.zeros((h + 2 * BORDER, w + 2 * BORDER), bool)
+    interior(inside)[...] = True
+    band = max(2, _BAND // (w // 2 * layer.heads * 625) & ~1)
+    for y0 in range(0, h, band):
+        y1 = min(y0 + band, h)
+
+        def windows(a: np.ndarray, y0: int = y0, y1: int = y1) -> np.ndarray:
+            """[h + 4, w + 4, n] -> windows of the band's non-anchors [rows * w / 2, 25, n]."""
+            taps = [take(a[y0 + dy:y1 + dy, dx:dx + w], 0) for dy, dx in positions]
+            return np.stack(taps, axis=2).reshape(-1, 25, a.shape[2])
+
+        q, k, v = (windows(qkv[:, :, n * c:(n + 1) * c]).reshape(-1, 25, layer.heads, d).transpose(0, 2, 1, 3)
                    for n in range(3))
-        inside = np.array([[0 <= y + dy - 2 < h and 0 <= x + dx - 2 < w for dy, dx in offsets] for x in columns])
-        anchor = inside & odd
+        anchor = windows(inside[:, :, None])[:, :, 0] & odd
         logits = q @ k.transpose(0, 1, 3, 2) + bias
-        logits = np.where((~anchor[:, :, None] | anchor[:, None, :])[:, None], logits, np.float32(-1e9))
-        interior(out)[y] = (_softmax(logits, -1) @ v).transpose(0, 2, 1, 3).reshape(columns.size, -1)
+        logits += np.where(~anchor[:, :, None] | anchor[:, None, :], np.float32(0), np.float32(-1e9))[:, None]
+        interior(out)[y0:y1] = (_softmax(logits, -1) @ v).transpose(0, 2, 1, 3).reshape(y1 - y0, w // 2, -1)
 
 
 def _norm(x: np.ndarray, layer: FloatLayer, out: np.ndarray, threads: int) -> None:
@@ -191,8 +211,8 @@ class FloatEngine(Engine):
 
     @staticmethod
     def symbols(y: np.ndarray, mean: np.ndarray) -> np.ndarray:
-        """Nearest symbols, halves up."""
-        return np.floor(y - mean + 0.5)
+        """Nearest symbols, halves up, clamped to the format's bound."""
+        return np.clip(np.floor(y - mean + 0.5), -Y_MAX, Y_MAX)
 
     @staticmethod
     def reconstruct(symbols: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,6 +26,9 @@ BETA_BOUND = math.sqrt(1e-6 + PEDESTAL)
 GAMMA_BOUND = math.sqrt(PEDESTAL)
 LOG2_E = 1 / math.log(2)
 NORM_EPSILON = 1e-5
+
+BOTTLENECK_WIDTHS = (1, 3, 3, 3, 3, 1)
+"""Widths of the monotone network that is the factorized density of z."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,13 @@ class FloatLayer:
     beta: np.ndarray | None = None
     log_gain: np.ndarray | None = None
     limit: int = 1  # truthy: the result is a map, as of an integer layer with a clamp
+
+    @cached_property
+    def matrix(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of a convolution, in float32: weights [k * k * Ci, Co], of a depthwise one [k * k, C], and biases [Co]."""
+        assert self.weight is not None and self.bias is not None
+        weight = self.weight.astype(np.float32).reshape(self.op.channels, -1).T
+        return np.ascontiguousarray(weight), self.bias.astype(np.float32)
 
     @property
     def kernel(self) -> int:
@@ -161,51 +173,132 @@ def _conv(op: Op, state: State) -> tuple[np.ndarray, np.ndarray]:
     return w, b
 
 
+def published_weights(op: Op, weight: np.ndarray, state: State) -> dict[str, np.ndarray]:
+    """Undo what ``float_layers`` folds into the weights of a convolution.
+
+    Parameters
+    ----------
+    weight : np.ndarray [Co, k, k, Ci] float64
+        As in ``FloatLayer``.
+    state : mapping
+        The affine parts of the normalisations. An input that its norm multiplies by zero gets zeros.
+
+    Returns
+    -------
+    dict
+        One published tensor, two for the last layer of an inter-slice context; shapes [Co, Ci, k, k].
+    """
+    key, w = f"{published_key(op.name)}.weight", weight
+    part, leaf = op.name.split("/")[0], op.name.split("/")[-1]
+    if part == "inter" and leaf == "mlp2":
+        split = op.channels * 3 // 2  # 3 ch of the skip connection, for op.channels = 2 ch
+        skip = key.replace("mlp.4", "skip")
+        return {skip: w[..., :split].transpose(0, 3, 1, 2), key: w[..., split:].transpose(0, 3, 1, 2)}
+    if part == "local" and leaf == "qkv":
+        module = key.removesuffix(".qkv_proj.weight")
+        heads = state[f"{module}.relative_position_table"].shape[1]
+        dim = op.channels // 3
+        w = w.reshape(3, heads, dim // heads, -1).swapaxes(1, 2).reshape(3, dim, -1).copy()
+        w[0] /= LOG2_E / math.sqrt(dim // heads)
+        w = _without(w.reshape(3 * dim, 1, 1, -1), state[f"{module}.norm1.weight"])
+    elif part == "local" and leaf == "fc1":
+        w = _without(w, state[key.replace("mlp.fc1", "norm2")])
+    elif part == "local" and leaf == "fusion":
+        w = w.reshape(op.channels, 5, 5, -1)
+    elif leaf in ("keys1", "queries1"):
+        w = w / LOG2_E
+    elif op.name in ("g_a/0/conv1", "g_a/0/skip"):
+        w = w * 255
+    elif op.name == "g_s/7":
+        w = w / 255
+    return {key: w.transpose(0, 3, 1, 2)}
+
+
+def _without(w: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+    return np.divide(w, gamma, out=np.zeros_like(w), where=gamma != 0)
+
+
+def published_shapes(config: Config, gained: bool) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of every published tensor of a configuration; ``gained`` adds the four quality gains."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    ch = config.ch
+
+    def module(key: str, weight: tuple[int, ...]) -> None:
+        shapes.update({f"{key}.weight": weight, f"{key}.bias": weight[:1]})
+
+    for op in layer_table(config):
+        key = published_key(op.name) if op.kind in ("conv", "gdn", "igdn") else ""
+        part, leaf = op.name.split("/")[0], op.name.split("/")[-1]
+        if op.kind in ("gdn", "igdn"):
+            shapes.update({f"{key}.beta": (op.channels,), f"{key}.gamma": (op.channels, op.channels)})
+        elif part == "inter" and leaf == "mlp2":
+            module(key.replace("mlp.4", "skip"), (op.channels, 3 * ch, 1, 1))
+            module(key, (op.channels, 4 * ch, 1, 1))
+        elif part == "local" and op.kind == "conv":
+            fusion = (op.channels, ch, config.window, config.window)
+            module(key, fusion if leaf == "fusion" else (op.channels, op.in_channels))
+        elif op.kind == "conv":
+            module(key, (op.channels, 1 if op.depthwise else op.in_channels, op.kernel, op.kernel))
+        elif op.kind == "norm":
+            shapes.update({f"local_context.{op.name.split('/')[1]}.{leaf}.{part}": (op.channels,)
+                           for part in ("weight", "bias")})
+        elif op.kind == "local_attention":
+            key = f"local_context.{op.name.split('/')[1]}.relative_position_table"
+            shapes[key] = ((2 * config.window - 1) ** 2, op.heads)
+        elif op.kind == "gain" and gained:
+            shapes[_GAINS[op.name]] = (config.qualities, op.channels)
+    for n, (a, b) in enumerate(pairwise(BOTTLENECK_WIDTHS)):
+        shapes[f"entropy_bottleneck._matrix{n}"] = (config.hyper, b, a)
+        shapes[f"entropy_bottleneck._bias{n}"] = (config.hyper, b, 1)
+        if n + 2 < len(BOTTLENECK_WIDTHS):
+            shapes[f"entropy_bottleneck._factor{n}"] = (config.hyper, b, 1)
+    shapes["entropy_bottleneck.quantiles"] = (config.hyper, 1, 3)
+    return shapes
+
+
+def check_state(config: Config, state: State, where: str = "state dict") -> None:
+    """Check names and shapes of published tensors; a network of one quality may lack gains.
+
+    Raises
+    ------
+    InvalidModel
+        Tensors are missing, unknown or of another shape; all of them are named at once.
+    """
+    expected = published_shapes(config, config.qualities > 1 or any(name in state for name in _GAINS.values()))
+    missing = sorted(expected.keys() - state.keys())
+    unknown = sorted(state.keys() - expected.keys())
+    misshapen = [f"{name}: {list(state[name].shape)} instead of {list(shape)}"
+                 for name, shape in sorted(expected.items()) if name in state and state[name].shape != shape]
+    if missing or unknown or misshapen:
+        raise InvalidModel("the tensors do not fit the configuration", where=where, missing=missing, unknown=unknown,
+                           misshapen=misshapen)
+
+
+def _float_layer(op: Op, state: State) -> FloatLayer:
+    if op.kind == "conv":
+        return FloatLayer(op, *_conv(op, state))
+    if op.kind in ("gdn", "igdn"):
+        gamma, beta = _gdn(state, published_key(op.name))
+        return FloatLayer(op, gamma=gamma, beta=beta)
+    if op.kind == "gain":
+        log = state.get(_GAINS[op.name], np.zeros((1, op.channels)))
+        return FloatLayer(op, log_gain=log.astype(np.float64))
+    if op.kind == "local_attention":
+        table = state[f"local_context.{op.name.split('/')[1]}.relative_position_table"]
+        return FloatLayer(op, bias=table.astype(np.float64) * LOG2_E)
+    return FloatLayer(op)
+
+
 def float_layers(config: Config, state: State) -> dict[str, FloatLayer]:
     """Every operation of a configuration in float64.
 
     Raises
     ------
     InvalidModel
-        A published tensor is missing or of another shape; all of them are named at once.
+        As ``check_state``.
     """
-    wrong: list[str] = []
-
-    def attempt(op: Op) -> FloatLayer | None:
-        try:
-            layer = make(op)
-        except KeyError as e:
-            wrong.append(f"{e.args[0]} missing")
-            return None
-        except (ValueError, IndexError) as e:
-            wrong.append(f"{op.name}: {e}")
-            return None
-        shape = (op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)
-        if layer.weight is not None and layer.weight.shape != shape:
-            wrong.append(f"{op.name}: {list(layer.weight.shape)} instead of {list(shape)}")
-        return layer
-
-    def make(op: Op) -> FloatLayer:
-        if op.kind == "conv":
-            return FloatLayer(op, *_conv(op, state))
-        if op.kind in ("gdn", "igdn"):
-            gamma, beta = _gdn(state, published_key(op.name))
-            return FloatLayer(op, gamma=gamma, beta=beta)
-        if op.kind == "gain":
-            key = _GAINS[op.name]
-            log = state[key].astype(np.float64) if config.qualities > 1 else np.zeros((1, op.channels))
-            return FloatLayer(op, log_gain=log)
-        if op.kind == "local_attention":
-            i = op.name.split("/")[1]
-            table = state[f"local_context.{i}.relative_position_table"].astype(np.float64)
-            return FloatLayer(op, bias=table * LOG2_E)
-        return FloatLayer(op)
-
-    layers = {op.name: attempt(op) for op in layer_table(config)}
-    if wrong:
-        raise InvalidModel("the checkpoint does not fit its configuration", where="state dict", tensors=wrong[:20],
-                           count=len(wrong))
-    return {name: layer for name, layer in layers.items() if layer is not None}
+    check_state(config, state)
+    return {op.name: _float_layer(op, state) for op in layer_table(config)}
 
 
 def step_quality(config: Config, step: int) -> float:

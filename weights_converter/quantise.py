@@ -6,19 +6,28 @@ fit 31 bits by the functions that the loader uses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from refcodec.architecture import SCALE_FRAC, Y_FRAC, Config, Op, layer_table
 from refcodec.arith.layers import LOGIT_FRAC, Conv, Gain, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from refcodec.arith.layers import Gdn as GdnLayer
-from refcodec.bounds import GDN_MAX, INT32_MAX, accumulator_range, tensor_range
+from refcodec.bounds import (
+    GDN_MAX,
+    INT16_MAX,
+    INT32_MAX,
+    accumulator_range,
+    input_groups,
+    tensor_channels,
+    tensor_range,
+)
 from refcodec.data import load_tables
 from refcodec.errors import InvalidModel
 from refcodec.model import config_content
 
-from .calibrate import Format
+from .calibrate import Format, lower
 from .float_engine import Bottleneck
 from .published import NORM_EPSILON, FloatLayer, gains
 from .tables import cdf_from_pmf
@@ -31,53 +40,93 @@ def _round(x: np.ndarray) -> np.ndarray:
     return np.floor(np.asarray(x, np.float64) + 0.5)
 
 
+class _TooFine(Exception):
+    """A tensor's format has too many fraction bits for a layer to be proved."""
+
+    def __init__(self, tensor: str, by: int = 1) -> None:
+        super().__init__(tensor)
+        self.tensor, self.by = tensor, by
+
+
+def tensor_frac(name: str, formats: Mapping[str, Any]) -> int:
+    """Fraction bits of a tensor, from the formats or layers of operations by name."""
+    if name == "x":
+        return 0
+    if name == "hyper_means":
+        return int(formats["h_s/4"].frac)
+    return Y_FRAC if name.split("/")[0] in ("y_hat", "z_hat") else int(formats[name].frac)
+
+
+def conv_fracs(op: Op, formats: Mapping[str, Any], channels: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Fraction bits by input channel [Ci] and by output channel [Co] of a convolution's tensors.
+
+    A weight that stands for w is the integer round(w 2^(out - in + shift)).
+    """
+    if op.depthwise:
+        inputs = np.array([tensor_frac(op.inputs[0], formats)])
+    else:
+        inputs = np.concatenate([np.full(channels[n], tensor_frac(n, formats)) for n in op.inputs])
+    outputs = np.full(op.channels, tensor_frac(op.name, formats))
+    if op.wide:
+        outputs[:op.channels // 2] = SCALE_FRAC
+    return inputs, outputs
+
+
 class Quantiser:
     """Makes integer layers one by one in the order of the table; later layers need the clamps of earlier ones."""
 
     def __init__(self, config: Config, floats: Mapping[str, FloatLayer], formats: Mapping[str, Format]) -> None:
-        self.config, self.floats, self.formats = config, floats, formats
+        self.config, self.floats, self.formats = config, floats, dict(formats)
         self.layers: dict[str, Layer] = {}
         self.content: dict[str, np.ndarray] = config_content(config)
         self.ops = layer_table(config)
-        self.channels = {op.name: op.channels // 4 if op.shuffle else op.channels for op in self.ops}
-        self.channels |= {"x": 3, "hyper_means": config.M, "y_hat": config.M, "z_hat": config.hyper}
-        self.channels |= {f"y_hat/{i}": config.ch for i in range(config.slices)}
+        self.channels = tensor_channels(self.ops)
         self.tables = load_tables()
 
     def frac(self, name: str) -> int:
         """Fraction bits of a tensor."""
-        if name == "x":
-            return 0
-        if name == "hyper_means":
-            return self.formats["h_s/4"].frac
-        return Y_FRAC if name.split("/")[0] in ("y_hat", "z_hat") else self.formats[name].frac
+        return tensor_frac(name, self.formats)
 
-    def run(self) -> dict[str, np.ndarray]:
-        """The content of every layer and the table of formats."""
+    def run(self, progress: Callable[[int, int], None] | None = None) -> dict[str, np.ndarray]:
+        """The content of every layer and the table of formats.
+
+        Where a layer cannot be proved, the tensor that has too many fraction bits loses some and work goes on from
+        there; it ends, since no tensor ever gets any back.
+
+        Raises
+        ------
+        InvalidModel
+            No format proves a layer.
+        """
         makers = {"conv": self._conv, "gdn": self._gdn, "igdn": self._gdn, "sum": self._sum, "gain": self._gain,
                   "rescale": self._rescale, "norm": self._norm, "local_attention": self._local,
                   "linear_attention": self._linear}
-        for op in self.ops:
-            layer, arrays = makers[op.kind](op, self.floats[op.name], self.formats[op.name])
-            if layer is not None:
-                self.layers[op.name] = layer
+        places = {op.name: n for n, op in enumerate(self.ops)}
+        n = 0
+        while n < len(self.ops):
+            op = self.ops[n]
+            try:
+                layer, arrays = makers[op.kind](op, self.floats[op.name], self.formats[op.name])
+            except _TooFine as e:
+                if not lower(self.config, self.formats, e.tensor, e.by):
+                    raise InvalidModel("no format proves the layer", where=op.name, tensor=e.tensor,
+                                       cause="the weights are too large for the clamps") from None
+                n = places[e.tensor]
+                continue
+            self.layers[op.name] = layer
             self.content |= {f"layers/{op.name}/{k}": v for k, v in arrays.items()}
+            n += 1
+            if progress:
+                progress(n, len(self.ops))
         self.content["formats"] = np.array([(self.formats[op.name].frac, self.formats[op.name].limit)
                                             for op in self.ops], np.int32)
         return self.content
 
     def _conv(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
         assert f.weight is not None and f.bias is not None
-        if op.depthwise:
-            per_input = np.array([2.0 ** -self.frac(op.inputs[0])])
-            groups = [(1, tensor_range(op.inputs[0], self.layers))]
-        else:
-            per_input = np.concatenate([np.full(self.channels[n], 2.0 ** -self.frac(n)) for n in op.inputs])
-            groups = [(self.channels[n], tensor_range(n, self.layers)) for n in op.inputs]
-        out_frac = np.full(op.channels, fmt.frac)
-        if op.wide:
-            out_frac[:op.channels // 2] = SCALE_FRAC
-        scaled = f.weight * per_input * (2.0 ** out_frac)[:, None, None, None]
+        in_frac, out_frac = conv_fracs(op, self.formats, self.channels)
+        groups = input_groups(op, self.layers, self.channels)
+        scaled = f.weight * 2.0 ** -in_frac * (2.0 ** out_frac)[:, None, None, None]
         bias = f.bias * 2.0 ** out_frac
         lo, hi = tensor_range(op.add, self.layers) if op.add else (0, 0)
         k_add = out_frac - (self.frac(op.add) if op.add else 0)
@@ -95,10 +144,9 @@ class Quantiser:
                 break
             shift = np.where(fits, shift, shift - 1)
             if shift.min() < 0:
-                raise InvalidModel("no shift proves the layer", where=op.name,
-                                   cause="the weights are too large for the clamps")
-        if op.add and (shift + k_add).min() < 0:
-            raise InvalidModel("the branch has more fraction bits than the accumulator", where=op.name)
+                raise _TooFine(op.name)
+        if op.add and (short := -int((shift + k_add).min())) > 0:  # the accumulator has fewer bits than its branch
+            raise _TooFine(op.add, short)
         constants = np.stack([offset, shift, add_shift], axis=1).astype(np.int32)
         gelu = self.tables.gelu[fmt.frac] if op.gelu else None
         layer = Conv(op.name, weight.astype(np.int16), constants[:, 0], constants[:, 1], fmt.frac, fmt.limit,
@@ -117,7 +165,7 @@ class Quantiser:
             if float((beta + square * gamma.sum(axis=1)).max()) < GDN_MAX * 0.999 and 0 <= shift <= 36:
                 break
         else:
-            raise InvalidModel("no scale proves the layer", where=op.name)
+            raise _TooFine(op.name if op.kind == "igdn" else op.inputs[0])
         arrays = {"gamma": gamma.astype(np.int64), "beta": beta.astype(np.int64),
                   "constants": np.array([shift], np.int32)}
         return GdnLayer(op.name, arrays["gamma"], arrays["beta"], shift, fmt.frac, fmt.limit), arrays
@@ -128,17 +176,16 @@ class Quantiser:
         layer = Sum(op.name, top - a, top - b, top - fmt.frac, fmt.frac, fmt.limit)
         return layer, {"constants": np.array([layer.shift_a, layer.shift_b, layer.shift], np.int32)}
 
-    def _gain(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer | None, dict[str, np.ndarray]]:
+    def _gain(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
         assert f.log_gain is not None
         factor = gains(f.log_gain, self.config) * 2.0 ** (fmt.frac - self.frac(op.inputs[0]))
+        # A factor below 2^-16 makes every int16 a zero, one above 2^14 a clamp: within these bounds a gain has a form.
+        factor = np.clip(factor, 2.0 ** -16, INT16_MAX / 2)
         exponent = np.floor(np.log2(factor)).astype(int)
         multiplier = _round(factor * 2.0 ** (14 - exponent))
         carry = multiplier >= 1 << 15
         multiplier, exponent = np.where(carry, 1 << 14, multiplier), exponent + carry
         shift = 14 - exponent
-        if shift.min() < 1 or shift.max() > 30:
-            raise InvalidModel("a gain is out of range", where=op.name, smallest=float(factor.min()),
-                               largest=float(factor.max()))
         arrays = {"multiplier": multiplier.astype(np.int32), "shift": shift.astype(np.int32)}
         return Gain(op.name, arrays["multiplier"], arrays["shift"], fmt.frac, fmt.limit), arrays
 
@@ -184,8 +231,14 @@ def z_content(bottleneck: Bottleneck) -> dict[str, np.ndarray]:
 
 
 def quantise(config: Config, floats: Mapping[str, FloatLayer], formats: Mapping[str, Format],
-             bottleneck: Bottleneck) -> dict[str, np.ndarray]:
-    """The normative content of the integer model (SPEC 10.2)."""
-    content = Quantiser(config, floats, formats).run()
+             bottleneck: Bottleneck, progress: Callable[[int, int], None] | None = None) -> dict[str, np.ndarray]:
+    """The normative content of the integer model (SPEC 10.2).
+
+    Raises
+    ------
+    InvalidModel
+        No format proves a layer.
+    """
+    content = Quantiser(config, floats, formats).run(progress)
     tables = {f"tables/{name}": array for name, array in load_tables().arrays().items()}
     return {**content, **z_content(bottleneck), **tables}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,11 +11,18 @@ from refcodec.architecture import Config, config_from
 from refcodec.errors import InvalidModel
 
 
-def recognise(tensors: Mapping[str, np.ndarray], where: str = "checkpoint") -> Config:
+def recognise(tensors: Mapping[str, np.ndarray], stored: Mapping[str, Any] | None = None,
+              where: str = "checkpoint") -> Config:
     """The configuration whose layer table these tensors fill.
 
     LoC-LIC and MLIC++, in their newer and older forms, differ in widths, in the number of convolutions of latent
-    residual prediction and in the first block of g_s; all of it shows in shapes.
+    residual prediction and in the first block of g_s; all of it shows in shapes. Heads of the global attentions do not:
+    they are taken from a configuration stored beside the tensors, else they are the published ones.
+
+    Parameters
+    ----------
+    stored : mapping or None
+        The configuration that the checkpoint carries.
 
     Raises
     ------
@@ -36,6 +44,7 @@ def recognise(tensors: Mapping[str, np.ndarray], where: str = "checkpoint") -> C
     if position is None or position.ndim != 2:
         raise InvalidModel("not a checkpoint of LoC-LIC or MLIC++", where=where,
                            missing="local_context.0.relative_position_table")
+    heads = {name: stored[name] for name in ("intra_heads", "inter_head_width") if stored and name in stored}
     old_lrp = "lrp_anchor.0.lrp_transform.6.weight" in tensors
     return config_from({
         "N": [rows(f"g_a.analysis_transform.{n}.conv1") for n in (0, 2, 4)],
@@ -50,4 +59,5 @@ def recognise(tensors: Mapping[str, np.ndarray], where: str = "checkpoint") -> C
         "local_heads": int(position.shape[1]),
         "qualities": int(tensors["gain"].shape[0]) if "gain" in tensors else 1,
         "old_synthesis": rows("g_s.synthesis_transform.0.conv1") != M,
+        **heads,
     }, where)

@@ -1,0 +1,162 @@
+"""Exports: safetensors of the integers, and a state dict of the published layout with its way back."""
+
+import dataclasses
+import json
+import struct
+
+import h5py
+import numpy as np
+import pytest
+from published_state import TINY, published_state
+from test_converter import picture
+
+from refcodec.arith.layers import Conv
+from refcodec.bounds import tensor_channels
+from refcodec.errors import InvalidModel
+from refcodec.model import fingerprint
+from refcodec.model_file import load_model, read_content, read_floats, write_model
+from weights_converter.__main__ import main
+from weights_converter.checkpoint import Checkpoint, read_checkpoint
+from weights_converter.convert import convert, make_content, record_pictures
+from weights_converter.export import kept_floats
+from weights_converter.published import float_layers
+from weights_converter.quantise import conv_fracs
+
+OLD = dataclasses.replace(TINY, lrp=(), old_synthesis=True, qualities=1)
+
+@pytest.fixture(scope="module", params=[TINY, OLD], ids=["gains", "old"])
+def made(request, tmp_path_factory):
+    """A checkpoint, its calibration record and the path of its model."""
+    config = request.param
+    checkpoint = Checkpoint(published_state(config), config.as_dict(), "0" * 64)
+    record = record_pictures(checkpoint, [picture()])
+    path = tmp_path_factory.mktemp("export") / "model.h5"
+    convert(checkpoint, record, path, {})
+    return checkpoint, record, path
+
+
+@pytest.fixture(scope="module")
+def exported(made, tmp_path_factory):
+    out = tmp_path_factory.mktemp("float") / "out.pt"
+    assert main(["export", str(made[2]), "--float", str(out)]) == 0
+    return out
+
+
+def test_the_integers_as_safetensors(made, tmp_path):
+    out = tmp_path / "out.safetensors"
+    assert main(["export", str(made[2]), "--flat", str(out)]) == 0
+    data = out.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + length])
+    meta = header.pop("__metadata__")
+    content = {}
+    for name, entry in header.items():
+        begin, end = (8 + length + n for n in entry["data_offsets"])
+        assert begin % (int(entry["dtype"][1:]) // 8) == 0
+        numbers = np.frombuffer(data[begin:end], {"I16": "<i2", "I32": "<i4", "I64": "<i8"}[entry["dtype"]])
+        content[name] = numbers.reshape(entry["shape"])
+    expected, _ = read_content(made[2])
+    assert content.keys() == expected.keys()
+    assert all(np.array_equal(content[n], a) and content[n].dtype == a.dtype for n, a in expected.items())
+    assert meta["fingerprint"] == fingerprint(content).hex() == load_model(made[2]).fingerprint.hex()
+    assert json.loads(meta["config"]) == made[0].config
+
+
+def test_an_existing_file_needs_force(made, exported):
+    before = exported.read_bytes()
+    assert main(["export", str(made[2]), "--float", str(exported)]) == 73
+    assert main(["export", str(made[2]), "--flat", str(exported)]) == 73
+    assert main(["export", str(made[2]), "--float", str(exported), "--force"]) == 0
+    assert exported.read_bytes() == before  # and the same model gives the same bytes
+    assert main(["export", "no-such-model", "--float", str(exported), "--force"]) == 78
+
+
+def test_the_state_dict_is_the_checkpoints_within_half_a_step(made, exported):
+    checkpoint, _, path = made
+    again = read_checkpoint(exported)
+    assert again.form == "torch-zip" and again.config == checkpoint.config
+    assert {n: a.shape for n, a in again.tensors.items()} == {n: a.shape for n, a in checkpoint.tensors.items()}
+    for name in kept_floats(load_model(path).config, checkpoint.tensors):
+        assert np.array_equal(again.tensors[name], checkpoint.tensors[name]), name
+    model = load_model(path)
+    channels = tensor_channels(model.ops)
+    before, after = (float_layers(model.config, c.tensors) for c in (checkpoint, again))
+    for op in model.ops:
+        if isinstance(layer := model.layers[op.name], Conv):
+            inputs, outputs = conv_fracs(op, model.layers, channels)
+            step = np.exp2(-(outputs + layer.shift).astype(float))[:, None, None, None] * np.exp2(inputs)
+            difference = np.abs(after[op.name].weight - before[op.name].weight)
+            assert (difference <= 0.501 * step).all(), op.name
+
+
+def test_a_round_trip_gives_the_same_integers_but_for_ties(made, exported):
+    """Every weight is the centre of its interval, so it rounds to itself.
+
+    Two things may change: a channel may afford one more shift, when rounding made its worst case smaller, and has the
+    same weights in finer units then; and the bias behind a norm, since W beta is folded into it with the rounded W.
+    """
+    checkpoint, record, _ = made
+    before = make_content(checkpoint, record)
+    after = make_content(read_checkpoint(exported), record)
+    assert before.keys() == after.keys()
+    moved = 0
+    for name, array in before.items():
+        if name.startswith("layers/") and name.endswith("/constants") and array.shape[1:] == (3,):
+            more = after[name][:, 1] - array[:, 1]
+            assert set(np.unique(more)) <= {0, 1}, name
+            moved += int(more.sum())
+            drift = np.abs(after[name][:, 0].astype(np.float64) / 2.0 ** more - array[:, 0])
+            behind_norm = name.startswith("layers/local/") and ("/qkv/" in name or "/fc1/" in name)
+            assert drift.max() <= (0.5 * TINY.ch * 2 * 8192 if behind_norm else 1), name
+            weight = f"{name.removesuffix('constants')}weight"
+            assert np.array_equal(after[weight], before[weight] << more[:, None, None, None].astype(np.int16)), weight
+        elif not name.endswith("/weight"):
+            assert np.array_equal(after[name], array), name
+    assert moved <= 5
+
+
+def test_pytorch_loads_the_state_dict_into_the_twin(exported):
+    torch = pytest.importorskip("torch")
+    from weights_converter.torch_model import from_checkpoint
+
+    loaded = torch.load(exported, weights_only=True)
+    again = read_checkpoint(exported)
+    assert loaded["config"] == again.config
+    assert all(np.array_equal(tensor.numpy(), again.tensors[name]) for name, tensor in loaded["state_dict"].items())
+    twin = from_checkpoint(again)
+    twin.load_state_dict(loaded["state_dict"], strict=False)
+    assert torch.isfinite(twin(torch.full((1, 3, 64, 64), 0.5), torch.zeros(1), noise=False)[0]).all()
+
+
+def test_floats_take_no_part_in_the_content(made, tmp_path):
+    content, provenance = read_content(made[2])
+    assert not any(name.startswith("float") for name in content)
+    write_model(tmp_path / "bare.h5", content, provenance)
+    assert load_model(tmp_path / "bare.h5").fingerprint == load_model(made[2]).fingerprint
+    assert read_floats(tmp_path / "bare.h5") == {}
+    assert main(["export", str(tmp_path / "bare.h5"), "--float", str(tmp_path / "out.pt")]) == 78
+    assert not (tmp_path / "out.pt").exists()
+
+
+@pytest.mark.parametrize("damage", ["not finite", "missing", "unknown", "misshapen", "wide"])
+def test_damaged_floats_are_refused(made, tmp_path, damage):
+    path = tmp_path / "model.h5"
+    path.write_bytes(made[2].read_bytes())
+    name = "float/entropy_bottleneck._bias0"
+    with h5py.File(path, "r+") as f:
+        values = f[name][()]
+        del f[name]
+        if damage == "not finite":
+            f[name] = np.full(values.shape, np.inf, np.float32)
+        elif damage == "misshapen":
+            f[name] = values[:, 0]
+        elif damage == "wide":
+            f[name] = values.astype(np.float64)
+        elif damage == "unknown":
+            f[name], f["float/other"] = values, values
+    assert main(["export", str(path), "--float", str(tmp_path / "out.pt")]) == 78
+    if damage == "wide":
+        with pytest.raises(InvalidModel):
+            load_model(path)
+    else:
+        assert load_model(path).fingerprint == load_model(made[2]).fingerprint

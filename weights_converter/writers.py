@@ -1,0 +1,92 @@
+"""Files of tensors for other programs, written byte by byte: safetensors, and the zip format of torch.save.
+
+Both are deterministic: the same tensors give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_SAFETENSORS_TYPES = {"int16": "I16", "int32": "I32", "int64": "I64", "float32": "F32"}
+
+
+def safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file: header length, JSON header padded to 8 bytes, numbers in little-endian order.
+
+    Arrays of wider types come first, so that every array lies at a multiple of its width.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    parts, at = [], 0
+    for name in sorted(arrays, key=lambda n: (-arrays[n].itemsize, n)):
+        array = arrays[name]
+        parts.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
+        header[name] = {"dtype": _SAFETENSORS_TYPES[str(array.dtype)], "shape": list(array.shape),
+                        "data_offsets": [at, at + array.nbytes]}
+        at += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([struct.pack("<Q", len(text)), text, *parts])
+
+
+# torch.save: a stored zip of a pickle of protocol 2 and one file a tensor. The few opcodes are written here.
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def _value(value: Any) -> bytes:
+    """A pickled bool, integer, text, list or dictionary of these."""
+    if isinstance(value, bool):
+        return b"\x88" if value else b"\x89"
+    if isinstance(value, int):
+        return b"J" + struct.pack("<i", value)
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list | tuple):
+        return b"](" + b"".join(map(_value, value)) + b"e"
+    return b"}(" + b"".join(_text(k) + _value(v) for k, v in value.items()) + b"u"
+
+
+def _tuple(numbers: tuple[int, ...]) -> bytes:
+    return b"(" + b"".join(map(_value, numbers)) + b"t"
+
+
+def _tensor(key: str, shape: tuple[int, ...], count: int) -> bytes:
+    """Storage ``key`` as torch._utils._rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())."""
+    strides = tuple(int(np.prod(shape[n + 1:], dtype=np.int64)) for n in range(len(shape)))
+    storage = (b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _text(key) + _text("cpu") + _value(count)
+               + b"tQ")
+    return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + _value(0) + _tuple(shape) + _tuple(strides)
+            + _value(False) + b"ccollections\nOrderedDict\n)RtR")
+
+
+def torch_zip(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> bytes:
+    """What torch.save writes of {"state_dict": state, "config": config}.
+
+    Parameters
+    ----------
+    state : mapping of str to np.ndarray, float32
+    config : mapping
+        Numbers, texts and lists of these.
+    """
+    members: dict[str, bytes] = {}
+    entries = []
+    for n, (name, array) in enumerate(state.items()):
+        members[f"data/{n}"] = array.astype("<f4").tobytes()
+        entries.append(_text(name) + _tensor(str(n), array.shape, array.size))
+    pickled = (b"\x80\x02}(" + _text("state_dict") + b"}(" + b"".join(entries) + b"u" + _text("config")
+               + _value(dict(config)) + b"u.")
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in {"data.pkl": pickled, "byteorder": b"little", **members, "version": b"3\n"}.items():
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
+    return file.getvalue()
