@@ -77,6 +77,8 @@ def _outcome(act: Callable[[], str]) -> str:
     try:
         return act()
     except RefcodecError as e:
+        if isinstance(e.__cause__, MemoryError):  # refused too late
+            raise e.__cause__ from None
         return type(e).__name__
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -44,7 +44,9 @@ class ModelCorpus:
     Attributes
     ----------
     data : bytes
-    metadata : tuple of int
+    old : bytes
+        The same model in the oldest format, whose metadata has no checksums: damage gets far.
+    metadata, old_metadata : tuple of int
         Offsets of bytes outside the stored arrays.
     names : tuple of str
         Of its arrays.
@@ -53,15 +55,17 @@ class ModelCorpus:
     """
 
     data: bytes
+    old: bytes
     metadata: tuple[int, ...]
+    old_metadata: tuple[int, ...]
     names: tuple[str, ...]
     rebuilt: dict[str, bytes]
 
 
-def write_file(content: dict[str, np.ndarray], provenance: bytes = b"{}") -> bytes:
-    """Bytes of a model file of any content, valid or not."""
+def write_file(content: dict[str, np.ndarray], provenance: bytes = b"{}", libver: str = "v108") -> bytes:
+    """Bytes of a model file of any content, valid or not, in the format of an HDF5 library's version."""
     file = io.BytesIO()
-    with h5py.File(file, "w", libver=("v108", "v110")) as f:
+    with h5py.File(file, "w", libver=(libver, "v110")) as f:
         f.attrs["format"] = np.bytes_(FORMAT)
         f.attrs["version"] = np.int64(0)
         for name, array in content.items():
@@ -72,22 +76,26 @@ def write_file(content: dict[str, np.ndarray], provenance: bytes = b"{}") -> byt
     return file.getvalue()
 
 
-@cache
-def model_corpus() -> ModelCorpus:
-    """The file that cases start from."""
-    content = build(SMALL, 7)
-    data = write_file(content)
+def _metadata(data: bytes, names: Iterable[str]) -> tuple[int, ...]:
     used = np.zeros(len(data), bool)
     with h5py.File(io.BytesIO(data), "r") as f:
-        for name in content:
+        for name in names:
             ident = f[name].id
             if f[name].chunks:
                 spot = ident.get_chunk_info(0)
                 used[spot.byte_offset:spot.byte_offset + spot.size] = True
             elif ident.get_offset() is not None:
                 used[ident.get_offset():ident.get_offset() + ident.get_storage_size()] = True
+    return tuple(np.flatnonzero(~used).tolist())
+
+
+@cache
+def model_corpus() -> ModelCorpus:
+    """The files that cases start from."""
+    content = build(SMALL, 7)
+    data, old = (write_file(content, libver=v) for v in ("v108", "earliest"))
     changed = {name: rebuilt(data, change) for name, change in {**STRUCTURES, **HARMLESS}.items()}
-    return ModelCorpus(data, tuple(np.flatnonzero(~used).tolist()), tuple(content), changed)
+    return ModelCorpus(data, old, _metadata(data, content), _metadata(old, content), tuple(content), changed)
 
 
 def _replace(f: h5py.File, name: str, **arguments: Any) -> Any:
@@ -330,6 +338,8 @@ def hostile_model(source: ModelCorpus, seed: int, index: int) -> bytes:
     """The file of a case: a function of seed and index."""
     random = Random(f"{seed}/{index}")
     kind = random.random()
+    if kind < 0.65:
+        return _bytes(random, source.old, source.old_metadata)
     if kind < 0.75:
         return _bytes(random, source.data, source.metadata)
     if kind < 0.82:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from . import __version__, commands, machines, matrix, rd
+from .architecture import PROFILES
 from .console import error_line, result_json
 from .errors import RefcodecError
 
@@ -108,6 +109,14 @@ def _models(add: Callable[..., argparse.ArgumentParser]) -> None:
             p.add_argument("name", metavar="M", nargs="?", default="default", help="name or path; the default model")
         p.add_argument("--json", action="store_true", help="one JSON object on standard output")
         p.set_defaults(run=run)
+    text = "build a model from a seed: full shape, proved, without a download"
+    p = under.add_parser("procedural", help=text, description=text)
+    p.add_argument("out", metavar="OUT.h5")
+    p.add_argument("--profile", required=True, choices=sorted(PROFILES), help="configuration")
+    p.add_argument("--seed", type=int, required=True, metavar="S", help="0..2^64-1")
+    p.add_argument("--force", action="store_true", help="overwrite an existing output")
+    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    p.set_defaults(run=commands.model_procedural)
 
 
 def parser() -> argparse.ArgumentParser:

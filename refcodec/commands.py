@@ -32,6 +32,7 @@ from .metrics import compare as compare_samples
 from .metrics import heatmap, psnr
 from .model import Model
 from .model_file import installed, load_model
+from .procedural import write_procedural
 from .rate_search import best_fit
 from .trace import Recorder, Stage, npy_bytes
 
@@ -275,6 +276,16 @@ def model_verify(args: Namespace) -> int:
     result(f"{model.name}: fingerprint {model.fingerprint.hex()}, {len(bounds)} bounds hold (SPEC 9.2); the tightest:")
     for b in tightest.values():
         result(f"{b.quantity:28s} {b.name:24s} {b.worst} of {b.allowed}, {b.bits} bits")
+    return 0
+
+
+def model_procedural(args: Namespace) -> int:
+    """``model procedural --profile P --seed S OUT.h5``."""
+    model = write_procedural(args.profile, args.seed, args.out, args.force)
+    if args.json:
+        result_json({"fingerprint": model.fingerprint.hex(), "profile": args.profile, "seed": args.seed})
+    else:
+        result(f"{args.out}: {args.profile}, seed {args.seed}, fingerprint {model.fingerprint.hex()}")
     return 0
 
 

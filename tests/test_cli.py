@@ -130,6 +130,17 @@ def test_models(capsys):
     refused(capsys, 78, "model", "info", "nobody")
 
 
+def test_a_procedural_model_is_built_and_codes(tmp_path, small, capsys):
+    model = tmp_path / "tiny.h5"
+    facts = output(capsys, "model", "procedural", "--profile", "tiny", "--seed", "7", str(model))
+    assert facts["fingerprint"] == "89e423ec7c5d54faf9ca4ce9599c8220"
+    assert main(["encode", str(small), str(tmp_path / "t.loclic"), "--model", str(model)]) == 0
+    assert main(["decode", str(tmp_path / "t.loclic"), str(tmp_path / "t.png"), "--model", str(model), "--verify"]) == 0
+    refused(capsys, 78, "decode", str(tmp_path / "t.loclic"), str(tmp_path / "u.png"))
+    refused(capsys, 73, "model", "procedural", "--profile", "tiny", "--seed", "7", str(model))
+    refused(capsys, 2, "model", "procedural", "--profile", "tiny", "--seed", "-1", str(tmp_path / "v.h5"))
+
+
 def test_standard_input_and_output(tmp_path, small):
     run = [sys.executable, "-m", "refcodec"]
     coded = subprocess.run([*run, "encode", "-", "-"], input=small.read_bytes(), capture_output=True, check=True).stdout

@@ -63,7 +63,8 @@ def test_every_stage_is_the_same_in_both_backends():
 
 
 def test_rate_and_quality_grow_with_the_step():
-    samples = np.asarray(Image.open(Path(__file__).parents[1] / "conformance" / "pictures" / "scene.png").convert("RGB"))
+    scene = Path(__file__).parents[1] / "conformance" / "pictures" / "scene.png"
+    samples = np.asarray(Image.open(scene).convert("RGB"))
     rates, distortions = [], []
     for step in (1, 25, 50, 75, 100):
         coded = encode_picture(samples, step)
