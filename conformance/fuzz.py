@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import multiprocessing as mp
-import os
 import resource
 import sys
 import tempfile
@@ -203,7 +202,8 @@ def _blocks(cases: int) -> Iterator[Block]:
     return ((at, min(at + BLOCK, cases)) for at in range(0, cases, BLOCK))
 
 
-def run(name: str, cases: int, seed: int, jobs: int = 1, seconds: float | None = None) -> Report:
+def run(name: str, cases: int, seed: int, jobs: int = 1, seconds: float | None = None,
+        total: Report | None = None) -> Report:
     """Run cases 0..cases - 1 in worker processes; findings are told on standard error as they come.
 
     Parameters
@@ -212,12 +212,15 @@ def run(name: str, cases: int, seed: int, jobs: int = 1, seconds: float | None =
         A key of ``TARGETS``.
     seconds : float or None
         Give out no more blocks after this time.
+    total : Report or None
+        Where to count, for callers that are interrupted.
 
     Returns
     -------
     Report
     """
-    total, waiting, again = Report(), _blocks(cases), list[Block]()
+    total = Report() if total is None else total
+    waiting, again = _blocks(cases), list[Block]()
     deadline = time.monotonic() + seconds if seconds else float("inf")
     workers = [_Worker(name, seed) for _ in range(jobs)]
 
@@ -281,9 +284,12 @@ def main(arguments: list[str] | None = None) -> int:
             _keep(target, args.target, args.seed, Report(findings=[(args.case, wrong or outcome)]), args.keep)
         print(f"case {args.case}: {outcome} {wrong}".rstrip())
         return 1 if wrong else 0
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     started = time.monotonic()
-    report = run(args.target, args.cases, args.seed, args.jobs, args.seconds)
+    report, interrupted = Report(), False
+    try:
+        run(args.target, args.cases, args.seed, args.jobs, args.seconds, report)
+    except KeyboardInterrupt:
+        interrupted = True
     took = time.monotonic() - started
     done = report.outcomes.total()
     for outcome, count in report.outcomes.most_common():
@@ -291,7 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{done:10d}  cases in {took:.1f} s, {done / took:.0f} a second, {len(report.findings)} findings")
     if args.keep and report.findings:
         _keep(TARGETS[args.target](args.seed), args.target, args.seed, report, args.keep)
-    return 1 if report.findings else 0
+    return 1 if report.findings else 130 if interrupted else 0
 
 
 if __name__ == "__main__":

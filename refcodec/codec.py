@@ -166,7 +166,7 @@ def decode_stream(data: bytes, *, model: ModelArgument = None, threads: int | No
     check_limits(header, limits)
     stream = parse(data)
     found = stream_model(header, model)
-    check_limits(header, limits, memory_estimate(header.width, header.height, found))
+    check_limits(header, limits, memory_estimate(header.width, header.height, found, backend))
     engine = Engine(found.layers, found.tables, header.quality - 1, threads, backend, trace)
 
     port = Reader(engine.backend, stream.z, stream.y, found.tables.gaussian, found.factorized)

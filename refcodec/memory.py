@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isqrt
 
 from .architecture import Config, layer_table
+from .arith.backend import default_backend
 from .arith.maps import BORDER
 from .model import Model
 
@@ -37,18 +38,20 @@ def model_bytes(model: Model) -> int:
     return 4 * sum(op.parameters for op in model.ops)
 
 
-def memory_estimate(width: int, height: int, model: Model) -> int:
+def memory_estimate(width: int, height: int, model: Model, backend: str | None = None) -> int:
     """(SPEC 8.5) Bytes of working memory for one picture: an upper bound, less than twice what is taken.
 
     Counted are the maps that the pool holds in the end, the sums that layers make beside them (two int32 maps of the
-    widest residual sum, at half resolution; int64 copies of y_hat), the picture, and the weights. Not counted are the
-    interpreter with its libraries, about 200 MiB with Numba, and the stream.
+    widest residual sum, at half resolution; int64 copies of y_hat; NumPy's convolutions take three times as much), the
+    picture, and the weights. Not counted are the interpreter with its libraries, about 200 MiB with Numba, and the
+    stream.
 
     Parameters
     ----------
     width, height : int
         Size of the picture, before it is padded to multiples of 64.
     model : Model
+    backend : "numba", "numpy" or None for ``REFCODEC_BACKEND``
     """
     columns, rows = (-(-n // 64) * 64 for n in (width, height))
     config, maps = model.config, 0
@@ -56,6 +59,8 @@ def memory_estimate(width: int, height: int, model: Model) -> int:
         across = columns // step // (2 if packed else 1)
         maps += 2 * lives * channels * (rows // step + 2 * BORDER) * (across + 2 * BORDER)
     beside = rows * columns * (2 * config.N[0] + 32 * config.M // 256 + 24)
+    if (backend or default_backend()) == "numpy":
+        beside *= 3
     return maps + beside + model_bytes(model)
 
 
