@@ -23,7 +23,6 @@ from conformance.hostile_models import (
     VICTIM,
     hostile_model,
     model_corpus,
-    write_file,
 )
 from conformance.hostile_pictures import hostile_picture, picture_corpus
 from conformance.hostile_streams import STATES, corpus, hostile_stream, sealed
@@ -40,7 +39,7 @@ from refcodec.procedural import procedural_model
 
 SPEC = spec_module()
 REGRESSIONS = sorted(p for p in (Path(__file__).parent / "regressions").iterdir() if p.suffix != ".md")
-hostile = settings(derandomize=True, deadline=None, max_examples=120)
+hostile = settings(derandomize=True, deadline=None, max_examples=100)
 
 TAGS = st.one_of(st.binary(min_size=4, max_size=4), st.sampled_from([b"exif", b"zz 9", b"Need"]))
 U32 = st.one_of(st.sampled_from([0, 1, 255, 1 << 20, (1 << 20) + 1, 1 << 31, (1 << 32) - 1]), st.integers(0, 1 << 32))
@@ -123,7 +122,7 @@ def test_any_coder_words(streams, n, name, kind, at, run):
 
 
 def test_cases_of_the_fuzzer_reach_every_depth(streams):
-    results = [outcome(hostile_stream(streams, 3, index), streams.model) for index in range(600)]
+    results = [outcome(hostile_stream(streams, 3, index), streams.model) for index in range(400)]
     deep = sum(r in ("CoderError", "SymbolError", "decoded") for r in results)
     assert {"HeaderError", "TruncatedStream", "ChecksumError", "TrailingBytes", "CoderError", "decoded"} <= set(results)
     assert 0.1 < deep / len(results) < 0.4
@@ -139,14 +138,12 @@ def test_symbols_that_no_encoder_chooses_decode_alike_in_both_backends(streams):
 
 
 def measured(act) -> tuple[float, int]:
-    """Seconds, and bytes at most allocated by Python and NumPy, of a call."""
-    started = time.perf_counter()
-    act()
-    took = time.perf_counter() - started
+    """Seconds, and bytes at most allocated by Python and NumPy, of a call; being watched makes it slower."""
     tracemalloc.start()
+    started = time.perf_counter()
     try:
         act()
-        return took, tracemalloc.get_traced_memory()[1]
+        return time.perf_counter() - started, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
@@ -193,6 +190,7 @@ def test_the_memory_estimate_is_an_upper_bound_within_a_factor_two(backend, size
     model = refcodec.load_model()
     samples = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     data = refcodec.encode(samples, 40)
+    decode_stream(data, threads=1)  # packs the weights
     _, memory = measured(lambda: decode_stream(data, threads=1, backend=backend))
     estimate = memory_estimate(size[1], size[0], model, backend) - model_bytes(model)
     if backend == "numpy":
@@ -287,7 +285,7 @@ def test_content_is_refused_by_code_and_document_alike(name, change):
 
 def test_damaged_models_are_refused_or_loaded(tmp_path):
     results = set()
-    for index in range(60):
+    for index in range(40):
         path = tmp_path / "model.h5"
         path.write_bytes(hostile_model(model_corpus(), 3, index))
         try:
@@ -299,7 +297,7 @@ def test_damaged_models_are_refused_or_loaded(tmp_path):
     assert results == {"loaded", "InvalidModel"}
 
 
-def test_numbers_out_of_range_are_refused(tmp_path):
+def test_numbers_out_of_range_are_refused():
     with h5py.File(io.BytesIO(model_corpus().data), "r") as f:
         content = {name: f[name][()] for name in model_corpus().names}
     for name, at, value in (("layers/g_s/7/weight", 0, -(1 << 15)), ("layers/g_s/1/igdn/beta", 0, 0),
@@ -309,7 +307,7 @@ def test_numbers_out_of_range_are_refused(tmp_path):
         array = np.array(content[name])
         array.reshape(-1)[at] = value
         with pytest.raises(InvalidModel):
-            loaded(write_file({**content, name: array}), tmp_path)
+            build_model({**content, name: array})
 
 
 # ----------------------------------------------------------------------------------------------- pictures, the fuzzer
