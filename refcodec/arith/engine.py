@@ -160,21 +160,9 @@ class Engine:
 
         ``keys_at`` limits keys to one half of the checkerboard, ``queries_at`` the results, zero elsewhere.
         """
-        layer: Any = self.layers[name]
-
-        def rows(x: np.ndarray, parity: int) -> np.ndarray:
-            x = interior(x) if parity < 0 else take(interior(x), parity)
-            return np.ascontiguousarray(x).reshape(-1, x.shape[2])
-
-        q, k, v = rows(queries, queries_at), rows(keys, keys_at), rows(values, keys_at)
-        result = self._ops.linear_attention(q, k, v, layer, self.tables.exp2, self.threads)
         out = self._like(queries)
-        target = interior(out)
-        if queries_at < 0:
-            target[...] = result.reshape(target.shape)
-        else:
-            target[...] = 0
-            put(target, queries_at, result.reshape(target.shape[0], -1, target.shape[2]))
+        self._ops.linear_attention(queries, keys, values, self.layers[name], self.tables.exp2, out, keys_at, queries_at,
+                                   self.threads)
         return self._done(name, out)
 
     def gather(self, parts: Sequence[np.ndarray], parity: int, packed: Sequence[np.ndarray] = ()) -> np.ndarray:

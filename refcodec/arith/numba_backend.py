@@ -10,7 +10,7 @@ from . import numba_ops
 from .layers import Conv, Gdn, LinearAttention, LocalAttention, Norm
 from .maps import interior
 from .numba_conv import Packed
-from .numpy_ops import RELATIVE, SUM_BLOCK, contexts, norm_gain
+from .numpy_ops import RELATIVE, SUM_BLOCK, contexts, norm_gain, put_rows, rows_of
 from .threads import share_rows
 
 _packed: WeakKeyDictionary[Conv, Packed] = WeakKeyDictionary()
@@ -83,19 +83,20 @@ def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, o
 
 
 def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, layer: LinearAttention,
-                     table: np.ndarray, threads: int) -> np.ndarray:
+                     table: np.ndarray, out: np.ndarray, keys_at: int, queries_at: int, threads: int) -> None:
     """(SPEC 5.9) As ``numpy_ops.linear_attention``."""
-    channels = keys.shape[1]
+    q, k, v = rows_of(queries, queries_at), rows_of(keys, keys_at), rows_of(values, keys_at)
+    channels = k.shape[1]
     d = channels // layer.heads
-    e = np.empty(keys.shape)
-    numba_ops.key_weights(keys, layer.key_shift, table, np.empty(channels, np.int64), e)
+    e = np.empty(k.shape)
+    numba_ops.key_weights(k, layer.key_shift, table, np.empty(channels, np.int64), e)
     total = e.sum(axis=0).astype(np.int64).reshape(layer.heads, d, 1)
     sums = np.zeros((layer.heads, d, d), np.int64)
     block = np.empty((layer.heads, d, d))
-    for at in range(0, keys.shape[0], SUM_BLOCK):
-        numba_ops.key_products(e[at:at + SUM_BLOCK], values[at:at + SUM_BLOCK], block)
+    for at in range(0, k.shape[0], SUM_BLOCK):
+        numba_ops.key_products(e[at:at + SUM_BLOCK], v[at:at + SUM_BLOCK], block)
         sums += block.astype(np.int64)
     context = contexts(sums, total, layer.context_shift).astype(np.float64)
-    out = np.empty(queries.shape, np.int64)
-    numba_ops.attend(queries, layer.query_shift, table, context, layer.limit, out, np.empty(d, np.int64), np.empty(d))
-    return out
+    seen = np.empty(q.shape, np.int64)
+    numba_ops.attend(q, layer.query_shift, table, context, layer.limit, seen, np.empty(d, np.int64), np.empty(d))
+    put_rows(out, queries_at, seen)

@@ -11,6 +11,7 @@ from math import isqrt
 
 import numpy as np
 
+from .checkerboard import put, take
 from .layers import NORM_FRAC, WEIGHT_FRAC, Conv, Gdn, LinearAttention, LocalAttention, Norm
 from .maps import BORDER, interior
 
@@ -253,19 +254,39 @@ def contexts(sums: np.ndarray, total: np.ndarray, shift: int) -> np.ndarray:
 
 
 def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, layer: LinearAttention,
-                     table: np.ndarray, threads: int = 1) -> np.ndarray:
-    """(SPEC 5.9) Rows of queries [P, C] against keys and values [N, C], all int16 -> [P, C] int64."""
-    e = key_weights(keys, layer.key_shift, table)
-    p = query_weights(queries, layer.heads, layer.query_shift, table)
-    d = keys.shape[1] // layer.heads
+                     table: np.ndarray, out: np.ndarray, keys_at: int, queries_at: int, threads: int = 1) -> None:
+    """(SPEC 5.9) Maps of queries against maps of keys and values, into the map out.
+
+    ``keys_at`` limits keys and values to one half of the checkerboard, ``queries_at`` the results; -1 takes all.
+    """
+    k, v = rows_of(keys, keys_at), rows_of(values, keys_at)
+    e = key_weights(k, layer.key_shift, table)
+    p = query_weights(rows_of(queries, queries_at), layer.heads, layer.query_shift, table)
+    d = k.shape[1] // layer.heads
     seen = np.empty(p.shape)
     for head in range(layer.heads):
         part = slice(head * d, head * d + d)
         sums = np.zeros((d, d), np.int64)
         for at in range(0, e.shape[0], SUM_BLOCK):
             block = slice(at, at + SUM_BLOCK)
-            sums += (e[block, part].T @ values[block, part].astype(np.float64)).astype(np.int64)
+            sums += (e[block, part].T @ v[block, part].astype(np.float64)).astype(np.int64)
         total = e[:, part].sum(axis=0).astype(np.int64)[:, None]  # at most 2^24 * 2^23 positions: exact
         seen[:, part] = p[:, part] @ contexts(sums, total, layer.context_shift).astype(np.float64)
     # |sum p c| < 2^15 * (2^16 + d): exact in float64
-    return np.clip(round_shift(seen.astype(np.int64), WEIGHT_FRAC), -layer.limit, layer.limit)
+    put_rows(out, queries_at, np.clip(round_shift(seen.astype(np.int64), WEIGHT_FRAC), -layer.limit, layer.limit))
+
+
+def rows_of(x: np.ndarray, parity: int) -> np.ndarray:
+    """Positions of a map as rows [P, C], of one half of the checkerboard or, for -1, all."""
+    inner = interior(x) if parity < 0 else take(interior(x), parity)
+    return np.ascontiguousarray(inner).reshape(-1, x.shape[2])
+
+
+def put_rows(out: np.ndarray, parity: int, values: np.ndarray) -> None:
+    """Give a map the rows of ``rows_of``; the other half of the checkerboard becomes zero."""
+    target = interior(out)
+    if parity < 0:
+        target[...] = values.reshape(target.shape)
+    else:
+        target[...] = 0
+        put(target, parity, values.reshape(target.shape[0], -1, target.shape[2]))
