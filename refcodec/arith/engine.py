@@ -100,6 +100,18 @@ class Engine:
         self._ops.conv(x, layer, out, add, parity, self.threads)
         return self._done(name, out)
 
+    def conv_sum(self, name: str, x: np.ndarray, total: str, skip: np.ndarray) -> np.ndarray:
+        """(SPEC 5.3, 5.4) Convolution, then the residual sum ``total`` of skip and its result.
+
+        One pass over memory where the backend can and nobody traces the result between.
+        """
+        fused = getattr(self._ops, "conv_sum", None)
+        if fused is None or self.trace:
+            return self.sum(total, skip, self.conv(name, x))
+        out = self._like(skip)
+        fused(x, self.layers[name], out, skip, self.layers[total], self.threads)
+        return out
+
     def gdn(self, name: str, x: np.ndarray) -> np.ndarray:
         """(SPEC 5.5) x / sqrt(beta + gamma x^2)."""
         out = self._like(x)

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from . import numba_ops
-from .layers import Conv, Gdn, LinearAttention, LocalAttention, Norm
+from .layers import Conv, Gdn, LinearAttention, LocalAttention, Norm, Sum
 from .maps import interior
 from .numba_conv import Packed
 from .numpy_ops import RELATIVE, SUM_BLOCK, contexts, norm_gain, put_rows, rows_of
@@ -29,12 +29,22 @@ def pack(layer: Conv) -> Packed:
     return packed
 
 
-def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, parity: int, threads: int) -> None:
-    """(SPEC 5.3) As ``numpy_ops.conv``."""
+def _conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, parity: int, total: Sum | None,
+          threads: int) -> None:
     packed = pack(layer)
     rows = (out.shape[0] - 4) // (2 if layer.shuffle else 1)
     work = rows * (out.shape[1] - 4) * layer.weight.size
-    share_rows(lambda y0, y1: packed.run(x, out, add, parity, y0, y1), rows, threads if work > SMALL else 1)
+    share_rows(lambda y0, y1: packed.run(x, out, add, parity, total, y0, y1), rows, threads if work > SMALL else 1)
+
+
+def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, parity: int, threads: int) -> None:
+    """(SPEC 5.3) As ``numpy_ops.conv``."""
+    _conv(x, layer, out, add, parity, None, threads)
+
+
+def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, total: Sum, threads: int) -> None:
+    """(SPEC 5.3, 5.4) The residual sum of skip and the convolution of x, in one pass."""
+    _conv(x, layer, out, skip, -1, total, threads)
 
 
 def _norm_pool(x: np.ndarray, layer: Gdn, out: np.ndarray, inverse: int, threads: int) -> None:

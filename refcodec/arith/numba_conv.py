@@ -2,11 +2,14 @@
 
 - A window row of a map is a contiguous run of kernel * C numbers (or kernel runs of C where the map is a view on a
   range of channels), so no im2col is needed.
-- Weights are packed once as [block of 32 outputs][pair of inputs][32 outputs][2]: one 512-bit register holds 16
-  outputs x 2 inputs.
-- The intrinsic writes vector IR for a block of pixels x 32 outputs: splat a pair of inputs, widen to int32, multiply,
+- Weights are packed once as [pair of inputs][32 outputs][2] for every block of 32 outputs, and of 16 where 16 or
+  fewer are left: one 512-bit register holds 16 outputs x 2 inputs.
+- ``_block_kernel`` writes vector IR for a block of pixels x outputs: splat a pair of inputs, widen to int32, multiply,
   add even and odd lanes. LLVM turns that into vpdpwssd, vpmaddwd, pmaddwd or smlal, whatever the machine has. Sums
   wrap modulo 2^32 in any order; the loader has proved the final one to fit, so every machine gets the same number.
+- What follows the sum (branch, shift, GELU, clamp, residual sum, narrowing) runs on the block while it is in the
+  nearest cache, 16 lanes at a time. Left to the compiler, the table look-ups of GELU ran one by one at 0.7 ns each and
+  cost g_s more than its products; as a gather they take 0.2 ns.
 """
 
 from __future__ import annotations
@@ -16,14 +19,16 @@ from itertools import pairwise
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from .backend import kernel, reads, writes
-from .layers import Conv
+from .layers import Conv, Sum
 from .maps import BORDER
 
 OUTPUTS = 32
+LANES = 16
 
 
 def _pixels_a_block() -> int:
@@ -37,6 +42,8 @@ def _pixels_a_block() -> int:
 
 
 PIXELS = _pixels_a_block()
+FEW = 4 if PIXELS == 12 else 1
+"""Pixels of the block that covers what is left of a row: 8 accumulators still hide most of the latency."""
 
 
 @intrinsic
@@ -55,11 +62,10 @@ def flat(typing, array):
     return result(array), codegen
 
 
-def _block_kernel(pixels):
-    """An intrinsic that adds a block of ``pixels`` x 32 outputs over all window runs."""
+def _block_kernel(pixels, vectors):
+    """An intrinsic that computes a block of ``pixels`` x ``vectors`` * 16 outputs over all window runs."""
     i16, i32, i64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
     pairs, wide, sums = ir.VectorType(i16, 32), ir.VectorType(i32, 32), ir.VectorType(i32, 16)
-    vectors = OUTPUTS // 16
     even = ir.Constant(sums, [2 * t for t in range(16)])
     odd = ir.Constant(sums, [2 * t + 1 for t in range(16)])
     undefined, splat_mask = ir.Constant(sums, ir.Undefined), ir.Constant(sums, [0] * 16)
@@ -68,12 +74,15 @@ def _block_kernel(pixels):
         return ir.Constant(i64, v)
 
     @intrinsic
-    def block(typing, acc, x, x_at, stride, w, w_at, runs, n_runs, half_run):
-        """acc[pixels * 32] += sum over r < n_runs, k < half_run of pair x[x_at + p * stride + runs[r] + 2 k] * w."""
-        signature = types.void(acc, x, types.int64, types.int64, w, types.int64, runs, types.int64, types.int64)
+    def block(typing, acc, bias, first, x, x_at, stride, w, w_at, runs, n_runs, half_run):
+        """Set acc[pixel * 32 + j] = bias[first + j] + sum over runs r, k < half_run of the pairs of inputs at
+        x[x_at + pixel * stride + runs[r] + 2 k] times the pairs of weights from w[w_at] on.
+        """
+        i = types.int64
+        signature = types.void(acc, bias, i, x, i, i, w, i, runs, i, i)
 
         def codegen(context, b, sig, args):
-            acc, x, x_at, stride, w, w_at, runs, n_runs, half_run = args
+            acc, bias, first, x, x_at, stride, w, w_at, runs, n_runs, half_run = args
 
             def data(i, v):
                 return context.make_array(sig.args[i])(context, b, v).data
@@ -83,9 +92,10 @@ def _block_kernel(pixels):
                 value.align = align
                 return value
 
-            acc_p, x_p, w_p, run_p = data(0, acc), b.gep(data(1, x), [x_at]), b.gep(data(4, w), [w_at]), data(6, runs)
+            acc_p, bias_p, x_p = data(0, acc), b.gep(data(1, bias), [first]), b.gep(data(3, x), [x_at])
+            w_p, run_p = b.gep(data(6, w), [w_at]), data(8, runs)
             n = pixels * vectors
-            start = [load(b.gep(acc_p, [const(16 * t)]), sums, 4) for t in range(n)]
+            start = [load(b.gep(bias_p, [const(16 * j)]), sums, 4) for j in range(vectors)] * pixels
             entry, f = b.block, b.function
             run_head, run_body, pair_loop, run_end, done = (
                 f.append_basic_block(s) for s in ("run_head", "run_body", "pair_loop", "run_end", "done"))
@@ -125,7 +135,8 @@ def _block_kernel(pixels):
             b.branch(run_head)
             b.position_at_end(done)
             for t, v in enumerate(run_sums):
-                b.store(v, b.bitcast(b.gep(acc_p, [const(16 * t)]), sums.as_pointer())).align = 4
+                at = const(t // vectors * OUTPUTS + t % vectors * 16)
+                b.store(v, b.bitcast(b.gep(acc_p, [at]), sums.as_pointer())).align = 4
             return context.get_dummy_value()
 
         return signature, codegen
@@ -133,79 +144,233 @@ def _block_kernel(pixels):
     return block
 
 
-_many_pixels = _block_kernel(PIXELS)
-_one_pixel = _block_kernel(1)
+_many_wide, _few_wide, _one_wide = (_block_kernel(p, 2) for p in (PIXELS, FEW, 1))
+_many_narrow, _few_narrow, _one_narrow = (_block_kernel(p, 1) for p in (PIXELS, FEW, 1))
+
+
+class _Lanes:
+    """Writes IR on 16 lanes of int32 in memory."""
+
+    def __init__(self, context, builder, signature, args):
+        self.context, self.b, self.signature, self.args = context, builder, signature, args
+        self.i16, self.i32, self.i64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+        self.narrow, self.vector = ir.VectorType(self.i16, LANES), ir.VectorType(self.i32, LANES)
+        self.zero = ir.Constant(self.vector, [0] * LANES)
+
+    def pointer(self, array, at):
+        """Where 16 elements start: argument ``array`` at the index in argument ``at``."""
+        data = self.context.make_array(self.signature.args[array])(self.context, self.b, self.args[array]).data
+        return self.b.gep(data, [self.args[at]])
+
+    def load(self, array, at):
+        """16 elements, widened to int32."""
+        dtype = self.narrow if self.signature.args[array].dtype.bitwidth == 16 else self.vector
+        value = self.b.load(self.b.bitcast(self.pointer(array, at), dtype.as_pointer()))
+        value.align = 2 if dtype is self.narrow else 4
+        return self.b.sext(value, self.vector) if dtype is self.narrow else value
+
+    def store(self, value, array, at):
+        """16 elements, narrowed to the array's type."""
+        narrow = self.signature.args[array].dtype.bitwidth == 16
+        value = self.b.trunc(value, self.narrow) if narrow else value
+        target = self.b.bitcast(self.pointer(array, at), value.type.as_pointer())
+        self.b.store(value, target).align = 2 if narrow else 4
+
+    def splat(self, scalar):
+        """A 64-bit argument in every lane."""
+        value = self.b.insert_element(ir.Constant(self.vector, ir.Undefined), self.b.trunc(scalar, self.i32),
+                                      ir.Constant(self.i32, 0))
+        return self.b.shuffle_vector(value, ir.Constant(self.vector, ir.Undefined), self.zero)
+
+    def smaller(self, v, w):
+        return self.b.select(self.b.icmp_signed("<", v, w), v, w)
+
+    def larger(self, v, w):
+        return self.b.select(self.b.icmp_signed(">", v, w), v, w)
+
+    def clamp(self, v, limit):
+        """Into [-limit, limit]."""
+        return self.larger(self.smaller(v, limit), self.b.sub(self.zero, limit))
+
+    def look_up(self, index, array):
+        """Elements of a table of non-negative int16; reads the element behind each as well, so the last must have one.
+
+        The gather takes 32 bits, of which the lower are the element on every little-endian machine, all that Numba
+        knows.
+        """
+        b, long = self.b, ir.VectorType(self.i64, LANES)
+        base = b.ptrtoint(self.context.make_array(self.signature.args[array])(self.context, b, self.args[array]).data,
+                          self.i64)
+        base = b.shuffle_vector(b.insert_element(ir.Constant(long, ir.Undefined), base, ir.Constant(self.i32, 0)),
+                                ir.Constant(long, ir.Undefined), self.zero)
+        pointers = ir.VectorType(self.i32.as_pointer(), LANES)
+        addresses = b.inttoptr(b.add(base, b.shl(b.zext(index, long), ir.Constant(long, [1] * LANES))), pointers)
+        flags = ir.VectorType(ir.IntType(1), LANES)
+        kind = ir.FunctionType(self.vector, [pointers, self.i32, flags, self.vector])
+        gather = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.gather.v16i32.v16p0")
+        found = b.call(gather, [addresses, ir.Constant(self.i32, 2), ir.Constant(flags, [True] * LANES), self.zero])
+        return b.and_(found, ir.Constant(self.vector, [0xffff] * LANES))
+
+
+@intrinsic
+def _join(typing, acc, at, branch, branch_at, shift, c):
+    """acc[at..] += branch[branch_at..] << shift[c..], 16 lanes."""
+    def codegen(context, builder, signature, args):
+        v = _Lanes(context, builder, signature, args)
+        v.store(builder.add(v.load(0, 1), builder.shl(v.load(2, 3), v.load(4, 5))), 0, 1)
+        return context.get_dummy_value()
+
+    return types.void(acc, types.int64, branch, types.int64, shift, types.int64), codegen
+
+
+@intrinsic
+def _shift(typing, acc, at, shift, c, out, to):
+    """out[to..] = acc[at..] >> shift[c..], 16 lanes."""
+    def codegen(context, builder, signature, args):
+        v = _Lanes(context, builder, signature, args)
+        v.store(builder.ashr(v.load(0, 1), v.load(2, 3)), 4, 5)
+        return context.get_dummy_value()
+
+    return types.void(acc, types.int64, shift, types.int64, out, types.int64), codegen
+
+
+@intrinsic
+def _gelu(typing, acc, at, table, last):
+    """acc[at..] = max(v, 0) - table[min(|v|, last)] of itself, 16 lanes."""
+    def codegen(context, builder, signature, args):
+        v = _Lanes(context, builder, signature, args)
+        x = v.load(0, 1)
+        positive = v.larger(x, v.zero)
+        index = v.smaller(v.larger(x, builder.sub(v.zero, x)), v.splat(args[3]))
+        v.store(builder.sub(positive, v.look_up(index, 2)), 0, 1)
+        return context.get_dummy_value()
+
+    return types.void(acc, types.int64, table, types.int64), codegen
+
+
+@intrinsic
+def _narrow(typing, acc, at, limit, out, to):
+    """out[to..] = clamp(acc[at..]), 16 lanes."""
+    def codegen(context, builder, signature, args):
+        v = _Lanes(context, builder, signature, args)
+        v.store(v.clamp(v.load(0, 1), v.splat(args[2])), 3, 4)
+        return context.get_dummy_value()
+
+    return types.void(acc, types.int64, types.int64, out, types.int64), codegen
+
+
+@intrinsic
+def _residual(typing, acc, at, limit, skip, skip_at, a, b, half, shift):
+    """acc[at..] = ((skip[skip_at..] << a) + (clamp(acc[at..]) << b) + half) >> shift, 16 lanes."""
+    def codegen(context, builder, signature, args):
+        v = _Lanes(context, builder, signature, args)
+        branch = builder.shl(v.clamp(v.load(0, 1), v.splat(args[2])), v.splat(args[6]))
+        total = builder.add(builder.add(builder.shl(v.load(3, 4), v.splat(args[5])), branch), v.splat(args[7]))
+        v.store(builder.ashr(total, v.splat(args[8])), 0, 1)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(acc, i, i, skip, i, i, i, i, i), codegen
 
 
 _I16, _I32, _I64 = types.int16, types.int32, types.int64
 _MAX_PIXELS = 12  # scratch is made for the largest block, whatever block a cached kernel was compiled for
 
+JOIN, RESIDUAL = 1, 2
+"""What a second map does: joins the accumulator, or is the skip of a residual sum behind the clamp."""
 
-@kernel(reads(_I16, 3), reads(_I16, 2, "C"), reads(_I32, 1, "C"), reads(_I32, 1, "C"), _I64, reads(_I16, 1, "C"),
+
+@kernel(reads(_I16, 3), reads(_I16, 1, "C"), reads(_I32, 1, "C"), reads(_I32, 1, "C"), _I64, reads(_I16, 1, "C"),
         reads(_I16, 3), reads(_I32, 1, "C"), writes(_I16, 3), writes(_I32, 3), reads(_I64, 2, "C"),
-        reads(_I64, 1, "C"), _I64, reads(_I64, 1, "C"), writes(_I32, 1, "C"))
-def _conv_rows(x3, w, bias, shift, limit, table, add3, add_shift, out3, wide3, segments, runs, half_run, sizes, acc):
-    """Rows of one convolution; sizes = (y0, y1, width, x row stride, x step, parity, x column stride, out row stride,
-    out step, add row stride, add step, has_add, has_wide, blocks). Everything is in elements of flat memory.
+        reads(_I64, 1, "C"), reads(_I64, 1, "C"), reads(_I64, 1, "C"), _I64, _I64, writes(_I32, 1, "C"))
+def _conv_rows(x3, w, bias, shift, limit, table, add3, add_shift, out3, wide3, segments, runs, sizes, residual, y0, y1,
+               acc):
+    """Rows y0..y1 of one convolution. Everything is in elements of flat memory.
 
-    segments[n] = (block, first output in the block, length, out offset, add offset): where a block's outputs go.
+    sizes = (half run, width, x row stride, x step, parity, x column stride, out row stride, out step, add row stride,
+    add step, what add does, has_wide, outputs); residual = (shift of the skip, of the branch, rounding, shift, limit).
+    segments[n] = (first output / 16, first lane, lanes, out offset, add offset): where results go. acc is scratch.
     """
-    y0, y1, width = sizes[0], sizes[1], sizes[2]
-    x_row, x_step, parity, x_column = sizes[3], sizes[4], sizes[5], sizes[6]
-    out_row, out_step, add_row, add_step = sizes[7], sizes[8], sizes[9], sizes[10]
-    has_add, has_wide, blocks = sizes[11], sizes[12], sizes[13]
+    half_run, width = sizes[0], sizes[1]
+    x_row, x_step, parity, x_column = sizes[2], sizes[3], sizes[4], sizes[5]
+    out_row, out_step, add_row, add_step = sizes[6], sizes[7], sizes[8], sizes[9]
+    add_kind, has_wide, outputs = sizes[10], sizes[11], sizes[12]
+    skip_up, branch_up, half, down, top = residual[0], residual[1], residual[2], residual[3], residual[4]
     x, add, out, out32 = flat(x3), flat(add3), flat(out3), flat(wide3)
-    per_block = w.shape[1]
-    last = table.shape[0] - 1
+    per_output = runs.shape[0] * half_run * 2
+    last = table.shape[0] - 2
     segment = 0
-    for n in range(blocks):
+    for c0 in range(0, outputs, 32):
+        lanes = min(outputs - c0, 32)
+        w_at = c0 * per_output
         segment_end = segment
-        while segment_end < segments.shape[0] and segments[segment_end, 0] == n:
+        while segment_end < segments.shape[0] and segments[segment_end, 0] * 16 < c0 + 32:
             segment_end += 1
-        c0 = n * 32
         for y in range(y0, y1):
             row = y * x_row
             if parity >= 0:
                 row += ((y + parity) & 1) * x_column
             at = 0
             while at < width:
-                pixels = PIXELS if width >= PIXELS else 1
-                if pixels == PIXELS:
-                    at = min(at, width - PIXELS)
-                for i in range(pixels):
-                    for j in range(32):
-                        acc[i * 32 + j] = bias[c0 + j]
-                if pixels == 1:
-                    _one_pixel(acc, x, row + at * x_step, x_step, w, n * per_block, runs, runs.shape[0], half_run)
+                # Blocks may overlap: a pixel computed twice gets the same value twice.
+                left = width - at
+                pixels = 1
+                if width >= PIXELS and left > 2 * FEW:
+                    pixels = PIXELS
+                elif width >= FEW:
+                    pixels = FEW
+                at = min(at, width - pixels)
+                from_x = row + at * x_step
+                if lanes == 32:
+                    if pixels == PIXELS:
+                        _many_wide(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
+                    elif pixels == FEW:
+                        _few_wide(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
+                    else:
+                        _one_wide(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
+                elif pixels == PIXELS:
+                    _many_narrow(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
+                elif pixels == FEW:
+                    _few_narrow(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
                 else:
-                    _many_pixels(acc, x, row + at * x_step, x_step, w, n * per_block, runs, runs.shape[0], half_run)
+                    _one_narrow(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
                 for i in range(pixels):
                     out_at = y * out_row + (at + i) * out_step
                     add_at = y * add_row + (at + i) * add_step
-                    a = i * 32
-                    if has_add:
-                        for s in range(segment, segment_end):
-                            j0, length, from_add = segments[s, 1], segments[s, 2], add_at + segments[s, 4]
-                            for j in range(length):
-                                acc[a + j0 + j] += add[from_add + j] << add_shift[c0 + j0 + j]
-                    if has_wide:
-                        for s in range(segment, segment_end):
-                            j0, length, to = segments[s, 1], segments[s, 2], out_at + segments[s, 3]
-                            for j in range(length):
-                                out32[to + j] = acc[a + j0 + j] >> shift[c0 + j0 + j]
-                        continue
-                    for j in range(32):
-                        acc[a + j] = acc[a + j] >> shift[c0 + j]
-                    if last >= 0:
-                        for j in range(32):
-                            v = acc[a + j]
-                            acc[a + j] = max(v, 0) - table[min(abs(v), last)]
-                    for j in range(32):
-                        acc[a + j] = min(max(acc[a + j], -limit), limit)
                     for s in range(segment, segment_end):
-                        j0, length, to = segments[s, 1], segments[s, 2], out_at + segments[s, 3]
-                        for j in range(length):
-                            out[to + j] = acc[a + j0 + j]
+                        c = segments[s, 0] * 16 + segments[s, 1]
+                        a = i * 32 + c - c0
+                        count, to, other = segments[s, 2], out_at + segments[s, 3], add_at + segments[s, 4]
+                        if count == 16:
+                            if add_kind == JOIN:
+                                _join(acc, a, add, other, add_shift, c)
+                            if has_wide:
+                                _shift(acc, a, shift, c, out32, to)
+                                continue
+                            _shift(acc, a, shift, c, acc, a)
+                            if last >= 0:
+                                _gelu(acc, a, table, last)
+                            if add_kind == RESIDUAL:
+                                _residual(acc, a, limit, add, other, skip_up, branch_up, half, down)
+                                _narrow(acc, a, top, out, to)
+                            else:
+                                _narrow(acc, a, limit, out, to)
+                            continue
+                        for j in range(count):
+                            v = acc[a + j]
+                            if add_kind == JOIN:
+                                v += np.int32(add[other + j]) << add_shift[c + j]
+                            v >>= shift[c + j]
+                            if has_wide:
+                                out32[to + j] = v
+                                continue
+                            if last >= 0:
+                                v = max(v, 0) - table[min(abs(v), last)]
+                            v = min(max(v, -limit), limit)
+                            if add_kind == RESIDUAL:
+                                v = ((np.int64(add[other + j]) << skip_up) + (v << branch_up) + half) >> down
+                                v = min(max(v, -top), top)
+                            out[to + j] = v
                 at += pixels
         segment = segment_end
 
@@ -216,7 +381,7 @@ def _depthwise_rows(x3, w, bias, shift, limit, table, out3, y0, y1, width, x_row
     """Rows of a depthwise 3x3 convolution; acc holds one pixel's channels."""
     x, out = flat(x3), flat(out3)
     channels = bias.shape[0]
-    last = table.shape[0] - 1
+    last = table.shape[0] - 2
     for y in range(y0, y1):
         for at in range(width):
             for c in range(channels):
@@ -236,9 +401,11 @@ def _depthwise_rows(x3, w, bias, shift, limit, table, out3, y0, y1, width, x_row
                 out[to + c] = min(max(acc[c], -limit), limit)
 
 
-NO_TABLE = np.zeros(0, np.int16)
+NO_TABLE = np.zeros(1, np.int16)
 _NO_MAP = np.zeros((1, 1, 1), np.int16)
 _NO_WIDE = np.zeros((1, 1, 1), np.int32)
+_NO_RESIDUAL = np.zeros(5, np.int64)
+_PLANS = 64
 
 
 class Packed:
@@ -247,7 +414,7 @@ class Packed:
     def __init__(self, layer: Conv) -> None:
         self.layer = layer
         k, ci, co = layer.kernel, layer.weight.shape[3], layer.weight.shape[0]
-        self.table = NO_TABLE if layer.gelu is None else layer.gelu
+        self.table = NO_TABLE if layer.gelu is None else np.append(layer.gelu, np.int16(0))
         if layer.depthwise:
             self.weight = np.ascontiguousarray(layer.weight.reshape(co, k * k).T)
             self.bias, self.shift = layer.bias, layer.shift
@@ -256,36 +423,26 @@ class Packed:
         order = np.arange(co)
         if layer.shuffle:  # outputs in the order (dy, dx, channel): contiguous after the shuffle
             order = order.reshape(co // 4, 4).T.reshape(-1)
-        self.blocks = -(-co // OUTPUTS)
-        padded = np.zeros((self.blocks * OUTPUTS, k, k, self.inputs), np.int16)
+        self.outputs = co + -co % LANES
+        padded = np.zeros((self.outputs, k, k, self.inputs), np.int16)
         padded[:co, :, :, :ci] = layer.weight[order]
-        pairs = padded.reshape(self.blocks, OUTPUTS, k * k * self.inputs // 2, 2)
-        self.weight = np.ascontiguousarray(pairs.transpose(0, 2, 1, 3)).reshape(self.blocks, -1)
+        pairs = padded.reshape(self.outputs, k * k * self.inputs // 2, 2)
+        self.weight = np.concatenate([pairs[at:at + OUTPUTS].transpose(1, 0, 2).reshape(-1)
+                                      for at in range(0, self.outputs, OUTPUTS)])
         self.bias, self.shift, self.add_shift = (
-            np.pad(np.zeros(co, np.int32) if a is None else a[order], (0, self.blocks * OUTPUTS - co))
+            np.pad(np.zeros(co, np.int32) if a is None else a[order], (0, self.outputs - co))
             for a in (layer.bias, layer.shift, layer.add_shift))
         group = co // 4 if layer.shuffle else co
-        self.segments = [(n, start - n * OUTPUTS, stop - start, start // group, start % group)
-                         for n in range(self.blocks)
-                         for start, stop in _pieces(n * OUTPUTS, min((n + 1) * OUTPUTS, co), group)]
+        self.segments = [(n, start - n * LANES, stop - start, start // group, start % group)
+                         for n in range(self.outputs // LANES)
+                         for start, stop in _pieces(n * LANES, min((n + 1) * LANES, co), group)]
+        self._plans: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
-    def run(self, x: np.ndarray, out: np.ndarray, add: np.ndarray | None, parity: int, y0: int, y1: int) -> None:
-        """Compute rows y0..y1 of the (unshuffled) result; arguments as in ``numpy_ops.conv``."""
+    def _plan(self, x_row: int, x_column: int, out_row: int, out_column: int, add_row: int, add_column: int, width: int,
+              parity: int, kind: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Offsets for maps of these strides (in elements): segments, window runs, sizes."""
         layer, k = self.layer, self.layer.kernel
-        top = BORDER - k // 2
-        source = x[top:, top:]
-        target = out[BORDER:, BORDER:]
-        x_row, x_column = x.strides[0] // 2, x.strides[1] // 2
-        out_row, out_column = out.strides[0] // out.itemsize, out.strides[1] // out.itemsize
-        width = out.shape[1] - 2 * BORDER
-        if layer.depthwise:
-            acc = np.empty(out.shape[2], np.int32)
-            _depthwise_rows(source, self.weight, self.bias, self.shift, layer.limit, self.table, target, y0, y1, width,
-                            x_row, x_column, out_row, out_column, acc)
-            return
         factor = 2 if layer.shuffle else 1
-        branch = _NO_MAP if add is None else add[BORDER:, BORDER:]
-        add_row, add_column = (0, 0) if add is None else (add.strides[0] // 2, add.strides[1] // 2)
         segments = np.array([(n, j0, length, (g >> 1) * out_row + (g & 1) * out_column + c,
                               (g >> 1) * add_row + (g & 1) * add_column + c)
                              for n, j0, length, g, c in self.segments], np.int64)
@@ -295,13 +452,42 @@ class Packed:
             runs = (np.arange(k)[:, None] * x_row + np.arange(k) * x_column).reshape(-1)
             run = self.inputs
         x_step = x_column * (2 if parity >= 0 else layer.stride)
-        sizes = np.array([y0, y1, width // factor, x_row * layer.stride, x_step, parity, x_column, factor * out_row,
-                          factor * out_column, factor * add_row, factor * add_column, add is not None,
-                          not layer.limit, self.blocks], np.int64)
-        acc = np.empty(_MAX_PIXELS * OUTPUTS, np.int32)
+        sizes = np.array([run // 2, width // factor, x_row * layer.stride, x_step, parity, x_column, factor * out_row,
+                          factor * out_column, factor * add_row, factor * add_column, kind, not layer.limit,
+                          self.outputs], np.int64)
+        return segments, runs.astype(np.int64), sizes
+
+    def run(self, x: np.ndarray, out: np.ndarray, add: np.ndarray | None, parity: int, total: Sum | None, y0: int,
+            y1: int) -> None:
+        """Compute rows y0..y1 of the (unshuffled) result; arguments as in ``numpy_ops.conv``."""
+        layer = self.layer
+        x_row, x_column = x.strides[0] // 2, x.strides[1] // 2
+        out_row, out_column = out.strides[0] // out.itemsize, out.strides[1] // out.itemsize
+        top = BORDER - layer.kernel // 2
+        source, target = x[top:, top:], out[BORDER:, BORDER:]
+        width = out.shape[1] - 2 * BORDER
+        if layer.depthwise:
+            acc = np.empty(out.shape[2], np.int32)
+            _depthwise_rows(source, self.weight, self.bias, self.shift, layer.limit, self.table, target, y0, y1, width,
+                            x_row, x_column, out_row, out_column, acc)
+            return
+        branch, add_row, add_column, kind, residual = _NO_MAP, 0, 0, 0, _NO_RESIDUAL
+        if add is not None:
+            branch, add_row, add_column = add[BORDER:, BORDER:], add.strides[0] // 2, add.strides[1] // 2
+            kind = JOIN
+        if total is not None:
+            kind = RESIDUAL
+            residual = np.array([total.shift_a, total.shift_b, (1 << total.shift) >> 1, total.shift, total.limit])
+        key = (x_row, x_column, out_row, out_column, add_row, add_column, width, parity, kind)
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= _PLANS:  # a server meets sizes without end
+                self._plans.clear()
+            plan = self._plans[key] = self._plan(*key)
+        segments, runs, sizes = plan
         wide, narrow = (_NO_WIDE, target) if layer.limit else (target, _NO_MAP)
         _conv_rows(source, self.weight, self.bias, self.shift, layer.limit, self.table, branch, self.add_shift, narrow,
-                   wide, segments, runs, run // 2, sizes, acc)
+                   wide, segments, runs, sizes, residual, y0, y1, np.empty(_MAX_PIXELS * OUTPUTS, np.int32))
 
 
 def _pieces(start: int, stop: int, group: int) -> list[tuple[int, int]]:

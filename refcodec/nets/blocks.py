@@ -9,10 +9,10 @@ from ..arith.engine import Engine
 
 def residual_block(engine: Engine, name: str, x: np.ndarray) -> np.ndarray:
     """(SPEC 6.2) GELU(conv2(GELU(conv1(x)))) + x, or + conv1x1(x) where the channel count changes."""
-    branch = engine.conv(f"{name}/conv2", engine.conv(f"{name}/conv1", x))
+    hidden = engine.conv(f"{name}/conv1", x)
     if f"{name}/skip" in engine.layers:
-        return engine.conv(f"{name}/skip", x, add=branch)
-    return engine.sum(f"{name}/sum", x, branch)
+        return engine.conv(f"{name}/skip", x, add=engine.conv(f"{name}/conv2", hidden))
+    return engine.conv_sum(f"{name}/conv2", hidden, f"{name}/sum", x)
 
 
 def residual_block_with_stride(engine: Engine, name: str, x: np.ndarray) -> np.ndarray:
