@@ -11,7 +11,6 @@ import hashlib
 import json
 import platform
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from importlib import metadata
@@ -138,13 +137,11 @@ def multiplication() -> str:
     """The instruction by which this process's convolution multiplies; "cached" where it was not compiled here."""
     from .arith import numba_conv
 
-    kernel: Any = numba_conv._conv_rows  # a Numba dispatcher
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a kernel from the cache there is no assembly
-        counts = products("\n".join(kernel.inspect_asm().values()))
-    if counts:
-        return counts.most_common(1)[0][0]
-    return "cached" if sum(kernel.stats.cache_hits.values()) else "unknown"
+    kernel: Any = numba_conv._conv_rows  # a compiled C function
+    if kernel.cache_hits:  # of a kernel from the cache there is no assembly
+        return "cached"
+    counts = products(kernel._library.get_asm_str())
+    return counts.most_common(1)[0][0] if counts else "unknown"
 
 
 def facts(backend: str) -> dict[str, str]:

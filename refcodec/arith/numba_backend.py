@@ -29,22 +29,18 @@ def pack(layer: Conv) -> Packed:
     return packed
 
 
-def _conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, parity: int, total: Sum | None,
-          threads: int) -> None:
-    packed = pack(layer)
-    rows = (out.shape[0] - 4) // (2 if layer.shuffle else 1)
-    work = rows * (out.shape[1] - 4) * layer.weight.size
-    share_rows(lambda y0, y1: packed.run(x, out, add, parity, total, y0, y1), rows, threads if work > SMALL else 1)
-
-
 def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, parity: int, threads: int) -> None:
     """(SPEC 5.3) As ``numpy_ops.conv``."""
-    _conv(x, layer, out, add, parity, None, threads)
+    packed = pack(layer)
+    if layer.depthwise:
+        share_rows(lambda y0, y1: packed.run_depthwise(x, out, y0, y1), out.shape[0] - 4, 1)
+    else:
+        packed.run(x, out, add, parity, None, threads)
 
 
 def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, total: Sum, threads: int) -> None:
     """(SPEC 5.3, 5.4) The residual sum of skip and the convolution of x, in one pass."""
-    _conv(x, layer, out, skip, -1, total, threads)
+    pack(layer).run(x, out, skip, -1, total, threads)
 
 
 def _norm_pool(x: np.ndarray, layer: Gdn, out: np.ndarray, inverse: int, threads: int) -> None:

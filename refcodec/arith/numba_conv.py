@@ -26,6 +26,7 @@ from numba.np.arrayobj import populate_array
 from .backend import kernel, reads, writes
 from .layers import Conv, Sum
 from .maps import BORDER
+from .numba_team import address, memory, scratch, share, task
 
 OUTPUTS = 32
 LANES = 16
@@ -36,9 +37,11 @@ def _pixels_a_block() -> int:
     import numba
     from llvmlite import binding
 
-    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:
-        return 3
-    return 12 if binding.get_host_cpu_features().get("avx512bw") else 3
+    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:  # compiled for another processor than this one
+        wide = "+avx512bw" in str(numba.config.CPU_FEATURES)
+    else:
+        wide = bool(binding.get_host_cpu_features().get("avx512bw"))
+    return 12 if wide else 3
 
 
 PIXELS = _pixels_a_block()
@@ -274,37 +277,44 @@ def _residual(typing, acc, at, limit, skip, skip_at, a, b, half, shift):
 
 
 _I16, _I32, _I64 = types.int16, types.int32, types.int64
-_MAX_PIXELS = 12  # scratch is made for the largest block, whatever block a cached kernel was compiled for
+
+_BLOCK = PIXELS * OUTPUTS
 
 JOIN, RESIDUAL = 1, 2
 """What a second map does: joins the accumulator, or is the skip of a residual sum behind the clamp."""
 
+(_X, _ADD, _OUT, _W, _BIAS, _SHIFT, _ADD_SHIFT, _TABLE, _LAST, _LIMIT, _WIDE, _OUTPUTS, _HALF_RUN, _RUNS, _N_RUNS,
+ _SEGMENTS, _N_SEGMENTS, _WIDTH, _X_ROW, _X_STEP, _PARITY, _X_COLUMN, _OUT_ROW, _OUT_STEP, _ADD_ROW, _ADD_STEP,
+ _ADD_KIND, _SKIP_UP, _BRANCH_UP, _HALF, _DOWN, _TOP, _WORDS) = range(33)
+"""Words of a convolution's arguments: addresses of memory, sizes and strides in elements."""
 
-@kernel(reads(_I16, 3), reads(_I16, 1, "C"), reads(_I32, 1, "C"), reads(_I32, 1, "C"), _I64, reads(_I16, 1, "C"),
-        reads(_I16, 3), reads(_I32, 1, "C"), writes(_I16, 3), writes(_I32, 3), reads(_I64, 2, "C"),
-        reads(_I64, 1, "C"), reads(_I64, 1, "C"), reads(_I64, 1, "C"), _I64, _I64, writes(_I32, 1, "C"))
-def _conv_rows(x3, w, bias, shift, limit, table, add3, add_shift, out3, wide3, segments, runs, sizes, residual, y0, y1,
-               acc):
-    """Rows y0..y1 of one convolution. Everything is in elements of flat memory.
 
-    sizes = (half run, width, x row stride, x step, parity, x column stride, out row stride, out step, add row stride,
-    add step, what add does, has_wide, outputs); residual = (shift of the skip, of the branch, rounding, shift, limit).
-    segments[n] = (first output / 16, first lane, lanes, out offset, add offset): where results go. acc is scratch.
+@task
+def _conv_rows(arguments, y0, y1):
+    """Rows y0..y1 of one convolution.
+
+    _RUNS holds the offsets of a window's runs, _HALF_RUN pairs of inputs each; _SEGMENTS five numbers for every 16
+    outputs and place they go to: (first output / 16, first lane, lanes, out offset, add offset).
     """
-    half_run, width = sizes[0], sizes[1]
-    x_row, x_step, parity, x_column = sizes[2], sizes[3], sizes[4], sizes[5]
-    out_row, out_step, add_row, add_step = sizes[6], sizes[7], sizes[8], sizes[9]
-    add_kind, has_wide, outputs = sizes[10], sizes[11], sizes[12]
-    skip_up, branch_up, half, down, top = residual[0], residual[1], residual[2], residual[3], residual[4]
-    x, add, out, out32 = flat(x3), flat(add3), flat(out3), flat(wide3)
-    per_output = runs.shape[0] * half_run * 2
-    last = table.shape[0] - 2
+    a = memory(arguments, _I64)
+    x, add, out, out32 = memory(a[_X], _I16), memory(a[_ADD], _I16), memory(a[_OUT], _I16), memory(a[_OUT], _I32)
+    w, bias, shift, add_shift = memory(a[_W], _I16), memory(a[_BIAS], _I32), memory(a[_SHIFT], _I32), memory(
+        a[_ADD_SHIFT], _I32)
+    table, runs, segments = memory(a[_TABLE], _I16), memory(a[_RUNS], _I64), memory(a[_SEGMENTS], _I64)
+    last, limit, has_wide, outputs, half_run, n_runs = (a[_LAST], a[_LIMIT], a[_WIDE], a[_OUTPUTS], a[_HALF_RUN],
+                                                        a[_N_RUNS])
+    width, x_row, x_step, parity, x_column = a[_WIDTH], a[_X_ROW], a[_X_STEP], a[_PARITY], a[_X_COLUMN]
+    out_row, out_step, add_row, add_step = a[_OUT_ROW], a[_OUT_STEP], a[_ADD_ROW], a[_ADD_STEP]
+    add_kind, skip_up, branch_up, half, down, top = (a[_ADD_KIND], a[_SKIP_UP], a[_BRANCH_UP], a[_HALF], a[_DOWN],
+                                                     a[_TOP])
+    acc = scratch(_I32, _BLOCK)
+    per_output = n_runs * half_run * 2
     segment = 0
     for c0 in range(0, outputs, 32):
         lanes = min(outputs - c0, 32)
         w_at = c0 * per_output
         segment_end = segment
-        while segment_end < segments.shape[0] and segments[segment_end, 0] * 16 < c0 + 32:
+        while segment_end < a[_N_SEGMENTS] and segments[5 * segment_end] * 16 < c0 + 32:
             segment_end += 1
         for y in range(y0, y1):
             row = y * x_row
@@ -323,41 +333,42 @@ def _conv_rows(x3, w, bias, shift, limit, table, add3, add_shift, out3, wide3, s
                 from_x = row + at * x_step
                 if lanes == 32:
                     if pixels == PIXELS:
-                        _many_wide(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
+                        _many_wide(acc, bias, c0, x, from_x, x_step, w, w_at, runs, n_runs, half_run)
                     elif pixels == FEW:
-                        _few_wide(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
+                        _few_wide(acc, bias, c0, x, from_x, x_step, w, w_at, runs, n_runs, half_run)
                     else:
-                        _one_wide(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
+                        _one_wide(acc, bias, c0, x, from_x, x_step, w, w_at, runs, n_runs, half_run)
                 elif pixels == PIXELS:
-                    _many_narrow(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
+                    _many_narrow(acc, bias, c0, x, from_x, x_step, w, w_at, runs, n_runs, half_run)
                 elif pixels == FEW:
-                    _few_narrow(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
+                    _few_narrow(acc, bias, c0, x, from_x, x_step, w, w_at, runs, n_runs, half_run)
                 else:
-                    _one_narrow(acc, bias, c0, x, from_x, x_step, w, w_at, runs, runs.shape[0], half_run)
+                    _one_narrow(acc, bias, c0, x, from_x, x_step, w, w_at, runs, n_runs, half_run)
                 for i in range(pixels):
                     out_at = y * out_row + (at + i) * out_step
                     add_at = y * add_row + (at + i) * add_step
                     for s in range(segment, segment_end):
-                        c = segments[s, 0] * 16 + segments[s, 1]
-                        a = i * 32 + c - c0
-                        count, to, other = segments[s, 2], out_at + segments[s, 3], add_at + segments[s, 4]
+                        g = 5 * s
+                        c = segments[g] * 16 + segments[g + 1]
+                        t = i * 32 + c - c0
+                        count, to, other = segments[g + 2], out_at + segments[g + 3], add_at + segments[g + 4]
                         if count == 16:
                             if add_kind == JOIN:
-                                _join(acc, a, add, other, add_shift, c)
+                                _join(acc, t, add, other, add_shift, c)
                             if has_wide:
-                                _shift(acc, a, shift, c, out32, to)
+                                _shift(acc, t, shift, c, out32, to)
                                 continue
-                            _shift(acc, a, shift, c, acc, a)
+                            _shift(acc, t, shift, c, acc, t)
                             if last >= 0:
-                                _gelu(acc, a, table, last)
+                                _gelu(acc, t, table, last)
                             if add_kind == RESIDUAL:
-                                _residual(acc, a, limit, add, other, skip_up, branch_up, half, down)
-                                _narrow(acc, a, top, out, to)
+                                _residual(acc, t, limit, add, other, skip_up, branch_up, half, down)
+                                _narrow(acc, t, top, out, to)
                             else:
-                                _narrow(acc, a, limit, out, to)
+                                _narrow(acc, t, limit, out, to)
                             continue
                         for j in range(count):
-                            v = acc[a + j]
+                            v = acc[t + j]
                             if add_kind == JOIN:
                                 v += np.int32(add[other + j]) << add_shift[c + j]
                             v >>= shift[c + j]
@@ -402,10 +413,10 @@ def _depthwise_rows(x3, w, bias, shift, limit, table, out3, y0, y1, width, x_row
 
 
 NO_TABLE = np.zeros(1, np.int16)
-_NO_MAP = np.zeros((1, 1, 1), np.int16)
-_NO_WIDE = np.zeros((1, 1, 1), np.int32)
-_NO_RESIDUAL = np.zeros(5, np.int64)
 _PLANS = 64
+
+SMALL = 1 << 16
+"""Multiply-accumulates that one thread does sooner than it calls another."""
 
 
 class Packed:
@@ -436,11 +447,11 @@ class Packed:
         self.segments = [(n, start - n * LANES, stop - start, start // group, start % group)
                          for n in range(self.outputs // LANES)
                          for start, stop in _pieces(n * LANES, min((n + 1) * LANES, co), group)]
-        self._plans: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._plans: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
 
     def _plan(self, x_row: int, x_column: int, out_row: int, out_column: int, add_row: int, add_column: int, width: int,
-              parity: int, kind: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Offsets for maps of these strides (in elements): segments, window runs, sizes."""
+              parity: int, kind: int) -> tuple[np.ndarray, ...]:
+        """Arguments for maps of these strides (in elements) without the maps' addresses, and what they point to."""
         layer, k = self.layer, self.layer.kernel
         factor = 2 if layer.shuffle else 1
         segments = np.array([(n, j0, length, (g >> 1) * out_row + (g & 1) * out_column + c,
@@ -451,43 +462,52 @@ class Packed:
         else:
             runs = (np.arange(k)[:, None] * x_row + np.arange(k) * x_column).reshape(-1)
             run = self.inputs
-        x_step = x_column * (2 if parity >= 0 else layer.stride)
-        sizes = np.array([run // 2, width // factor, x_row * layer.stride, x_step, parity, x_column, factor * out_row,
-                          factor * out_column, factor * add_row, factor * add_column, kind, not layer.limit,
-                          self.outputs], np.int64)
-        return segments, runs.astype(np.int64), sizes
+        runs = runs.astype(np.int64)
+        a = np.zeros(_WORDS, np.int64)
+        for word, array in ((_W, self.weight), (_BIAS, self.bias), (_SHIFT, self.shift), (_ADD_SHIFT, self.add_shift),
+                            (_TABLE, self.table), (_RUNS, runs), (_SEGMENTS, segments)):
+            a[word] = address(array)
+        a[_LAST:_N_RUNS + 1] = (self.table.size - 2, layer.limit, not layer.limit, self.outputs, run // 2, a[_RUNS],
+                                runs.size)
+        a[_N_SEGMENTS:_ADD_KIND + 1] = (
+            len(segments), width // factor, x_row * layer.stride, x_column * (2 if parity >= 0 else layer.stride),
+            parity, x_column, factor * out_row, factor * out_column, factor * add_row, factor * add_column, kind)
+        return a, runs, segments
 
-    def run(self, x: np.ndarray, out: np.ndarray, add: np.ndarray | None, parity: int, total: Sum | None, y0: int,
-            y1: int) -> None:
-        """Compute rows y0..y1 of the (unshuffled) result; arguments as in ``numpy_ops.conv``."""
+    def run(self, x: np.ndarray, out: np.ndarray, add: np.ndarray | None, parity: int, total: Sum | None,
+            threads: int) -> None:
+        """Compute the result; arguments as in ``numpy_ops.conv`` and ``numba_backend.conv_sum``."""
         layer = self.layer
-        x_row, x_column = x.strides[0] // 2, x.strides[1] // 2
-        out_row, out_column = out.strides[0] // out.itemsize, out.strides[1] // out.itemsize
-        top = BORDER - layer.kernel // 2
-        source, target = x[top:, top:], out[BORDER:, BORDER:]
-        width = out.shape[1] - 2 * BORDER
-        if layer.depthwise:
-            acc = np.empty(out.shape[2], np.int32)
-            _depthwise_rows(source, self.weight, self.bias, self.shift, layer.limit, self.table, target, y0, y1, width,
-                            x_row, x_column, out_row, out_column, acc)
-            return
-        branch, add_row, add_column, kind, residual = _NO_MAP, 0, 0, 0, _NO_RESIDUAL
+        add_row, add_column, kind = 0, 0, 0
         if add is not None:
-            branch, add_row, add_column = add[BORDER:, BORDER:], add.strides[0] // 2, add.strides[1] // 2
-            kind = JOIN
-        if total is not None:
-            kind = RESIDUAL
-            residual = np.array([total.shift_a, total.shift_b, (1 << total.shift) >> 1, total.shift, total.limit])
-        key = (x_row, x_column, out_row, out_column, add_row, add_column, width, parity, kind)
+            add_row, add_column, kind = add.strides[0] // 2, add.strides[1] // 2, RESIDUAL if total else JOIN
+        x_row, x_column, size = x.strides[0] // 2, x.strides[1] // 2, out.itemsize
+        key = (x_row, x_column, out.strides[0] // size, out.strides[1] // size, add_row, add_column,
+               out.shape[1] - 2 * BORDER, parity, kind)
         plan = self._plans.get(key)
         if plan is None:
             if len(self._plans) >= _PLANS:  # a server meets sizes without end
                 self._plans.clear()
             plan = self._plans[key] = self._plan(*key)
-        segments, runs, sizes = plan
-        wide, narrow = (_NO_WIDE, target) if layer.limit else (target, _NO_MAP)
-        _conv_rows(source, self.weight, self.bias, self.shift, layer.limit, self.table, branch, self.add_shift, narrow,
-                   wide, segments, runs, sizes, residual, y0, y1, np.empty(_MAX_PIXELS * OUTPUTS, np.int32))
+        a = plan[0].copy()
+        top = BORDER - layer.kernel // 2
+        a[_X] = address(x) + 2 * top * (x_row + x_column)
+        a[_OUT] = address(out) + BORDER * (out.strides[0] + out.strides[1])
+        if add is not None:
+            a[_ADD] = address(add) + 2 * BORDER * (add_row + add_column)
+        if total:
+            a[_SKIP_UP:_TOP + 1] = total.shift_a, total.shift_b, (1 << total.shift) >> 1, total.shift, total.limit
+        rows = (out.shape[0] - 2 * BORDER) // (2 if layer.shuffle else 1)
+        work = rows * (out.shape[1] - 2 * BORDER) * layer.weight.size
+        share(_conv_rows, a, rows, threads if work > SMALL else 1)
+
+    def run_depthwise(self, x: np.ndarray, out: np.ndarray, y0: int, y1: int) -> None:
+        """Compute rows y0..y1 of a depthwise convolution."""
+        layer = self.layer
+        source, target = x[1:, 1:], out[BORDER:, BORDER:]
+        _depthwise_rows(source, self.weight, self.bias, self.shift, layer.limit, self.table, target, y0, y1,
+                        out.shape[1] - 2 * BORDER, x.strides[0] // 2, x.strides[1] // 2, out.strides[0] // 2,
+                        out.strides[1] // 2, np.empty(out.shape[2], np.int32))
 
 
 def _pieces(start: int, stop: int, group: int) -> list[tuple[int, int]]:
