@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .architecture import Config
 from .arith.engine import Engine
 from .arith.maps import interior
+from .arith.strips import Rows, in_strips
 from .bitstream.container import Header, Stream, check_limits, parse, parse_header, reconstruction_digest, serialise
 from .entropy.ports import Reader, Writer
 from .errors import CheckFailed, ModelError, UsageError
-from .image import check_samples, crop_samples, pad_samples
+from .image import check_samples, crop_samples, pad_rows
 from .limits import Limits
 from .memory import memory_estimate
 from .model import Model
@@ -65,10 +67,21 @@ def _resolve(model: ModelArgument) -> Model:
     return model if isinstance(model, Model) else load_model(model)
 
 
-def _reconstruct(engine: Engine, y_hat: np.ndarray, width: int, height: int, channels: int) -> np.ndarray:
-    """(SPEC 4.3) y_hat -> samples: synthesis, clamp to 0..255, crop."""
-    planes = np.clip(interior(synthesis(engine, y_hat)), 0, 255).astype(np.uint8)
-    return crop_samples(planes, height, width, channels)
+def _latent_size(height: int, width: int) -> tuple[int, int]:
+    """(SPEC 4) Rows and columns of y: the picture is padded to multiples of 64, y has one position for 16x16."""
+    return -(-height // 64) * 4, -(-width // 64) * 4
+
+
+def _reconstruct(engine: Engine, config: Config, y_hat: np.ndarray, width: int, height: int,
+                 channels: int) -> np.ndarray:
+    """(SPEC 4.3) y_hat -> samples: synthesis, clamp to 0..255, crop; strip by strip."""
+    samples = np.empty((height, width, 3) if channels == 3 else (height, width), np.uint8)
+    for first, planes in in_strips(engine, synthesis, y_hat, 64 * config.N[0]):
+        rows = min(height - first, planes.shape[0])
+        if rows > 0:
+            clamped = np.clip(planes[:rows], 0, 255).astype(np.uint8)
+            samples[first:first + rows] = crop_samples(clamped, rows, width, channels)
+    return samples
 
 
 def encode_picture(samples: np.ndarray, quality: int = 60, *, model: ModelArgument = None, threads: int | None = None,
@@ -104,15 +117,16 @@ def encode_picture(samples: np.ndarray, quality: int = 60, *, model: ModelArgume
     channels = 1 if samples.ndim == 2 else 3
     engine = Engine(model.layers, model.tables, int(quality) - 1, threads, backend, trace)
 
-    planes = pad_samples(samples)
-    x = engine.map(*planes.shape)
-    interior(x)[...] = planes
-    y = analysis(engine, x)
+    latent_height, latent_width = _latent_size(height, width)
+    y = engine.map(latent_height, latent_width, model.config.M)
+    x = Rows(16 * latent_height, 16 * latent_width, 4, lambda first, out: pad_rows(samples, first, out))
+    for first, rows in in_strips(engine, analysis, x, model.config.N[0] / 4):
+        interior(y)[first:first + rows.shape[0]] = rows
     z = hyper_analysis(engine, y)
     port = Writer(engine, y, z, model.tables.gaussian, model.factorized)
-    y_hat = walk(engine, model.config, model.medians, port, planes.shape[0] // 16, planes.shape[1] // 16)
+    y_hat = walk(engine, model.config, model.medians, port, latent_height, latent_width)
     z_segment, y_segment = port.finish()
-    reconstruction = _reconstruct(engine, y_hat, width, height, channels)
+    reconstruction = _reconstruct(engine, model.config, y_hat, width, height, channels)
     data = serialise(width=width, height=height, channels=channels, quality=int(quality), fingerprint=model.fingerprint,
                      z=z_segment, y=y_segment, chunks=chunks,
                      digest=reconstruction_digest(reconstruction) if digest else None)
@@ -170,10 +184,9 @@ def decode_stream(data: bytes, *, model: ModelArgument = None, threads: int | No
     engine = Engine(found.layers, found.tables, header.quality - 1, threads, backend, trace)
 
     port = Reader(engine.backend, stream.z, stream.y, found.tables.gaussian, found.factorized)
-    latent_height, latent_width = (-(-n // 64) * 4 for n in (header.height, header.width))
-    y_hat = walk(engine, found.config, found.medians, port, latent_height, latent_width)
+    y_hat = walk(engine, found.config, found.medians, port, *_latent_size(header.height, header.width))
     port.finish()
-    samples = _reconstruct(engine, y_hat, header.width, header.height, header.channels)
+    samples = _reconstruct(engine, found.config, y_hat, header.width, header.height, header.channels)
     if verify:
         _check_digest(header, samples)
     return samples, stream

@@ -405,11 +405,20 @@ def pad_samples(samples: np.ndarray) -> np.ndarray:
     """
     check_samples(samples)
     height, width = samples.shape[:2]
-    planes = np.zeros((-(-height // PAD) * PAD, -(-width // PAD) * PAD, 4), np.int16)
-    planes[:height, :width, :3] = samples if samples.ndim == 3 else samples[:, :, np.newaxis]
-    planes[:height, width:] = planes[:height, width - 1:width]
-    planes[height:] = planes[height - 1:height]
+    planes = np.empty((-(-height // PAD) * PAD, -(-width // PAD) * PAD, 4), np.int16)
+    pad_rows(samples, 0, planes)
     return planes
+
+
+def pad_rows(samples: np.ndarray, first: int, out: np.ndarray) -> None:
+    """(SPEC 4) Rows ``first`` and on of ``pad_samples`` into out [n, Wp, 4], int16."""
+    height, width = samples.shape[:2]
+    there = max(0, min(height - first, out.shape[0]))
+    source = samples if samples.ndim == 3 else samples[:, :, np.newaxis]
+    out[:, :, 3] = 0
+    out[:there, :width, :3] = source[first:first + there]
+    out[there:, :width, :3] = source[height - 1]
+    out[:, width:] = out[:, width - 1:width]
 
 
 def crop_samples(planes: np.ndarray, height: int, width: int, channels: int) -> np.ndarray:

@@ -100,34 +100,35 @@ class Engine:
         self._ops.conv(x, layer, out, add, parity, self.threads)
         return self._done(name, out)
 
-    def conv_sum(self, name: str, x: np.ndarray, total: str, skip: np.ndarray) -> np.ndarray:
+    def conv_sum(self, name: str, x: np.ndarray, total: str, skip: np.ndarray,
+                 out: np.ndarray | None = None) -> np.ndarray:
         """(SPEC 5.3, 5.4) Convolution, then the residual sum ``total`` of skip and its result.
 
         One pass over memory where the backend can and nobody traces the result between.
         """
         fused = getattr(self._ops, "conv_sum", None)
         if fused is None or self.trace:
-            return self.sum(total, skip, self.conv(name, x))
-        out = self._like(skip)
+            return self.sum(total, skip, self.conv(name, x), out)
+        out = self._like(skip, out)
         fused(x, self.layers[name], out, skip, self.layers[total], self.threads)
         return out
 
-    def gdn(self, name: str, x: np.ndarray) -> np.ndarray:
+    def gdn(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(SPEC 5.5) x / sqrt(beta + gamma x^2)."""
-        out = self._like(x)
+        out = self._like(x, out)
         self._ops.gdn(x, self.layers[name], out, self.threads)
         return self._done(name, out)
 
-    def igdn(self, name: str, x: np.ndarray) -> np.ndarray:
+    def igdn(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(SPEC 5.5) x * sqrt(beta + gamma x^2)."""
-        out = self._like(x)
+        out = self._like(x, out)
         self._ops.igdn(x, self.layers[name], out, self.threads)
         return self._done(name, out)
 
-    def sum(self, name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def sum(self, name: str, a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(SPEC 5.4) Residual sum of two maps of different formats."""
         layer: Any = self.layers[name]
-        out = self._like(a)
+        out = self._like(a, out)
         total = np.left_shift(interior(a), layer.shift_a, dtype=np.int32)
         total += np.left_shift(interior(b), layer.shift_b, dtype=np.int32)
         if layer.shift:
@@ -137,10 +138,10 @@ class Engine:
         interior(out)[...] = total
         return self._done(name, out)
 
-    def gain(self, name: str, x: np.ndarray) -> np.ndarray:
+    def gain(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(SPEC 5.4) Multiplication by the gains of the quality step."""
         layer: Any = self.layers[name]
-        out = self._like(x)
+        out = self._like(x, out)
         product = interior(x).astype(np.int64) * layer.multiplier[self.step]
         interior(out)[...] = np.clip(round_shift(product, layer.shift[self.step]), -layer.limit, layer.limit)
         return self._done(name, out)

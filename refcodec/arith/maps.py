@@ -7,6 +7,7 @@ a map dies its block returns to the pool, so the same pages serve layer after la
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from typing import Any
 
 import numpy as np
@@ -29,22 +30,29 @@ class _Lease:
         self.__array_interface__: dict[str, Any] = block.__array_interface__
 
     def __del__(self) -> None:
-        self.free.append(self.block)
+        insort(self.free, self.block, key=len)
 
 
 class Pool:
-    """Blocks of int16 by size. One pool belongs to one call of the codec, so no lock is needed."""
+    """Blocks of int16. One pool belongs to one call of the codec, so no lock is needed.
+
+    A map takes the smallest free block that holds it unless more than half of that would lie idle.
+    """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[np.ndarray]] = {}
+        self._free: list[np.ndarray] = []
+
+    def _take(self, size: int) -> np.ndarray:
+        at = bisect_left(self._free, size, key=len)
+        if at < len(self._free) and len(self._free[at]) <= 2 * size:
+            return self._free.pop(at)
+        return np.empty(size + size // 8, np.int16)  # an eighth more: the next strip's map may have a few rows more
 
     def map(self, height: int, width: int, channels: int) -> np.ndarray:
         """A map [height + 4, width + 4, channels] int16; the border is zero, the interior is not set."""
         shape = (height + 2 * BORDER, width + 2 * BORDER, channels)
         size = shape[0] * shape[1] * shape[2]
-        free = self._free.setdefault(size, [])
-        block = free.pop() if free else np.empty(size, np.int16)
-        out = np.asarray(_Lease(block, free)).reshape(shape)
+        out = np.asarray(_Lease(self._take(size), self._free))[:size].reshape(shape)
         out[:BORDER] = out[-BORDER:] = 0
         out[BORDER:-BORDER, :BORDER] = out[BORDER:-BORDER, -BORDER:] = 0
         return out
