@@ -18,7 +18,7 @@ import numpy as np
 
 from .architecture import Config
 from .arith.engine import Engine
-from .arith.maps import interior
+from .arith.maps import borrowed_pool, interior
 from .arith.strips import Rows, in_strips
 from .bitstream.container import Header, Stream, check_limits, parse, parse_header, reconstruction_digest, serialise
 from .entropy.ports import Reader, Writer
@@ -115,18 +115,18 @@ def encode_picture(samples: np.ndarray, quality: int = 60, *, model: ModelArgume
         raise UsageError("the model has one quality", value=int(quality), allowed="1", cause="leave the quality out")
     height, width = samples.shape[:2]
     channels = 1 if samples.ndim == 2 else 3
-    engine = Engine(model.layers, model.tables, int(quality) - 1, threads, backend, trace)
-
     latent_height, latent_width = _latent_size(height, width)
-    y = engine.map(latent_height, latent_width, model.config.M)
-    x = Rows(16 * latent_height, 16 * latent_width, 4, lambda first, out: pad_rows(samples, first, out))
-    for first, rows in in_strips(engine, analysis, x, model.config.N[0] / 4):
-        interior(y)[first:first + rows.shape[0]] = rows
-    z = hyper_analysis(engine, y)
-    port = Writer(engine, y, z, model.tables.gaussian, model.factorized)
-    y_hat = walk(engine, model.config, model.medians, port, latent_height, latent_width)
-    z_segment, y_segment = port.finish()
-    reconstruction = _reconstruct(engine, model.config, y_hat, width, height, channels)
+    with borrowed_pool() as pool:
+        engine = Engine(model.layers, model.tables, int(quality) - 1, threads, backend, trace, pool)
+        y = engine.map(latent_height, latent_width, model.config.M)
+        x = Rows(16 * latent_height, 16 * latent_width, 4, lambda first, out: pad_rows(samples, first, out))
+        for first, rows in in_strips(engine, analysis, x, model.config.N[0] / 4):
+            interior(y)[first:first + rows.shape[0]] = rows
+        z = hyper_analysis(engine, y)
+        port = Writer(engine, y, z, model.tables.gaussian, model.factorized)
+        y_hat = walk(engine, model.config, model.medians, port, latent_height, latent_width)
+        z_segment, y_segment = port.finish()
+        reconstruction = _reconstruct(engine, model.config, y_hat, width, height, channels)
     data = serialise(width=width, height=height, channels=channels, quality=int(quality), fingerprint=model.fingerprint,
                      z=z_segment, y=y_segment, chunks=chunks,
                      digest=reconstruction_digest(reconstruction) if digest else None)
@@ -181,12 +181,12 @@ def decode_stream(data: bytes, *, model: ModelArgument = None, threads: int | No
     stream = parse(data)
     found = stream_model(header, model)
     check_limits(header, limits, memory_estimate(header.width, header.height, found, backend))
-    engine = Engine(found.layers, found.tables, header.quality - 1, threads, backend, trace)
-
-    port = Reader(engine.backend, stream.z, stream.y, found.tables.gaussian, found.factorized)
-    y_hat = walk(engine, found.config, found.medians, port, *_latent_size(header.height, header.width))
-    port.finish()
-    samples = _reconstruct(engine, found.config, y_hat, header.width, header.height, header.channels)
+    with borrowed_pool() as pool:
+        engine = Engine(found.layers, found.tables, header.quality - 1, threads, backend, trace, pool)
+        port = Reader(engine.backend, stream.z, stream.y, found.tables.gaussian, found.factorized)
+        y_hat = walk(engine, found.config, found.medians, port, *_latent_size(header.height, header.width))
+        port.finish()
+        samples = _reconstruct(engine, found.config, y_hat, header.width, header.height, header.channels)
     if verify:
         _check_digest(header, samples)
     return samples, stream

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .architecture import Config
-from .arith.checkerboard import ANCHOR, NONANCHOR, put
+from .arith.checkerboard import ANCHOR, NONANCHOR
 from .arith.engine import Engine
 from .arith.maps import interior
 from .entropy.ports import Port
@@ -39,38 +39,38 @@ def walk(engine: Engine, config: Config, medians: np.ndarray, port: Port, height
     interior(z_hat)[...] = engine.reconstruct(symbols, medians)
     engine.show("z_hat", interior(z_hat))
 
-    # One map holds all that later steps read: hyper scales, hyper means, context copies of the slices in order.
-    known = engine.map(height, width, 3 * M)
-    hyper = known[:, :, :2 * M]
-    hyper_synthesis(engine, z_hat, out=hyper)
-    interior(known)[:, :, 2 * M:] = 0
+    hyper = hyper_synthesis(engine, z_hat)
+    # One map holds what residuals and later slices read: hyper means, then the context copies of the slices in order.
+    known = engine.map(height, width, 2 * M)
+    interior(known)[:, :, :M] = interior(hyper)[:, :, M:]
+    interior(known)[:, :, M:] = 0
+    # One packed map for each half of the checkerboard holds what entropy parameters read, with all of hyper last, so
+    # that it is gathered once: local 2 C, intra 2 C, inter 2 C, channel 4 C, hyper 2 M.
+    halves = {parity: engine.map(height, width // 2, 10 * ch + 2 * M) for parity in (ANCHOR, NONANCHOR)}
+    for parity, half in halves.items():
+        engine.half(hyper, parity, half[:, :, 10 * ch:])
+    del hyper
     y_hat = engine.map(height, width, M)
     interior(y_hat)[...] = 0
 
     for i in range(config.slices):
-        first, end = 2 * M + i * ch, 2 * M + (i + 1) * ch
-        previous, current = known[:, :, 2 * M:first], known[:, :, first:end]
+        first, end = M + i * ch, M + (i + 1) * ch
+        previous, current = known[:, :, M:first], known[:, :, first:end]
         y_i = y_hat[:, :, i * ch:(i + 1) * ch]
-        references = [hyper]
         if i:
-            references = [contexts.global_inter_context(engine, i, previous),
-                          contexts.channel_context(engine, i, previous), hyper]
-        spatial: list[np.ndarray] = []
-        local: list[np.ndarray] = []
-        for parity in (ANCHOR, NONANCHOR):
-            if parity == NONANCHOR:
-                local = [contexts.local_context(engine, i, y_i)]
+            contexts.global_inter_context(engine, i, previous, {p: h[:, :, 4 * ch:6 * ch] for p, h in halves.items()})
+            contexts.channel_context(engine, i, previous, {p: h[:, :, 6 * ch:10 * ch] for p, h in halves.items()})
+        for parity, half in halves.items():
+            if parity == ANCHOR:
+                references = half[:, :, (4 if i else 10) * ch:]
+            else:
+                references = half[:, :, (0 if i else 8) * ch:]  # of the first slice's only local, beside hyper
+                contexts.local_context(engine, i, y_i, references[:, :, :2 * ch])
                 if i:
-                    spatial = [contexts.global_intra_context(engine, i, previous[:, :, -ch:], current)]
-            levels, means = entropy_parameters(engine, i, parity,
-                                               engine.gather([*spatial, *references], parity, packed=local))
-            symbols = port.y(i, parity, levels, means)
-            values = engine.reconstruct(symbols, means)
-            put(interior(y_i), parity, values)
-            engine.rescale(f"ctx/{i}", y_i, out=current)
-            residual = latent_residual(engine, i, parity, known[:, :, M:end])
-            put(interior(y_i), parity, engine.refine(values, residual))
-            engine.rescale(f"ctx/{i}", y_i, out=current)
+                    contexts.global_intra_context(engine, i, previous[:, :, -ch:], current, half[:, :, 2 * ch:4 * ch])
+            levels, means = entropy_parameters(engine, i, parity, references)
+            engine.place(f"ctx/{i}", port.y(i, parity, levels, means), means, parity, y_i, current)
+            layer, residual = latent_residual(engine, i, parity, known[:, :, :end])
+            engine.add_residual(f"ctx/{i}", layer, residual, parity, y_i, current)
         engine.show(f"y_hat/{i}", interior(y_i))
     return y_hat
-

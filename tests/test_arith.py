@@ -688,17 +688,63 @@ def test_checkerboard(seed, h, half, parity):
     assert checked(engine.masked(as_map(engine, x), parity)) == SPEC.masked(x.tolist(), parity) == lists
 
 
+def any_conv(rng, outputs, kernel, inputs, frac=8, join=False):
+    """A convolution whose sums fit int32 whatever it reads: products below 2^15 * 2^6 * kernel^2 * inputs."""
+    return Conv("layer", integers(rng, -63, 63, (outputs, kernel, kernel, inputs)).astype(np.int16),
+                integers(rng, -9999, 9999, (outputs,)).astype(np.int32), np.full(outputs, 9, np.int32), frac, MAX,
+                np.full(outputs, 3, np.int32) if join else None)
+
+
 @quick
 @given(seeds, sizes, sizes, st.sampled_from([0, 1]))
-def test_gather_and_concatenate(seed, h, half, parity):
+def test_halves_of_maps_and_of_convolutions(seed, h, half, parity):
+    """Halves are taken into a range of channels; those of a convolution are halves of the whole, traced or not."""
     rng = np.random.default_rng(seed)
-    engine = make_engine(None, "numpy")
-    packed, a, b = (integers(rng, -MAX, MAX, (h, w, c)) for w, c in ((half, 3), (2 * half, 2), (2 * half, 4)))
-    dirty(engine, h, half, 9)
-    maps = [as_map(engine, x) for x in (a, b)]
-    expected = SPEC.concatenate([packed.tolist(), *(SPEC.take_half(x.tolist(), parity) for x in (a, b))])
-    assert checked(engine.gather(maps, parity, packed=[as_map(engine, packed)])) == expected
-    assert checked(engine.concatenate(maps)) == SPEC.concatenate([a.tolist(), b.tolist()])
+    x = integers(rng, -MAX, MAX, (h, 2 * half, 3))
+    branch = integers(rng, -MAX, MAX, (h, 2 * half, 4))
+    layer = any_conv(rng, 4, 3, 3, join=True)
+    for backend in BACKENDS:
+        engine = make_engine(layer, backend)
+        wide = engine.map(h, half, 9)
+        wide[...] = 7
+        engine.half(as_map(engine, x), parity, wide[:, :, 4:7])
+        assert interior(wide)[:, :, 4:7].tolist() == SPEC.take_half(x.tolist(), parity)
+        assert (wide[:, :, :4] == 7).all() and (wide[:, :, 7:] == 7).all()
+        whole = engine.conv("layer", as_map(engine, x), add=as_map(engine, branch))
+        expected = SPEC.take_half(interior(whole).tolist(), parity)
+        for engine.trace in (None, lambda name, values: None):
+            out = engine.map(h, half, 9)
+            out[...] = 7
+            engine.conv_halves("layer", as_map(engine, x), {parity: out[:, :, 2:6]}, add=as_map(engine, branch))
+            assert interior(out)[:, :, 2:6].tolist() == expected
+            assert (out[:, :, :2] == 7).all() and (out[:, :, 6:] == 7).all()
+
+
+@quick
+@given(seeds, sizes, sizes, st.sampled_from([0, 1]), st.integers(0, 4), st.integers(1, MAX))
+def test_steps_of_the_walk_fused_and_one_by_one(seed, h, half, parity, shift, limit):
+    """Placing symbols and adding residuals: the backends' own and the composition that a trace sees are the same."""
+    rng = np.random.default_rng(seed)
+    symbols = integers(rng, -600, 600, (h, half, 2)).astype(np.int32)
+    means, residual = (integers(rng, -MAX, MAX, (h, half, 2)) for _ in range(2))
+    start = integers(rng, -MAX, MAX, (h, 2 * half, 2))
+    found = []
+    for backend in BACKENDS:
+        for trace in (None, lambda name, values: None):
+            engine = make_engine(None, backend)
+            engine.layers = {"copy": Rescale("copy", shift, 6, limit), "last": any_conv(rng, 2, 1, 1, frac=9)}
+            engine.trace = trace
+            y_hat, current = as_map(engine, start), engine.map(h, 2 * half, 2)
+            engine.rescale("copy", y_hat, out=current)
+            engine.place("copy", symbols, means.astype(np.int32), parity, y_hat, current)
+            engine.add_residual("copy", "last", as_map(engine, residual), parity, y_hat, current)
+            assert (interior(y_hat) != start).any(axis=2).sum() <= h * half
+            found.append((interior(y_hat).tolist(), interior(current).tolist()))
+    assert all(f == found[0] for f in found)
+    expected = SPEC.reconstruct(symbols.tolist(), means.tolist())
+    bend = [[[SPEC.half_tanh(v, TABLES.half_tanh[9].tolist()) for v in p] for p in row] for row in residual.tolist()]
+    assert SPEC.take_half(found[0][0], parity) == SPEC.refine(expected, bend)
+    assert found[0][1] == SPEC.rescale(found[0][0], {"constants": [shift], "limit": limit})
 
 
 def test_scale_levels_at_every_threshold():
@@ -707,12 +753,11 @@ def test_scale_levels_at_every_threshold():
     means = np.resize([-INT32_MAX - 1, -MAX - 1, -MAX, 0, MAX, MAX + 1, INT32_MAX], scales.size)
     parameters = np.zeros((5, 5, 2 * scales.size), np.int32)
     parameters[2, 2] = np.concatenate([scales, means])
-    engine = make_engine(None, "numpy")
-    split_scales, split_means = engine.split(parameters)
-    levels = engine.scale_index(split_scales)
     expected = SPEC.split_parameters(interior(parameters).tolist(), TABLE_LISTS)
-    assert (levels.dtype, split_means.dtype) == (np.int32, np.int32)
-    assert (levels.tolist(), split_means.tolist()) == expected
+    for backend in BACKENDS:
+        levels, split_means = make_engine(None, backend).levels_and_means(parameters)
+        assert (levels.dtype, split_means.dtype) == (np.int32, np.int32)
+        assert (levels.tolist(), split_means.tolist()) == expected
     assert levels.min() == 0 and levels.max() == 127
 
 

@@ -153,16 +153,16 @@ class FloatEngine(Engine):
         """A float32 map, all zero."""
         return np.zeros((height + 2 * BORDER, width + 2 * BORDER, channels), np.float32)
 
-    def sum(self, name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def sum(self, name: str, a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Residual sum."""
-        out = a + b
+        out = np.add(a, b, out=out)
         self.show(name, interior(out))
         return out
 
-    def gain(self, name: str, x: np.ndarray) -> np.ndarray:
+    def gain(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Multiplication by the gains of the quality step."""
         layer: Any = self.layers[name]
-        out = x * gains(layer.log_gain, self._config)[self.step].astype(np.float32)
+        out = np.multiply(x, gains(layer.log_gain, self._config)[self.step].astype(np.float32), out=out)
         self.show(name, interior(out))
         return out
 

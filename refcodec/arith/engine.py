@@ -7,7 +7,7 @@ networks in floating point for calibration (weights_converter), so their structu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +52,8 @@ class Engine:
     backend : "numba", "numpy" or None
     trace : callable(name, array) or None
         Sees every result: interiors [H, W, C] of maps.
+    pool : Pool or None for an own one
+        Memory for maps.
 
     Raises
     ------
@@ -60,17 +62,23 @@ class Engine:
     """
 
     def __init__(self, layers: Mapping[str, Any], tables: Tables, step: int, threads: int | None = None,
-                 backend: str | None = None, trace: Callable[[str, np.ndarray], None] | None = None) -> None:
+                 backend: str | None = None, trace: Callable[[str, np.ndarray], None] | None = None,
+                 pool: Pool | None = None) -> None:
         self.layers: Mapping[str, Layer] = layers
         self.tables, self.step, self.trace = tables, step, trace
         self.backend = backend or default_backend()
         self.threads = thread_count(threads)
         self._ops = _backend(self.backend)
-        self._pool = Pool()
+        self._pool = pool or Pool()
 
     def map(self, height: int, width: int, channels: int) -> np.ndarray:
         """A map whose border is zero and whose interior is not set."""
         return self._pool.map(height, width, channels)
+
+    def channels(self, name: str) -> int:
+        """Channels of a convolution's result."""
+        layer: Any = self.layers[name]
+        return int(layer.weight.shape[0])
 
     def show(self, name: str, values: np.ndarray) -> None:
         """Hand a named result [H, W, C] to the trace."""
@@ -142,15 +150,21 @@ class Engine:
         """(SPEC 5.4) Multiplication by the gains of the quality step."""
         layer: Any = self.layers[name]
         out = self._like(x, out)
-        product = interior(x).astype(np.int64) * layer.multiplier[self.step]
-        interior(out)[...] = np.clip(round_shift(product, layer.shift[self.step]), -layer.limit, layer.limit)
+        shift = layer.shift[self.step]
+        product = np.multiply(interior(x), layer.multiplier[self.step], dtype=np.int32)  # below 2^15 * 2^15
+        product += 1 << (shift - 1)
+        product >>= shift
+        np.clip(product, -layer.limit, layer.limit, out=product)
+        interior(out)[...] = product
         return self._done(name, out)
 
     def rescale(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(SPEC 5.4) A narrower copy of a map."""
         layer: Any = self.layers[name]
         out = self._like(x, out)
-        values = round_shift(interior(x).astype(np.int64), layer.shift)
+        values = interior(x).astype(np.int32)
+        values += (1 << layer.shift) >> 1
+        values >>= layer.shift
         interior(out)[...] = np.clip(values, -layer.limit, layer.limit)
         return self._done(name, out)
 
@@ -178,28 +192,29 @@ class Engine:
                                    self.threads)
         return self._done(name, out)
 
-    def gather(self, parts: Sequence[np.ndarray], parity: int, packed: Sequence[np.ndarray] = ()) -> np.ndarray:
-        """(SPEC 6.3) One half of the checkerboard of several maps, concatenated along channels.
+    def half(self, x: np.ndarray, parity: int, out: np.ndarray | None = None) -> np.ndarray:
+        """(SPEC 6.3) One half of the checkerboard of a map: a packed map of half the width."""
+        if out is None:
+            out = self.map(x.shape[0] - 2 * BORDER, x.shape[1] // 2 - BORDER, x.shape[2])
+        if copy := getattr(self._ops, "half", None):
+            copy(x, parity, out)
+        else:
+            take_into(interior(x), parity, interior(out))
+        return out
 
-        Maps in ``packed`` hold that half already; their channels come first.
+    def conv_halves(self, name: str, x: np.ndarray, outs: Mapping[int, np.ndarray],
+                    add: np.ndarray | None = None) -> None:
+        """(SPEC 5.3, 6.3) Convolution of which only halves of the checkerboard are read, into packed maps by parity.
+
+        A trace sees the whole result.
         """
-        h, w = parts[0].shape[0] - 2 * BORDER, parts[0].shape[1] - 2 * BORDER
-        out = self.map(h, w // 2, sum(p.shape[2] for p in (*packed, *parts)))
-        at = 0
-        for n, part in enumerate((*packed, *parts)):
-            target = interior(out)[:, :, at:at + part.shape[2]]
-            if n < len(packed):
-                target[...] = interior(part)
-            else:
-                take_into(interior(part), parity, target)
-            at += part.shape[2]
-        return out
-
-    def concatenate(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """Maps side by side along channels."""
-        out = self.map(parts[0].shape[0] - 2 * BORDER, parts[0].shape[1] - 2 * BORDER, sum(p.shape[2] for p in parts))
-        np.concatenate([interior(p) for p in parts], axis=2, out=interior(out))
-        return out
+        if self.trace:
+            whole = self.conv(name, x, add=add)
+            for parity, out in outs.items():
+                self.half(whole, parity, out)
+            return
+        for parity, out in outs.items():
+            self.conv(name, x, add=None if add is None else self.half(add, parity), parity=parity, out=out)
 
     def masked(self, x: np.ndarray, parity: int) -> np.ndarray:
         """(SPEC 6.3) A copy of a map that is zero outside one half of the checkerboard."""
@@ -224,6 +239,32 @@ class Engine:
         inner = interior(parameters)
         half = inner.shape[2] // 2
         return inner[:, :, :half], np.clip(inner[:, :, half:], -Y_MAX, Y_MAX)
+
+    def levels_and_means(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(SPEC 6.8) Entropy parameters -> levels of the scales and means in Q6, int32 [h, w / 2, C]."""
+        if split := getattr(self._ops, "levels_and_means", None):
+            return split(parameters, self.tables, Y_MAX)
+        scales, means = self.split(parameters)
+        return self.scale_index(scales), means
+
+    def place(self, name: str, symbols: np.ndarray, means: np.ndarray, parity: int, y_hat: np.ndarray,
+              current: np.ndarray) -> None:
+        """(SPEC 6.9) Symbols and means into one half of y_hat, a map; its context copy ``name`` into current."""
+        if not self.trace and (fused := getattr(self._ops, "place", None)):
+            fused(symbols, means, parity, Y_FRAC, Y_MAX, y_hat, self.layers[name], current)
+            return
+        put(interior(y_hat), parity, self.reconstruct(symbols, means))
+        self.rescale(name, y_hat, out=current)
+
+    def add_residual(self, name: str, residual: str, x: np.ndarray, parity: int, y_hat: np.ndarray,
+                     current: np.ndarray) -> None:
+        """(SPEC 6.9) Add 0.5 tanh of x, packed result of layer ``residual``, to one half of y_hat; renew current."""
+        if not self.trace and (fused := getattr(self._ops, "refine", None)):
+            layer: Any = self.layers[residual]
+            fused(x, self.tables.half_tanh[layer.frac], parity, Y_MAX, y_hat, self.layers[name], current)
+            return
+        put(interior(y_hat), parity, self.refine(take(interior(y_hat), parity), self.half_tanh(residual, x)))
+        self.rescale(name, y_hat, out=current)
 
     @staticmethod
     def symbols(y: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from . import numba_ops
 from .layers import Conv, Gdn, LinearAttention, LocalAttention, Norm, Sum
 from .maps import interior
 from .numba_conv import Packed
+from .numba_walk import half, levels_and_means, place, refine
 from .numpy_ops import RELATIVE, SUM_BLOCK, contexts, norm_gain, put_rows, rows_of
 from .threads import share_rows
 
@@ -106,3 +107,7 @@ def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, 
     seen = np.empty(q.shape, np.int64)
     numba_ops.attend(q, layer.query_shift, table, context, layer.limit, seen, np.empty(d, np.int64), np.empty(d))
     put_rows(out, queries_at, seen)
+
+
+__all__ = ["conv", "conv_sum", "gdn", "half", "igdn", "layer_norm", "levels_and_means", "linear_attention",
+           "local_attention", "pack", "place", "refine"]

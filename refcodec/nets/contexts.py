@@ -1,62 +1,69 @@
 """The four references of the entropy model (SPEC 6.5 to 6.7): inside a window, inside a slice, across slices, channels.
 
 ``previous`` is a map of the finished slices' context copies, ``current`` the context copy of the slice at work.
+Results go where entropy parameters read them: into ranges of channels of one packed map for each half of the
+checkerboard, by parity.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..arith.checkerboard import ANCHOR, NONANCHOR
 from ..arith.engine import Engine
+from ..arith.maps import BORDER
+
+Halves = Mapping[int, np.ndarray]
 
 
-def local_context(engine: Engine, i: int, y_hat: np.ndarray) -> np.ndarray:
+def local_context(engine: Engine, i: int, y_hat: np.ndarray, out: np.ndarray) -> None:
     """(SPEC 6.5) Checkerboard attention inside every non-anchor's 5x5 window.
 
     Parameters
     ----------
     y_hat : map [h + 4, w + 4, C], int16, Q6
         The slice with its anchors finished and zeros elsewhere.
-
-    Returns
-    -------
-    map [h + 4, w / 2 + 4, 2 C]
-        Packed non-anchors.
+    out : map [h + 4, w / 2 + 4, 2 C]
+        Receives the packed non-anchors.
     """
     name = f"local/{i}"
     seen = engine.local_attention(f"{name}/attention", engine.conv(f"{name}/qkv", engine.norm(f"{name}/norm1", y_hat)))
     u = engine.conv(f"{name}/proj", engine.conv(f"{name}/fusion", seen))
     hidden = engine.conv(f"{name}/fc1", engine.norm(f"{name}/norm2", u))
-    return engine.conv(f"{name}/fc2", hidden, add=u)
+    engine.conv(f"{name}/fc2", hidden, add=u, out=out)
 
 
-def channel_context(engine: Engine, i: int, previous: np.ndarray) -> np.ndarray:
-    """(SPEC 6.6) Three convolutions over the finished slices -> map [h + 4, w + 4, 4 C]."""
+def channel_context(engine: Engine, i: int, previous: np.ndarray, outs: Halves) -> None:
+    """(SPEC 6.6) Three convolutions over the finished slices -> packed maps [h + 4, w / 2 + 4, 4 C]."""
     x = previous
-    for n in range(3):
+    for n in range(2):
         x = engine.conv(f"chan/{i}/{n}", x)
-    return x
+    engine.conv_halves(f"chan/{i}/2", x, outs)
 
 
 def _pointwise_depthwise(engine: Engine, name: str, x: np.ndarray) -> np.ndarray:
     return engine.conv(f"{name}1", engine.conv(f"{name}0", x))
 
 
-def global_inter_context(engine: Engine, i: int, previous: np.ndarray) -> np.ndarray:
-    """(SPEC 6.7) Linear attention over all positions of all finished slices -> map [h + 4, w + 4, 2 C]."""
+def global_inter_context(engine: Engine, i: int, previous: np.ndarray, outs: Halves) -> None:
+    """(SPEC 6.7) Linear attention over all positions of all finished slices -> packed maps [h + 4, w / 2 + 4, 2 C]."""
     name = f"inter/{i}"
     q, k, v = (_pointwise_depthwise(engine, f"{name}/{part}", previous) for part in ("queries", "keys", "values"))
-    a = engine.conv(f"{name}/reprojection", engine.linear_attention(f"{name}/attention", q, k, v))
-    m = engine.conv(f"{name}/mlp1", engine.conv(f"{name}/mlp0", a))
-    return engine.conv(f"{name}/mlp2", engine.concatenate((a, m)))
+    seen = engine.linear_attention(f"{name}/attention", q, k, v)
+    channels, hidden = (engine.channels(f"{name}/{part}") for part in ("reprojection", "mlp1"))
+    both = engine.map(previous.shape[0] - 2 * BORDER, previous.shape[1] - 2 * BORDER, channels + hidden)
+    a = engine.conv(f"{name}/reprojection", seen, out=both[:, :, :channels])
+    engine.conv(f"{name}/mlp1", engine.conv(f"{name}/mlp0", a), out=both[:, :, channels:])
+    engine.conv_halves(f"{name}/mlp2", both, outs)
 
 
-def global_intra_context(engine: Engine, i: int, last: np.ndarray, current: np.ndarray) -> np.ndarray:
+def global_intra_context(engine: Engine, i: int, last: np.ndarray, current: np.ndarray, out: np.ndarray) -> None:
     """(SPEC 6.7) Linear attention from the last slice's similarities to this slice's anchors.
 
     Keys are the last slice at anchors, queries at non-anchors, values the current anchors; the result is zero at
-    anchors before its reprojection -> map [h + 4, w + 4, 2 C].
+    anchors before its reprojection -> the packed non-anchors, a map [h + 4, w / 2 + 4, 2 C].
     """
     name = f"intra/{i}"
     q = _pointwise_depthwise(engine, f"{name}/queries", engine.masked(last, NONANCHOR))
@@ -65,4 +72,4 @@ def global_intra_context(engine: Engine, i: int, last: np.ndarray, current: np.n
     a = engine.linear_attention(f"{name}/attention", q, k, v, keys_at=ANCHOR, queries_at=NONANCHOR)
     a = engine.conv(f"{name}/reprojection", a)
     m = engine.conv(f"{name}/mlp1", engine.conv(f"{name}/mlp0", a))
-    return engine.conv(f"{name}/mlp2", m, add=a)
+    engine.conv_halves(f"{name}/mlp2", m, {NONANCHOR: out}, add=a)

@@ -23,16 +23,18 @@ def entropy_parameters(engine: Engine, i: int, parity: int, known: np.ndarray) -
     name = f"ep_{KIND[parity]}/{i}"
     for n in range(4):
         x = engine.conv(f"{name}/{n}", x)
-    scales, means = engine.split(x)
-    return engine.scale_index(scales), means
+    return engine.levels_and_means(x)
 
 
-def latent_residual(engine: Engine, i: int, parity: int, known: np.ndarray) -> np.ndarray:
-    """(SPEC 6.8) Hyper means, finished slices and the current one -> residual [h, w / 2, C] in Q6, |r| <= 32."""
+def latent_residual(engine: Engine, i: int, parity: int, known: np.ndarray) -> tuple[str, np.ndarray]:
+    """(SPEC 6.8) Hyper means, finished slices and the current one -> name and packed result of the last layer.
+
+    Its 0.5 tanh is what ``Engine.add_residual`` adds to y_hat.
+    """
     x = known
     name = f"lrp_{KIND[parity]}/{i}"
     last = 0
     while f"{name}/{last + 1}" in engine.layers:
         x = engine.conv(f"{name}/{last}", x)
         last += 1
-    return engine.half_tanh(f"{name}/{last}", engine.conv(f"{name}/{last}", x, parity=parity))
+    return f"{name}/{last}", engine.conv(f"{name}/{last}", x, parity=parity)

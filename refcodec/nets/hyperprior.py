@@ -15,9 +15,9 @@ def hyper_analysis(engine: Engine, y: np.ndarray) -> np.ndarray:
     return engine.gain("z", x)
 
 
-def hyper_synthesis(engine: Engine, z_hat: np.ndarray, out: np.ndarray) -> None:
-    """(SPEC 6.4) z_hat, a map in Q6, -> M hyper scales and M hyper means into out, a map [h + 4, w + 4, 2 M]."""
+def hyper_synthesis(engine: Engine, z_hat: np.ndarray) -> np.ndarray:
+    """(SPEC 6.4) z_hat, a map in Q6, -> M hyper scales and M hyper means, a map [h + 4, w + 4, 2 M]."""
     x = engine.gain("h_s/input", z_hat)
-    for n in range(4):
+    for n in range(5):
         x = engine.conv(f"h_s/{n}", x)
-    engine.conv("h_s/4", x, out=out)
+    return x
