@@ -34,7 +34,7 @@ def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, pa
     """(SPEC 5.3) As ``numpy_ops.conv``."""
     packed = pack(layer)
     if layer.depthwise:
-        share_rows(lambda y0, y1: packed.run_depthwise(x, out, y0, y1), out.shape[0] - 4, 1)
+        packed.run_depthwise(x, out, threads)
     else:
         packed.run(x, out, add, parity, None, threads)
 

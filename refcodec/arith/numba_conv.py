@@ -23,7 +23,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from .backend import kernel, reads, writes
 from .layers import Conv, Sum
 from .maps import BORDER
 from .numba_team import address, memory, scratch, share, task
@@ -160,23 +159,31 @@ class _Lanes:
         self.narrow, self.vector = ir.VectorType(self.i16, LANES), ir.VectorType(self.i32, LANES)
         self.zero = ir.Constant(self.vector, [0] * LANES)
 
-    def pointer(self, array, at):
-        """Where 16 elements start: argument ``array`` at the index in argument ``at``."""
+    def pointer(self, array, index):
+        """Where 16 elements of argument ``array`` start."""
         data = self.context.make_array(self.signature.args[array])(self.context, self.b, self.args[array]).data
-        return self.b.gep(data, [self.args[at]])
+        return self.b.gep(data, [index])
 
     def load(self, array, at):
+        """16 elements, widened to int32, from the index in argument ``at`` on."""
+        return self.load_from(array, self.args[at])
+
+    def load_from(self, array, index):
         """16 elements, widened to int32."""
         dtype = self.narrow if self.signature.args[array].dtype.bitwidth == 16 else self.vector
-        value = self.b.load(self.b.bitcast(self.pointer(array, at), dtype.as_pointer()))
+        value = self.b.load(self.b.bitcast(self.pointer(array, index), dtype.as_pointer()))
         value.align = 2 if dtype is self.narrow else 4
         return self.b.sext(value, self.vector) if dtype is self.narrow else value
 
     def store(self, value, array, at):
+        """16 elements, narrowed to the array's type, from the index in argument ``at`` on."""
+        self.store_to(value, array, self.args[at])
+
+    def store_to(self, value, array, index):
         """16 elements, narrowed to the array's type."""
         narrow = self.signature.args[array].dtype.bitwidth == 16
         value = self.b.trunc(value, self.narrow) if narrow else value
-        target = self.b.bitcast(self.pointer(array, at), value.type.as_pointer())
+        target = self.b.bitcast(self.pointer(array, index), value.type.as_pointer())
         self.b.store(value, target).align = 2 if narrow else 4
 
     def splat(self, scalar):
@@ -386,30 +393,73 @@ def _conv_rows(arguments, y0, y1):
         segment = segment_end
 
 
-@kernel(reads(_I16, 3), reads(_I16, 2, "C"), reads(_I32, 1, "C"), reads(_I32, 1, "C"), _I64, reads(_I16, 1, "C"),
-        writes(_I16, 3), _I64, _I64, _I64, _I64, _I64, _I64, _I64, writes(_I32, 1, "C"))
-def _depthwise_rows(x3, w, bias, shift, limit, table, out3, y0, y1, width, x_row, x_column, out_row, out_column, acc):
-    """Rows of a depthwise 3x3 convolution; acc holds one pixel's channels."""
-    x, out = flat(x3), flat(out3)
-    channels = bias.shape[0]
-    last = table.shape[0] - 2
+def _taps_kernel(pixels):
+    """An intrinsic that computes a depthwise 3x3 convolution of ``pixels`` x 16 channels."""
+    @intrinsic
+    def block(typing, acc, bias, shift, c, x, at, row, column, w, stride):
+        """acc[pixel * 16 + j] = (bias[c + j] + the sum over 9 taps) >> shift[c + j]; w holds taps in rows of stride."""
+        i = types.int64
+
+        def codegen(context, b, sig, args):
+            v = _Lanes(context, b, sig, args)
+            taps = [v.load_from(8, b.add(args[3], b.mul(args[9], ir.Constant(v.i64, t)))) for t in range(9)]
+            bias, shift = v.load(1, 3), v.load(2, 3)
+            for p in range(pixels):
+                total = bias
+                for t in range(9):
+                    at = b.add(b.add(args[5], args[3]), b.add(b.mul(args[6], ir.Constant(v.i64, t // 3)),
+                                                              b.mul(args[7], ir.Constant(v.i64, p + t % 3))))
+                    total = b.add(total, b.mul(v.load_from(4, at), taps[t]))
+                v.store_to(b.ashr(total, shift), 0, ir.Constant(v.i64, p * LANES))
+            return context.get_dummy_value()
+
+        return types.void(acc, bias, shift, i, x, i, i, i, w, i), codegen
+
+    return block
+
+
+_TAPS_PIXELS = 4
+_four_taps, _one_taps = _taps_kernel(_TAPS_PIXELS), _taps_kernel(1)
+
+(_D_X, _D_OUT, _D_W, _D_BIAS, _D_SHIFT, _D_TABLE, _D_LAST, _D_LIMIT, _D_CHANNELS, _D_STRIDE, _D_WIDTH, _D_X_ROW,
+ _D_X_COLUMN, _D_OUT_ROW, _D_OUT_COLUMN, _D_WORDS) = range(16)
+"""Words of a depthwise convolution's arguments; strides in elements."""
+
+
+@task
+def _depthwise_rows(arguments, y0, y1):
+    """Rows y0..y1 of a depthwise 3x3 convolution."""
+    a = memory(arguments, _I64)
+    x, out, table = memory(a[_D_X], _I16), memory(a[_D_OUT], _I16), memory(a[_D_TABLE], _I16)
+    w, bias, shift = memory(a[_D_W], _I16), memory(a[_D_BIAS], _I32), memory(a[_D_SHIFT], _I32)
+    last, limit, channels, stride, width = a[_D_LAST], a[_D_LIMIT], a[_D_CHANNELS], a[_D_STRIDE], a[_D_WIDTH]
+    x_row, x_column, out_row, out_column = a[_D_X_ROW], a[_D_X_COLUMN], a[_D_OUT_ROW], a[_D_OUT_COLUMN]
+    acc = scratch(_I32, 64)
     for y in range(y0, y1):
-        for at in range(width):
-            for c in range(channels):
-                acc[c] = bias[c]
-            for tap in range(9):
-                start = (y + tap // 3) * x_row + (at + tap % 3) * x_column
-                for c in range(channels):
-                    acc[c] += x[start + c] * w[tap, c]
-            to = y * out_row + at * out_column
-            for c in range(channels):
-                acc[c] = acc[c] >> shift[c]
-            if last >= 0:
-                for c in range(channels):
-                    v = acc[c]
-                    acc[c] = max(v, 0) - table[min(abs(v), last)]
-            for c in range(channels):
-                out[to + c] = min(max(acc[c], -limit), limit)
+        at = 0
+        while at < width:
+            pixels = _TAPS_PIXELS if width >= _TAPS_PIXELS else 1
+            at = min(at, width - pixels)
+            source, target = y * x_row + at * x_column, y * out_row + at * out_column
+            for c in range(0, channels - 15, 16):
+                if pixels == 1:
+                    _one_taps(acc, bias, shift, c, x, source, x_row, x_column, w, stride)
+                else:
+                    _four_taps(acc, bias, shift, c, x, source, x_row, x_column, w, stride)
+                for i in range(pixels):
+                    if last >= 0:
+                        _gelu(acc, i * 16, table, last)
+                    _narrow(acc, i * 16, limit, out, target + i * out_column + c)
+            for i in range(pixels):
+                for c in range(channels - channels % 16, channels):
+                    v = bias[c]
+                    for t in range(9):
+                        v += x[source + t // 3 * x_row + (i + t % 3) * x_column + c] * np.int32(w[t * stride + c])
+                    v >>= shift[c]
+                    if last >= 0:
+                        v = max(v, 0) - table[min(abs(v), last)]
+                    out[target + i * out_column + c] = min(max(v, -limit), limit)
+            at += pixels
 
 
 NO_TABLE = np.zeros(1, np.int16)
@@ -428,7 +478,9 @@ class Packed:
         self.table = NO_TABLE if layer.gelu is None else np.append(layer.gelu, np.int16(0))
         if layer.depthwise:
             self.weight = np.ascontiguousarray(layer.weight.reshape(co, k * k).T)
-            self.bias, self.shift = layer.bias, layer.shift
+            a = self._depthwise = np.zeros(_D_WORDS, np.int64)
+            a[_D_W:_D_STRIDE + 1] = (address(self.weight), address(layer.bias), address(layer.shift),
+                                     address(self.table), self.table.size - 2, layer.limit, co, co)
             return
         self.inputs = ci + ci % 2
         order = np.arange(co)
@@ -501,13 +553,17 @@ class Packed:
         work = rows * (out.shape[1] - 2 * BORDER) * layer.weight.size
         share(_conv_rows, a, rows, threads if work > SMALL else 1)
 
-    def run_depthwise(self, x: np.ndarray, out: np.ndarray, y0: int, y1: int) -> None:
-        """Compute rows y0..y1 of a depthwise convolution."""
-        layer = self.layer
-        source, target = x[1:, 1:], out[BORDER:, BORDER:]
-        _depthwise_rows(source, self.weight, self.bias, self.shift, layer.limit, self.table, target, y0, y1,
-                        out.shape[1] - 2 * BORDER, x.strides[0] // 2, x.strides[1] // 2, out.strides[0] // 2,
-                        out.strides[1] // 2, np.empty(out.shape[2], np.int32))
+    def run_depthwise(self, x: np.ndarray, out: np.ndarray, threads: int) -> None:
+        """Compute a depthwise convolution; arguments as in ``numpy_ops.conv``."""
+        a = self._depthwise.copy()
+        x_row, x_column, out_row, out_column = (s // 2 for s in (*x.strides[:2], *out.strides[:2]))
+        top = BORDER - self.layer.kernel // 2
+        a[_D_X] = address(x) + 2 * top * (x_row + x_column)
+        a[_D_OUT] = address(out) + 2 * BORDER * (out_row + out_column)
+        a[_D_WIDTH:] = out.shape[1] - 2 * BORDER, x_row, x_column, out_row, out_column
+        rows = out.shape[0] - 2 * BORDER
+        work = rows * out.shape[1] * self.weight.size
+        share(_depthwise_rows, a, rows, threads if work > SMALL else 1)
 
 
 def _pieces(start: int, stop: int, group: int) -> list[tuple[int, int]]:
