@@ -530,16 +530,12 @@ def test_exponential():
 
 
 def check_query_weights(queries, heads, shift):
-    """Compare softmax over channels in both backends with SPEC."""
+    """Compare softmax over channels with SPEC."""
     d = queries.shape[1] // heads
     logits = (queries << shift).reshape(queries.shape[0], heads, d).tolist()
     expected = [[w for part in row for w in SPEC.softmax_weights(part, EXP2)] for row in logits]
     queries = queries.astype(np.int16)
     assert numpy_ops.query_weights(queries, heads, shift, TABLES.exp2).tolist() == expected
-    # The kernel goes on to the context: 2^16 times the identity gives the weights back.
-    context, out = np.tile(np.eye(d) * 65536, (heads, 1, 1)), np.empty(queries.shape, np.int64)
-    numba_ops.attend(queries, shift, TABLES.exp2, context, 1 << 17, out, np.empty(d, np.int64), np.empty(d))
-    assert out.tolist() == expected
     return expected
 
 
