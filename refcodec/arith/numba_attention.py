@@ -13,7 +13,7 @@ from numba import njit, types
 from . import numpy_ops
 from .layers import LinearAttention, LocalAttention
 from .maps import BORDER, interior
-from .numba_ops import _exp2
+from .numba_products import product_kernel
 from .numba_team import address, memory, scratch, share, task
 from .numpy_ops import RELATIVE, SUM_BLOCK, contexts
 
@@ -21,8 +21,8 @@ _I16, _I32, _I64, _F64 = types.int16, types.int32, types.int64, types.float64
 
 _UNSEEN = -(1 << 40)
 
-MAX_WIDTH = 64
-"""Channels a head that the stack has scratch for; NumPy takes more. No configuration in use has more than 32."""
+MAX_WIDTH = 32
+"""Channels a head that the kernels take, NumPy takes more. No configuration in use has."""
 
 _FARTHEST = 41 << 16
 """Beyond it the exponential is zero (SPEC 5.7)."""
@@ -33,7 +33,13 @@ so that for their rows 16 lanes do; the lanes between have no place."""
 
 LANE = np.array([*range(12), *range(16, 29)])
 
-_WIDE, _WINDOW, _ROW = 32 * MAX_WIDTH, 25 * MAX_WIDTH, 32
+_STEP = 32
+"""Scratch is in rows of 32: lanes of a window, or channels of a head padded with zeros."""
+
+_ROW, _QUERIES, _LANES = _STEP, 28 * _STEP, 32 * _STEP
+
+_scores_all, _scores_anchors, _one_score = product_kernel(4, 4), product_kernel(4, 2), product_kernel(1, 4)
+_four_sums, _one_sum = product_kernel(4, 2), product_kernel(1, 2)
 
 (_L_QKV, _L_OUT, _L_BIAS, _L_PLACE, _L_TABLE, _L_SHIFT, _L_LIMIT, _L_HEADS, _L_CHANNELS, _L_HEIGHT, _L_WIDTH, _L_ROW,
  _L_COLUMN, _L_OUT_ROW, _L_OUT_COLUMN, _L_WORDS) = range(16)
@@ -41,9 +47,9 @@ _WIDE, _WINDOW, _ROW = 32 * MAX_WIDTH, 25 * MAX_WIDTH, 32
 
 
 def _softmax_kernel(lanes):
-    """Weights of the first ``lanes`` logits."""
+    """Weights of ``lanes`` logits into weights[at..]."""
     @njit(nogil=True)
-    def softmax(logits, table, weights, near, low, high):
+    def softmax(logits, table, weights, at, near, low, high):
         top = logits[0]
         for b in range(lanes):
             top = max(top, logits[b])
@@ -59,12 +65,12 @@ def _softmax_kernel(lanes):
             s = min(t >> 16, 40) + 8
             j = t & 255
             v = (np.int64(low[b]) * (256 - j) + np.int64(high[b]) * j + (1 << (s - 1))) >> s
-            weights[b] = np.float64(v)
+            weights[at + b] = np.float64(v)
             total += v
         reciprocal = np.float64((1 << 47) // total)
         # v reciprocal <= 2^24 * 2^47 / total; v <= total, so it and the rounding stay below 2^48: exact
         for b in range(lanes):
-            weights[b] = np.floor((weights[b] * reciprocal + 1073741824.0) * (1 / 2147483648.0))
+            weights[at + b] = np.floor((weights[at + b] * reciprocal + 1073741824.0) * (1 / 2147483648.0))
 
     return softmax
 
@@ -89,15 +95,18 @@ def _local_rows(arguments, y0, y1):
                                               a[_L_OUT_COLUMN])
     d = channels // heads
     half = (1 << shift) >> 1
-    q, k, v = scratch(_F64, _WINDOW), scratch(_F64, _WIDE), scratch(_F64, _WIDE)
-    dots, weights, seen = scratch(_F64, _ROW), scratch(_F64, _ROW), scratch(_F64, MAX_WIDTH)
+    q, k, v = scratch(_F64, _QUERIES), scratch(_F64, _LANES), scratch(_F64, _LANES)  # [25, e], [e, lane], [lane, e]
+    dots, weights, seen = scratch(_F64, _QUERIES), scratch(_F64, _QUERIES), scratch(_F64, _QUERIES)
     logits, outside = scratch(_I64, _ROW), scratch(_I64, _ROW)
     near, low, high = scratch(_I32, _ROW), scratch(_I32, _ROW), scratch(_I32, _ROW)
     for b in range(32):
         outside[b] = 0
-    for e in range(d):
-        for b in range(32):
-            k[e * 32 + b] = 0.0
+    for n in range(_QUERIES):
+        q[n] = 0.0
+        weights[n] = 0.0
+    for n in range(_LANES):
+        k[n] = 0.0
+        v[n] = 0.0
     for y in range(y0, y1):
         for n in range(w // 2):
             x = 2 * n + (y & 1)
@@ -111,63 +120,53 @@ def _local_rows(arguments, y0, y1):
                     p, b = place[t], place[25 + t]
                     at = (y + p // 5) * row + (x + p % 5) * column + head * d
                     for e in range(d):
-                        q[t * d + e] = qkv[at + e]
-                        k[e * 32 + b] = qkv[at + channels + e]
-                        v[b * d + e] = qkv[at + 2 * channels + e]
-                kept = -1
-                for turn in range(25):
-                    t = (turn + 12) % 25  # non-anchors, then anchors
-                    p = place[t]
-                    restricted = 1 if t < 12 and outside[t] == 0 else 0
-                    lanes = 16 if restricted else 32
-                    same = kept >= 0 and not restricted
+                        q[t * _STEP + e] = qkv[at + e]
+                    for e in range(d):
+                        k[e * _STEP + b] = qkv[at + channels + e]
+                    for e in range(d):
+                        v[b * _STEP + e] = qkv[at + 2 * channels + e]
+                for i in range(25 * _STEP):
+                    dots[i] = 0.0
+                    seen[i] = 32768.0
+                for t in range(0, 12, 4):
+                    if inner:
+                        _scores_anchors(dots, t * _STEP, _STEP, q, t * _STEP, _STEP, k, 0, _STEP, d)
+                    else:
+                        _scores_all(dots, t * _STEP, _STEP, q, t * _STEP, _STEP, k, 0, _STEP, d)
+                kept = 12
+                for t in range(12, 25):
+                    same = t > 12
+                    for e in range(d):
+                        same &= q[t * _STEP + e] == q[kept * _STEP + e]
                     if same:
-                        for e in range(d):
-                            same &= q[t * d + e] == q[kept * d + e]
-                    if not same and restricted:
-                        for b in range(16):
-                            dots[b] = 0.0
-                        for e in range(d):
-                            f = q[t * d + e]
-                            for b in range(16):
-                                dots[b] += f * k[e * 32 + b]
-                        kept = -1
-                    elif not same:
                         for b in range(32):
-                            dots[b] = 0.0
-                        for e in range(d):
-                            f = q[t * d + e]
-                            for b in range(32):
-                                dots[b] += f * k[e * 32 + b]
+                            dots[t * _STEP + b] = dots[kept * _STEP + b]
+                    else:
+                        _one_score(dots, t * _STEP, _STEP, q, t * _STEP, _STEP, k, 0, _STEP, d)
                         kept = t
-                    from_bias = ((restricted * heads + head) * 25 + p) * 32
-                    for b in range(lanes):
-                        logits[b] = ((np.int64(dots[b]) + half) >> shift) + bias[from_bias + b]
+                for t in range(25):
+                    restricted = 1 if t < 12 and outside[t] == 0 else 0
+                    from_bias = ((restricted * heads + head) * 25 + place[t]) * 32
+                    for b in range(32):
+                        logits[b] = ((np.int64(dots[t * _STEP + b]) + half) >> shift) + bias[from_bias + b]
                     if restricted and not inner:
                         for b in range(16):
                             logits[b] += outside[b]
-                    for e in range(d):
-                        seen[e] = 32768.0
                     if restricted:
-                        _softmax_anchors(logits, table, weights, near, low, high)
+                        _softmax_anchors(logits, table, weights, t * _STEP, near, low, high)
+                        for b in range(16, 32):
+                            weights[t * _STEP + b] = 0.0
                     else:
-                        _softmax_all(logits, table, weights, near, low, high)
-                    for b in range(0, 12, 4):
-                        p0, p1, p2, p3 = weights[b], weights[b + 1], weights[b + 2], weights[b + 3]
-                        for e in range(d):
-                            seen[e] += (p0 * v[b * d + e] + p1 * v[b * d + d + e] + p2 * v[b * d + 2 * d + e]
-                                        + p3 * v[b * d + 3 * d + e])
-                    if not restricted:
-                        for e in range(d):
-                            seen[e] += weights[28] * v[28 * d + e]
-                        for b in range(16, 28, 4):
-                            p0, p1, p2, p3 = weights[b], weights[b + 1], weights[b + 2], weights[b + 3]
-                            for e in range(d):
-                                seen[e] += (p0 * v[b * d + e] + p1 * v[b * d + d + e] + p2 * v[b * d + 2 * d + e]
-                                            + p3 * v[b * d + 3 * d + e])
-                    to = y * out_row + n * out_column + p * channels + head * d
+                        _softmax_all(logits, table, weights, t * _STEP, near, low, high)
+                for c in range(0, d, 16):
+                    for t in range(0, 24, 4):
+                        keys = 12 if inner and t < 12 else 29
+                        _four_sums(seen, t * _STEP + c, _STEP, weights, t * _STEP, _STEP, v, c, _STEP, keys)
+                    _one_sum(seen, 24 * _STEP + c, _STEP, weights, 24 * _STEP, _STEP, v, c, _STEP, 29)
+                for t in range(25):
+                    to = y * out_row + n * out_column + place[t] * channels + head * d
                     for e in range(d):
-                        out[to + e] = min(max(np.int64(seen[e]) >> 16, -limit), limit)
+                        out[to + e] = min(max(np.int64(seen[t * _STEP + e]) >> 16, -limit), limit)
 
 
 _biases: WeakKeyDictionary[LocalAttention, np.ndarray] = WeakKeyDictionary()
@@ -201,10 +200,34 @@ def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, o
 
 # ------------------------------------------------------------------------------------------- linear attention (5.9)
 
-GROUP = 4
-"""Channels of keys that one unit of work sums: 4 rows of d sums stay in registers."""
+GROUP = 8
+"""Channels of keys that one unit of work sums: 8 x 16 sums stay in registers."""
 
-_SUMS = GROUP * MAX_WIDTH
+_POSITIONS = 64
+"""Positions whose weights are computed at once."""
+
+_SUMS, _WEIGHTS, _VALUES, _BLOCK = GROUP * _STEP, GROUP * _POSITIONS, _POSITIONS * _STEP, 4 * _STEP
+
+_key_product = product_kernel(GROUP, 2)
+
+
+@njit(nogil=True)
+def _exponentials(near, table, low, high, out, at):
+    """out[at..] = 2^(24 - near) for 64 differences in Q16, clamped; returns their sum."""
+    for b in range(_POSITIONS):
+        i = (near[b] >> 8) & 255
+        low[b] = table[i]
+        high[b] = table[i + 1]
+    total = 0
+    for b in range(_POSITIONS):
+        t = np.int64(near[b])
+        s = min(t >> 16, 40) + 8
+        j = t & 255
+        v = (np.int64(low[b]) * (256 - j) + np.int64(high[b]) * j + (1 << (s - 1))) >> s
+        out[at + b] = np.float64(v)
+        total += v
+    return total
+
 
 (_K_KEYS, _K_VALUES, _K_TOP, _K_TABLE, _K_SUMS, _K_TOTALS, _K_SHIFT, _K_WIDTH, _K_PARITY, _K_HEIGHT, _K_COLUMNS, _K_ROW,
  _K_COLUMN, _K_V_ROW, _K_V_COLUMN, _K_BLOCK, _K_WORDS) = range(17)
@@ -221,41 +244,51 @@ def _key_sums(arguments, first, end):
     top, sums, totals = memory(a[_K_TOP], _I64), memory(a[_K_SUMS], _I64), memory(a[_K_TOTALS], _I64)
     shift, d, parity, height, columns = a[_K_SHIFT], a[_K_WIDTH], a[_K_PARITY], a[_K_HEIGHT], a[_K_COLUMNS]
     row, column, v_row, v_column = a[_K_ROW], a[_K_COLUMN], a[_K_V_ROW], a[_K_V_COLUMN]
-    part, e = scratch(_F64, _SUMS), scratch(_F64, GROUP)
-    a_head = -(-d // GROUP)
+    part, e, v = scratch(_F64, _SUMS), scratch(_F64, _WEIGHTS), scratch(_F64, _VALUES)
+    near, low, high = scratch(_I32, _POSITIONS), scratch(_I32, _POSITIONS), scratch(_I32, _POSITIONS)
+    groups = -(-d // GROUP)
     step = 2 if parity >= 0 else 1
+    columns //= step
+    for n in range(_VALUES):
+        v[n] = 0.0
+    for n in range(_WEIGHTS):
+        e[n] = 0.0
     for unit in range(first, end):
-        head, start = unit // a_head, unit % a_head * GROUP
+        head, start = unit // groups, unit % groups * GROUP
         count = min(d - start, GROUP)
         c0, v0 = head * d + start, head * d
-        for i in range(GROUP * d):
+        for i in range(_SUMS):
             part[i] = 0.0
         pending = 0
-        for i in range(GROUP):
-            e[i] = 0.0
         for y in range(height):
-            for x in range((y + parity) & 1 if parity >= 0 else 0, columns, step):
-                at = y * row + x * column + c0
+            x0 = (y + parity) & 1 if parity >= 0 else 0
+            for n0 in range(0, columns, _POSITIONS):
+                positions = min(columns - n0, _POSITIONS)
+                at = y * row + (x0 + n0 * step) * column + c0
                 for i in range(count):
-                    weight = _exp2((top[c0 + i] - keys[at + i]) << shift, table)
-                    totals[c0 + i] += weight
-                    e[i] = np.float64(weight)
-                e0, e1, e2, e3 = e[0], e[1], e[2], e[3]
-                v_at = y * v_row + x * v_column + v0
-                for j in range(d):
-                    v = np.float64(values[v_at + j])
-                    part[j] += e0 * v
-                    part[d + j] += e1 * v
-                    part[2 * d + j] += e2 * v
-                    part[3 * d + j] += e3 * v
-                pending += 1
-                if pending == a[_K_BLOCK]:
-                    for i in range(count * d):
-                        sums[c0 * d + i] += np.int64(part[i])
+                    for n in range(positions):
+                        away = (top[c0 + i] - keys[at + n * step * column + i]) << shift
+                        near[n] = min(away, _FARTHEST)
+                    for n in range(positions, _POSITIONS):
+                        near[n] = _FARTHEST
+                    totals[c0 + i] += _exponentials(near, table, low, high, e, i * _POSITIONS)
+                at = y * v_row + (x0 + n0 * step) * v_column + v0
+                for n in range(positions):
+                    for j in range(d):
+                        v[n * _STEP + j] = values[at + n * step * v_column + j]
+                for j in range(0, d, 16):
+                    _key_product(part, j, _STEP, e, 0, _POSITIONS, v, j, _STEP, positions)
+                pending += _POSITIONS
+                if pending >= a[_K_BLOCK]:
+                    for i in range(count):
+                        for j in range(d):
+                            sums[(c0 + i) * d + j] += np.int64(part[i * _STEP + j])
+                    for i in range(_SUMS):
                         part[i] = 0.0
                     pending = 0
-        for i in range(count * d):
-            sums[c0 * d + i] += np.int64(part[i])
+        for i in range(count):
+            for j in range(d):
+                sums[(c0 + i) * d + j] += np.int64(part[i * _STEP + j])
 
 
 (_Q_QUERIES, _Q_OUT, _Q_CONTEXT, _Q_TABLE, _Q_SHIFT, _Q_LIMIT, _Q_HEADS, _Q_WIDTH, _Q_PARITY, _Q_COLUMNS, _Q_ROW,
@@ -264,7 +297,7 @@ def _key_sums(arguments, first, end):
 
 @task
 def _attend_rows(arguments, y0, y1):
-    """Rows y0..y1: softmax of queries over the channels of each head, times context [heads, d, d].
+    """Rows y0..y1: softmax of queries over the channels of each head, times context [heads, d, 32].
 
     |sum p c| < 2^15 * (2^16 + d): exact in float64.
     """
@@ -274,33 +307,35 @@ def _attend_rows(arguments, y0, y1):
     shift, limit, heads, d, parity, columns = (a[_Q_SHIFT], a[_Q_LIMIT], a[_Q_HEADS], a[_Q_WIDTH], a[_Q_PARITY],
                                                a[_Q_COLUMNS])
     row, column, out_row, out_column = a[_Q_ROW], a[_Q_COLUMN], a[_Q_OUT_ROW], a[_Q_OUT_COLUMN]
-    e, seen = scratch(_I64, MAX_WIDTH), scratch(_F64, MAX_WIDTH)
+    weights, seen = scratch(_F64, _BLOCK), scratch(_F64, _BLOCK)
+    logits, near, low, high = scratch(_I64, _ROW), scratch(_I32, _ROW), scratch(_I32, _ROW), scratch(_I32, _ROW)
+    step = 2 if parity >= 0 else 1
+    positions = columns // step
     for y in range(y0, y1):
-        for x in range(columns):
-            to = y * out_row + x * out_column
-            if parity >= 0 and (y + x) & 1 != parity:
+        x0 = (y + parity) & 1 if parity >= 0 else 0
+        if parity >= 0:
+            for n in range(positions):
+                to = y * out_row + (2 * n + 1 - x0) * out_column
                 for c in range(heads * d):
                     out[to + c] = 0
-                continue
+        for n0 in range(0, positions, 4):
+            count = min(positions - n0, 4)
             for head in range(heads):
-                at = y * row + x * column + head * d
-                top = np.int64(queries[at])
-                for c in range(1, d):
-                    top = max(top, np.int64(queries[at + c]))
-                total = 0
-                for c in range(d):
-                    e[c] = _exp2((top - queries[at + c]) << shift, table)
-                    total += e[c]
-                reciprocal = (1 << 47) // total
-                for c in range(d):
-                    seen[c] = 32768.0
-                for i in range(d):
-                    p = np.float64((e[i] * reciprocal + (1 << 30)) >> 31)
-                    from_context = (head * d + i) * d
+                for n in range(count):
+                    at = y * row + (x0 + (n0 + n) * step) * column + head * d
                     for c in range(d):
-                        seen[c] += p * context[from_context + c]
-                for c in range(d):
-                    out[to + head * d + c] = min(max(np.int64(seen[c]) >> 16, -limit), limit)
+                        logits[c] = np.int64(queries[at + c]) << shift
+                    for c in range(d, 32):
+                        logits[c] = _UNSEEN
+                    _softmax_all(logits, table, weights, n * _STEP, near, low, high)
+                for i in range(_BLOCK):
+                    seen[i] = 32768.0
+                for c in range(0, d, 16):
+                    _four_sums(seen, c, _STEP, weights, 0, _STEP, context, head * d * _STEP + c, _STEP, d)
+                for n in range(count):
+                    to = y * out_row + (x0 + (n0 + n) * step) * out_column + head * d
+                    for c in range(d):
+                        out[to + c] = min(max(np.int64(seen[n * _STEP + c]) >> 16, -limit), limit)
 
 
 def _maxima(keys: np.ndarray, parity: int) -> np.ndarray:
@@ -332,7 +367,8 @@ def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, 
     a = np.array([start(keys), start(values), address(top), address(table), address(sums), address(totals),
                   layer.key_shift, d, keys_at, height, width, *strides(keys, values), SUM_BLOCK], np.int64)
     share(_key_sums, a, heads * -(-d // GROUP), threads)
-    context = contexts(sums, totals.reshape(heads, d, 1), layer.context_shift).astype(np.float64)
+    context = np.zeros((heads, d, _STEP))
+    context[:, :, :d] = contexts(sums, totals.reshape(heads, d, 1), layer.context_shift)
     a = np.array([start(queries), start(out), address(context), address(table), layer.query_shift, layer.limit, heads,
                   d, queries_at, width, *strides(queries, out)], np.int64)
     share(_attend_rows, a, height, threads)

@@ -18,14 +18,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import numpy_ops
-from .layers import Gdn
+from .layers import Gdn, Norm
 from .maps import BORDER
 from .numba_conv import PIXELS, SMALL
+from .numba_products import LANES, product_kernel
 from .numba_team import address, memory, scratch, share, task
 
 _I16, _I64, _F64 = types.int16, types.int64, types.float64
 
-LANES, OUTPUTS = 8, 32
+OUTPUTS = 32
 
 GDN_PIXELS = 6 if PIXELS == 12 else 1
 """6 x 4 vectors of 8 sums fill 32 registers of AVX-512; 1 x 4 of them are 8 of the 16 registers of AVX2."""
@@ -36,63 +37,7 @@ MAX_CHANNELS = 512
 _SCRATCH = GDN_PIXELS * MAX_CHANNELS
 
 
-def _products_kernel(pixels):
-    """An intrinsic that computes n of a block of ``pixels`` x 32 outputs."""
-    @intrinsic
-    def block(typing, n, at, beta, first, gamma, gamma_at, squares, channels):
-        """n[at + 512 p + k] = beta[first + k] + sum over j of gamma[gamma_at + 32 j + k] squares[512 p + j]."""
-        i = types.int64
-
-        def codegen(context, b, sig, args):
-            f64, i64, i32 = ir.DoubleType(), ir.IntType(64), ir.IntType(32)
-            vector = ir.VectorType(f64, LANES)
-            zero = ir.Constant(ir.VectorType(i32, LANES), [0] * LANES)
-            undefined = ir.Constant(vector, ir.Undefined)
-            fma = cgutils.get_or_insert_function(b.module, ir.FunctionType(vector, [vector] * 3), "llvm.fmuladd.v8f64")
-
-            def data(n):
-                return context.make_array(sig.args[n])(context, b, args[n]).data
-
-            def load(p):
-                value = b.load(b.bitcast(p, vector.as_pointer()))
-                value.align = 8
-                return value
-
-            def const(v):
-                return ir.Constant(i64, v)
-
-            n_p, beta_p = b.gep(data(0), [args[1]]), b.gep(data(2), [args[3]])
-            gamma_p, squares_p = b.gep(data(4), [args[5]]), data(6)
-            vectors = OUTPUTS // LANES
-            start = [load(b.gep(beta_p, [const(LANES * k)])) for k in range(vectors)] * pixels
-            entry, loop, done = b.block, b.function.append_basic_block("channel"), b.function.append_basic_block("done")
-            b.branch(loop)
-            b.position_at_end(loop)
-            j, sums = b.phi(i64), [b.phi(vector) for _ in start]
-            row = b.gep(gamma_p, [b.mul(j, const(OUTPUTS))])
-            weights = [load(b.gep(row, [const(LANES * k)])) for k in range(vectors)]
-            new = []
-            for p in range(pixels):
-                square = b.load(b.gep(squares_p, [b.add(j, const(p * MAX_CHANNELS))]))
-                splat = b.shuffle_vector(b.insert_element(undefined, square, ir.Constant(i32, 0)), undefined, zero)
-                new += [b.call(fma, [weights[k], splat, sums[p * vectors + k]]) for k in range(vectors)]
-            following = b.add(j, const(1))
-            for phi, first, later in zip([j, *sums], [const(0), *start], [following, *new], strict=True):
-                phi.add_incoming(first, entry)
-                phi.add_incoming(later, loop)
-            b.cbranch(b.icmp_signed("<", following, args[7]), loop, done)
-            b.position_at_end(done)
-            for t, value in enumerate(new):
-                to = b.gep(n_p, [const(t // vectors * MAX_CHANNELS + t % vectors * LANES)])
-                b.store(value, b.bitcast(to, vector.as_pointer())).align = 8
-            return context.get_dummy_value()
-
-        return types.void(n, i, beta, i, gamma, i, squares, i), codegen
-
-    return block
-
-
-_block, _single = _products_kernel(GDN_PIXELS), _products_kernel(1)
+_block, _single = product_kernel(GDN_PIXELS, OUTPUTS // LANES), product_kernel(1, OUTPUTS // LANES)
 
 
 def _finish_kernel(inverse):
@@ -172,10 +117,13 @@ def _norm_rows(arguments, y0, y1):
                     v = np.float64(x[source + c])
                     squares[i * MAX_CHANNELS + c] = v * v
             for c in range(0, channels, OUTPUTS):
+                for i in range(pixels):
+                    for k in range(OUTPUTS):
+                        n[i * MAX_CHANNELS + c + k] = beta[c + k]
                 if pixels == 1:
-                    _single(n, c, beta, c, gamma, c * channels, squares, channels)
+                    _single(n, c, MAX_CHANNELS, squares, 0, MAX_CHANNELS, gamma, c * channels, OUTPUTS, channels)
                 else:
-                    _block(n, c, beta, c, gamma, c * channels, squares, channels)
+                    _block(n, c, MAX_CHANNELS, squares, 0, MAX_CHANNELS, gamma, c * channels, OUTPUTS, channels)
             for i in range(pixels):
                 source, target = y * x_row + (at + i) * x_column, y * out_row + (at + i) * out_column
                 for c in range(0, channels - 7, 8):
@@ -243,3 +191,55 @@ def igdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int) -> None:
         numpy_ops.igdn(x, layer, out)
     else:
         _run(x, layer, out, True, threads)
+
+
+(_N_X, _N_OUT, _N_EPSILON, _N_GAIN, _N_LIMIT, _N_CHANNELS, _N_WIDTH, _N_X_ROW, _N_X_COLUMN, _N_OUT_ROW, _N_OUT_COLUMN,
+ _N_WORDS) = range(12)
+
+
+@task
+def _layer_norm_rows(arguments, y0, y1):
+    """Rows y0..y1 of layer normalisation.
+
+    d^2 << 2 h is below 2^52 and gain below 2^24 (numpy_ops), so d << h is below 2^26 and every numerator below 2^51:
+    float64 gives the floor of the quotient, as above.
+    """
+    a = memory(arguments, _I64)
+    x, out = memory(a[_N_X], _I16), memory(a[_N_OUT], _I16)
+    epsilon, limit, channels, width = a[_N_EPSILON], np.float64(a[_N_LIMIT]), a[_N_CHANNELS], a[_N_WIDTH]
+    gain = np.float64(a[_N_GAIN])
+    x_row, x_column, out_row, out_column = a[_N_X_ROW], a[_N_X_COLUMN], a[_N_OUT_ROW], a[_N_OUT_COLUMN]
+    d = scratch(_F64, MAX_CHANNELS)
+    for y in range(y0, y1):
+        for at in range(width):
+            source, target = y * x_row + at * x_column, y * out_row + at * out_column
+            total = 0
+            for c in range(channels):
+                total += x[source + c]
+            v = epsilon
+            for c in range(channels):
+                e = channels * np.int64(x[source + c]) - total
+                v += e * e
+                d[c] = np.float64(e)
+            h = 0
+            while (v << (2 * h)) < (1 << 50):
+                h += 1
+            r = np.floor(np.sqrt(np.float64(v << (2 * h))))
+            factor, rounding, divisor = np.float64(1 << h) * gain, r * 128.0, r * 256.0
+            for c in range(channels):
+                q = np.floor((d[c] * factor + rounding) / divisor)
+                out[target + c] = np.int32(min(max(q, -limit), limit))
+
+
+def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int) -> None:
+    """(SPEC 5.6) As ``numpy_ops.layer_norm``."""
+    channels = x.shape[2]
+    if channels > MAX_CHANNELS:
+        numpy_ops.layer_norm(x, layer, out)
+        return
+    rows, width = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER
+    a = np.zeros(_N_WORDS, np.int64)
+    a[:] = (*(address(m) + BORDER * (m.strides[0] + m.strides[1]) for m in (x, out)), layer.epsilon,
+            numpy_ops.norm_gain(channels), layer.limit, channels, width,
+            *(s // 2 for s in (*x.strides[:2], *out.strides[:2])))
+    share(_layer_norm_rows, a, rows, threads if rows * width * channels > SMALL else 1)
