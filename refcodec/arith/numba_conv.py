@@ -374,6 +374,15 @@ def _conv_rows(arguments, y0, y1):
                             else:
                                 _narrow(acc, t, limit, out, to)
                             continue
+                        if add_kind == 0 and not has_wide:
+                            if segments[g + 1] == 0:  # once for all segments of these 16 lanes
+                                _shift(acc, t, shift, c, acc, t)
+                                if last >= 0:
+                                    _gelu(acc, t, table, last)
+                                _narrow(acc, t, limit, acc, t)
+                            for j in range(count):
+                                out[to + j] = acc[t + j]
+                            continue
                         for j in range(count):
                             v = acc[t + j]
                             if add_kind == JOIN:

@@ -20,11 +20,11 @@ import numpy as np
 from .engine import Engine
 from .maps import BORDER, interior
 
-KEEP = 6
+KEEP = 4
 """Rows kept of every result. A 3x3 convolution reads 2 rows before the end of what it was given last time, a skip
 around two of them as many, one around a subpixel convolution and another 3."""
 
-STRIP = 1 << 23
+STRIP = 1 << 22
 """Elements of the widest map of a strip: 16 MiB, of which a network holds about six at once."""
 
 
@@ -68,7 +68,9 @@ class Strips:
         if old and first >= end:
             return old
         start = max(first - KEEP, old.start) if old else 0
-        new = Window(self._engine.map(end - start, width, channels), start, end, height)
+        # The next window will have some rows more: room for them now lets the pool serve both from one block.
+        rows, room = end - start, 0 if old or end == height else 2 * KEEP
+        new = Window(self._engine.map(rows + room, width, channels)[:rows + 2 * BORDER], start, end, height)
         if old:
             interior(new.map)[:first - start] = interior(old.map)[start - old.start:]
         self._windows[name] = new
@@ -144,7 +146,7 @@ class Rows(NamedTuple):
 
 
 def in_strips(engine: Engine, network: Callable[[Any, Any], Any], x: np.ndarray | Rows,
-              widest: float) -> Iterator[tuple[int, np.ndarray]]:
+              widest: float, lag: int = 0) -> Iterator[tuple[int, np.ndarray]]:
     """Run a network and give its result in pieces: (first row, rows [n, W, C] int16), from the top down.
 
     Parameters
@@ -155,13 +157,18 @@ def in_strips(engine: Engine, network: Callable[[Any, Any], Any], x: np.ndarray 
     widest : float
         Elements of the network's widest map for a position of x, which tells how high a strip may be. A tracing engine
         gets all at once.
+    lag : int
+        Rows of x that the last operations are behind the first. The first strip is higher by them and the last lower,
+        so that the last operations get strips of equal height.
     """
     height = x.height if isinstance(x, Rows) else x.shape[0] - 2 * BORDER
     width = x.width if isinstance(x, Rows) else x.shape[1] - 2 * BORDER
     strip = height if engine.trace else max(4, int(STRIP / (width * widest)))
     strips, done = Strips(engine), 0
-    for end in range(strip, height + strip, strip):
-        end = min(end, height)
+    ends = [strip + lag]
+    while ends[-1] < height - max(strip - lag, 1):
+        ends.append(ends[-1] + strip)
+    for end in ([*ends, height] if ends[-1] < height else [*ends[:-1], height]):
         if isinstance(x, Rows):
             given = strips.grow("", end, height, width, x.channels, lambda first, out: x.fill(first, interior(out)))
         else:
