@@ -59,7 +59,7 @@ def memory_estimate(width: int, height: int, model: Model, backend: str | None =
     strip = min(area, 256 * max(STRIP // (64 * config.N[0]), 4 * columns // 16))
     walk, synthesis = area / 256 * _walk_bytes(config), strip * _synthesis_bytes(config)
     if (backend or default_backend()) == "numpy":
-        synthesis += _NUMPY
+        synthesis += min(_NUMPY, 2400 * area)
     picture = 6 * area + 9 * strip  # samples and what the caller makes of them; clamped planes of a strip
     return int(SPARE * (walk + synthesis) + picture) + model_bytes(model)
 
