@@ -35,6 +35,11 @@ class _Lease:
         insort(self.free, self.block, key=len)
 
 
+IDLE = 1 << 27
+"""Numbers (256 MiB) that may lie idle in a pool while a call asks for new ones: no bound for a picture of 3840x2160,
+a sixth of what one of 100 megapixels takes."""
+
+
 class Pool:
     """Blocks of int16. One pool serves one call of the codec at a time.
 
@@ -51,6 +56,7 @@ class Pool:
             if size <= len(block) <= 2 * size:
                 return block
             insort(self._free, block, key=len)  # too large; or a map of an earlier call died just now and moved others
+        self.trim(IDLE)
         return np.empty(size + size // 8, np.int16)  # an eighth more: the next strip's map may have a few rows more
 
     def map(self, height: int, width: int, channels: int) -> np.ndarray:

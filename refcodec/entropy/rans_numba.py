@@ -6,6 +6,8 @@ read behind a bound check. All arithmetic is int64; the bounds stand on the line
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 from numba import types
 
@@ -32,7 +34,34 @@ def encode(cum: np.ndarray, freq: np.ndarray, x: int, words: np.ndarray) -> tupl
 def decode(words: np.ndarray, x: int, position: int, index: np.ndarray, tables: SymbolTables, out: np.ndarray,
            limit: int) -> tuple[int, int, int, int]:
     """(SPEC 7.4) Decode one symbol for each table number; as `rans_python.decode`."""
-    return _decode(words, x, position, index, tables.cdf, tables.start, tables.first, tables.lookup, out, limit)
+    return _decode(words, x, position, index, tables.cdf, tables.start, tables.first, tables.lookup, _entries(tables),
+                   out, limit)
+
+
+_direct: WeakKeyDictionary[SymbolTables, np.ndarray] = WeakKeyDictionary()
+
+DIRECT = 48
+"""Bit of an entry that says a symbol has all 256 slots of the bucket and is no escape."""
+
+
+def _entries(tables: SymbolTables) -> np.ndarray:
+    """Of every table and bucket of 256 slots, in one number: cum, freq << 16, symbol's place << 32, DIRECT.
+
+    Nine symbols of ten lie in such buckets: one load stands for the chain of four that the others need.
+    """
+    found = _direct.get(tables)
+    if found is None:
+        cdf, start = tables.cdf.astype(np.int64), tables.start.astype(np.int64)
+        first = np.arange(256) << 8
+        at = start[:-1, None] + tables.lookup
+        while (behind := cdf[at + 1] <= first).any():  # ends inside the table: its last boundary is 65536
+            at += behind
+        cum, end = cdf[at], cdf[at + 1]
+        direct = (cum <= first) & (end >= first + 256) & (at != start[1:, None] - 2)
+        place = at - start[:-1, None]
+        found = np.where(direct, cum | (end - cum) << 16 | place << 32 | 1 << DIRECT, 0)
+        found = _direct[tables] = np.ascontiguousarray(found)
+    return found
 
 
 @kernel(_U16, _U16, _I64, writes(types.uint32, 1, "C"))
@@ -74,12 +103,24 @@ def _raw_bits(words, x, position, bits):
     return x, position, value
 
 
-@kernel(_WORDS, _I64, _I64, _I32, _I32, _I32, _I32, reads(types.uint16, 2, "C"), writes(types.int32, 1, "C"), _I64)
-def _decode(words, x, position, index, cdf, start, first, lookup, out, limit):
+@kernel(_WORDS, _I64, _I64, _I32, _I32, _I32, _I32, reads(types.uint16, 2, "C"), reads(_I64, 2, "C"),
+        writes(types.int32, 1, "C"), _I64)
+def _decode(words, x, position, index, cdf, start, first, lookup, entries, out, limit):
     for i in range(index.size):
         table = np.int64(index[i])
-        begin = np.int64(start[table])
         slot = x & SLOT_MASK
+        entry = entries[table, slot >> 8]
+        if entry >> DIRECT:
+            x = ((entry >> 16) & 0xffff) * (x >> PROBABILITY_BITS) + slot - (entry & 0xffff)
+            x, position = _refill(words, x, position)
+            if position > words.size:
+                return x, position, i, EXHAUSTED
+            symbol = np.int64(first[table]) + ((entry >> 32) & 0xffff)
+            if symbol > limit or symbol < -limit:
+                return x, position, i, OVERSIZE
+            out[i] = symbol
+            continue
+        begin = np.int64(start[table])
         at = begin + np.int64(lookup[table, slot >> 8])
         while np.int64(cdf[at + 1]) <= slot:  # ends inside the table: its last boundary is 65536 > slot
             at += 1
