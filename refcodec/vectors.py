@@ -174,9 +174,9 @@ def _exp2(way: Way) -> Iterable[Part]:
     if way.backend == "numpy":
         yield numpy_ops.exp2_negative(t, table)
     else:
-        from .arith import numba_ops
+        from .arith.numba_attention import exponentials
 
-        yield np.array([numba_ops._exp2(int(v), table) for v in t], np.int64)
+        yield exponentials(t, table)
 
 
 def _softmax(way: Way) -> Iterable[Part]:

@@ -9,11 +9,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import numpy_ops
+from .backend import kernel, reads, writes
 from .layers import LinearAttention, LocalAttention
 from .maps import BORDER, interior
 from .numba_products import LANES, product_kernel
@@ -258,7 +259,8 @@ _SUMS, _WEIGHTS, _VALUES, _BLOCK = GROUP * _STEP, GROUP * _POSITIONS, _POSITIONS
 _key_product = product_kernel(GROUP, 2)
 
 
-@njit(nogil=True)
+@kernel(reads(_I32, 1, "C"), reads(_I32, 1, "C"), writes(_I32, 1, "C"), writes(_I32, 1, "C"), writes(_F64, 1, "C"),
+        _I64)
 def _exponentials(near, table, low, high, out, at):
     """out[at..] = 2^(24 - near) for 64 differences in Q16, clamped; returns their sum."""
     for b in range(_POSITIONS):
@@ -274,6 +276,16 @@ def _exponentials(near, table, low, high, out, at):
         out[at + b] = np.float64(v)
         total += v
     return total
+
+
+def exponentials(t: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """(SPEC 5.7) As ``numpy_ops.exp2_negative``, by the kernel that weighs keys: [n] int64 in Q16 -> Q24."""
+    near = np.resize(np.minimum(t, _FARTHEST), -(-t.size // _POSITIONS) * _POSITIONS).astype(np.int32)
+    out = np.empty(near.size)
+    scratch = np.empty((2, _POSITIONS), np.int32)
+    for at in range(0, near.size, _POSITIONS):
+        _exponentials(near[at:at + _POSITIONS], table, *scratch, out, at)
+    return out[:t.size].astype(np.int64)
 
 
 (_K_KEYS, _K_VALUES, _K_TOP, _K_TABLE, _K_SUMS, _K_TOTALS, _K_SHIFT, _K_WIDTH, _K_PARITY, _K_HEIGHT, _K_COLUMNS, _K_ROW,

@@ -21,7 +21,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from .layers import Conv, Sum
 from .maps import BORDER
@@ -46,22 +45,6 @@ def _pixels_a_block() -> int:
 PIXELS = _pixels_a_block()
 FEW = 4 if PIXELS == 12 else 1
 """Pixels of the block that covers what is left of a row: 8 accumulators still hide most of the latency."""
-
-
-@intrinsic
-def flat(typing, array):
-    """The memory of an array view from its first element on, as a contiguous 1-D array without an end."""
-    result = types.Array(array.dtype, 1, "C")
-
-    def codegen(context, builder, signature, args):
-        source = context.make_array(signature.args[0])(context, builder, args[0])
-        target = context.make_array(result)(context, builder)
-        size = context.get_constant(types.intp, array.dtype.bitwidth // 8)
-        end = context.get_constant(types.intp, 1 << 60)
-        populate_array(target, data=source.data, shape=[end], strides=[size], itemsize=size, meminfo=None)
-        return target._getvalue()
-
-    return result(array), codegen
 
 
 def _block_kernel(pixels, vectors):

@@ -50,12 +50,13 @@ def _pointwise_depthwise(engine: Engine, name: str, x: np.ndarray) -> np.ndarray
 def global_inter_context(engine: Engine, i: int, previous: np.ndarray, outs: Halves) -> None:
     """(SPEC 6.7) Linear attention over all positions of all finished slices -> packed maps [h + 4, w / 2 + 4, 2 C]."""
     name = f"inter/{i}"
-    seen = engine.linear_attention(f"{name}/attention", *(
-        _pointwise_depthwise(engine, f"{name}/{part}", previous) for part in ("queries", "keys", "values")))
+    q, k, v = (_pointwise_depthwise(engine, f"{name}/{part}", previous) for part in ("queries", "keys", "values"))
+    seen = engine.linear_attention(f"{name}/attention", q, k, v)
+    del q, k, v  # most of what a large picture's walk would hold
     channels, hidden = (engine.channels(f"{name}/{part}") for part in ("reprojection", "mlp1"))
     both = engine.map(previous.shape[0] - 2 * BORDER, previous.shape[1] - 2 * BORDER, channels + hidden)
     a = engine.conv(f"{name}/reprojection", seen, out=both[:, :, :channels])
-    del seen  # a fifth of what the walk holds
+    del seen
     engine.conv(f"{name}/mlp1", engine.conv(f"{name}/mlp0", a), out=both[:, :, channels:])
     engine.conv_halves(f"{name}/mlp2", both, outs)
 
