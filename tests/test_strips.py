@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refcodec.arith import strips
+from refcodec.arith import maps, numba_walk, strips
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import interior
 from refcodec.arith.strips import Rows, in_strips
@@ -61,6 +61,15 @@ def test_analysis_in_strips_of_an_input_made_as_needed(seed, high, wide, strip, 
     found, _ = pieces(engine, analysis, Rows(*picture.shape, fill), 64 * wide * strip, 1, 0)
     assert np.array_equal(found, whole)
     assert [first for first, _ in asked] == [sum(n for _, n in asked[:k]) for k in range(len(asked))]
+
+
+@pytest.mark.parametrize("height", [5, 6, 9])
+@pytest.mark.parametrize("width", [5, 6, 7, 30])
+def test_borders_are_cleared_alike(height, width):
+    one, other = np.full((2, height, width, 3), 7, np.int16)
+    maps.clear_border(one)
+    numba_walk.clear_border(other)
+    assert (one == other).all() and (interior(one) == 7).all() and one.sum() == 7 * interior(one).size
 
 
 def test_a_window_that_has_lost_its_rows_is_noticed():

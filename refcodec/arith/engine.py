@@ -20,7 +20,7 @@ from . import numpy_ops
 from .backend import BACKENDS, default_backend
 from .checkerboard import put, take, take_into
 from .layers import Layer
-from .maps import BORDER, Pool, interior
+from .maps import BORDER, Pool, clear_border, interior
 from .numpy_ops import round_shift
 from .threads import thread_count
 
@@ -70,10 +70,11 @@ class Engine:
         self.threads = thread_count(threads)
         self._ops = _backend(self.backend)
         self._pool = pool or Pool()
+        self._clear = getattr(self._ops, "clear_border", clear_border)
 
     def map(self, height: int, width: int, channels: int) -> np.ndarray:
         """A map whose border is zero and whose interior is not set."""
-        return self._pool.map(height, width, channels)
+        return self._pool.map(height, width, channels, self._clear)
 
     def channels(self, name: str) -> int:
         """Channels of a convolution's result."""

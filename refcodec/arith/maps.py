@@ -8,7 +8,7 @@ a map dies its block returns to the pool, so the same pages serve layer after la
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,12 @@ BORDER = 2
 def interior(x: np.ndarray) -> np.ndarray:
     """The picture inside a map: a view [H, W, C]."""
     return x[BORDER:-BORDER, BORDER:-BORDER]
+
+
+def clear_border(out: np.ndarray) -> None:
+    """Make the border of a map zero."""
+    out[:BORDER] = out[-BORDER:] = 0
+    out[BORDER:-BORDER, :BORDER] = out[BORDER:-BORDER, -BORDER:] = 0
 
 
 class _Lease:
@@ -59,13 +65,13 @@ class Pool:
         self.trim(IDLE)
         return np.empty(size + size // 8, np.int16)  # an eighth more: the next strip's map may have a few rows more
 
-    def map(self, height: int, width: int, channels: int) -> np.ndarray:
+    def map(self, height: int, width: int, channels: int,
+            clear: Callable[[np.ndarray], None] = clear_border) -> np.ndarray:
         """A map [height + 4, width + 4, channels] int16; the border is zero, the interior is not set."""
         shape = (height + 2 * BORDER, width + 2 * BORDER, channels)
         size = shape[0] * shape[1] * shape[2]
         out = np.asarray(_Lease(self._take(size), self._free))[:size].reshape(shape)
-        out[:BORDER] = out[-BORDER:] = 0
-        out[BORDER:-BORDER, :BORDER] = out[BORDER:-BORDER, -BORDER:] = 0
+        clear(out)
         return out
 
     def trim(self, size: int) -> None:

@@ -10,7 +10,7 @@ from .layers import Conv, Sum
 from .numba_attention import linear_attention, local_attention
 from .numba_conv import Packed
 from .numba_norms import gdn, igdn, layer_norm
-from .numba_walk import half, levels_and_means, place, refine
+from .numba_walk import clear_border, half, levels_and_means, place, refine
 
 _packed: WeakKeyDictionary[Conv, Packed] = WeakKeyDictionary()
 
@@ -41,5 +41,5 @@ def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, tota
 
 
 
-__all__ = ["conv", "conv_sum", "gdn", "half", "igdn", "layer_norm", "levels_and_means", "linear_attention",
-           "local_attention", "pack", "place", "refine"]
+__all__ = ["clear_border", "conv", "conv_sum", "gdn", "half", "igdn", "layer_norm", "levels_and_means",
+           "linear_attention", "local_attention", "pack", "place", "refine"]
