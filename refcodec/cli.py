@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from . import __version__, commands, machines, matrix, rd
+from . import __version__, bench, commands, machines, matrix, rd
 from .architecture import PROFILES
 from .console import error_line, result_json
 from .errors import RefcodecError
@@ -95,6 +95,7 @@ def _checking(add: Callable[..., argparse.ArgumentParser]) -> None:
     machines.add_arguments(add("machines", commands.machines, "do processors, backends, threads and Pythons agree?"))
     matrix.add_arguments(add("matrix", commands.agreement, "code pictures with both backends and many thread counts"))
     rd.add_arguments(add("rd", commands.rate_distortion, "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF"))
+    bench.add_arguments(add("bench", commands.bench, "speed stage by stage, memory, and PyTorch beside it"))
     add("warmup", commands.warmup, "compile and cache every kernel ahead")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from . import bench as benchmark
 from . import machines as machines_table
 from . import matrix, rd
 from . import selftest as self_test
@@ -323,6 +324,11 @@ def selftest(args: Namespace) -> int:
 def machines(args: Namespace) -> int:
     """``machines``."""
     return machines_table.main(args)
+
+
+def bench(args: Namespace) -> int:
+    """``bench``."""
+    return benchmark.main(args)
 
 
 def warmup(args: Namespace) -> int:

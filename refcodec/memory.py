@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from .architecture import Config, layer_table
 from .arith.backend import default_backend
 from .arith.strips import STRIP
@@ -14,6 +16,7 @@ SPARE = 1.4
 twice. Measured with the default model: the estimate is 1.1 to 1.9 times the peak from 64x64 to 1920x1080."""
 
 
+@cache
 def _walk_bytes(config: Config) -> float:
     """Bytes for a position of y_hat: what the walk holds throughout, and what its largest context adds."""
     M, ch = config.M, config.ch
@@ -24,6 +27,7 @@ def _walk_bytes(config: Config) -> float:
     return 2 * (held + max(inter, local, hyper, 2 * M))
 
 
+@cache
 def _synthesis_bytes(config: Config) -> float:
     """Bytes for a position of the picture that is in the strip: every map of g_s, int16."""
     total = last = config.M / 256  # of the gain

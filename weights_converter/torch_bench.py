@@ -1,12 +1,14 @@
 """Time the network side of LoC-LIC in PyTorch, to hold refcodec's times against.
 
     python -m weights_converter.torch_bench CHECKPOINT --size 768x512 --repeats 5 --threads 2 --json
-    python -m weights_converter.torch_bench CHECKPOINT --picture FILE --serve
+    python -m weights_converter.torch_bench --config JSON --picture FILE --serve
 
 Encoding is timed with the reconstruction, decoding from given symbols, both without the entropy coder, in inference
-mode with denormals flushed, for contiguous and for channels-last tensors; the better of the two counts. With
-``--serve`` the process prints one line of JSON when it is ready, then answers every line ``encode`` or ``decode`` on
-standard input with the seconds of one run, so that a parent can alternate its own runs with these on the same cores.
+mode with denormals flushed, for contiguous and for channels-last tensors; the better of the two counts. A
+configuration without a checkpoint gets random weights. With ``--serve`` the process prints one line of JSON when it is
+ready, then answers every line ``encode`` or ``decode`` on standard input with the seconds of one run, so that a parent
+(``python -m refcodec bench --twin``) can alternate its own runs with these on the same cores. A line
+``conv INPUTS OUTPUTS KERNEL STRIDE GROUPS HEIGHT WIDTH`` is answered with the seconds of one such convolution.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from refcodec.architecture import config_from
 from refcodec.errors import InvalidImage, MissingInput, RefcodecError, UsageError
 
-from .checkpoint import read_checkpoint
+from .checkpoint import parse_json, read_checkpoint
 from .torch_model import LoCLIC, analyse, from_checkpoint, synthesise
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -119,16 +122,51 @@ def medians(runs: dict[str, dict[str, Run]], repeats: int) -> dict[str, dict[str
     return result
 
 
-def serve(runs: dict[str, dict[str, Run]], best: dict[str, str], lines: TextIO, out: TextIO) -> None:
-    """Answer every line ``encode`` or ``decode`` with the seconds of one run in its better layout, until the end.
+def convolution(shape: Sequence[int]) -> dict[str, Run]:
+    """Prepare one convolution with bias in every layout.
 
-    Any other line is answered with ``error``.
+    Parameters
+    ----------
+    shape : sequence of 7 int
+        Inputs, outputs, kernel, stride, groups, and height and width of the input.
+    """
+    inputs, outputs, kernel, stride, groups, height, width = shape
+    layer = torch.nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups).eval()
+    x = torch.rand(1, inputs, height, width)
+    runs: dict[str, Run] = {}
+    for name, layout in LAYOUTS.items():
+        laid = torch.nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups).eval()
+        laid.load_state_dict(layer.state_dict())
+        laid = laid.to(memory_format=layout)  # type: ignore[call-overload]
+        runs[name] = partial(laid, x.clone().contiguous(memory_format=layout))
+    return runs
+
+
+def serve(runs: dict[str, dict[str, Run]], best: dict[str, str], lines: TextIO, out: TextIO) -> None:
+    """Answer every line with the seconds of one run in its better layout, until the end.
+
+    A line is ``encode``, ``decode``, or ``conv`` and the seven numbers of `convolution`; any other is answered with
+    ``error``.
     """
     for line in lines:
-        direction = line.strip()
-        known = direction in runs
-        answer = f"{seconds(runs[direction][best[direction]]):.6f}" if known else "error: say encode or decode"
+        request = line.strip()
+        if request not in runs and (shape := _shape(request)):
+            for old in [name for name in runs if name.startswith("conv")]:  # one at a time: they hold tensors
+                del runs[old]
+            runs[request] = convolution(shape)
+            best[request] = medians({request: runs[request]}, 3)[request]["best"]
+        known = request in runs
+        answer = f"{seconds(runs[request][best[request]]):.9f}" if known else "error: say encode, decode or conv"
         print(answer, file=out, flush=True)
+
+
+def _shape(request: str) -> list[int] | None:
+    """The numbers of a line ``conv ...`` that names a possible convolution, else None."""
+    word, *rest = request.split()[:9] or [""]
+    if word != "conv" or len(rest) != 7 or not all(n.isdecimal() and 0 < int(n) <= MAX_SIDE for n in rest):
+        return None
+    shape = [int(n) for n in rest]
+    return shape if shape[0] % shape[4] == 0 and shape[1] % shape[4] == 0 else None
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -182,7 +220,8 @@ def load_picture(path: str | None, size: str | None) -> np.ndarray:
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m weights_converter.torch_bench", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="file of torch.save or safetensors, or a checkpoint folder")
+    parser.add_argument("checkpoint", nargs="?", help="file of torch.save or safetensors, or a checkpoint folder")
+    parser.add_argument("--config", help="configuration as JSON; needed without a checkpoint, whose own it overrides")
     parser.add_argument("--picture", help="time this picture instead of a synthetic one")
     parser.add_argument("--size", help="WIDTHxHEIGHT, default 768x512 or the whole picture")
     parser.add_argument("--quality", type=int, default=60, help="1 to 100")
@@ -191,6 +230,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument("--serve", action="store_true", help="answer lines on standard input")
     chosen = parser.parse_args(arguments)
+    if chosen.checkpoint is None and chosen.config is None:
+        raise UsageError("give a checkpoint or a configuration")
     if not 1 <= chosen.quality <= 100 or chosen.repeats < 1 or (chosen.threads is not None and chosen.threads < 1):
         raise UsageError("quality is 1 to 100, repeats and threads at least 1", quality=chosen.quality,
                          repeats=chosen.repeats, threads=chosen.threads)
@@ -203,7 +244,15 @@ def measure(chosen: argparse.Namespace) -> None:
         torch.set_num_threads(chosen.threads)
     torch.set_flush_denormal(True)
     samples = load_picture(chosen.picture, chosen.size)
-    model = from_checkpoint(read_checkpoint(chosen.checkpoint))
+    config = None
+    if chosen.config is not None:
+        config = config_from(parse_json(chosen.config.encode(), "--config"), "--config").as_dict()
+    if chosen.checkpoint is not None:
+        model = from_checkpoint(read_checkpoint(chosen.checkpoint), config)
+    else:
+        assert config is not None  # one of the two is given
+        torch.manual_seed(0)
+        model = LoCLIC(config).eval()
     q = torch.tensor([(model.config["qualities"] - 1) * (chosen.quality - 1) / 99])
     runs = work(model, network_input(samples), q)
     times = medians(runs, chosen.repeats)

@@ -14,9 +14,6 @@ from .numba_walk import clear_border, half, levels_and_means, place, refine
 
 _packed: WeakKeyDictionary[Conv, Packed] = WeakKeyDictionary()
 
-SMALL = 1 << 19
-"""Multiply-accumulates below which the hand-over to a second thread costs more than it saves."""
-
 
 def pack(layer: Conv) -> Packed:
     """The layer in the order its kernel reads, made on first use."""
@@ -38,7 +35,6 @@ def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, pa
 def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, total: Sum, threads: int) -> None:
     """(SPEC 5.3, 5.4) The residual sum of skip and the convolution of x, in one pass."""
     pack(layer).run(x, out, skip, -1, total, threads)
-
 
 
 __all__ = ["clear_border", "conv", "conv_sum", "gdn", "half", "igdn", "layer_norm", "levels_and_means",
