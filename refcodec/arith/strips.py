@@ -99,8 +99,8 @@ class Strips:
             branch = add.rows(first, count * factor) if add else None
             self._engine.conv(name, source, add=branch, out=out)
 
-        assert name not in self._windows or self._windows[name].end // factor * step - layer.kernel // 2 >= (
-            x.start if x.start else -BORDER), "a strip needs rows that are gone"
+        done = self._windows[name].end // factor if name in self._windows else 0
+        assert x.start == 0 or done * step - layer.kernel // 2 >= x.start, "a strip needs rows that are gone"
         width = -(-(x.map.shape[1] - 2 * BORDER) // step) * factor
         return self.grow(name, end * factor, -(-x.height // step) * factor, width, channels, fill)
 
@@ -168,12 +168,13 @@ def in_strips(engine: Engine, network: Callable[[Any, Any], Any], x: np.ndarray 
     ends = [strip + lag]
     while ends[-1] < height - max(strip - lag, 1):
         ends.append(ends[-1] + strip)
-    for end in ([*ends, height] if ends[-1] < height else [*ends[:-1], height]):
+    ends = [end for end in ends if end < height] + [height]
+    for end in ends:
         if isinstance(x, Rows):
             given = strips.grow("", end, height, width, x.channels, lambda first, out: x.fill(first, interior(out)))
         else:
             given = Window(x, 0, end, height)
-        if end == height and not done:  # in one piece
+        if len(ends) == 1:
             yield 0, interior(network(engine, given.map))
             return
         out = network(strips, given)
