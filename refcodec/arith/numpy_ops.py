@@ -1,19 +1,27 @@
-"""The arithmetic in NumPy alone (SPEC 5): float64 matrix products where exactness is proved, int64 elsewhere.
+"""The arithmetic in NumPy alone (SPEC 5): exact integers in float64, which BLAS and vector units multiply fastest.
 
-A float64 product of integers is exact, in any order of summation and with or without fused multiply-add, while every
-partial sum stays below 2^53. The proofs stand where the products are. Feature maps are int16 [H + 4, W + 4, C] with
-a border of two zeros on every side (see maps.py).
+A float64 holds every multiple of 2^-s below 2^(53-s). So sums of integers are exact, in any order of summation and with
+or without fused multiply-add, while every partial sum stays below 2^53; and a shift is a scale by a power of two, exact
+as well, and a floor. The proofs stand where the sums are. Feature maps are int16 [H + 4, W + 4, C] with a border of two
+zeros on every side (see maps.py).
+
+Functions work on bands of rows whose intermediate results stay in cache, and threads share the rows. Products are made
+so small that BLAS leaves them to the calling thread: its own threads would compete with ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from math import isqrt
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from .checkerboard import put, take
-from .layers import NORM_FRAC, WEIGHT_FRAC, Conv, Gdn, LinearAttention, LocalAttention, Norm
+from .checkerboard import put, take, take_into
+from .layers import NORM_FRAC, WEIGHT_FRAC, Conv, Gdn, LinearAttention, LocalAttention, Norm, Sum
 from .maps import BORDER, interior
+from .threads import share_rows
 
 _OFFSETS = [(y, x) for y in range(5) for x in range(5)]
 
@@ -25,7 +33,12 @@ SUM_BLOCK = 1 << 13
 
 CONTEXT_MAX = (1 << 15) - 1
 
-_BAND = 1 << 21  # float64 elements an intermediate may hold: 16 MiB stay in the caches' reach
+ONE_THREAD = 1 << 18
+"""Multiply-accumulates of a product up to which OpenBLAS computes it on the calling thread."""
+
+_BAND = 1 << 18  # float64 elements of a band: 2 MiB, about a core's second cache
+
+_NEVER = 40 << 16  # after 40 octaves an exponential rounds to zero
 
 
 def round_shift(a: np.ndarray, s: np.ndarray | int) -> np.ndarray:
@@ -34,31 +47,180 @@ def round_shift(a: np.ndarray, s: np.ndarray | int) -> np.ndarray:
     return (a + ((np.int64(1) << s) >> 1)) >> s
 
 
+def _shifted(a: np.ndarray, s: int) -> np.ndarray:
+    """(SPEC 5.2) ``round_shift`` in place of integers in float64 below 2^52; a / 2^s + 1/2 is exact for s <= 52."""
+    a *= 2.0**-s
+    a += 0.5
+    return np.floor(a, out=a)
+
+
+def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Give floor(a / b) of integers in float64, b >= 1 and |a| + b < 2^53, into a.
+
+    Rounding is monotone, so the quotient cannot fall below its floor. It lies 1 / b or more below the next integer m,
+    and only what lies within |m| 2^-53 of m is rounded to it: less than 1 / b, as |m| b <= |a| + b.
+    """
+    a /= b
+    return np.floor(a, out=a)
+
+
 def gelu(v: np.ndarray, table: np.ndarray) -> np.ndarray:
     """(SPEC 5.3) max(v, 0) - table[min(|v|, last)] on int64."""
     return np.maximum(v, 0) - table[np.minimum(np.abs(v), table.size - 1)].astype(np.int64)
 
 
-def _columns(x: np.ndarray, layer: Conv, y0: int, y1: int, width: int, parity: int) -> np.ndarray:
-    """Windows of output rows y0..y1 as float64 [rows * width, k * k * C]."""
-    k, c = layer.kernel, layer.weight.shape[3]
-    step = 2 if parity >= 0 else layer.stride
-    top = BORDER - k // 2
-    out = np.empty((y1 - y0, width, k, k, c))
-    for y in range(y0, y1):
-        first = top + ((y + parity) & 1 if parity >= 0 else 0)
-        row = top + y * layer.stride
-        for ky in range(k):
-            for kx in range(k):
-                out[y - y0, :, ky, kx] = x[row + ky, first + kx:first + kx + step * (width - 1) + 1:step, :c]
-    return out.reshape(-1, k * k * c)
+def _share(work: Callable[[int, int], None], rows: int, threads: int, size: int) -> None:
+    """Share rows out, unless all their results together, ``size``, are too few to be worth it."""
+    share_rows(work, rows, threads if size > 1 << 14 else 1)
+
+
+def _bands(y0: int, y1: int, row: int) -> Iterator[slice]:
+    """Cut rows y0..y1 into bands of ``row`` float64 elements a row."""
+    rows = max(1, _BAND // row)
+    return (slice(y, min(y + rows, y1)) for y in range(y0, y1, rows))
+
+
+def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """Give out [m, c] = a [m, n] @ b [n, c], float64, as a stack of small products."""
+    rows = max(1, ONE_THREAD // b.size)
+    whole = a.shape[0] // rows * rows
+    np.matmul(a[:whole].reshape(-1, rows, a.shape[1]), b, out=out[:whole].reshape(-1, rows, b.shape[1]))
+    np.matmul(a[whole:], b, out=out[whole:])
+
+
+class _Packed:
+    """The constants of a convolution in the order that this module reads, made on first use.
+
+    Attributes
+    ----------
+    blocks : list of np.ndarray [column blocks, 1, 1, rows, columns], int16
+        The weights as a matrix [k * k * C, Co], window elements by column, row and channel, cut into blocks of up to
+        576 x 32. They stay in cache, and some ten rows times a block fit ONE_THREAD. Zeros fill columns up to a
+        multiple of 8: BLAS is slow at the end of a vector.
+    scale, bias : np.ndarray [columns of all blocks], float64
+        1 / 2^shift and bias / 2^shift.
+    factor : np.ndarray [Co], float64
+        2^add_shift / 2^shift, for a branch.
+    gelu : np.ndarray or None
+        GELU, clamped, of all integers from ``-zero`` on: below it is constant, beyond it is the limit.
+    zero : int
+        Index of 0 in ``gelu``; 0 without. The bias includes it.
+    """
+
+    def __init__(self, layer: Conv) -> None:
+        co = layer.weight.shape[0]
+        order = np.arange(co)
+        if layer.shuffle:
+            order = order.reshape(-1, 4).T.reshape(-1)  # channels c, dy, dx -> dy, dx, c
+        self.gelu, self.zero = None, 0
+        if layer.gelu is not None:
+            self.zero = layer.gelu.size - 1
+            v = np.arange(-self.zero, max(self.zero, layer.limit + int(layer.gelu[-1])) + 1)
+            self.gelu = np.clip(gelu(v, layer.gelu), -layer.limit, layer.limit).astype(np.int16)
+        n, across = layer.weight[0].size, -(-co // 32)
+        down, columns = -(-n // 576), -(-co // (8 * across)) * 8
+        self.scale, self.bias = np.zeros((2, across * columns))
+        self.scale[:co] = np.ldexp(1.0, -layer.shift[order])
+        self.bias[:co] = layer.bias[order] * self.scale[:co] + self.zero
+        self.factor = self.scale[:co] if layer.add_shift is None else np.ldexp(self.scale[:co], layer.add_shift[order])
+        weight = np.zeros((across * columns, n), np.int16)
+        weight[:co] = layer.weight[order].transpose(0, 2, 1, 3).reshape(co, n)
+        weight = weight.reshape(across, 1, 1, columns, n).swapaxes(3, 4)
+        self.blocks = [np.ascontiguousarray(weight[:, :, :, i * n // down:(i + 1) * n // down]) for i in range(down)]
+
+
+_packed: WeakKeyDictionary[Conv, _Packed] = WeakKeyDictionary()
+
+
+def _pack(layer: Conv) -> _Packed:
+    packed = _packed.get(layer)
+    if packed is None:
+        packed = _packed[layer] = _Packed(layer)
+    return packed
+
+
+def _window_sums(x: np.ndarray, blocks: list[np.ndarray], kernel: int, stride: int, width: int, y0: int,
+                 y1: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Sums of products of windows: of some of the rows y0..y1 at a time, and float64 [rows, width, columns of blocks].
+
+    No two of every k-th row's windows share an input row. So x is laid out for every k-th row at a time, column by
+    column the k rows that its windows read. There a window is one contiguous run, and each k-th window begins where the
+    last has ended: they are the rows of a matrix from each of the first k columns on, without a copy.
+
+    Parameters
+    ----------
+    x : np.ndarray [.., .., C], int16
+        From the first element of the first window on.
+    blocks : list of np.ndarray
+        As in ``_Packed``, but float64.
+    """
+    k, c = kernel, sum(b.shape[3] for b in blocks) // kernel**2
+    co = blocks[0].shape[0] * blocks[0].shape[4]
+    step = stride * k
+    windows = -(-width // k)  # rows of each matrix for a row of x, in ``parts`` products of ``run`` rows
+    parts = -(-windows // max(1, ONE_THREAD // max(b[0].size for b in blocks)))
+    run = -(-windows // parts)
+    windows = parts * run
+    pitch = windows * step + stride * (k - 1)
+    n = max(1, min(_BAND // (pitch * k * c + windows * (k + 1) * co), -(-(y1 - y0) // k)))
+    lines = np.zeros((n, pitch, k, c))
+    sums = np.empty((n, parts, run, k, co))
+    part = np.empty((n, parts, run, co))
+    columns = min(pitch, x.shape[1])
+    for first in range(y0, y1, n * k):
+        for y in range(first, min(first + k, y1)):
+            rows = slice(y, min(first + n * k, y1), k)
+            r = len(range(y1)[rows])
+            for ky in range(k):
+                lines[:r, :columns, ky] = x[stride * y + ky:stride * rows.stop + ky:step, :columns, :c]
+            for p in range(k):
+                lined = lines[:r, p * stride:p * stride + windows * step].reshape(r, parts, run, -1)
+                total, at = sums[:r, :, :, p], 0
+                for block in blocks:
+                    product = part[:r] if at else total
+                    np.matmul(lined[..., at:at + block.shape[3]], block,
+                              out=product.reshape(r, parts, run, *block.shape[::4]).transpose(3, 0, 1, 2, 4))
+                    if at:
+                        total += product
+                    at += block.shape[3]
+            yield rows, sums[:r].reshape(r, windows * k, co)[:, :width]
+
+
+def _convolve(x: np.ndarray, layer: Conv, stride: int, height: int, width: int, threads: int,
+              store: Callable[[slice, np.ndarray], None]) -> None:
+    """Hand accumulators / 2^shift, still without a branch, to ``store``: rows, float64 [rows, width, Co or more].
+
+    The loader has proved that the accumulator fits int32 for every input within the clamps; the terms of the sum are
+    then below 2^33 in total magnitude, so the products' sum is exact. Divided, sums are multiples of 2^-shift below
+    2^(33 - shift), and stay below 2^15 more with ``_Packed.zero``: fewer than 53 bits, as shift <= 30.
+    """
+    packed, k = _pack(layer), layer.kernel
+    x = x[BORDER - k // 2:, BORDER - k // 2:]
+    blocks = [b.astype(np.float64) for b in packed.blocks]
+    scale, bias = (np.tile(a, (width, 1)) for a in (packed.scale, packed.bias))  # one loop a row, not a pixel
+
+    def work(y0: int, y1: int) -> None:
+        for rows, sums in _window_sums(x, blocks, k, stride, width, y0, y1):
+            sums *= scale
+            sums += bias
+            store(rows, sums)
+
+    _share(work, height, threads, height * bias.size)
+
+
+def _finish(v: np.ndarray, layer: Conv) -> np.ndarray:
+    """Floor, GELU and clamp of accumulators / 2^shift, which are overwritten."""
+    packed = _pack(layer)
+    if packed.gelu is not None:
+        np.clip(v, 0, packed.gelu.size - 1, out=v)
+        return np.take(packed.gelu, v.astype(np.intp), mode="clip")  # what truncates is the floor from 0 on
+    if layer.limit:
+        np.clip(v, -layer.limit, layer.limit, out=v)
+    return np.floor(v, out=v)
 
 
 def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, parity: int, threads: int = 1) -> None:
     """(SPEC 5.3) Convolve map x into out.
-
-    The loader has proved that the accumulator fits int32 for every input within the clamps; the terms of the sum are
-    then below 2^32 in total magnitude, so the float64 product is exact.
 
     Parameters
     ----------
@@ -70,92 +232,115 @@ def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, pa
     parity : int
         -1 for every position, else only positions with (row + column) % 2 == parity, packed along columns.
     threads : int
-        Unused here, as in every function below: BLAS has threads of its own.
     """
-    target = interior(out)
-    branch = None if add is None else interior(add)
-    k, c = layer.kernel, layer.weight.shape[3]
-    co = layer.weight.shape[0]
+    target, branch = interior(out), None if add is None else interior(add)
     if layer.depthwise:
-        _depthwise(x, layer, target)
+        _depthwise(x, layer, target, threads)
         return
-    matrix = np.ascontiguousarray(layer.weight.reshape(co, -1).T.astype(np.float64))
-    factor = 2 if layer.shuffle else 1
-    height, width = target.shape[0] // factor, target.shape[1] // factor
-    band = max(1, _BAND // (width * (k * k * c + co)))
-    for y0 in range(0, height, band):
-        y1 = min(y0 + band, height)
-        sums = (_columns(x, layer, y0, y1, width, parity) @ matrix).astype(np.int64).reshape(y1 - y0, width, co)
-        rows = slice(factor * y0, factor * y1)
-        if layer.shuffle:
-            sums = sums.reshape(y1 - y0, width, co // 4, 2, 2).transpose(0, 3, 1, 4, 2)
-            sums = sums.reshape(2 * (y1 - y0), 2 * width, co // 4)
-            per = [np.tile(a.reshape(co // 4, 2, 2).transpose(1, 2, 0), (y1 - y0, width, 1))
-                   for a in _constants(layer)]
-        else:
-            per = list(_constants(layer))
-        bias, shift, add_shift = per
-        sums += bias
-        if branch is not None:
-            sums += branch[rows].astype(np.int64) << add_shift
-        target[rows] = _finish(sums >> shift, layer)
+    if layer.shuffle:
+        target, branch = _before_shuffle(target), None if branch is None else _before_shuffle(branch)
+    factor, co = _pack(layer).factor, layer.weight.shape[0]
+
+    def convolve(x: np.ndarray, stride: int, target: np.ndarray, branch: np.ndarray | None) -> None:
+        def store(rows: slice, sums: np.ndarray) -> None:
+            if branch is not None:
+                sums[:, :, :co] += branch[rows].reshape(*sums.shape[:2], co) * factor
+            target[rows] = _finish(sums, layer)[:, :, :co].reshape(target[rows].shape)
+
+        _convolve(x, layer, stride, target.shape[0], target.shape[1], threads, store)
+
+    if parity < 0:
+        convolve(x, layer.stride, target, branch)
+    else:
+        for row in (0, 1):  # the positions of a parity in every second row are those of a stride of 2
+            convolve(x[row:, (row + parity) & 1:], 2, target[row::2], None if branch is None else branch[row::2])
 
 
-def _constants(layer: Conv) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    add_shift = np.zeros_like(layer.shift) if layer.add_shift is None else layer.add_shift
-    return layer.bias.astype(np.int64), layer.shift.astype(np.int64), add_shift.astype(np.int64)
+def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, total: Sum, threads: int = 1) -> None:
+    """(SPEC 5.3, 5.4) The residual sum of map skip and the convolution of map x; its terms are below 2^30."""
+    target, skip = interior(out), interior(skip)
+
+    def store(rows: slice, sums: np.ndarray) -> None:
+        v = _finish(sums, layer)[:, :, :skip.shape[2]].astype(np.int32)
+        v <<= total.shift_b
+        v += np.left_shift(skip[rows], total.shift_a, dtype=np.int32)
+        v += 1 << total.shift >> 1
+        v >>= total.shift
+        target[rows] = np.clip(v, -total.limit, total.limit)
+
+    _convolve(x, layer, layer.stride, target.shape[0], target.shape[1], threads, store)
 
 
-def _finish(v: np.ndarray, layer: Conv) -> np.ndarray:
-    if not layer.limit:
-        return v
-    return np.clip(v if layer.gelu is None else gelu(v, layer.gelu), -layer.limit, layer.limit)
+def _before_shuffle(x: np.ndarray) -> np.ndarray:
+    """A view [2 h, 2 w, C] -> [h, w, 2, 2, C]."""
+    h, w, c = x.shape
+    return x.reshape(h // 2, 2, w // 2, 2, c).transpose(0, 2, 1, 3, 4)
 
 
-def _depthwise(x: np.ndarray, layer: Conv, target: np.ndarray) -> None:
-    k, (height, width) = layer.kernel, target.shape[:2]
-    top = BORDER - k // 2
-    bias, shift, _ = _constants(layer)
-    sums = np.broadcast_to(bias, target.shape).copy()
-    for ky in range(k):
-        for kx in range(k):
-            taps = x[top + ky:top + ky + height, top + kx:top + kx + width].astype(np.int64)
-            sums += taps * layer.weight[:, ky, kx, 0].astype(np.int64)
-    target[...] = _finish(sums >> shift, layer)
+def _depthwise(x: np.ndarray, layer: Conv, target: np.ndarray, threads: int) -> None:
+    """Sums in int32, which wrap modulo 2^32: the loader has proved that the last one fits."""
+    (height, width, channels), k, packed = target.shape, layer.kernel, _pack(layer)
+    x = x[BORDER - k // 2:, BORDER - k // 2:]
+    weight = np.repeat(layer.weight.transpose(1, 2, 3, 0).astype(np.int32), width, axis=2)
+    scale = np.tile(packed.scale[:channels], (width, 1))
+
+    def work(y0: int, y1: int) -> None:
+        for band in _bands(y0, y1, 4 * width * channels):
+            near = x[band.start:band.stop + k - 1, :width + k - 1].astype(np.int32)
+            sums = np.empty((band.stop - band.start, width, channels), np.int32)
+            part = np.empty_like(sums)
+            sums[...] = layer.bias
+            for ky in range(k):
+                for kx in range(k):
+                    np.multiply(near[ky:ky + sums.shape[0], kx:kx + width], weight[ky, kx], out=part)
+                    sums += part
+            shifted = sums * scale
+            shifted += packed.zero
+            target[band] = _finish(shifted, layer)
+
+    _share(work, height, threads, height * width * channels)
 
 
 def _norm_root(x: np.ndarray, layer: Gdn) -> np.ndarray:
-    """floor(sqrt(beta + gamma x^2)) as int64; the loader has proved the sum below 2^52.
+    """floor(sqrt(beta + gamma x^2)) as float64; the loader has proved the sum below 2^52.
 
     Below 2^52 the sum is exact in float64, and so is the floor of its square root: sqrt is correctly rounded by
     IEEE 754, and for n < 2^52 the distance from sqrt(n) up to the next integer is at least 2^-27, above half an ulp.
     """
-    squares = x.astype(np.float64)
-    squares *= squares
-    n = squares @ layer.gamma.T.astype(np.float64)
+    n = np.empty(x.shape)
+    _product((x * x).reshape(-1, x.shape[2]), layer.gamma.T.astype(np.float64), n.reshape(-1, x.shape[2]))
     n += layer.beta
-    return np.sqrt(n).astype(np.int64)
+    np.sqrt(n, out=n)
+    return np.floor(n, out=n)
 
 
 def igdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int = 1) -> None:
-    """(SPEC 5.5) clamp(x * r >> shift, rounded), maps in and out."""
+    """(SPEC 5.5) clamp(x * r >> shift, rounded), maps in and out; |x r| < 2^41."""
     source, target = interior(x), interior(out)
-    band = max(1, _BAND // (source.shape[1] * source.shape[2]))
-    for y in range(0, source.shape[0], band):
-        rows = source[y:y + band]
-        product = rows.astype(np.int64) * _norm_root(rows, layer)
-        target[y:y + band] = np.clip(round_shift(product, layer.shift), -layer.limit, layer.limit)
+
+    def rows(y0: int, y1: int) -> None:
+        for band in _bands(y0, y1, 4 * source[0].size):
+            v = source[band].astype(np.float64)
+            product = _norm_root(v, layer)
+            product *= v
+            target[band] = np.clip(_shifted(product, layer.shift), -layer.limit, layer.limit)
+
+    _share(rows, source.shape[0], threads, source.size)
 
 
 def gdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int = 1) -> None:
-    """(SPEC 5.5) clamp(floor((x * 2^shift + floor(r / 2)) / r)), maps in and out."""
+    """(SPEC 5.5) clamp(floor((x * 2^shift + floor(r / 2)) / r)), maps in and out; |x| 2^shift < 2^51 and r < 2^26."""
     source, target = interior(x), interior(out)
-    band = max(1, _BAND // (source.shape[1] * source.shape[2]))
-    for y in range(0, source.shape[0], band):
-        rows = source[y:y + band]
-        r = _norm_root(rows, layer)
-        quotient = ((rows.astype(np.int64) << layer.shift) + (r >> 1)) // r
-        target[y:y + band] = np.clip(quotient, -layer.limit, layer.limit)
+
+    def rows(y0: int, y1: int) -> None:
+        for band in _bands(y0, y1, 4 * source[0].size):
+            v = source[band].astype(np.float64)
+            r = _norm_root(v, layer)
+            v *= 2.0**layer.shift
+            v += np.floor(0.5 * r)
+            target[band] = np.clip(_quotient(v, r), -layer.limit, layer.limit)
+
+    _share(rows, source.shape[0], threads, source.size)
 
 
 def norm_gain(channels: int) -> int:
@@ -169,33 +354,55 @@ def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int = 1) ->
     The loader has proved sum D^2 below 2^50, so v < 2^51; the lift brings v to [2^50, 2^52), where the float64 square
     root's floor is exact, and |D| 2^h <= sqrt(v 4^h) < 2^26, so the numerator stays below 2^49.
     """
-    source = interior(x).astype(np.int64)
+    source, target = interior(x), interior(out)
     channels = source.shape[2]
-    d = channels * source - source.sum(axis=2, keepdims=True)
-    v = (d * d).sum(axis=2, keepdims=True) + layer.epsilon
-    h = (52 - np.frexp(v.astype(np.float64))[1]) >> 1  # frexp's exponent is the bit length: v < 2^53 is exact
-    r = np.sqrt((v << (2 * h)).astype(np.float64)).astype(np.int64)
-    numerator = (d << h) * norm_gain(channels)
-    interior(out)[...] = np.clip((numerator + (r << 7)) // (r << 8), -layer.limit, layer.limit)
+
+    def rows(y0: int, y1: int) -> None:
+        for band in _bands(y0, y1, 4 * source[0].size):
+            d = channels * source[band].astype(np.float64)
+            d -= source[band].sum(axis=2, keepdims=True)
+            v = (d * d).sum(axis=2, keepdims=True) + layer.epsilon
+            h = (52 - np.frexp(v)[1]) >> 1  # frexp's exponent is the bit length
+            r = np.floor(np.sqrt(np.ldexp(v, 2 * h)))
+            d *= np.ldexp(float(norm_gain(channels)), h)
+            d += 128 * r
+            target[band] = np.clip(_quotient(d, 256 * r), -layer.limit, layer.limit)
+
+    _share(rows, source.shape[0], threads, source.size)
+
+
+@lru_cache(maxsize=4)
+def _fractions(table: bytes) -> np.ndarray:
+    """(SPEC 5.7) 2^(32 - u / 2^16) of every u below 2^16 by the bytes of the table; float64 integers up to 2^32."""
+    t, u = np.frombuffer(table, np.int32).astype(np.int64), np.arange(1 << 16)
+    i, j = u >> 8, u & 255
+    return (t[i] * (256 - j) + t[i + 1] * j).astype(np.float64)
+
+
+def _exp2(t: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """(SPEC 5.7) ``exp2_negative`` in float64 of t in 0..``_NEVER``, integers of any type, which are overwritten."""
+    t = np.minimum(t, _NEVER, out=t).astype(np.int32)
+    e = np.take(_fractions(table.tobytes()), t & 0xFFFF, mode="clip")
+    t >>= 16
+    np.ldexp(e, -8 - t, out=e)
+    e += 0.5
+    return np.floor(e, out=e)
 
 
 def exp2_negative(t: np.ndarray, table: np.ndarray) -> np.ndarray:
     """(SPEC 5.7) 2^(24 - t / 2^16) for int64 t >= 0, by the table of 257 entries and one rounded shift."""
-    n = np.minimum(t >> 16, 40)
-    i, j = (t >> 8) & 255, t & 255
-    a = table[i].astype(np.int64) * (256 - j) + table[i + 1].astype(np.int64) * j
-    return (a + (np.int64(1) << (n + 7))) >> (n + 8)
+    return _exp2(t.copy(), table).astype(np.int64)
 
 
 def softmax_weights(logits: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """(SPEC 5.7) Weights in Q16 along the last axis of int64 Q16 logits; masked entries are below by 2^30 or more.
+    """(SPEC 5.7) Weights in Q16 along the last axis of Q16 logits, as float64 integers.
 
-    The largest e is 2^24, so s >= 2^24 and R <= 2^23; e * R <= 2^47.
+    Masked logits are below the others by 2^30 or more. The largest e is 2^24, so s >= 2^24 and R <= 2^23;
+    e * R <= 2^47.
     """
-    t = logits.max(axis=-1, keepdims=True) - logits
-    e = exp2_negative(t, table)
-    reciprocal = (1 << 47) // e.sum(axis=-1, keepdims=True)
-    return (e * reciprocal + (1 << 30)) >> 31
+    e = _exp2(logits.max(axis=-1, keepdims=True) - logits, table)
+    e *= np.floor(2.0**47 / e.sum(axis=-1, keepdims=True))  # as in _quotient
+    return _shifted(e, 31)
 
 
 def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, out: np.ndarray,
@@ -209,37 +416,48 @@ def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, o
     out : np.ndarray [h + 4, w / 2 + 4, 25 C], int16
         One entry a non-anchor, packed along columns; result (window row, window column, channel).
     """
-    h, w, c3 = (s - 2 * BORDER if a < 2 else s for a, s in enumerate(qkv.shape))
-    c, heads = c3 // 3, layer.heads
-    d = c // heads
-    bias = layer.bias[RELATIVE].astype(np.int64).transpose(2, 0, 1)  # [heads, 25, 25]
     target = interior(out)
-    for y in range(h):
-        columns = np.arange(y & 1, w, 2)
-        window = np.stack([qkv[y + dy, columns + dx] for dy, dx in _OFFSETS], axis=1).astype(np.float64)
-        q, k, v = (window[:, :, n * c:(n + 1) * c].reshape(-1, 25, heads, d).transpose(0, 2, 1, 3) for n in range(3))
-        inside = np.array([[0 <= y + dy - 2 < h and 0 <= x + dx - 2 < w for dy, dx in _OFFSETS] for x in columns])
-        anchor = inside & np.array([(dy + dx) % 2 == 1 for dy, dx in _OFFSETS])
-        products = (q @ k.transpose(0, 1, 3, 2)).astype(np.int64)  # below 2^15 * 2^15 * d: exact
-        logits = round_shift(products, layer.shift) + bias
-        allowed = ~anchor[:, :, None] | anchor[:, None, :]
-        logits = np.where(allowed[:, None], logits, np.int64(-1) << 40)
-        weights = softmax_weights(logits, table).astype(np.float64)
-        seen = round_shift((weights @ v).astype(np.int64), WEIGHT_FRAC)  # below 2^17 * 2^15 * 25: exact
-        seen = np.clip(seen, -layer.limit, layer.limit).transpose(0, 2, 1, 3)
-        target[y] = seen.reshape(columns.size, -1)
+    h, half, c = target.shape[0], target.shape[1], qkv.shape[2] // 3
+    d = c // layer.heads
+    bias = layer.bias[RELATIVE].astype(np.float64).transpose(2, 0, 1)  # [heads, 25, 25]
+    inside = np.zeros((*qkv.shape[:2], 1), bool)
+    interior(inside)[...] = True
+    odd = np.array([(y + x) % 2 == 1 for y, x in _OFFSETS])
+
+    def rows(y0: int, y1: int) -> None:
+        for band in _bands(y0, y1, 5 * half * layer.heads * 625):
+            window = _windows(qkv, band, half).astype(np.float64).reshape(-1, 25, 3, layer.heads, d)
+            q, k, v = window.transpose(2, 0, 3, 1, 4)
+            anchor = _windows(inside, band, half).reshape(-1, 25) & odd
+            hidden = anchor[:, :, None] > anchor[:, None, :]
+            logits = _shifted(np.matmul(q, k.swapaxes(2, 3)), layer.shift)  # below 2^15 * 2^15 * d: exact
+            logits += bias
+            logits -= 2.0**40 * hidden[:, None]
+            weights = softmax_weights(logits, table)
+            seen = _shifted(np.matmul(weights, v), WEIGHT_FRAC)  # below 2^17 * 2^15 * 25: exact
+            np.clip(seen, -layer.limit, layer.limit, out=seen)
+            target[band] = seen.transpose(0, 2, 1, 3).reshape(-1, half, 25 * c)
+
+    _share(rows, h, threads, target.size)
 
 
-def key_weights(keys: np.ndarray, shift: int, table: np.ndarray) -> np.ndarray:
-    """(SPEC 5.9) 2^(24 + (k - max) ...) of keys [P, C] int16 along positions, as float64 integers <= 2^24."""
-    t = (keys.max(axis=0, keepdims=True).astype(np.int64) - keys) << shift
-    return exp2_negative(t, table).astype(np.float64)
+def _windows(x: np.ndarray, rows: slice, half: int) -> np.ndarray:
+    """The 5x5 windows of the non-anchors of rows of a map, [rows, half, 25, C]."""
+    out = np.empty((rows.stop - rows.start, half, 25, x.shape[2]), x.dtype)
+    for n, (dy, dx) in enumerate(_OFFSETS):
+        take_into(x[rows.start + dy:rows.stop + dy, dx:dx + 2 * half], rows.start & 1, out[:, :, n])
+    return out
+
+
+def key_weights(keys: np.ndarray, top: np.ndarray, shift: int, table: np.ndarray) -> np.ndarray:
+    """(SPEC 5.9) 2^(24 + (k - top) ...) of keys [P, C] int16, top their maxima; float64 integers <= 2^24."""
+    return _exp2((top.astype(np.int64) - keys) << shift, table)
 
 
 def query_weights(queries: np.ndarray, heads: int, shift: int, table: np.ndarray) -> np.ndarray:
     """(SPEC 5.9) Softmax weights in Q16 of queries [P, C] int16 over the channels of each head, as float64 integers."""
-    logits = queries.reshape(queries.shape[0], heads, -1).astype(np.int64) << shift
-    return softmax_weights(logits, table).reshape(queries.shape).astype(np.float64)
+    logits = queries.reshape(queries.shape[0], heads, -1).astype(np.float64) * 2.0**shift
+    return softmax_weights(logits, table).reshape(queries.shape)
 
 
 def contexts(sums: np.ndarray, total: np.ndarray, shift: int) -> np.ndarray:
@@ -259,21 +477,52 @@ def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, 
 
     ``keys_at`` limits keys and values to one half of the checkerboard, ``queries_at`` the results; -1 takes all.
     """
-    k, v = rows_of(keys, keys_at), rows_of(values, keys_at)
-    e = key_weights(k, layer.key_shift, table)
-    p = query_weights(rows_of(queries, queries_at), layer.heads, layer.query_shift, table)
-    d = k.shape[1] // layer.heads
-    seen = np.empty(p.shape)
-    for head in range(layer.heads):
-        part = slice(head * d, head * d + d)
-        sums = np.zeros((d, d), np.int64)
-        for at in range(0, e.shape[0], SUM_BLOCK):
-            block = slice(at, at + SUM_BLOCK)
-            sums += (e[block, part].T @ v[block, part].astype(np.float64)).astype(np.int64)
-        total = e[:, part].sum(axis=0).astype(np.int64)[:, None]  # at most 2^24 * 2^23 positions: exact
-        seen[:, part] = p[:, part] @ contexts(sums, total, layer.context_shift).astype(np.float64)
-    # |sum p c| < 2^15 * (2^16 + d): exact in float64
-    put_rows(out, queries_at, np.clip(round_shift(seen.astype(np.int64), WEIGHT_FRAC), -layer.limit, layer.limit))
+    rows, row, heads = interior(keys).shape[0], 6 * keys[0].size, layer.heads
+    d = keys.shape[2] // heads
+    block = min(SUM_BLOCK, max(1, ONE_THREAD // d**2))
+    top = np.max([_rows_of(keys, keys_at, band).max(axis=0) for band in _bands(0, rows, row)], axis=0)
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def summarise(y0: int, y1: int) -> None:
+        sums, total = np.zeros((heads, d, d), np.int64), np.zeros((heads, d, 1), np.int64)
+        for band in _bands(y0, y1, row):
+            k, v = _rows_of(keys, keys_at, band), _rows_of(values, keys_at, band)
+            for at in range(0, k.shape[0], block):
+                e = key_weights(k[at:at + block], top, layer.key_shift, table).reshape(-1, heads, d)
+                f = v[at:at + block].astype(np.float64).reshape(e.shape)
+                sums += np.matmul(e.transpose(1, 2, 0), f.swapaxes(0, 1)).astype(np.int64)
+                total += e.sum(axis=0).astype(np.int64)[:, :, None]
+        parts.append((sums, total))
+
+    _share(summarise, rows, threads, keys.size)
+    sums, total = (np.sum(part, axis=0) for part in zip(*parts, strict=True))
+    context = contexts(sums, total, layer.context_shift).astype(np.float64)
+
+    def attend(y0: int, y1: int) -> None:
+        for band in _bands(y0, y1, 6 * queries[0].size):
+            q = _rows_of(queries, queries_at, band)
+            p, seen = query_weights(q, heads, layer.query_shift, table), np.empty(q.shape)
+            for head in range(heads):
+                part = slice(head * d, head * d + d)
+                _product(p[:, part], context[head], seen[:, part])  # |sum p c| < 2^15 * (2^16 + d): exact
+            _shifted(seen, WEIGHT_FRAC)
+            put_rows(_part(out, band), _turned(queries_at, band), np.clip(seen, -layer.limit, layer.limit, out=seen))
+
+    _share(attend, interior(queries).shape[0], threads, queries.size)
+
+
+def _part(x: np.ndarray, rows: slice) -> np.ndarray:
+    """Rows of a map, as a map."""
+    return x[rows.start:rows.stop + 2 * BORDER]
+
+
+def _turned(parity: int, rows: slice) -> int:
+    """The parity, or -1, of the same positions in a map that begins with these rows."""
+    return parity if parity < 0 else (parity + rows.start) & 1
+
+
+def _rows_of(x: np.ndarray, parity: int, rows: slice) -> np.ndarray:
+    return rows_of(_part(x, rows), _turned(parity, rows))
 
 
 def rows_of(x: np.ndarray, parity: int) -> np.ndarray:
