@@ -285,7 +285,7 @@ def _depthwise(x: np.ndarray, layer: Conv, target: np.ndarray, threads: int) -> 
     scale = np.tile(packed.scale[:channels], (width, 1))
 
     def work(y0: int, y1: int) -> None:
-        for band in _bands(y0, y1, 4 * width * channels):
+        for band in _bands(y0, y1, 2 * width * channels):
             near = x[band.start:band.stop + k - 1, :width + k - 1].astype(np.int32)
             sums = np.empty((band.stop - band.start, width, channels), np.int32)
             part = np.empty_like(sums)
@@ -401,8 +401,9 @@ def softmax_weights(logits: np.ndarray, table: np.ndarray) -> np.ndarray:
     e * R <= 2^47.
     """
     e = _exp2(logits.max(axis=-1, keepdims=True) - logits, table)
-    e *= np.floor(2.0**47 / e.sum(axis=-1, keepdims=True))  # as in _quotient
-    return _shifted(e, 31)
+    e *= np.floor(2.0**47 / e.sum(axis=-1, keepdims=True)) * 2.0**-31  # the floor as in _quotient
+    e += 0.5
+    return np.floor(e, out=e)
 
 
 def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, out: np.ndarray,
@@ -419,19 +420,21 @@ def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, o
     target = interior(out)
     h, half, c = target.shape[0], target.shape[1], qkv.shape[2] // 3
     d = c // layer.heads
-    bias = layer.bias[RELATIVE].astype(np.float64).transpose(2, 0, 1)  # [heads, 25, 25]
+    bias = layer.bias[RELATIVE].transpose(2, 0, 1) + 0.5  # [heads, 25, 25]
     inside = np.zeros((*qkv.shape[:2], 1), bool)
     interior(inside)[...] = True
     odd = np.array([(y + x) % 2 == 1 for y, x in _OFFSETS])
 
     def rows(y0: int, y1: int) -> None:
-        for band in _bands(y0, y1, 5 * half * layer.heads * 625):
+        for band in _bands(y0, y1, 2 * half * layer.heads * 625):
             window = _windows(qkv, band, half).astype(np.float64).reshape(-1, 25, 3, layer.heads, d)
             q, k, v = window.transpose(2, 0, 3, 1, 4)
+            q *= 2.0**-layer.shift
             anchor = _windows(inside, band, half).reshape(-1, 25) & odd
             hidden = anchor[:, :, None] > anchor[:, None, :]
-            logits = _shifted(np.matmul(q, k.swapaxes(2, 3)), layer.shift)  # below 2^15 * 2^15 * d: exact
+            logits = np.matmul(q, k.swapaxes(2, 3))  # below 2^15 * 2^15 * d, before the shift: exact
             logits += bias
+            np.floor(logits, out=logits)  # an integer more does not change how a shift rounds
             logits -= 2.0**40 * hidden[:, None]
             weights = softmax_weights(logits, table)
             seen = _shifted(np.matmul(weights, v), WEIGHT_FRAC)  # below 2^17 * 2^15 * 25: exact
@@ -477,7 +480,7 @@ def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, 
 
     ``keys_at`` limits keys and values to one half of the checkerboard, ``queries_at`` the results; -1 takes all.
     """
-    rows, row, heads = interior(keys).shape[0], 6 * keys[0].size, layer.heads
+    rows, row, heads = interior(keys).shape[0], 2 * keys[0].size, layer.heads
     d = keys.shape[2] // heads
     block = min(SUM_BLOCK, max(1, ONE_THREAD // d**2))
     top = np.max([_rows_of(keys, keys_at, band).max(axis=0) for band in _bands(0, rows, row)], axis=0)
@@ -499,7 +502,7 @@ def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, 
     context = contexts(sums, total, layer.context_shift).astype(np.float64)
 
     def attend(y0: int, y1: int) -> None:
-        for band in _bands(y0, y1, 6 * queries[0].size):
+        for band in _bands(y0, y1, 2 * queries[0].size):
             q = _rows_of(queries, queries_at, band)
             p, seen = query_weights(q, heads, layer.query_shift, table), np.empty(q.shape)
             for head in range(heads):
