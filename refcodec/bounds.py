@@ -62,8 +62,9 @@ def accumulator_range(weight: np.ndarray, groups: Sequence[tuple[int, Range]]) -
     at = 0
     for channels, (lo, hi) in groups:
         part = weight[:, :, :, at:at + channels] if len(groups) > 1 else weight
-        total = part.sum(axis=(1, 2, 3), dtype=np.int64)
-        magnitude = np.abs(part).sum(axis=(1, 2, 3), dtype=np.int64)
+        wide = np.int32 if part[0].size < 1 << 16 else np.int64  # |w| < 2^15: 2^16 of them stay below 2^31
+        total = part.sum(axis=(1, 2, 3), dtype=wide).astype(np.int64)
+        magnitude = np.abs(part).sum(axis=(1, 2, 3), dtype=wide).astype(np.int64)
         positive, negative = (magnitude + total) >> 1, (magnitude - total) >> 1
         high += positive * max(hi, 0) - negative * min(lo, 0)
         low += positive * min(lo, 0) - negative * max(hi, 0)
@@ -140,7 +141,9 @@ def _op_bounds(op: Op, layer: Layer, layers: Mapping[str, Layer], channels: Mapp
         low, high = conv_extremes(op, layer, layers, channels)
         yield bound("accumulator", int(max(high.max(), -low.min())), INT32_MAX)
     elif isinstance(layer, Gdn):
-        n = max(int(b) + x * x * sum(int(g) for g in row) for b, row in zip(layer.beta, layer.gamma, strict=True))
+        rows = zip((layer.gamma >> 26).sum(axis=1).tolist(), (layer.gamma & (1 << 26) - 1).sum(axis=1).tolist(),
+                   layer.beta.tolist(), strict=True)  # gamma < 2^52 in two halves: their sums fit int64
+        n = max(b + x * x * ((high << 26) + low) for high, low, b in rows)
         yield bound("beta + sum gamma x^2", n, GDN_MAX - 1)
         yield bound("x r" if op.kind == "igdn" else "x 2^shift + r / 2",
                     x * isqrt(n) if op.kind == "igdn" else (x << layer.shift) + (isqrt(n) >> 1), INT64_MAX)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .arith.threads import thread_count
 from .errors import InvalidModel
 
 MAX_DEPTH = 8
@@ -28,6 +30,9 @@ MAX_CHUNKS = 1 << 12
 
 _ATTRIBUTE_BYTES = 64
 
+_UNPACKERS = 4
+"""Threads that unpack at most; beyond, what the interpreter does between two arrays is the longer part."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stored:
@@ -40,13 +45,16 @@ class Stored:
     dtype : str
         "int16", "int32", "int64", "uint8" or "float32".
     shape : tuple of int
-    ident : h5py.h5d.DatasetID
+    file : h5py.h5f.FileID
+    path : bytes
+        The dataset is opened anew to be read: a thousand objects held open cost more than opening each twice.
     """
 
     where: str
     dtype: str
     shape: tuple[int, ...]
-    ident: Any
+    file: Any
+    path: bytes
 
     @property
     def size(self) -> int:
@@ -66,37 +74,54 @@ class Stored:
         InvalidModel
             Storage lies outside the file, is not there, or uses other filters than gzip and shuffle.
         """
+        return self.fetch()()
+
+    def fetch(self) -> Callable[[], np.ndarray]:
+        """``read`` in two steps: take the stored bytes from the file, and give what turns them into numbers.
+
+        Only the first step uses the HDF5 library, which serves one thread at a time. The second may run in any thread
+        and spends its time without the GIL.
+        """
         import h5py
 
-        properties = self.ident.get_create_plist()
+        ident = h5py.h5d.open(self.file, self.path)
+        properties = ident.get_create_plist()
         layout = properties.get_layout()
         self._require(layout in (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED, h5py.h5d.COMPACT)
                       and not properties.get_external_count(), "external or virtual storage",
                       "models hold their numbers themselves")
         if layout == h5py.h5d.CHUNKED:
-            return self._chunks(properties)
-        self._require(self.ident.get_storage_size() == self.nbytes, "the numbers are not in the file")
-        return np.asarray(h5py.Dataset(self.ident)[()])
+            return self._fetch_chunks(ident, properties)
+        self._require(ident.get_storage_size() == self.nbytes, "the numbers are not in the file")
+        numbers = np.empty(self.shape, self.dtype)
+        ident.read(h5py.h5s.ALL, h5py.h5s.ALL, numbers)
+        return lambda: numbers
 
     def _require(self, holds: bool, what: str, cause: str = "") -> None:
         if not holds:
             raise InvalidModel(what, where=self.where, cause=cause)
 
-    def _chunks(self, properties: Any) -> np.ndarray:
+    def _fetch_chunks(self, ident: Any, properties: Any) -> Callable[[], np.ndarray]:
         chunk = properties.get_chunk()
         fits = len(chunk) == len(self.shape) and all(1 <= c <= n for c, n in zip(chunk, self.shape, strict=True))
         self._require(fits, "a chunk is larger than its array")
         grid = [range(0, n, c) for n, c in zip(self.shape, chunk, strict=True)]
         self._require(math.prod(map(len, grid)) <= MAX_CHUNKS, "too many chunks")
         filters = self._filters(properties)
-        pieces = [(place, self._chunk(place, chunk, filters)) for place in itertools.product(*grid)]
-        if len(pieces) == 1:
-            return pieces[0][1]
-        out = np.empty(self.shape, self.dtype)  # the file held as much
-        for place, piece in pieces:
-            target = out[tuple(slice(at, at + c) for at, c in zip(place, chunk, strict=True))]
-            target[...] = piece[tuple(slice(n) for n in target.shape)]
-        return out
+        nbytes = math.prod(chunk) * np.dtype(self.dtype).itemsize
+        raw = [(place, *self._fetch_chunk(ident, place, nbytes)) for place in itertools.product(*grid)]
+
+        def numbers() -> np.ndarray:
+            pieces = [(place, self._unpacked(data, mask, filters, nbytes).reshape(chunk)) for place, mask, data in raw]
+            if len(pieces) == 1:
+                return pieces[0][1]
+            out = np.empty(self.shape, self.dtype)  # the file held as much
+            for place, piece in pieces:
+                target = out[tuple(slice(at, at + c) for at, c in zip(place, chunk, strict=True))]
+                target[...] = piece[tuple(slice(n) for n in target.shape)]
+            return out
+
+        return numbers
 
     def _filters(self, properties: Any) -> list[int]:
         """Filters in the order of writing: of shuffle and gzip, each at most once."""
@@ -111,26 +136,45 @@ class Stored:
             raise InvalidModel("an unknown filter", where=self.where, filters=codes, allowed="shuffle, gzip")
         return codes
 
-    def _chunk(self, place: tuple[int, ...], shape: tuple[int, ...], filters: list[int]) -> np.ndarray:
-        """One chunk: stored bytes, inflated to its size and no further, unshuffled."""
+    def _fetch_chunk(self, ident: Any, place: tuple[int, ...], nbytes: int) -> tuple[int, bytes]:
+        """Mask of the filters that were left out for a chunk, since it would not have become shorter; stored bytes."""
+        info = ident.get_chunk_info_by_coord(place)
+        self._require(info.byte_offset is not None and 0 < info.size <= 2 * nbytes + 64,
+                      "a chunk is missing or longer than its numbers")
+        mask, data = ident.read_direct_chunk(place)
+        return mask, data
+
+    def _unpacked(self, data: bytes, mask: int, filters: list[int], nbytes: int) -> np.ndarray:
+        """The numbers of a chunk, 1-D: stored bytes, inflated to its size and no further, unshuffled."""
         import h5py
 
-        size = math.prod(shape) * np.dtype(self.dtype).itemsize
-        info = self.ident.get_chunk_info_by_coord(place)
-        self._require(info.byte_offset is not None and 0 < info.size <= 2 * size + 64,
-                      "a chunk is missing or longer than its numbers")
-        mask, data = self.ident.read_direct_chunk(place)
-        for n, code in reversed(list(enumerate(filters))):
-            if mask >> n & 1:  # left out for this chunk: it would not have become shorter
-                continue
-            if code == h5py.h5z.FILTER_DEFLATE:
-                inflater = zlib.decompressobj()
-                data = inflater.decompress(data, size + 1)
-                self._require(inflater.eof, "a chunk is cut short, or inflates to more than its size")
-            elif len(data) == size:
-                data = np.frombuffer(data, np.uint8).reshape(np.dtype(self.dtype).itemsize, -1).T.tobytes()
-        self._require(len(data) == size, "a chunk has a wrong size")
-        return np.frombuffer(data, np.dtype(self.dtype).newbyteorder("<")).astype(self.dtype).reshape(shape)
+        used = [code for n, code in enumerate(filters) if not mask >> n & 1]
+        if h5py.h5z.FILTER_DEFLATE in used:
+            inflater = zlib.decompressobj()
+            data = inflater.decompress(data, nbytes + 1)
+            self._require(inflater.eof, "a chunk is cut short, or inflates to more than its size")
+        self._require(len(data) == nbytes, "a chunk has a wrong size")
+        width = np.dtype(self.dtype).itemsize
+        numbers = np.empty((nbytes // width, width), np.uint8)
+        if h5py.h5z.FILTER_SHUFFLE in used:
+            for n, plane in enumerate(np.frombuffer(data, np.uint8).reshape(width, -1)):
+                numbers[:, n] = plane
+        else:
+            numbers[...] = np.frombuffer(data, np.uint8).reshape(-1, width)
+        return numbers.view(np.dtype(self.dtype).newbyteorder("<")).astype(self.dtype, copy=False)
+
+
+def read_all(datasets: Mapping[str, Stored]) -> dict[str, np.ndarray]:
+    """(SPEC B.1) The numbers of many datasets by name; threads share the unpacking.
+
+    Raises
+    ------
+    InvalidModel
+        As ``Stored.read``.
+    """
+    fetched = [dataset.fetch() for dataset in datasets.values()]
+    with ThreadPoolExecutor(min(thread_count(None), _UNPACKERS)) as pool:
+        return dict(zip(datasets, pool.map(lambda numbers: numbers(), fetched), strict=True))
 
 
 def attribute(file: Any, name: str) -> str | int | None:
@@ -153,14 +197,26 @@ def attribute(file: Any, name: str) -> str | int | None:
     return bytes(value).decode("ascii") if is_text else int(value)
 
 
-def _hard_links(group: Any, where: str, prefix: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """Datasets below a group by path; every object is met once, so that cycles end and nothing multiplies."""
+def _hard_links(root: Any, where: str) -> list[tuple[str, bytes]]:
+    """Paths of all objects but the groups that hold others, for people and for the library.
+
+    Every object is met once, so that cycles end and nothing multiplies; the library goes down a link only after
+    ``visit`` has accepted it.
+    """
     import h5py
 
-    if depth > MAX_DEPTH:
-        raise InvalidModel("groups are nested too deeply", where=where, group=prefix)
-    for key in group:
-        path, link = prefix + key.decode("ascii", "backslashreplace"), group.links.get_info(key)
+    seen, parents, found = {h5py.h5o.get_info(root).addr}, set(), {}
+
+    def visit(name: bytes, link: Any) -> InvalidModel | None:
+        """What ends the walk: an exception would have to pass through the library."""
+        try:
+            accept(name, link)
+        except InvalidModel as error:
+            return error
+        return None
+
+    def accept(name: bytes, link: Any) -> None:
+        path = name.decode("ascii", "backslashreplace")
         place = f"{where}:{path}"
         if not path.isprintable():  # it would reach a terminal in messages
             raise InvalidModel("a name holds control characters", where=ascii(place))
@@ -168,14 +224,18 @@ def _hard_links(group: Any, where: str, prefix: str, depth: int, seen: set[int])
             raise InvalidModel("a soft or external link", where=place, cause="models hold hard links only")
         if link.u in seen or len(seen) > MAX_DATASETS:
             raise InvalidModel("an object has two names" if link.u in seen else "too many objects", where=place)
+        parts = name.split(b"/")
+        if path in found or b"." in parts or b"" in parts:
+            raise InvalidModel("a name that may stand for another object", where=place)
+        if len(parts) > MAX_DEPTH + 1:
+            raise InvalidModel("groups are nested too deeply", where=where, group=path)
         seen.add(link.u)
-        item = h5py.h5o.open(group, key)
-        if isinstance(item, h5py.h5g.GroupID):
-            yield from _hard_links(item, where, f"{path}/", depth + 1, seen)
-        elif isinstance(item, h5py.h5d.DatasetID):
-            yield path, item
-        else:
-            raise InvalidModel("neither a group nor a dataset", where=place)
+        parents.add(name.rpartition(b"/")[0])
+        found[path] = name
+
+    if error := root.links.visit(visit, info=True):
+        raise error
+    return [(path, name) for path, name in found.items() if name not in parents]
 
 
 def stored(file: Any, where: str) -> dict[str, Stored]:
@@ -195,17 +255,21 @@ def stored(file: Any, where: str) -> dict[str, Stored]:
     """
     import h5py
 
-    types = {"int16": h5py.h5t.STD_I16LE, "int32": h5py.h5t.STD_I32LE, "int64": h5py.h5t.STD_I64LE,
-             "uint8": h5py.h5t.STD_U8LE, "float32": h5py.h5t.IEEE_F32LE}
-    root = h5py.h5g.open(file.id, b"/")
-    found = {}
-    for path, ident in _hard_links(root, where, "", 0, {h5py.h5o.get_info(root).addr}):
+    types = {"int32": h5py.h5t.STD_I32LE, "int16": h5py.h5t.STD_I16LE, "float32": h5py.h5t.IEEE_F32LE,
+             "int64": h5py.h5t.STD_I64LE, "uint8": h5py.h5t.STD_U8LE}
+    root, found = h5py.h5g.open(file.id, b"/"), {}
+    for path, name in _hard_links(root, where):
+        ident = h5py.h5o.open(root, name)
+        if isinstance(ident, h5py.h5g.GroupID):
+            continue
+        if not isinstance(ident, h5py.h5d.DatasetID):
+            raise InvalidModel("neither a group nor a dataset", where=f"{where}:{path}")
         space, kind = ident.get_space(), ident.get_type()
-        dtype = next((name for name, known in types.items() if kind.equal(known)), None)
+        dtype = next((known for known, code in types.items() if kind.equal(code)), None)
         if dtype is None or space.get_simple_extent_type() not in (h5py.h5s.SCALAR, h5py.h5s.SIMPLE):
             raise InvalidModel("not an array of a known type", where=f"{where}:{path}")
-        found[path] = Stored(f"{where}:{path}", dtype, tuple(space.get_simple_extent_dims()), ident)
+        found[path] = Stored(f"{where}:{path}", dtype, tuple(space.get_simple_extent_dims()), file.id, name)
     return found
 
 
-__all__ = ["MAX_CHUNKS", "MAX_DATASETS", "MAX_DEPTH", "Stored", "attribute", "stored"]
+__all__ = ["MAX_CHUNKS", "MAX_DATASETS", "MAX_DEPTH", "Stored", "attribute", "read_all", "stored"]

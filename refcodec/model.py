@@ -17,7 +17,7 @@ import numpy as np
 from .architecture import Config, Op, config_from, layer_table
 from .arith.layers import Conv, Gain, Gdn, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from .bounds import INT16_MAX, prove
-from .data import PINS, Tables, digest, load_tables
+from .data import PINS, Tables, digest, tables_of
 from .entropy.symbol_tables import TOTAL, SymbolTables
 from .errors import InvalidModel
 
@@ -234,8 +234,7 @@ def build_model(content: Content, name: str = "model", provenance: Mapping[str, 
     """
     config = read_config(content, name)
     expected = check_layout(config, {n: (str(a.dtype), a.shape) for n, a in content.items()}, name)
-    tables = load_tables()
-    _check_tables(content, name)
+    tables = _tables(content, name)
     ops = layer_table(config)
     by_layer: dict[str, dict[str, np.ndarray]] = {}
     for path in expected:
@@ -251,7 +250,8 @@ def build_model(content: Content, name: str = "model", provenance: Mapping[str, 
                  provenance or {})
 
 
-def _check_tables(content: Content, where: str) -> None:
-    """(SPEC 10.2) A model carries the tables of annex A for implementers; they must be those of annex A."""
+def _tables(content: Content, where: str) -> Tables:
+    """(SPEC 10.2) The tables that a model carries; they must be those of annex A."""
     for name, (_, _, pin) in PINS.items():
         _require(digest(content[f"tables/{name}"]) == pin, "table differs from annex A", f"{where}:tables/{name}")
+    return tables_of({name: content[f"tables/{name}"] for name in PINS})

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidModel, ModelError
-from .hdf5_reader import Stored, attribute, stored
+from .hdf5_reader import Stored, attribute, read_all, stored
 from .model import Content, Model, build_model, check_layout, fingerprint, read_config
 
 FORMAT = "refcodec-model"
@@ -126,7 +126,7 @@ def _read(file: Any, where: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]
     check_layout(read_config(content, where), {name: (d.dtype, d.shape) for name, d in found.items()}, where)
     if (total := sum(d.size for d in found.values())) > MAX_NUMBERS:
         raise InvalidModel("the model is too large", where=where, numbers=total, allowed=MAX_NUMBERS)
-    content |= {name: d.read() for name, d in found.items() if name not in content}
+    content |= read_all({name: d for name, d in found.items() if name not in content})
     provenance = {} if text is None else json.loads(text.read().tobytes())
     if not isinstance(provenance, dict):
         raise InvalidModel("the provenance is no JSON object", where=f"{where}:provenance")

@@ -104,7 +104,11 @@ def load_tables(path: Path = PATH) -> Tables:
     InvalidModel
         The file is missing, damaged or of another version.
     """
-    arrays = load_arrays(path)
+    return tables_of(load_arrays(path))
+
+
+def tables_of(arrays: Mapping[str, np.ndarray]) -> Tables:
+    """(SPEC A.8) The tables from their arrays by name, which ``PINS`` holds for."""
     return Tables(
         gelu=MappingProxyType({f: arrays[f"gelu_q{f}"] for f in FRACTION_BITS}),
         half_tanh=MappingProxyType({f: arrays[f"half_tanh_q{f}"] for f in FRACTION_BITS}),
