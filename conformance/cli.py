@@ -1,0 +1,85 @@
+"""``python -m conformance``: which module holds which command, and what becomes of errors.
+
+A command's module has ``add_arguments(parser)`` and ``main(args) -> exit code``, and is imported only when its command
+is given. So commands of the runner work where refcodec is absent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+from .errors import BUG, INTERRUPTED
+
+COMMANDS = {
+    "list": ("conformance.runner.listing", "the vectors, with counts by suite, level and expected outcome"),
+    "run": ("conformance.runner.run", "run a decoder over the suites and report"),
+    "encoder": ("conformance.runner.encoder", "validate and decode the streams of an encoder"),
+    "claim": ("conformance.runner.claim", "make a claim file from a report, or check one"),
+    "fluster": ("conformance.runner.fluster", "export the suites for Fluster"),
+    "bisect": ("conformance.bisect", "find the first value where a decoder's trace parts from the reference"),
+    "inject": ("conformance.inject", "run one stage of decoding on given inputs"),
+    "differential": ("conformance.differential", "compare a decoder with the reference on random valid streams"),
+    "generate": ("conformance.generators.generate", "rebuild the suites, or check that they are what generators make"),
+    "catalogue": ("conformance.generators.catalogue", "what every generator makes, from its docstring"),
+    "mutants": ("conformance.mutants.command", "mutation score of the suites and of the runner"),
+    "coverage": ("conformance.mutants.coverage", "which clauses and which lines of the decoder the suites reach"),
+}
+"""Module and summary by name of command."""
+
+
+def _overview() -> str:
+    lines = [f"  {name:<14}{text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["usage: python -m conformance COMMAND [...]", "", "Conformance of decoders and encoders.", "", *lines,
+                      "", "COMMAND --help tells the arguments."])
+
+
+def _say(text: str) -> None:
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    try:
+        print(f"conformance: error: {line}", file=sys.stderr)
+    except (OSError, ValueError):  # whoever read the messages has left
+        pass
+
+
+def run_command(name: str, arguments: Sequence[str]) -> int:
+    """Import a command's module, parse its arguments and run it; raises what the command raises."""
+    place, text = COMMANDS[name]
+    module = import_module(place)
+    parser = argparse.ArgumentParser(prog=f"python -m conformance {name}", description=module.__doc__ or text,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    module.add_arguments(parser)
+    return int(module.main(parser.parse_args(arguments)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see errors.py)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        _say(f"unknown command {arguments[0]!r}; one of {', '.join(COMMANDS)}")
+        return 2
+    try:
+        return run_command(arguments[0], arguments[1:])
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What Python flushes at its end must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 74
+    except Exception as error:
+        code = getattr(error, "exit_code", None)  # errors of the kit and of refcodec carry one
+        if isinstance(code, int):
+            _say(str(error))
+            return code
+        if os.environ.get("REFCODEC_DEBUG"):
+            traceback.print_exc()
+        _say(f"internal error: {type(error).__name__}: {error}; REFCODEC_DEBUG=1 shows the traceback")
+        return BUG

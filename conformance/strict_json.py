@@ -1,0 +1,121 @@
+"""JSON from strangers, taken apart strictly: what is missing, unknown or of another kind is one clear line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from .errors import KitError, SuiteDamaged
+
+_HEX = re.compile(r"[0-9a-f]+")
+_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "an integer", bool: "true or false"}
+
+
+def show(value: Any) -> str:
+    """A value for a message, shortened."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} occurs twice in an object")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def read_json(data: bytes) -> Any:
+    """Parse JSON: UTF-8, no name twice in an object, no NaN; raises ValueError."""
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+class Fields:
+    """A JSON object that is taken apart field by field; what is left over at the `end` is an error.
+
+    Parameters
+    ----------
+    value : object
+        As parsed.
+    where : str
+        What it is, for messages.
+    error : type
+        The `KitError` that is raised.
+    """
+
+    def __init__(self, value: Any, where: str, error: type[KitError] = SuiteDamaged) -> None:
+        self.where, self._error = where, error
+        if not isinstance(value, dict):
+            raise self.wrong(f"an object is expected, got {show(value)}")
+        self._left = dict(value)
+
+    def wrong(self, what: str) -> KitError:
+        """The error that says what is wrong here."""
+        return self._error(f"{self.where}: {what}")
+
+    def take(self, name: str, kind: type, default: Any = ...) -> Any:
+        """A field of this type; ``default`` where it may be missing."""
+        if name not in self._left:
+            if default is ...:
+                raise self.wrong(f"{name!r} is missing")
+            return default
+        value = self._left.pop(name)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.wrong(f"{name!r} is {show(value)}, expected {_KINDS[kind]}")
+        return value
+
+    def number(self, name: str, low: int, high: int) -> int:
+        """An integer in low..high."""
+        value: int = self.take(name, int)
+        if not low <= value <= high:
+            raise self.wrong(f"{name!r} is {show(value)}, allowed are {low}..{high}")
+        return value
+
+    def text(self, name: str) -> str:
+        """A text that is not empty."""
+        value: str = self.take(name, str)
+        if not value.strip():
+            raise self.wrong(f"{name!r} is empty")
+        return value
+
+    def optional(self, name: str) -> str | None:
+        """A text that is not empty; None where the field is missing or null."""
+        if self._left.get(name) is None:
+            self._left.pop(name, None)
+            return None
+        return self.text(name)
+
+    def texts(self, name: str, default: Any = ...) -> tuple[str, ...]:
+        """A list of different texts."""
+        values = self.take(name, list, default)
+        if not all(isinstance(v, str) for v in values) or len(set(values)) != len(values):
+            raise self.wrong(f"{name!r} is {show(values)}, expected different texts")
+        return tuple(values)
+
+    def hexadecimal(self, name: str, digits: int) -> str:
+        """A text of lower-case hexadecimal digits."""
+        value: str = self.take(name, str)
+        if len(value) != digits or not _HEX.fullmatch(value):
+            raise self.wrong(f"{name!r} is {show(value)}, expected {digits} lower-case hexadecimal digits")
+        return value
+
+    def one_of(self, name: str, allowed: Sequence[str]) -> str:
+        """One of these texts."""
+        value: str = self.take(name, str)
+        if value not in allowed:
+            raise self.wrong(f"{name!r} is {show(value)}, allowed are {', '.join(allowed)}")
+        return value
+
+    def end(self) -> None:
+        """Nothing may be left."""
+        if self._left:
+            raise self.wrong(f"unknown field {min(self._left)!r}")
