@@ -34,8 +34,8 @@ COMMANDS = {
 
 def _overview() -> str:
     lines = [f"  {name:<14}{text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(["usage: python -m conformance COMMAND [...]", "", "Conformance of decoders and encoders.", "", *lines,
-                      "", "COMMAND --help tells the arguments."])
+    head, foot = "usage: python -m conformance COMMAND [...]", "COMMAND --help tells the arguments."
+    return "\n".join([head, "", *lines, "", foot])
 
 
 def _say(text: str) -> None:

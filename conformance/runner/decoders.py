@@ -1,0 +1,254 @@
+"""Decoders under test: a command template, or a Python callable in worker processes.
+
+A template is a command line with ``{stream}`` and ``{output}``, and if the decoder takes them ``{model}`` and
+``{trace}``; its words are separated as in a shell, but no shell runs it. ``python:package.module:function`` names a
+callable instead: ``function(stream: bytes, model: str | None)`` returns the samples as a uint8 array [H, W] or
+[H, W, 3], or raises. If it has a parameter ``trace`` it is given a path for its trace, or None.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import UsageError
+from . import process
+from .process import Ended, Limits, Watch
+
+CALLABLE = "python:"
+_PLACE = re.compile(r"\{(\w+)\}")
+_IMPORT_SECONDS = 600.0
+"""A worker may compile kernels before it is ready."""
+
+_MAX_REPLY = 1 << 20
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stream to decode.
+
+    Attributes
+    ----------
+    stream, output : Path
+    folder : Path
+        For temporary files.
+    model, trace : Path or None
+    limits : Limits
+    """
+
+    stream: Path
+    output: Path
+    folder: Path
+    model: Path | None = None
+    trace: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+class Decoder(Protocol):
+    """What the runner drives; each thread of it has one of its own."""
+
+    def run(self, job: Job, stop: threading.Event) -> Ended:
+        """Decode one stream."""
+        ...
+
+    def close(self) -> None:
+        """End what still runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How to start a decoder.
+
+    Attributes
+    ----------
+    text : str
+        Template or callable, as given by the user.
+    command, model_words, trace_words : tuple of str
+        Words of the template, and those that are appended where there is a model, or a trace is wanted.
+    fresh : bool
+        A new worker process for every stream; for callables.
+    """
+
+    text: str
+    command: tuple[str, ...] = ()
+    model_words: tuple[str, ...] = ()
+    trace_words: tuple[str, ...] = ()
+    fresh: bool = False
+
+    @property
+    def callable(self) -> str:
+        """The callable's name, "" for a command."""
+        return self.text[len(CALLABLE):] if self.text.startswith(CALLABLE) else ""
+
+    @property
+    def always_models(self) -> bool:
+        """Whether the template needs a model even where the vector names none."""
+        return "{model}" in " ".join(self.command)
+
+    def open(self) -> Decoder:
+        """A decoder for one thread."""
+        return _Worker(self) if self.callable else _Command(self)
+
+
+def _words(text: str, name: str, allowed: set[str]) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"{name} {text!r}: {error}") from error
+    if unknown := set(_PLACE.findall(text)) - allowed:
+        raise UsageError(f"{name} {text!r}: unknown {{{min(unknown)}}}; there are "
+                         f"{', '.join(f'{{{n}}}' for n in sorted(allowed))}")
+    return words
+
+
+def template(text: str, name: str, needed: set[str], allowed: set[str]) -> tuple[str, ...]:
+    """The words of a command template, its program found.
+
+    Raises
+    ------
+    UsageError
+        A placeholder is missing or unknown, quotes do not match, or there is no such program.
+    """
+    words = _words(text, name, needed | allowed)
+    if missing := needed - set(_PLACE.findall(text)):
+        raise UsageError(f"{name} {text!r}: {{{min(missing)}}} is missing")
+    return process.resolve(words)
+
+
+def filled(words: tuple[str, ...], values: Mapping[str, object]) -> tuple[str, ...]:
+    """Words with their placeholders replaced; what is None becomes empty."""
+    return tuple(_PLACE.sub(lambda m: "" if values[m[1]] is None else str(values[m[1]]), word) for word in words)
+
+
+def parse(text: str, model_arg: str = "", trace_arg: str = "", fresh: bool = False) -> Spec:
+    """A decoder as the user names it; raises UsageError."""
+    if text.startswith(CALLABLE):
+        module, _, function = text[len(CALLABLE):].partition(":")
+        if not all(part.isidentifier() for part in [*module.split("."), function]):
+            raise UsageError(f"decoder {text!r}: expected python:package.module:function")
+        return Spec(text, fresh=fresh)
+    return Spec(text, template(text, "decoder", {"stream", "output"}, {"model", "trace"}),
+                _words(model_arg, "model argument", {"model"}), _words(trace_arg, "trace argument", {"trace"}))
+
+
+class _Command:
+    """A decoder as a program: a new process for every stream."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+
+    def run(self, job: Job, stop: threading.Event) -> Ended:
+        words = self._spec.command
+        words += self._spec.model_words if job.model else ()
+        words += self._spec.trace_words if job.trace else ()
+        values = {"stream": job.stream, "output": job.output, "model": job.model, "trace": job.trace}
+        return process.run(filled(words, values), job.limits, job.folder, stop)
+
+    def close(self) -> None:
+        pass
+
+
+class WorkerFailed(UsageError):
+    """The callable cannot be imported."""
+
+
+class _Worker:
+    """A callable in a worker process, which is started anew after a crash, a time-out or too much memory."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, job: Job, stop: threading.Event) -> Ended:
+        if self._process is None:
+            self._start(job, stop)
+        assert self._process is not None
+        started = self._errors.stat().st_size
+        request = {"stream": str(job.stream), "output": str(job.output), "model": job.model and str(job.model),
+                   "trace": job.trace and str(job.trace)}
+        ended = self._ask(request, self._watch, started)
+        if ended.stopped or self._spec.fresh or self._process.poll() is not None:
+            self.close()
+        return ended
+
+    def _start(self, job: Job, stop: threading.Event) -> None:
+        self._errors = job.folder.parent / f"worker-{threading.get_ident()}.txt"
+        command = [sys.executable, "-m", "conformance.runner.worker", self._spec.callable]
+        kit = str(Path(__file__).resolve().parents[2])
+        paths = [os.getcwd(), kit, *filter(None, [os.environ.get("PYTHONPATH")])]
+        with open(self._errors, "wb") as stderr:
+            self._process = subprocess.Popen(
+                process.wrapped(command, job.limits), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+                start_new_session=True, env={**process.environment(job.folder.parent),
+                                             "PYTHONPATH": os.pathsep.join(paths)})
+        self._watch = Watch(self._process.pid, job.limits, stop)
+        importing = Watch(self._process.pid, Limits(_IMPORT_SECONDS, job.limits.memory), stop)
+        ready = self._ask(None, importing, 0)
+        if ready.stopped == process.INTERRUPTED:
+            return
+        if ready.exit_code or ready.stopped:
+            self.close()
+            says = ready.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise WorkerFailed(f"decoder {self._spec.text!r}: {says[-1] if says else 'the worker does not start'}")
+
+    def _ask(self, request: object, watch: Watch, errors_from: int) -> Ended:
+        """Send a request, if there is one, and wait for the reply or the end."""
+        assert self._process is not None
+        watch.restart()
+        reply, stopped = b"", ""
+        try:
+            if request is not None:
+                assert self._process.stdin is not None
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
+                self._process.stdin.flush()
+            assert self._process.stdout is not None
+            pipe = self._process.stdout.fileno()
+            while not stopped and not reply.endswith(b"\n") and len(reply) < _MAX_REPLY:
+                stopped = watch.look()
+                if not stopped and select.select([pipe], [], [], watch.pause())[0]:
+                    part = os.read(pipe, 1 << 16)
+                    if not part:
+                        break
+                    reply += part
+        except BrokenPipeError:  # it ended between two streams
+            pass
+        seconds = watch.seconds
+        stderr = process.tail(self._errors, errors_from)
+        if stopped:
+            process.kill_group(self._process.pid)
+            return Ended(self._process.wait(), stopped, seconds, watch.peak, b"", stderr)
+        if not reply.endswith(b"\n"):
+            process.kill_group(self._process.pid) if len(reply) >= _MAX_REPLY else None
+            return Ended(self._process.wait() or 70, "", seconds, watch.peak, b"", stderr)
+        return Ended(_exit_code(reply), "", seconds, watch.peak, reply, stderr)
+
+    def close(self) -> None:
+        if self._process is not None:
+            process.kill_group(self._process.pid)
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    try:
+                        pipe.close()
+                    except BrokenPipeError:
+                        pass
+            self._process = None
+
+
+def _exit_code(reply: bytes) -> int:
+    try:
+        code = json.loads(reply)["exit_code"]
+    except (ValueError, KeyError, TypeError):
+        return 70
+    return code if isinstance(code, int) else 70
