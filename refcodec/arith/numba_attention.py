@@ -23,7 +23,7 @@ from .numpy_ops import RELATIVE, SUM_BLOCK, contexts
 
 _I16, _I32, _I64, _F64 = types.int16, types.int32, types.int64, types.float64
 
-_UNSEEN = -(1 << 40)
+_UNSEEN = -float(1 << 40)
 
 MAX_WIDTH = 32
 """Channels a head that the kernels take, NumPy takes more. No configuration in use has."""
@@ -58,10 +58,10 @@ def _softmax_kernel(vectors):
     """
     @intrinsic
     def softmax(typing, logits, table, weights, at):
-        """(SPEC 5.7) weights[at..], Q16 in float64, of logits in Q16, int64."""
+        """(SPEC 5.7) weights[at..], Q16, of logits in Q16; both are integers in float64."""
         def codegen(context, b, sig, args):
             i1, i32, i64, f64 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.DoubleType()
-            long, real = ir.VectorType(i64, LANES), ir.VectorType(f64, LANES)
+            short, long, real = (ir.VectorType(t, LANES) for t in (i32, i64, f64))
 
             def data(n):
                 return context.make_array(sig.args[n])(context, b, args[n]).data
@@ -81,36 +81,51 @@ def _softmax_kernel(vectors):
             def place(array, offset, kind):
                 return b.bitcast(b.gep(data(array), [offset]), kind.as_pointer())
 
-            def reduced(name, values, join):
-                total = values[0]
-                for v in values[1:]:
-                    total = join(total, v)
-                return call(f"llvm.vector.reduce.{name}.v8i64", i64, total)
+            def larger(v, w):
+                return b.select(b.fcmp_ordered(">", v, w), v, w)
 
             def smaller(v, w):
                 return b.select(b.icmp_signed("<", v, w), v, w)
 
-            loaded = [b.load(place(0, ir.Constant(i64, LANES * n), long)) for n in range(vectors)]
+            def largest(v):
+                """Of 8 lanes, halving by halving."""
+                for n in (4, 2, 1):
+                    mask = ir.Constant(ir.VectorType(i32, n), list(range(n))), ir.Constant(
+                        ir.VectorType(i32, n), list(range(n, 2 * n)))
+                    v = larger(*(b.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), m) for m in mask))
+                return b.extract_element(v, ir.Constant(i32, 0))
+
+            loaded = [b.load(place(0, ir.Constant(i64, LANES * n), real)) for n in range(vectors)]
             for v in loaded:
                 v.align = 8
-            top = splat(reduced("smax", loaded, lambda v, w: b.select(b.icmp_signed(">", v, w), v, w)), long)
+            top = loaded[0]
+            for v in loaded[1:]:
+                top = larger(top, v)
+            top = splat(largest(top), real)
             base = splat(b.ptrtoint(data(1), i64), long)
             pointers, flags = ir.VectorType(i64.as_pointer(), LANES), ir.VectorType(i1, LANES)
             values = []
             for v in loaded:
-                t = smaller(b.sub(top, v), every(_FARTHEST))
-                index = b.and_(b.lshr(t, every(8)), every(255))
+                away = b.fsub(top, v)
+                far = every(float(_FARTHEST), real)
+                t = b.fptosi(b.select(b.fcmp_ordered("<", away, far), away, far), short)
+                index = b.zext(b.and_(b.lshr(t, every(8, short)), every(255, short)), long)
                 addresses = b.inttoptr(b.add(base, b.shl(index, every(2))), pointers)
                 pair = call("llvm.masked.gather.v8i64.v8p0", long, addresses, ir.Constant(i32, 4),
                             ir.Constant(flags, [True] * LANES), every(0))
                 low, high = b.and_(pair, every(0xffffffff)), b.lshr(pair, every(32))
-                j = b.and_(t, every(255))
-                shift = b.add(smaller(b.lshr(t, every(16)), every(40)), every(8))
+                j = b.zext(b.and_(t, every(255, short)), long)
+                shift = b.add(smaller(b.lshr(t, every(16, short)), every(40, short)), every(8, short))
+                shift = b.zext(shift, long)
                 half = b.shl(every(1), b.sub(shift, every(1)))
                 mixed = b.add(b.mul(low, b.sub(every(256), j)), b.mul(high, j))
-                values.append(b.lshr(b.add(mixed, half), shift))
-            total = reduced("add", values, b.add)
-            reciprocal = splat(b.sitofp(b.sdiv(ir.Constant(i64, 1 << 47), total), f64), real)
+                values.append(b.trunc(b.lshr(b.add(mixed, half), shift), short))  # at most 2^24
+            total = values[0]
+            for v in values[1:]:
+                total = b.add(total, v)
+            total = call("llvm.vector.reduce.add.v8i32", i32, total)  # at most 2^29
+            reciprocal = b.sdiv(ir.Constant(i64, 1 << 47), b.zext(total, i64))
+            reciprocal = splat(b.sitofp(reciprocal, f64), real)
             # v reciprocal <= 2^47 as v <= total: it and the rounding are exact
             for n, v in enumerate(values):
                 product = b.fadd(b.fmul(b.sitofp(v, real), reciprocal), every(float(1 << 30), real))
@@ -133,22 +148,25 @@ def _local_rows(arguments, y0, y1):
 
     bias [2, heads, 25, 32]: relative position bias by (query, lane) for rows that see every key and for rows of
     anchors; 2^40 lower, where a weight is exactly zero, in lanes without a key. |q . k| <= 2^30 d and
-    |sum p v| <= 2^31 * 25 + 2^15 are exact in float64. Most non-anchors have equal queries, as their inputs are zero:
-    products of an equal query are kept from row to row.
+    |sum p v| <= 2^31 * 25 + 2^15 are exact in float64, and so are logits: below 2^38, or 2^40 lower (SPEC 9.2). They
+    stay in float64, since AVX2 has no vector conversion to int64. Most non-anchors have equal queries, as their inputs
+    are zero: products of an equal query are kept from row to row.
     """
     a = memory(arguments, _I64)
     qkv, out, table = memory(a[_L_QKV], _I16), memory(a[_L_OUT], _I16), memory(a[_L_TABLE], _I32)
-    bias, place = memory(a[_L_BIAS], _I64), memory(a[_L_PLACE], _I64)
+    bias, place = memory(a[_L_BIAS], _F64), memory(a[_L_PLACE], _I64)
     shift, limit, heads, channels = a[_L_SHIFT], a[_L_LIMIT], a[_L_HEADS], a[_L_CHANNELS]
     h, w, row, column, out_row, out_column = (a[_L_HEIGHT], a[_L_WIDTH], a[_L_ROW], a[_L_COLUMN], a[_L_OUT_ROW],
                                               a[_L_OUT_COLUMN])
     d = channels // heads
-    half = (1 << shift) >> 1
+    top = np.float64(limit)
+    low = -top
+    half, down = np.float64((1 << shift) >> 1), 1 / np.float64(1 << shift)
     q, k, v = scratch(_F64, _QUERIES), scratch(_F64, _LANES), scratch(_F64, _LANES)  # [25, e], [e, lane], [lane, e]
     dots, weights, seen = scratch(_F64, _QUERIES), scratch(_F64, _QUERIES), scratch(_F64, _QUERIES)
-    logits, outside = scratch(_I64, _ROW), scratch(_I64, _ROW)
+    logits, outside = scratch(_F64, _ROW), scratch(_F64, _ROW)
     for b in range(32):
-        outside[b] = 0
+        outside[b] = 0.0
     for n in range(_QUERIES):
         q[n] = 0.0
         weights[n] = 0.0
@@ -162,7 +180,7 @@ def _local_rows(arguments, y0, y1):
             for t in range(25):
                 p, b = place[t], place[25 + t]
                 ay, ax = y + p // 5 - 2, x + p % 5 - 2
-                outside[b] = 0 if 0 <= ay < h and 0 <= ax < w else -(1 << 40)
+                outside[b] = 0.0 if 0 <= ay < h and 0 <= ax < w else _UNSEEN
             for head in range(heads):
                 for t in range(25):
                     p, b = place[t], place[25 + t]
@@ -193,10 +211,10 @@ def _local_rows(arguments, y0, y1):
                         _one_score(dots, t * _STEP, _STEP, q, t * _STEP, _STEP, k, 0, _STEP, d)
                         kept = t
                 for t in range(25):
-                    restricted = 1 if t < 12 and outside[t] == 0 else 0
+                    restricted = 1 if t < 12 and outside[t] == 0.0 else 0
                     from_bias = ((restricted * heads + head) * 25 + place[t]) * 32
                     for b in range(32):
-                        logits[b] = ((np.int64(dots[t * _STEP + b]) + half) >> shift) + bias[from_bias + b]
+                        logits[b] = np.floor((dots[t * _STEP + b] + half) * down) + bias[from_bias + b]
                     if restricted and not inner:
                         for b in range(16):
                             logits[b] += outside[b]
@@ -214,7 +232,7 @@ def _local_rows(arguments, y0, y1):
                 for t in range(25):
                     to = y * out_row + n * out_column + place[t] * channels + head * d
                     for e in range(d):
-                        out[to + e] = min(max(np.int64(seen[t * _STEP + e]) >> 16, -limit), limit)
+                        out[to + e] = np.int32(min(max(np.floor(seen[t * _STEP + e] * 2.0 ** -16), low), top))
 
 
 _biases: WeakKeyDictionary[LocalAttention, np.ndarray] = WeakKeyDictionary()
@@ -225,7 +243,7 @@ _PLACES = np.concatenate([ORDER, LANE]).astype(np.int64)
 def _lane_bias(layer: LocalAttention) -> np.ndarray:
     found = _biases.get(layer)
     if found is None:
-        found = np.full((2, layer.heads, 25, 32), _UNSEEN, np.int64)
+        found = np.full((2, layer.heads, 25, 32), _UNSEEN)
         found[:, :, :, LANE] = layer.bias[RELATIVE][:, ORDER].transpose(2, 0, 1)
         found[1, :, :, 16:] = _UNSEEN
         _biases[layer] = found
@@ -367,7 +385,9 @@ def _attend_rows(arguments, y0, y1):
                                                a[_Q_COLUMNS])
     row, column, out_row, out_column = a[_Q_ROW], a[_Q_COLUMN], a[_Q_OUT_ROW], a[_Q_OUT_COLUMN]
     weights, seen = scratch(_F64, _BLOCK), scratch(_F64, _BLOCK)
-    logits = scratch(_I64, _ROW)
+    logits = scratch(_F64, _ROW)
+    up, top = np.float64(1 << shift), np.float64(limit)
+    low = -top
     step = 2 if parity >= 0 else 1
     positions = columns // step
     for y in range(y0, y1):
@@ -383,7 +403,7 @@ def _attend_rows(arguments, y0, y1):
                 for n in range(count):
                     at = y * row + (x0 + (n0 + n) * step) * column + head * d
                     for c in range(d):
-                        logits[c] = np.int64(queries[at + c]) << shift
+                        logits[c] = queries[at + c] * up
                     for c in range(d, 32):
                         logits[c] = _UNSEEN
                     _softmax_all(logits, table, weights, n * _STEP)
@@ -394,7 +414,7 @@ def _attend_rows(arguments, y0, y1):
                 for n in range(count):
                     to = y * out_row + (x0 + (n0 + n) * step) * out_column + head * d
                     for c in range(d):
-                        out[to + c] = min(max(np.int64(seen[n * _STEP + c]) >> 16, -limit), limit)
+                        out[to + c] = np.int32(min(max(np.floor(seen[n * _STEP + c] * 2.0 ** -16), low), top))
 
 
 def _maxima(keys: np.ndarray, parity: int) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 - A window row of a map is a contiguous run of kernel * C numbers (or kernel runs of C where the map is a view on a
   range of channels), so no im2col is needed.
-- Weights are packed once as [pair of inputs][32 outputs][2] for every block of 32 outputs, and of 16 where 16 or
-  fewer are left: one 512-bit register holds 16 outputs x 2 inputs.
+- Weights are packed once as [pair of inputs][outputs][2] for every block of 32 outputs (of 16 where 16 or fewer
+  are left, and everywhere without AVX-512): one 512-bit register holds 16 outputs x 2 inputs.
 - ``_block_kernel`` writes vector IR for a block of pixels x outputs: splat a pair of inputs, widen to int32, multiply,
   add even and odd lanes. LLVM turns that into vpdpwssd, vpmaddwd, pmaddwd or smlal, whatever the machine has. Sums
   wrap modulo 2^32 in any order; the loader has proved the final one to fit, so every machine gets the same number.
@@ -24,26 +24,22 @@ from numba.extending import intrinsic
 
 from .layers import Conv, Sum
 from .maps import BORDER
+from .numba_target import WIDE
 from .numba_team import address, memory, scratch, share, task
 
-OUTPUTS = 32
 LANES = 16
 
 
-def _pixels_a_block() -> int:
-    """Pixels that fit the registers: 12 x 2 accumulators of 32 vector registers (AVX-512), 3 x 4 of 16 (AVX2)."""
-    import numba
-    from llvmlite import binding
+PIXELS, VECTORS = (12, 2) if WIDE else (6, 1)
+"""Pixels and vectors of 16 outputs of the block whose sums fit the registers.
 
-    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:  # compiled for another processor than this one
-        wide = "+avx512bw" in str(numba.config.CPU_FEATURES)
-    else:
-        wide = bool(binding.get_host_cpu_features().get("avx512bw"))
-    return 12 if wide else 3
+AVX-512 has 32 registers of 16 sums: 12 x 2. AVX2 has 16 of 8 sums: 6 x 1 vectors take 12 and leave room for two of
+weights, the pair of inputs and a product. With 3 x 2 the weights came from memory again for every pixel, which kept the
+multipliers waiting for half of the time (37 GMAC/s a thread instead of 56).
+"""
 
-
-PIXELS = _pixels_a_block()
-FEW = 4 if PIXELS == 12 else 1
+OUTPUTS = VECTORS * LANES
+FEW = 4 if VECTORS == 2 else 2
 """Pixels of the block that covers what is left of a row: 8 accumulators still hide most of the latency."""
 
 
@@ -60,7 +56,7 @@ def _block_kernel(pixels, vectors):
 
     @intrinsic
     def block(typing, acc, bias, first, x, x_at, stride, w, w_at, runs, n_runs, half_run):
-        """Set acc[pixel * 32 + j] = bias[first + j] + sum over runs r, k < half_run of the pairs of inputs at
+        """Set acc[pixel * OUTPUTS + j] = bias[first + j] + sum over runs r, k < half_run of the pairs of inputs at
         x[x_at + pixel * stride + runs[r] + 2 k] times the pairs of weights from w[w_at] on.
         """
         i = types.int64
@@ -129,7 +125,7 @@ def _block_kernel(pixels, vectors):
     return block
 
 
-_many_wide, _few_wide, _one_wide = (_block_kernel(p, 2) for p in (PIXELS, FEW, 1))
+_many_wide, _few_wide, _one_wide = (_block_kernel(p, VECTORS) for p in (PIXELS, FEW, 1))
 _many_narrow, _few_narrow, _one_narrow = (_block_kernel(p, 1) for p in (PIXELS, FEW, 1))
 
 
@@ -300,11 +296,11 @@ def _conv_rows(arguments, y0, y1):
     acc = scratch(_I32, _BLOCK)
     per_output = n_runs * half_run * 2
     segment = 0
-    for c0 in range(0, outputs, 32):
-        lanes = min(outputs - c0, 32)
+    for c0 in range(0, outputs, OUTPUTS):
+        lanes = min(outputs - c0, OUTPUTS)
         w_at = c0 * per_output
         segment_end = segment
-        while segment_end < a[_N_SEGMENTS] and segments[5 * segment_end] * 16 < c0 + 32:
+        while segment_end < a[_N_SEGMENTS] and segments[5 * segment_end] * 16 < c0 + OUTPUTS:
             segment_end += 1
         for y in range(y0, y1):
             row = y * x_row
@@ -321,7 +317,7 @@ def _conv_rows(arguments, y0, y1):
                     pixels = FEW
                 at = min(at, width - pixels)
                 from_x = row + at * x_step
-                if lanes == 32:
+                if lanes == OUTPUTS:
                     if pixels == PIXELS:
                         _many_wide(acc, bias, c0, x, from_x, x_step, w, w_at, runs, n_runs, half_run)
                     elif pixels == FEW:
@@ -340,7 +336,7 @@ def _conv_rows(arguments, y0, y1):
                     for s in range(segment, segment_end):
                         g = 5 * s
                         c = segments[g] * 16 + segments[g + 1]
-                        t = i * 32 + c - c0
+                        t = i * OUTPUTS + c - c0
                         count, to, other = segments[g + 2], out_at + segments[g + 3], add_at + segments[g + 4]
                         if count == 16:
                             if add_kind == JOIN:

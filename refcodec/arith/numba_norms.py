@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 from . import numpy_ops
 from .layers import Gdn, Norm
 from .maps import BORDER
-from .numba_conv import PIXELS, SMALL
+from .numba_conv import SMALL
 from .numba_products import LANES, product_kernel
 from .numba_team import address, memory, scratch, share, task
 
@@ -28,8 +28,8 @@ _I16, _I64, _F64 = types.int16, types.int64, types.float64
 
 OUTPUTS = 32
 
-GDN_PIXELS = 6 if PIXELS == 12 else 1
-"""6 x 4 vectors of 8 sums fill 32 registers of AVX-512; 1 x 4 of them are 8 of the 16 registers of AVX2."""
+GDN_PIXELS = 6
+"""6 x 4 vectors of 8 sums fill 32 registers of AVX-512, 6 x 1 of them the 16 of AVX2."""
 
 MAX_CHANNELS = 512
 """More than the stack holds scratch for: NumPy takes them. No configuration in use has more than 320."""
