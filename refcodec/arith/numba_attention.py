@@ -28,8 +28,8 @@ _UNSEEN = -float(1 << 40)
 MAX_WIDTH = 32
 """Channels a head that the kernels take, NumPy takes more. No configuration in use has."""
 
-_FARTHEST = 41 << 16
-"""Beyond it the exponential is zero (SPEC 5.7)."""
+_FARTHEST = 26 << 16
+"""From here on the exponential is zero (SPEC 5.7): 2^24 / 2^26 rounds to 0."""
 
 ORDER = np.array([*range(1, 25, 2), *range(0, 25, 2)])
 """Places of a 5x5 window by lane: 12 anchors in lanes 0..11, 13 non-anchors in lanes 16..28. Anchors see anchors only,
@@ -50,23 +50,55 @@ _four_sums, _one_sum = product_kernel(4, 2), product_kernel(1, 2)
 """Words of local attention's arguments; strides in elements."""
 
 
+def _exponential(b, t, table):
+    """(SPEC 5.7) IR for 2^(24 - t / 2^16) of 8 lanes of int32, 0 <= t <= _FARTHEST; table points to exp2.
+
+    With m = low (256 - j) + high j, the definition is floor((m + 2^(n + 7)) / 2^(n + 8)). Both summands' lowest seven
+    bits may go first, as 2^(n + 7) has none: floor((floor(m / 2^7) + 2^n) / 2^(n + 1)), where floor(m / 2^7) =
+    2 low + floor((high - low) j / 2^7) <= 2^25. So 32 bits do, in half the registers of 64.
+
+    The gather takes low and high at once, the lower in the lower half on every little-endian machine, all that Numba
+    knows.
+    """
+    i32, i64 = ir.IntType(32), ir.IntType(64)
+    short, long = ir.VectorType(i32, LANES), ir.VectorType(i64, LANES)
+    pointers, flags = ir.VectorType(i64.as_pointer(), LANES), ir.VectorType(ir.IntType(1), LANES)
+
+    def every(value, kind=short):
+        return ir.Constant(kind, [value] * LANES)
+
+    index = b.zext(b.and_(b.lshr(t, every(8)), every(255)), long)
+    base = b.insert_element(ir.Constant(long, ir.Undefined), b.ptrtoint(table, i64), ir.Constant(i32, 0))
+    base = b.shuffle_vector(base, ir.Constant(long, ir.Undefined), every(0))
+    addresses = b.inttoptr(b.add(base, b.shl(index, every(2, long))), pointers)
+    kind = ir.FunctionType(long, [pointers, i32, flags, long])
+    gather = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.gather.v8i64.v8p0")
+    pairs = b.call(gather, [addresses, ir.Constant(i32, 4), every(True, flags), every(0, long)])
+    pairs = b.bitcast(pairs, ir.VectorType(i32, 2 * LANES))
+    low, high = (b.shuffle_vector(pairs, ir.Constant(pairs.type, ir.Undefined),
+                                  ir.Constant(short, list(range(first, 2 * LANES, 2)))) for first in (0, 1))
+    n = b.lshr(t, every(16))
+    slope = b.ashr(b.mul(b.sub(high, low), b.and_(t, every(255))), every(7))
+    total = b.add(b.add(b.shl(low, every(1)), slope), b.shl(every(1), n))
+    return b.lshr(total, b.add(n, every(1)))
+
+
 def _softmax_kernel(vectors):
     """An intrinsic for 8 ``vectors`` logits.
 
-    Written as vectors: what the compiler made of loops took three times as long. The gather takes two neighbours of
-    the table at once, the lower in the lower half on every little-endian machine, all that Numba knows.
+    Written as vectors: what the compiler made of loops took three times as long.
     """
     @intrinsic
     def softmax(typing, logits, table, weights, at):
         """(SPEC 5.7) weights[at..], Q16, of logits in Q16; both are integers in float64."""
         def codegen(context, b, sig, args):
-            i1, i32, i64, f64 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.DoubleType()
-            short, long, real = (ir.VectorType(t, LANES) for t in (i32, i64, f64))
+            i32, i64, f64 = ir.IntType(32), ir.IntType(64), ir.DoubleType()
+            short, real = ir.VectorType(i32, LANES), ir.VectorType(f64, LANES)
 
             def data(n):
                 return context.make_array(sig.args[n])(context, b, args[n]).data
 
-            def every(value, kind=long):
+            def every(value, kind):
                 return ir.Constant(kind, [value] * LANES)
 
             def splat(value, kind):
@@ -84,9 +116,6 @@ def _softmax_kernel(vectors):
             def larger(v, w):
                 return b.select(b.fcmp_ordered(">", v, w), v, w)
 
-            def smaller(v, w):
-                return b.select(b.icmp_signed("<", v, w), v, w)
-
             def largest(v):
                 """Of 8 lanes, halving by halving."""
                 for n in (4, 2, 1):
@@ -102,24 +131,12 @@ def _softmax_kernel(vectors):
             for v in loaded[1:]:
                 top = larger(top, v)
             top = splat(largest(top), real)
-            base = splat(b.ptrtoint(data(1), i64), long)
-            pointers, flags = ir.VectorType(i64.as_pointer(), LANES), ir.VectorType(i1, LANES)
+            far = every(float(_FARTHEST), real)
             values = []
             for v in loaded:
                 away = b.fsub(top, v)
-                far = every(float(_FARTHEST), real)
                 t = b.fptosi(b.select(b.fcmp_ordered("<", away, far), away, far), short)
-                index = b.zext(b.and_(b.lshr(t, every(8, short)), every(255, short)), long)
-                addresses = b.inttoptr(b.add(base, b.shl(index, every(2))), pointers)
-                pair = call("llvm.masked.gather.v8i64.v8p0", long, addresses, ir.Constant(i32, 4),
-                            ir.Constant(flags, [True] * LANES), every(0))
-                low, high = b.and_(pair, every(0xffffffff)), b.lshr(pair, every(32))
-                j = b.zext(b.and_(t, every(255, short)), long)
-                shift = b.add(smaller(b.lshr(t, every(16, short)), every(40, short)), every(8, short))
-                shift = b.zext(shift, long)
-                half = b.shl(every(1), b.sub(shift, every(1)))
-                mixed = b.add(b.mul(low, b.sub(every(256), j)), b.mul(high, j))
-                values.append(b.trunc(b.lshr(b.add(mixed, half), shift), short))  # at most 2^24
+                values.append(_exponential(b, t, data(1)))
             total = values[0]
             for v in values[1:]:
                 total = b.add(total, v)
@@ -277,32 +294,41 @@ _SUMS, _WEIGHTS, _VALUES, _BLOCK = GROUP * _STEP, GROUP * _POSITIONS, _POSITIONS
 _key_product = product_kernel(GROUP, 2)
 
 
-@kernel(reads(_I32, 1, "C"), reads(_I32, 1, "C"), writes(_I32, 1, "C"), writes(_I32, 1, "C"), writes(_F64, 1, "C"),
-        _I64)
-def _exponentials(near, table, low, high, out, at):
-    """out[at..] = 2^(24 - near) for 64 differences in Q16, clamped; returns their sum."""
+@intrinsic
+def _exponentials_of_8(typing, near, at, table, out, to):
+    """out[to..] = 2^(24 - near[at..]) of 8 differences in Q16, at most _FARTHEST."""
+    def codegen(context, b, sig, args):
+        short, real = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.DoubleType(), LANES)
+
+        def place(array, offset, kind):
+            data = context.make_array(sig.args[array])(context, b, args[array]).data
+            return b.bitcast(b.gep(data, [args[offset]]), kind.as_pointer()) if offset else data
+
+        t = b.load(place(0, 1, short))
+        t.align = 4
+        b.store(b.sitofp(_exponential(b, t, place(2, 0, short)), real), place(3, 4, real)).align = 8
+        return context.get_dummy_value()
+
+    return types.void(near, types.int64, table, out, types.int64), codegen
+
+
+@kernel(reads(_I32, 1, "C"), reads(_I32, 1, "C"), writes(_F64, 1, "C"), _I64)
+def _exponentials(near, table, out, at):
+    """out[at..] = 2^(24 - near) for 64 differences in Q16, at most _FARTHEST; returns their sum, below 2^31."""
+    for b in range(0, _POSITIONS, LANES):
+        _exponentials_of_8(near, b, table, out, at + b)
+    total = 0.0
     for b in range(_POSITIONS):
-        i = (near[b] >> 8) & 255
-        low[b] = table[i]
-        high[b] = table[i + 1]
-    total = 0
-    for b in range(_POSITIONS):
-        t = np.int64(near[b])
-        s = min(t >> 16, 40) + 8
-        j = t & 255
-        v = (np.int64(low[b]) * (256 - j) + np.int64(high[b]) * j + (1 << (s - 1))) >> s
-        out[at + b] = np.float64(v)
-        total += v
-    return total
+        total += out[at + b]
+    return np.int64(total)
 
 
 def exponentials(t: np.ndarray, table: np.ndarray) -> np.ndarray:
     """(SPEC 5.7) As ``numpy_ops.exp2_negative``, by the kernel that weighs keys: [n] int64 in Q16 -> Q24."""
     near = np.resize(np.minimum(t, _FARTHEST), -(-t.size // _POSITIONS) * _POSITIONS).astype(np.int32)
     out = np.empty(near.size)
-    scratch = np.empty((2, _POSITIONS), np.int32)
     for at in range(0, near.size, _POSITIONS):
-        _exponentials(near[at:at + _POSITIONS], table, *scratch, out, at)
+        _exponentials(near[at:at + _POSITIONS], table, out, at)
     return out[:t.size].astype(np.int64)
 
 
@@ -322,7 +348,7 @@ def _key_sums(arguments, first, end):
     shift, d, parity, height, columns = a[_K_SHIFT], a[_K_WIDTH], a[_K_PARITY], a[_K_HEIGHT], a[_K_COLUMNS]
     row, column, v_row, v_column = a[_K_ROW], a[_K_COLUMN], a[_K_V_ROW], a[_K_V_COLUMN]
     part, e, v = scratch(_F64, _SUMS), scratch(_F64, _WEIGHTS), scratch(_F64, _VALUES)
-    near, low, high = scratch(_I32, _POSITIONS), scratch(_I32, _POSITIONS), scratch(_I32, _POSITIONS)
+    near = scratch(_I32, _POSITIONS)
     groups = -(-d // GROUP)
     step = 2 if parity >= 0 else 1
     columns //= step
@@ -348,7 +374,7 @@ def _key_sums(arguments, first, end):
                         near[n] = min(away, _FARTHEST)
                     for n in range(positions, _POSITIONS):
                         near[n] = _FARTHEST
-                    totals[c0 + i] += _exponentials(near, table, low, high, e, i * _POSITIONS)
+                    totals[c0 + i] += _exponentials(near, table, e, i * _POSITIONS)
                 at = y * v_row + (x0 + n0 * step) * v_column + v0
                 for n in range(positions):
                     for j in range(d):
