@@ -1,0 +1,267 @@
+"""Where two traces part first: the stage, its slice and pass, the element, and what feeds it. Pure functions.
+
+"First" is meant in the order of computation (SPEC 6.3), so that everything the stage reads was compared before and is
+equal, or is not in the tested trace and then named as equally suspect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .stages import HALVES, Key, Network, Node, keyed, network, way_back
+from .symptoms import symptoms
+from .traces import Stage, Trace, TraceError, digest
+
+
+@dataclass(frozen=True)
+class Element:
+    """The first number that differs, in the order row, column, channel.
+
+    Attributes
+    ----------
+    place : tuple of int
+        Row, column and channel in the stage's array.
+    expected, got : int
+    """
+
+    place: tuple[int, ...]
+    expected: int
+    got: int
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first stage at which a tested trace differs from the reference.
+
+    Attributes
+    ----------
+    key : Key
+    node : Node
+        What the stage is.
+    kind : str
+        "values", "shape", "dtype" (another type, and no values to compare), or "order" (another stage has this index).
+    expected, got : Stage
+    element : Element or None
+        None where values are missing on either side, or shapes differ.
+    differing : int or None
+        How many numbers differ.
+    symptoms : tuple of str
+        What the differences look like.
+    same_as : tuple of Key
+        Stages of the reference whose values the tested decoder has here.
+    equal : int
+        Stages before it that were compared and are equal.
+    unseen : tuple of Key
+        Stages that feed it and are not in the tested trace: the fault may lie in any of them.
+    known : tuple of Key
+        Stages that feed these and are equal: the inputs of the suspects.
+    picture : tuple of int
+        Height and width of the samples.
+    advice : str
+        What would tell more; "" if nothing.
+    """
+
+    key: Key
+    node: Node
+    kind: str
+    expected: Stage
+    got: Stage
+    element: Element | None = None
+    differing: int | None = None
+    symptoms: tuple[str, ...] = ()
+    same_as: tuple[Key, ...] = ()
+    equal: int = 0
+    unseen: tuple[Key, ...] = ()
+    known: tuple[Key, ...] = ()
+    picture: tuple[int, ...] = ()
+    advice: str = ""
+
+    @property
+    def clauses(self) -> tuple[str, ...]:
+        """Clauses of SPEC.md that define the stage."""
+        return self.node.clauses
+
+    def as_dict(self) -> dict[str, Any]:
+        """For reports in JSON."""
+        element = self.element
+        return {
+            "stage": self.key.name, "turn": self.key.turn, "index": self.expected.index, "kind": self.kind,
+            "slice": self.node.slice, "pass": HALVES.get(-1 if self.node.half is None else self.node.half),
+            "operations": list(self.node.operations), "clauses": list(self.clauses),
+            "expected": {"shape": list(self.expected.shape), "dtype": self.expected.dtype,
+                         "sha256": self.expected.sha256},
+            "got": {"name": self.got.name, "shape": list(self.got.shape), "dtype": self.got.dtype,
+                    "sha256": self.got.sha256},
+            "element": element and {"place": list(element.place), "expected": element.expected, "got": element.got,
+                                    "position": list(self.position or ())},
+            "differing": self.differing, "symptoms": list(self.symptoms), "same_as": [str(k) for k in self.same_as],
+            "equal": self.equal, "unseen": [str(k) for k in self.unseen], "known": [str(k) for k in self.known],
+            "reads": self.node.reads, "advice": self.advice}
+
+    @property
+    def position(self) -> tuple[int, int] | None:
+        """Row and column of the element in the whole map: columns of a packed half are spread."""
+        if self.element is None:
+            return None
+        row, column = self.element.place[:2]
+        if self.node.packed and self.node.half is not None:
+            column = 2 * column + (row + self.node.half) % 2
+        return row, column
+
+
+def first_divergence(reference: Trace, tested: Trace) -> Divergence | None:
+    """The first stage at which two traces differ; None if all that both have are equal.
+
+    Parameters
+    ----------
+    reference : Trace
+        Whole: every stage of a decoder.
+    tested : Trace
+        Any subset of the stages. Values of either are asked for at the first difference only, and at stages that the
+        tested trace has in another type.
+
+    Raises
+    ------
+    TraceError
+        The reference is not a whole trace, a stage of the tested one is unknown, or its values are damaged.
+    """
+    stages = network(stage.name for stage in reference.stages)
+    wanted = dict(zip(keyed(stage.name for stage in reference.stages), reference.stages, strict=True))
+    if wanted.keys() != stages.keys():
+        raise TraceError(f"{reference.source}: not the whole trace of a decoder, lacks "
+                         f"{', '.join(map(str, [k for k in stages if k not in wanted][:3])) or 'nothing'}")
+    found, stray = _matched(reference, tested, wanted)
+    equal: list[Key] = []
+    for key in stages:
+        if key == stray[0]:
+            return Divergence(key, stages[key], "order", wanted[key], stray[1], equal=len(equal), advice=_ORDER)
+        if key in found:
+            kind = _difference(wanted[key], found[key], reference)
+            if kind is None:
+                equal.append(key)
+                continue
+            return _divergence(key, kind, stages, wanted, found[key], equal, reference, tested)
+    return None
+
+
+_ORDER = ("an index counts all stages in the order of SPEC 6.3, written to the trace or not; without any index, stages "
+          "are found by their names")
+
+
+def _matched(reference: Trace, tested: Trace, wanted: dict[Key, Stage]
+             ) -> tuple[dict[Key, Stage], tuple[Key | None, Stage]]:
+    """The tested stages by the reference's, and the first place in the order where the tested trace has another."""
+    keys, names = list(wanted), {key.name for key in wanted}
+    if unknown := [stage.name for stage in tested.stages if stage.name not in names]:
+        raise TraceError(f"{tested.source}: no stage is named {unknown[0]!r}; names are those of the layer table "
+                         f"(SPEC 6.1) and z_hat, y_hat/i, samples")
+    if tested.stages[0].index is None:
+        found = dict(zip(keyed(stage.name for stage in tested.stages), tested.stages, strict=True))
+        if extra := [key for key in found if key not in wanted]:
+            raise TraceError(f"{tested.source}: {extra[0].name} is there {extra[0].turn + 1} times, but is computed "
+                             f"{extra[0].turn} times")
+        return found, (None, tested.stages[0])
+    found = {}
+    for stage in tested.stages:
+        at = stage.index or 0
+        if at >= len(keys):
+            raise TraceError(f"{tested.source}: index {at} ({stage.name}) is beyond the {len(keys)} stages; {_ORDER}")
+        if keys[at].name != stage.name:
+            return found, (keys[at], stage)
+        found[keys[at]] = stage
+    return found, (None, tested.stages[0])
+
+
+def _difference(expected: Stage, got: Stage, reference: Trace) -> str | None:
+    if expected.shape != got.shape:
+        return "shape"
+    if expected.dtype == got.dtype:
+        return None if expected.sha256 == got.sha256 else "values"
+    values = reference.values(expected)
+    if values is None:
+        return "dtype"
+    return None if _as_type(values, got.dtype) == got.sha256 else "values"
+
+
+def _as_type(values: np.ndarray, dtype: str) -> str | None:
+    """Digest of values in another type; None if they do not fit it."""
+    cast = values.astype(dtype)
+    return digest(cast) if np.array_equal(cast.astype(np.int64), values) else None
+
+
+def _divergence(key: Key, kind: str, stages: Network, wanted: dict[Key, Stage], got: Stage, equal: list[Key],
+                reference: Trace, tested: Trace) -> Divergence:
+    expected, node = wanted[key], stages[key]
+    unseen, known = way_back(stages, key, equal)
+    same_as = tuple(k for k, stage in wanted.items() if k != key and stage.sha256 == got.sha256)
+    picture = wanted[Key("samples")].shape[:2]
+    common: dict[str, Any] = {"same_as": same_as, "equal": len(equal), "unseen": tuple(unseen), "known": tuple(known),
+                              "picture": picture}
+    if kind != "values":
+        advice = f"write {key} as {expected.dtype}, or give the reference's values" if kind == "dtype" else ""
+        return Divergence(key, node, kind, expected, got, **common, advice=advice)
+    theirs = tested.values(got)
+    ours = None if theirs is None else reference.values(expected)
+    if theirs is None or ours is None:
+        whose = "the tested decoder's" if theirs is None else "the reference's"
+        return Divergence(key, node, kind, expected, got, **common, advice=f"{whose} values of {key} would name the "
+                          "element: there are digests alone")
+    differs = ours.astype(np.int64) != theirs.astype(np.int64)
+    place = tuple(int(n) for n in np.argwhere(differs)[0])
+    latent = not node.packed and ours.shape[0] * 16 == -(-picture[0] // 64) * 64
+    return Divergence(key, node, kind, expected, got, Element(place, int(ours[place]), int(theirs[place])),
+                      int(differs.sum()), tuple(symptoms(ours, theirs, latent)), **common)
+
+
+def describe(found: Divergence) -> list[str]:
+    """A divergence in lines for people."""
+    key, node, expected, got = found.key, found.node, found.expected, found.got
+    name = key.name + (f", computation {key.turn + 1} of 4" if key.name.startswith("ctx/") else "")
+    lines = [f"first difference: {name} (stage {expected.index})",
+             f"  operation:  {', '.join(node.operations)}"]
+    if node.pass_name:
+        lines.append(f"  where:      {node.pass_name}")
+    lines += [f"  {line}" for line in _what(found)]
+    lines += [f"  looks like: {text}" for text in found.symptoms]
+    if found.same_as:
+        lines.append(f"  looks like: these are the right values of {', '.join(map(str, found.same_as[:4]))}")
+    inputs = [f"{k} ({'not in your trace' if k in found.unseen else 'equal'})" for k in node.inputs]
+    lines.append(f"  inputs:     {'; '.join([*inputs, *([node.reads] if node.reads else [])])}")
+    if found.unseen:
+        lines.append(f"  suspects:   {len(found.unseen)} stages before it are not in your trace: "
+                     f"{', '.join(map(str, found.unseen[:6]))}{' ...' if len(found.unseen) > 6 else ''}")
+        lines.append(f"              they start from {', '.join(map(str, found.known)) or 'the stream alone'}, "
+                     "compared and equal" if found.known else "              none of their inputs was compared")
+    lines.append(f"  before it:  {found.equal} stages compared, all equal")
+    lines.append(f"  definition: SPEC {', '.join(found.clauses)}")
+    if found.advice:
+        lines.append(f"  more:       {found.advice}")
+    if got.dtype != expected.dtype and found.kind == "values":
+        lines.append(f"  type:       {got.dtype} in your trace, {expected.dtype} in the reference; compared as numbers")
+    return lines
+
+
+def _what(found: Divergence) -> list[str]:
+    expected, got, element = found.expected, found.got, found.element
+    if found.kind == "order":
+        return [f"order:      expected {expected.name} at index {expected.index}, got {got.name}"]
+    if found.kind == "shape":
+        return [f"shape:      expected {list(expected.shape)}, got {list(got.shape)}"]
+    if found.kind == "dtype":
+        return [f"type:       expected {expected.dtype}, got {got.dtype}"]
+    if element is None:
+        return [f"digests:    expected {expected.sha256[:16]}..., got {got.sha256[:16]}..."]
+    parts = ", ".join(f"{axis} {n}" for axis, n in zip(("row", "column", "channel"), element.place, strict=False))
+    lines = [f"element:    {parts}: expected {element.expected}, got {element.got}",
+             f"            {found.differing} of {expected.size} numbers differ"]
+    if found.position and found.picture:
+        row, column = found.position
+        step = max(1, -(-found.picture[0] // 64) * 64 // expected.shape[0]) if found.key.name != "samples" else 1
+        if found.node.packed:
+            lines.append(f"            a packed half: position ({row}, {column}) of the whole map")
+        if step > 1:
+            lines.append(f"            the samples below it begin at row {row * step}, column {column * step}")
+    return lines
