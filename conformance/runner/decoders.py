@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -93,12 +93,22 @@ class Spec:
 
     @property
     def always_models(self) -> bool:
-        """Whether the template needs a model even where the vector names none."""
+        """Whether the template wants a model even where the vector names none."""
         return "{model}" in " ".join(self.command)
 
-    def open(self) -> Decoder:
-        """A decoder for one thread."""
-        return _Worker(self) if self.callable else _Command(self)
+    @property
+    def always_traces(self) -> bool:
+        """Whether the template wants a path for a trace every time."""
+        return "{trace}" in " ".join(self.command)
+
+    @property
+    def traces(self) -> bool:
+        """Whether the decoder may write a trace."""
+        return bool(self.callable or self.trace_words or self.always_traces)
+
+    def open(self, folder: Path) -> Decoder:
+        """A decoder for one thread; the folder is for what a worker process prints."""
+        return _Worker(self, folder) if self.callable else _Command(self)
 
 
 def _words(text: str, name: str, allowed: set[str]) -> tuple[str, ...]:
@@ -159,21 +169,18 @@ class _Command:
         pass
 
 
-class WorkerFailed(UsageError):
-    """The callable cannot be imported."""
-
-
 class _Worker:
     """A callable in a worker process, which is started anew after a crash, a time-out or too much memory."""
 
-    def __init__(self, spec: Spec) -> None:
-        self._spec = spec
+    def __init__(self, spec: Spec, folder: Path) -> None:
+        self._spec, self._folder = spec, folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, job: Job, stop: threading.Event) -> Ended:
         if self._process is None:
-            self._start(job, stop)
-        assert self._process is not None
+            self._start(job.limits, stop)
+        if self._process is None:
+            return Ended(0, process.INTERRUPTED)
         started = self._errors.stat().st_size
         request = {"stream": str(job.stream), "output": str(job.output), "model": job.model and str(job.model),
                    "trace": job.trace and str(job.trace)}
@@ -182,25 +189,21 @@ class _Worker:
             self.close()
         return ended
 
-    def _start(self, job: Job, stop: threading.Event) -> None:
-        self._errors = job.folder.parent / f"worker-{threading.get_ident()}.txt"
+    def _start(self, limits: Limits, stop: threading.Event) -> None:
         command = [sys.executable, "-m", "conformance.runner.worker", self._spec.callable]
-        kit = str(Path(__file__).resolve().parents[2])
-        paths = [os.getcwd(), kit, *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [os.getcwd(), str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        variables = {**process.environment(self._folder), "PYTHONPATH": os.pathsep.join(paths)}
+        self._errors = self._folder / f"worker-{threading.get_ident()}.txt"
         with open(self._errors, "wb") as stderr:
-            self._process = subprocess.Popen(
-                process.wrapped(command, job.limits), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
-                start_new_session=True, env={**process.environment(job.folder.parent),
-                                             "PYTHONPATH": os.pathsep.join(paths)})
-        self._watch = Watch(self._process.pid, job.limits, stop)
-        importing = Watch(self._process.pid, Limits(_IMPORT_SECONDS, job.limits.memory), stop)
-        ready = self._ask(None, importing, 0)
-        if ready.stopped == process.INTERRUPTED:
-            return
+            self._process = subprocess.Popen(process.wrapped(command, limits), stdin=subprocess.PIPE, env=variables,
+                                             stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
+        self._watch = Watch(self._process.pid, limits, stop)
+        ready = self._ask(None, Watch(self._process.pid, replace(limits, seconds=_IMPORT_SECONDS), stop), 0)
         if ready.exit_code or ready.stopped:
             self.close()
-            says = ready.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise WorkerFailed(f"decoder {self._spec.text!r}: {says[-1] if says else 'the worker does not start'}")
+            if ready.stopped != process.INTERRUPTED:
+                says = ready.stderr.decode("utf-8", "replace").strip().splitlines()
+                raise UsageError(f"decoder {self._spec.text!r}: {says[-1] if says else 'the worker does not start'}")
 
     def _ask(self, request: object, watch: Watch, errors_from: int) -> Ended:
         """Send a request, if there is one, and wait for the reply or the end."""

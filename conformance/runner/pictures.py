@@ -16,7 +16,10 @@ from PIL import Image
 from ..suites import Accept
 
 FORMATS = ("pnm", "png", "npy", "raw")
-"""What a decoder may be asked for: PGM or PPM, PNG, NPY of uint8 [H, W] or [H, W, 3], samples without a header."""
+"""What a decoder may be asked for: PGM or PPM, PNG, NPY of uint8 [H, W] or [H, W, 3], samples without a header.
+
+They are endings of the output's name, too, by which many decoders choose.
+"""
 
 SPARE = 1 << 20
 """Bytes that headers and metadata may take beside the samples."""
@@ -27,11 +30,6 @@ _PNM = re.compile(rb"P([56])((?:\s|#[^\n\r]*[\n\r])+)(\d{1,7})(?:\s|#[^\n\r]*[\n
 
 class OutputWrong(ValueError):
     """The file that a decoder wrote is not the picture it was asked for; the text says why."""
-
-
-def suffix(form: str, channels: int) -> str:
-    """The name's ending for an output, by which many decoders choose the format."""
-    return {"pnm": ".pgm" if channels == 1 else ".ppm", "png": ".png", "npy": ".npy", "raw": ".raw"}[form]
 
 
 def _expect_size(width: int, height: int, channels: int, expect: Accept) -> None:

@@ -31,16 +31,14 @@ def load(name: str) -> Function:
     return function
 
 
-def as_bytes(samples: np.ndarray, form: str) -> bytes:
-    """An array as a file that the runner reads; raises TypeError for what is no picture of 8 bits."""
+def npy_file(samples: np.ndarray) -> bytes:
+    """An array as a NPY file; raises TypeError for what is no picture of 8 bits."""
     array = np.asarray(samples)
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise TypeError(f"the callable returned {array.dtype} {array.shape}, expected uint8 [H, W] or [H, W, 3]")
     file = io.BytesIO()
-    if form == "npy":
-        np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-        return file.getvalue()
-    raise ValueError(form)
+    np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return file.getvalue()
 
 
 def classify(error: BaseException) -> dict[str, Any]:
@@ -60,13 +58,13 @@ def classify(error: BaseException) -> dict[str, Any]:
     return {"exit_code": code, "error": known[0] if known else type(error).__name__}
 
 
-def decode(function: Function, request: dict[str, Any], form: str = "npy") -> dict[str, Any]:
+def decode(function: Function, request: dict[str, Any]) -> dict[str, Any]:
     """Answer one request."""
     with open(request["stream"], "rb") as file:
         stream = file.read()
     extra = {"trace": request["trace"]} if "trace" in inspect.signature(function).parameters else {}
     try:
-        data = as_bytes(function(stream, request["model"], **extra), form)
+        data = npy_file(function(stream, request["model"], **extra))
     except Exception as error:
         reply = classify(error)
         if reply["exit_code"] in (1, 70):

@@ -1,0 +1,18 @@
+"use strict";
+const rows = [...document.querySelectorAll("#vectors tbody tr")];
+const [text, outcome, suite] = ["text", "outcome", "suite"].map((id) => document.getElementById(id));
+function show() {
+  const words = text.value.toLowerCase().split(/\s+/);
+  let shown = 0;
+  for (const row of rows) {
+    const fits = (!suite.value || row.dataset.suite === suite.value)
+      && (!outcome.value || row.dataset.outcome === outcome.value
+          || (outcome.value === "attention" && row.dataset.judgement !== "pass"))
+      && words.every((word) => row.dataset.text.includes(word));
+    row.hidden = !fits;
+    shown += fits;
+  }
+  document.getElementById("shown").textContent = `${shown} of ${rows.length}`;
+}
+for (const control of [text, outcome, suite]) control.addEventListener("input", show);
+show();

@@ -1,0 +1,134 @@
+"""A report as one HTML page that needs nothing else: styles, script and heat maps are inside it."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+from .baseline import AS_HOPED, NEW, NOT_RUN
+from .outcomes import MEANING, OPEN, OUTCOMES, PASS
+from .report import Report
+
+_FOLDER = Path(__file__).parent
+_SLOWEST = 10
+
+
+def kind(outcome: str) -> str:
+    """The class of an outcome's colour."""
+    return "pass" if outcome == PASS else "open" if outcome in OPEN else "fail"
+
+
+def tag(outcome: str) -> str:
+    """An outcome as a coloured label that explains itself."""
+    return f'<span class="tag {kind(outcome)}" title="{escape(MEANING[outcome])}">{escape(outcome)}</span>'
+
+
+def _head(report: Report) -> str:
+    colour = {0: "pass", 3: "open"}.get(report["exit_code"], "fail")
+    suites = ", ".join(f"{name} {facts['version']}" for name, facts in report["kit"]["suites"].items())
+    return (f'<h1>Conformance of {"an encoder" if report["kind"] == "encoder" else "a decoder"}</h1>'
+            f'<p class="command"><code>{escape(report["command"])}</code></p>'
+            f'<div class="conclusion {colour}">{escape(report["conclusion"][:1].upper() + report["conclusion"][1:])}'
+            f'<small>{escape(report["started"])}, {report["seconds"]:.1f} s, exit code {report["exit_code"]}; suites '
+            f'{escape(suites)}; kit <code>{report["kit"]["sha256"][:16]}</code></small></div>')
+
+
+def _summary(report: Report) -> str:
+    total, suites = report["summary"]["all"], report["summary"]["suites"]
+    shown = [o for o in OUTCOMES if total[o] or o == PASS]
+    head = "".join(f'<th class="n">{tag(o)}</th>' for o in shown)
+    lines = [f'<tr><th>suite</th><th class="n">vectors</th>{head}<th class="n">seconds</th></tr>']
+    for name, counted in [*suites.items(), ("all", total)]:
+        cells = "".join(f'<td class="n{"" if counted[o] else " zero"}">{counted[o]}</td>' for o in shown)
+        took = sum(e["seconds"] for e in report["vectors"] if name in ("all", e["suite"]))
+        lines.append(f'<tr><td>{escape(name)}</td><td class="n">{sum(counted.values())}</td>{cells}'
+                     f'<td class="n">{took:.2f}</td></tr>')
+    return f"<h2>Summary</h2><table>{''.join(lines)}</table>"
+
+
+def _filter(report: Report) -> str:
+    total, suites = report["summary"]["all"], report["summary"]["suites"]
+    troubled = any(e["judgement"] != AS_HOPED for e in report["vectors"])
+    choices = ['<option value="">all results</option>',
+               f'<option value="attention"{" selected" if troubled else ""}>everything but passes</option>',
+               *(f'<option value="{o}">{o}</option>' for o in OUTCOMES if total[o])]
+    names = "".join(f'<option value="{escape(s)}">{escape(s)}</option>' for s in suites)
+    return ('<div class="filter"><input id="text" type="search" placeholder="id, clause, model or detail" '
+            f'aria-label="filter"><select id="outcome" aria-label="result">{"".join(choices)}</select>'
+            f'<select id="suite" aria-label="suite"><option value="">all suites</option>{names}</select>'
+            '<output id="shown"></output></div>')
+
+
+def _figure(entry: dict[str, object]) -> str:
+    if not entry["heat_map"]:
+        return ""
+    found = entry["difference"]
+    assert isinstance(found, dict)
+    return (f'<figure><img src="{entry["heat_map"]}" alt="heat map"><figcaption>largest difference of each pixel: dark '
+            f'none, red 6, yellow 40, white 255. {found["count"]} of {found["total"]} samples differ, by at most '
+            f'{found["largest"]}.</figcaption></figure>')
+
+
+def _more(entry: dict[str, object]) -> str:
+    clauses, divergence = entry["clauses"], entry["divergence"]
+    assert isinstance(clauses, list) and isinstance(divergence, list)
+    traced = f"<pre>{escape(chr(10).join(divergence))}</pre>" if divergence else ""
+    model = f'<p>Model {escape(str(entry["model"]))}.</p>' if entry["model"] else ""
+    return (f'<div>{_figure(entry)}<div class="words"><p>A failure suggests: {escape(str(entry["suggests"]))}</p>'
+            f'<p>Clauses: {escape(", ".join(clauses))}.</p>{model}{traced}</div></div>')
+
+
+def _vector(entry: dict[str, object], slowest: float) -> str:
+    clauses = entry["clauses"]
+    assert isinstance(clauses, list) and isinstance(entry["seconds"], float | int)
+    text = " ".join(map(str, [entry["id"], entry["detail"], entry["model"], *clauses])).lower()
+    plain = entry["judgement"] in (AS_HOPED, NEW, NOT_RUN)
+    judged = "" if plain else f" <small>{entry['judgement']}</small>"
+    bar = f'<span class="bar" style="width:{4 * entry["seconds"] / slowest:.2f}rem"></span>'
+    opened = " open" if entry["divergence"] or entry["heat_map"] else ""
+    detail = f'<span class="detail">{escape(str(entry["detail"]))}</span>' if entry["detail"] else ""
+    return (f'<tr data-suite="{escape(str(entry["suite"]))}" data-outcome="{entry["outcome"]}" '
+            f'data-judgement="{entry["judgement"]}" data-text="{escape(text)}">'
+            f'<td><details{opened}><summary class="id">{escape(str(entry["id"]))}</summary>{_more(entry)}</details>'
+            f'{detail}</td><td>{escape(str(entry["expected"]))}</td><td>{tag(str(entry["outcome"]))}{judged}</td>'
+            f'<td class="n">{bar}{entry["seconds"]:.3f}</td><td class="n">{entry["peak_mib"] or ""}</td></tr>')
+
+
+def _vectors(report: Report) -> str:
+    slowest = max([e["seconds"] for e in report["vectors"]], default=0) or 1
+    rows = "".join(_vector(e, slowest) for e in report["vectors"])
+    head = '<th>vector</th><th>expected</th><th>result</th><th class="n">seconds</th><th class="n">MiB</th>'
+    return (f'<h2>Vectors</h2>{_filter(report)}<table id="vectors"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
+            "</table>")
+
+
+def _timing(report: Report) -> str:
+    slow = sorted(report["vectors"], key=lambda e: -e["seconds"])[:_SLOWEST]
+    rows = "".join(f'<tr><td class="id">{escape(e["id"])}</td><td class="n">{e["seconds"]:.3f}</td>'
+                   f'<td class="n">{e["peak_mib"] or ""}</td></tr>' for e in slow)
+    limits, head = report["limits"], '<th>vector</th><th class="n">seconds</th><th class="n">MiB</th>'
+    return (f"<h2>Slowest</h2><table><tr>{head}</tr>{rows}</table>"
+            f'<p class="flags">Limits: {limits["seconds"]:g} s and {limits["memory_mib"]} MiB a vector, '
+            f'{limits["jobs"]} at once. Memory is resident memory of all processes, sampled.</p>')
+
+
+def _system(report: Report) -> str:
+    system = report["system"]
+    packages = ", ".join(f"{name} {number}" for name, number in system["packages"].items())
+    facts = {"system": system["platform"], "processor": f"{system['processor']} ({system['machine']}), "
+             f"{system['cores']} cores, {system['memory_mib']} MiB", "python": f"{system['python']}; {packages}"}
+    rows = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items())
+    hashes = "".join(f'<tr><th>suite {escape(name)}</th><td><code>{facts["sha256"]}</code></td></tr>'
+                     for name, facts in report["kit"]["suites"].items())
+    flags = escape(" ".join(system["flags"]))
+    return (f'<h2>System and suites</h2><table>{rows}{hashes}</table><details class="flags"><summary>instruction sets'
+            f"</summary><div>{flags}</div></details>")
+
+
+def render(report: Report) -> str:
+    """The page."""
+    style, script = ((_FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    body = "".join(part(report) for part in (_head, _summary, _vectors, _timing, _system))
+    return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+            'content="width=device-width, initial-scale=1"><title>Conformance report</title>'
+            f"<style>{style}</style></head><body>{body}<script>{script}</script></body></html>\n")

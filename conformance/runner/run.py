@@ -1,0 +1,195 @@
+"""Run a decoder of any make over the suites and report.
+
+    python -m conformance run --decoder "mydec {stream} {output}" --model-arg "--model {model}" -j 2 --html report.html
+    python -m conformance run --decoder python:conformance.adapters:refcodec_decode --suite core --suite invalid
+
+A decoder is a command with {stream} and {output}, perhaps {model} and {trace}, or python:package.module:function. It
+runs in a process group of its own under limits of time and memory. Exit codes of the decoder: 0 accepted, 65, 77, 78
+refused, 69 not supported; others refuse if they name an error class of SPEC 8.5, else they are a crash.
+
+Exit codes of this command: 0 all as expected, 1 failures (or passes that the baseline denies), 2 usage, 3 nothing
+failed but something did not run, 4 nothing ran, 5 a suite is damaged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ..errors import NothingToDo, UsageError
+from ..suites import KIT, Selection, Suite, Vector, check_files, load_all, select
+from . import baseline, report_html, report_junit, report_text
+from .decoders import Spec, parse
+from .engine import Options, Result, run_all
+from .files import check_target, write
+from .models import locate
+from .outcomes import FAILURES
+from .pictures import FORMATS
+from .process import Limits
+from .report import Report, Run, build
+from .system import system_facts
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, above 0."""
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError
+    return value
+
+
+positive.__name__, seconds.__name__ = "positive number", "number of seconds"  # argparse names types in its messages
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Arguments that choose vectors."""
+    group = parser.add_argument_group("which vectors")
+    group.add_argument("--suite", action="append", default=[], metavar="NAME", help="all suites if not given")
+    group.add_argument("--id", action="append", default=[], metavar="GLOB", help="vectors whose id matches")
+    group.add_argument("--clause", action="append", default=[], metavar="C", help="a clause or section of SPEC.md")
+    group.add_argument("--with-model", action="append", default=[], metavar="NAME", help='"none": without a model')
+    group.add_argument("--expect", choices=("accept", "reject"), help="only valid, only invalid streams")
+    group.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder of suites/ and models/")
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Arguments that bound what is run."""
+    group = parser.add_argument_group("how")
+    group.add_argument("-j", "--jobs", type=positive, default=1, metavar="N", help="how many at once")
+    group.add_argument("--timeout", type=seconds, default=60.0, metavar="S", help="seconds each may take, default 60")
+    group.add_argument("--memory", type=positive, default=4096, metavar="MIB", help="memory each may use, default 4096")
+    group.add_argument("--models", type=Path, action="append", default=[], metavar="DIR", help="more models, NAME.h5")
+
+
+def add_reports(parser: argparse.ArgumentParser) -> None:
+    """Arguments that name reports."""
+    group = parser.add_argument_group("reports")
+    for name in RENDERERS:
+        group.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write a {name} report; - for standard output")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``run``."""
+    parser.add_argument("--decoder", required=True, metavar="CMD", help="command template or python:module:function")
+    parser.add_argument("--model-arg", default="", metavar="ARGS", help='added where there is a model: "-m {model}"')
+    parser.add_argument("--trace-arg", default="", metavar="ARGS", help='added to trace a failure: "-t {trace}"')
+    parser.add_argument("--output-format", choices=FORMATS, default="pnm", help="of {output}, default pnm")
+    parser.add_argument("--fresh", action="store_true", help="a new process for every call of a Python callable")
+    parser.add_argument("--reference", metavar="CMD", help="a decoder that gives expected pictures, for heat maps")
+    parser.add_argument("--reference-model-arg", default="", metavar="ARGS", help="as --model-arg")
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="lines RESULT ID of failures that are known")
+    parser.add_argument("--write-baseline", type=Path, metavar="FILE", help="write this run's failures as a baseline")
+    add_selection(parser)
+    add_running(parser)
+    add_reports(parser)
+
+
+RENDERERS: dict[str, Callable[[Report], str]] = {
+    "json": lambda report: json.dumps(report, indent=1, allow_nan=False) + "\n",
+    "junit": report_junit.render,
+    "html": report_html.render,
+}
+"""Reports by the name of their argument."""
+
+
+def selection_of(args: argparse.Namespace) -> Selection:
+    """What `add_selection` chose; unit cases are no streams and never among them."""
+    return Selection(tuple(args.id), tuple(args.clause), tuple(args.with_model),
+                     (args.expect,) if args.expect else ("accept", "reject"))
+
+
+def options_of(args: argparse.Namespace, suites: Sequence[Suite], reference: Spec | None) -> Options:
+    """What `add_running` chose."""
+    folders = tuple(args.models)
+    present = (path for suite in suites for m in suite.models.values() if (path := locate(m, folders)))
+    return Options(args.output_format, Limits(args.timeout, args.memory << 20), args.jobs, folders, reference,
+                   next(present, None))
+
+
+class Progress:
+    """A line on a terminal that counts results; nothing elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._failed = total, 0, 0
+        self._shown = sys.stderr is not None and sys.stderr.isatty()
+
+    def __call__(self, result: Result) -> None:
+        """Count a result."""
+        self._done += 1
+        self._failed += result.outcome in FAILURES
+        if self._shown:
+            sys.stderr.write(f"\r\033[K{self._done}/{self._total}, {self._failed} failed, {result.vector.id[:60]}")
+            sys.stderr.flush()
+
+    def end(self) -> None:
+        """Clear the line."""
+        if self._shown:
+            sys.stderr.write("\r\033[K")
+
+
+def read_baseline(path: Path | None, suites: Sequence[Suite]) -> dict[str, str]:
+    """A baseline file, checked against all vectors of the kit; raises UsageError."""
+    if path is None:
+        return {}
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    return baseline.parse(text, str(path), (v.id for s in suites for v in s.vectors))
+
+
+def execute(vectors: Sequence[Vector], spec: Spec, options: Options) -> tuple[list[Result], str, float]:
+    """Run, with progress; results, the time of the start and the seconds it took."""
+    started, clock, progress = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic(), None
+    progress = Progress(len(vectors))
+    try:
+        results = run_all(vectors, spec, options, progress)
+    finally:
+        progress.end()
+    return results, started, time.monotonic() - clock
+
+
+def publish(report: Report, args: argparse.Namespace) -> int:
+    """Print the text, write the reports that were asked for, and give the exit code."""
+    to_stdout = any(str(getattr(args, name)) == "-" for name in RENDERERS)
+    print(report_text.render(report), end="", file=sys.stderr if to_stdout else sys.stdout)
+    for name, render in RENDERERS.items():
+        if path := getattr(args, name):
+            write(path, render(report))
+    return int(report["exit_code"])
+
+
+def main(args: argparse.Namespace) -> int:
+    """``run``."""
+    for name in (*RENDERERS, "write_baseline"):
+        check_target(getattr(args, name))
+    spec = parse(args.decoder, args.model_arg, args.trace_arg, args.fresh)
+    reference = parse(args.reference, args.reference_model_arg) if args.reference else None
+    kit = load_all(args.kit)
+    known = read_baseline(args.baseline, kit)
+    suites = load_all(args.kit, args.suite) if args.suite else kit
+    vectors = select(suites, selection_of(args))
+    if not vectors:
+        raise NothingToDo("no vector is left by --suite, --id, --clause, --with-model and --expect")
+    check_files(suites)
+    options = options_of(args, suites, reference)
+    results, started, took = execute(vectors, spec, options)
+    chosen = {v.id for v in vectors}
+    known = {name: outcome for name, outcome in known.items() if name in chosen}
+    if args.write_baseline:
+        write(args.write_baseline, baseline.render({r.vector.id: r.outcome for r in results}))
+    return publish(build(Run("decoder", args.decoder, suites, results, options, known, started, took,
+                             system_facts())), args)

@@ -1,0 +1,43 @@
+"""What the runner ran on: for reports and claims."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("refcodec", "numpy", "numba", "llvmlite", "scipy", "h5py", "pillow")
+
+
+def processor(cpuinfo: str) -> tuple[str, list[str]]:
+    """Name and instruction sets of a processor, from the text of /proc/cpuinfo."""
+    fields = dict[str, str]()
+    for line in cpuinfo.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(name.strip().lower(), value.strip())
+    name = fields.get("model name") or fields.get("hardware") or ""
+    return name, sorted((fields.get("flags") or fields.get("features") or "").split())
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that matter and are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def system_facts() -> dict[str, object]:
+    """System, processor with its instruction sets, cores, memory, Python and packages."""
+    try:
+        name, flags = processor(Path("/proc/cpuinfo").read_text())
+    except OSError:
+        name, flags = platform.processor(), []
+    return {"platform": platform.platform(), "machine": platform.machine(), "processor": name, "flags": flags,
+            "cores": os.cpu_count() or 1, "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20,
+            "python": platform.python_version(), "packages": versions()}
