@@ -1,0 +1,176 @@
+"""Change the decoder, or the runner, in one place at a time, and see whether the kit notices.
+
+Mutants of the decoder are decoded against the vectors of the suites, with the NumPy backend and the kit's own model
+files; those of the runner against its tests. Exit code 0 if every mutant is noticed but those declared equivalent, and
+none of these; else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from ..errors import FAILED, PASSED, NothingToDo, OutputFailed, UsageError
+from ..suites import KIT, Selection, kit_hash, load_all, select
+from . import runner_hunt
+from .hunt import LEAST, PATIENCE, Hunt, baseline, preload, run
+from .judge import Task, task_of
+from .mutant import DECODER, RUNNER, Mutant, declared
+
+FOLDER = Path(__file__).parent
+RESULTS = {"decoder": FOLDER / "decoder.json", "runner": FOLDER / "runner.json"}
+MATRIX = FOLDER / "matrix.json"
+LONG = 4.0
+"""Vectors that take the original longer, in seconds, are tried for equivalent mutants no more."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``python -m conformance mutants``."""
+    parser.add_argument("patterns", nargs="*", metavar="MUTANT", help="names or patterns such as 'gelu/*'; all without")
+    parser.add_argument("--runner", action="store_true", help="mutants of the runner instead of the decoder")
+    parser.add_argument("--sample", type=int, metavar="N", help="a random part of N mutants that are not equivalent")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sample, 0 by default")
+    parser.add_argument("--matrix", type=Path, metavar="FILE", help="try every vector on every mutant, write which notice")
+    parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder with suites, this kit by default")
+    parser.add_argument("--suite", action="append", default=[], metavar="NAME", help="vectors of this suite only")
+    parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="mutants at a time, 2 by default")
+    parser.add_argument("--write", action="store_true", help="store the results beside the mutants")
+    parser.add_argument("--list", action="store_true", help="print the mutants and stop")
+
+
+def chosen(mutants: Sequence[Mutant], patterns: Iterable[str], sample: int | None, seed: int) -> list[Mutant]:
+    """Mutants by name, and of these a sample; raises NothingToDo if none is left."""
+    patterns = list(patterns)
+    found = [m for m in mutants if not patterns or any(fnmatchcase(m.id, p) for p in patterns)]
+    if sample is not None:
+        true = [m for m in found if not m.equivalent]
+        found = random.Random(seed).sample(true, min(sample, len(true)))
+    if not found:
+        raise NothingToDo("no mutant has such a name")
+    return found
+
+
+def earlier(path: Path) -> dict[str, str]:
+    """What noticed each mutant the last time, by mutant; empty if there is no such file."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["killers"])
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with a line for each entry of the first two levels; raises OutputFailed."""
+    def rows(inner: Mapping[str, Any]) -> str:
+        return "{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in inner.items()) + "\n}"
+
+    text = ",\n".join(f"{json.dumps(name)}: {rows(part) if isinstance(part, dict) and part else json.dumps(part)}"
+                      for name, part in value.items())
+    try:
+        path.write_text("{\n" + text + "\n}\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputFailed(f"{path}: {error.strerror}") from error
+
+
+def scores(mutants: Sequence[Mutant], killers: Mapping[str, str]) -> dict[str, Any]:
+    """The mutation score, whole and by class of operations."""
+    true = [m for m in mutants if not m.equivalent]
+    by: dict[str, list[int]] = {}
+    for m in true:
+        count = by.setdefault(m.operation, [0, 0])
+        count[0] += m.id in killers
+        count[1] += 1
+    noticed = sum(m.id in killers for m in true)
+    return {"mutants": len(mutants), "equivalent": len(mutants) - len(true), "noticed": noticed,
+            "score": round(noticed / max(1, len(true)), 4),
+            "by_operation": {name: f"{part} of {count}" for name, (part, count) in sorted(by.items())}}
+
+
+def _progress(done: int, count: int, mutant: Mutant, how: str) -> None:
+    print(f"{done:4}/{count} {mutant.id:<45} {how}", file=sys.stderr, flush=True)
+
+
+def hunt_decoder(mutants: Sequence[Mutant], tasks: Sequence[Task], jobs: int, whole: bool) -> list[Hunt]:
+    """Run mutants of the decoder against vectors, quick vectors first, and before them the one of the last time."""
+    seconds = baseline(tasks, jobs)
+    print(f"{len(tasks)} vectors, {sum(seconds.values()):.1f} s for the decoder without a change", file=sys.stderr)
+    order = sorted(tasks, key=lambda task: seconds[task.id])
+    known = earlier(RESULTS["decoder"])
+
+    def tried(mutant: Mutant) -> list[Task]:
+        if mutant.equivalent and not whole:
+            return [task for task in order if seconds[task.id] < LONG]
+        return sorted(order, key=lambda task: task.id != known.get(mutant.id))  # stable: else the quickest first
+
+    hunts = [Hunt(mutant, tried(mutant)) for mutant in mutants]
+    finished = []
+    for hunt in run(hunts, jobs, lambda task: LEAST + PATIENCE * seconds[task.id], whole):
+        finished.append(hunt)
+        assert hunt.mutant is not None
+        how = f"{hunt.killers[0]}: {hunt.verdicts[hunt.killers[0]][:60]}" if hunt.killers else "NOT NOTICED"
+        _progress(len(finished), len(hunts), hunt.mutant, how)
+    return sorted(finished, key=hunts.index)
+
+
+def matrix(hunts: Sequence[Hunt], tasks: Sequence[Task]) -> dict[str, Any]:
+    """Which vectors notice which mutants: a text of hexadecimal digits a mutant, its highest bit the first vector."""
+    names = sorted(task.id for task in tasks)
+    table = {}
+    for hunt in hunts:
+        noticed = set(hunt.killers)
+        bits = "".join("01"[name in noticed] for name in names).ljust(-(-len(names) // 4) * 4, "0")
+        assert hunt.mutant is not None
+        table[hunt.mutant.id] = f"{int(bits, 2):0{len(bits) // 4}x}"
+    return {"vectors": names, "mutants": table}
+
+
+def _report(mutants: Sequence[Mutant], killers: Mapping[str, str], what: str) -> int:
+    """Print the score; the exit code."""
+    score = scores(mutants, killers)
+    survivors = [m for m in mutants if not m.equivalent and m.id not in killers]
+    false = [m for m in mutants if m.equivalent and m.id in killers]
+    for m in survivors:
+        print(f"not noticed: {m.id}: {m.models}")
+    for m in false:
+        print(f"declared equivalent, but {killers[m.id]} notices it: {m.id}")
+    print(f"{what}: {score['noticed']} of {score['mutants'] - score['equivalent']} mutants noticed "
+          f"({100 * score['score']:.1f} %), {score['equivalent']} equivalent ones beside")
+    return FAILED if survivors or false else PASSED
+
+
+def _list(mutants: Iterable[Mutant]) -> int:
+    for m in mutants:
+        print(f"{m.id:<45} {m.models}" + (f" (equivalent: {m.equivalent})" if m.equivalent else ""))
+    return PASSED
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run mutants; the exit code says whether all were noticed."""
+    if args.jobs < 1 or (args.sample is not None and args.sample < 1):
+        raise UsageError("--jobs and --sample are at least 1")
+    mutants = chosen(declared(*(RUNNER if args.runner else DECODER)), args.patterns, args.sample, args.seed)
+    if args.list:
+        return _list(mutants)
+    if args.runner:
+        killers = runner_hunt.hunt(mutants, args.jobs, _progress)
+        what, kit = "runner", {}
+    else:
+        suites = load_all(args.kit, args.suite)
+        tasks = [task for v in select(suites, Selection()) if (task := task_of(v))]
+        preload()
+        try:
+            hunts = hunt_decoder(mutants, tasks, args.jobs, args.matrix is not None)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        killers = {hunt.mutant.id: hunt.killers[0] for hunt in hunts if hunt.mutant and hunt.killers}
+        what, kit = "decoder", {"kit": kit_hash(suites), "vectors": len(tasks)}
+        if args.matrix:
+            write_json(args.matrix, kit | matrix(hunts, tasks))
+    if args.write:
+        write_json(RESULTS[what], kit | scores(mutants, killers) | {"killers": killers})
+    return _report(mutants, killers, what)
