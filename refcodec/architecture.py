@@ -14,7 +14,7 @@ from typing import Any
 from .errors import InvalidModel
 
 Y_FRAC = 6
-"""Fraction bits of y, y_hat, means, z and z_hat (SPEC 5.1): the quantiser's step is 64 units, 512 steps fit int16."""
+"""Fraction bits of y, y_hat, means, z and z_hat (SPEC 5.1-2): the quantiser's step is 64 units, 512 steps fit int16."""
 
 SCALE_FRAC = 10
 """Fraction bits of the scales that entropy parameters predict (SPEC 6.8)."""
@@ -103,7 +103,7 @@ def config_from(values: dict[str, Any], where: str = "configuration") -> Config:
     Raises
     ------
     InvalidModel
-        A field is missing, unknown, of a wrong type or outside the limits of SPEC 9.
+        A field is missing, unknown, of a wrong type or outside the limits of SPEC 6.1 and 9.1.
     """
     known = set(Config.__dataclass_fields__)
     if unknown := sorted(set(values) - known):
@@ -346,7 +346,7 @@ def _synthesis(t: _Table, c: Config) -> None:
 
 
 def layer_table(c: Config) -> tuple[Op, ...]:
-    """Every operation of a configuration in the order of the codec (SPEC 6)."""
+    """Every operation of a configuration in the order of the codec (SPEC 6.1-6)."""
     t = _Table(channels={"x": 3})
     _transforms(t, c)
     t.channels["hyper_means"] = c.M
@@ -385,3 +385,4 @@ PROFILES: dict[str, Config] = {
     "tiny": Config(N=(6, 8, 12), M=24, slices=3, hyper=6, hs=(8, 12), chan=(12, 8), ent=(16, 12, 8), lrp=(12, 8),
                    inter_head_width=4, qualities=3),
 }
+"""Well-known configurations by name, each a profile of decoders as well (SPEC 6.1-9, 12.1)."""

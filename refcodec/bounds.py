@@ -26,11 +26,11 @@ Range = tuple[int, int]
 
 INPUTS: dict[str, Range] = {"x": (0, 255), "y": (-INT16_MAX, INT16_MAX), "y_hat": (-INT16_MAX, INT16_MAX),
                             "z_hat": (-INT16_MAX, INT16_MAX)}
-"""Ranges of tensors that no layer's clamp bounds (SPEC 5.1)."""
+"""Ranges of tensors that no layer's clamp bounds (SPEC 9.2-8)."""
 
 
 def tensor_range(name: str, layers: Mapping[str, Layer]) -> Range:
-    """Smallest and largest integer a tensor can hold, by its clamp and activation."""
+    """(SPEC 9.2-8) Smallest and largest integer a tensor can hold, by its clamp and activation."""
     if name == "hyper_means":
         name = "h_s/4"
     if (base := name.split("/")[0]) == "y_hat" or name in INPUTS:
@@ -131,7 +131,7 @@ def tensor_channels(ops: Sequence[Op]) -> dict[str, int]:
 
 
 def _op_bounds(op: Op, layer: Layer, layers: Mapping[str, Layer], channels: Mapping[str, int]) -> Iterator[Bound]:
-    """The proof of one operation, in Python integers (SPEC 9.2 1 to 6)."""
+    """The proof of one operation, in Python integers (SPEC 9.2-2 to 9.2-7)."""
     x = max(abs(v) for name in op.inputs for v in tensor_range(name, layers))
 
     def bound(quantity: str, worst: int, allowed: int) -> Bound:

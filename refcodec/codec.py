@@ -87,7 +87,7 @@ def _reconstruct(engine: Engine, config: Config, y_hat: np.ndarray, width: int, 
 def encode_picture(samples: np.ndarray, quality: int = 60, *, model: ModelArgument = None, threads: int | None = None,
                    chunks: tuple[tuple[str, bytes], ...] = (), backend: str | None = None,
                    trace: Trace | None = None, digest: bool = True) -> Encoded:
-    """(SPEC 1.2) Code a picture.
+    """(SPEC 6.10-4) Code a picture.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def encode_picture(samples: np.ndarray, quality: int = 60, *, model: ModelArgume
 
 
 def stream_model(header: Header, model: ModelArgument) -> Model:
-    """The model a stream names: the one given if it is that one, else the installed one.
+    """(SPEC 6.10-2, 6.9-5) The model a stream names: the one given if it is that one, else the installed one.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def stream_model(header: Header, model: ModelArgument) -> Model:
 def decode_stream(data: bytes, *, model: ModelArgument = None, threads: int | None = None,
                   limits: Limits | None = None, backend: str | None = None, trace: Trace | None = None,
                   verify: bool = False) -> tuple[np.ndarray, Stream]:
-    """(SPEC 1.2) Decode a stream to samples and its parsed container.
+    """(SPEC 6.10-3) Decode a stream to samples and its parsed container.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The error taxonomy: one class a kind of refusal, each with the exit code the command line returns.
+"""The error taxonomy (SPEC 8.9): one class a kind of refusal, each with the exit code the command line returns.
 
 Every error says what was wrong, where (byte offset, file, SPEC section), with which values, and the likely cause, so
 that one line is enough to act on. Nothing else leaves the public functions; a Python exception of another type that
@@ -69,7 +69,7 @@ class BadMagic(InvalidStream):
 
 
 class HeaderError(InvalidStream):
-    """A header field holds a value that SPEC.md does not allow."""
+    """A header field holds a value that SPEC 8.1 does not allow."""
 
 
 class TruncatedStream(InvalidStream):
@@ -93,7 +93,7 @@ class CoderError(InvalidStream):
 
 
 class SymbolError(InvalidStream):
-    """A decoded symbol exceeds the bound of SPEC.md."""
+    """A decoded symbol exceeds the bound of SPEC 7.2."""
 
 
 class InvalidImage(RefcodecError):

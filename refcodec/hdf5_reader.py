@@ -20,13 +20,13 @@ from .arith.threads import thread_count
 from .errors import InvalidModel
 
 MAX_DEPTH = 8
-"""Deepest nesting of groups (SPEC B.1)."""
+"""Deepest nesting of groups (SPEC B.1-6)."""
 
 MAX_DATASETS = 1 << 14
-"""Most datasets of a file: three times what 32 slices need."""
+"""Most objects of a file beside its root (SPEC B.1-6): three times what 32 slices need."""
 
 MAX_CHUNKS = 1 << 12
-"""Most chunks of a dataset."""
+"""Most chunks of a dataset (SPEC B.1-10)."""
 
 _ATTRIBUTE_BYTES = 64
 

@@ -371,7 +371,7 @@ def _with_pillow(samples: np.ndarray, name: str, options: dict[str, Any], metada
 # ----------------------------------------------------------------------------------------------------------- planes
 
 def check_samples(samples: np.ndarray) -> None:
-    """Refuse anything but uint8 [H, W] or [H, W, 3] with sides of 1..MAX_SIDE.
+    """(SPEC 4.1) Refuse anything but uint8 [H, W] or [H, W, 3] with sides of 1..MAX_SIDE.
 
     Raises
     ------
@@ -386,7 +386,7 @@ def check_samples(samples: np.ndarray) -> None:
 
 
 def pad_samples(samples: np.ndarray) -> np.ndarray:
-    """(SPEC 4) Samples to planes: grey becomes three equal channels, the last row and column are repeated.
+    """(SPEC 4.2) Samples to planes: grey becomes three equal channels, the last row and column are repeated.
 
     Parameters
     ----------
@@ -411,7 +411,7 @@ def pad_samples(samples: np.ndarray) -> np.ndarray:
 
 
 def pad_rows(samples: np.ndarray, first: int, out: np.ndarray) -> None:
-    """(SPEC 4) Rows ``first`` and on of ``pad_samples`` into out [n, Wp, 4], int16."""
+    """(SPEC 4.2) Rows ``first`` and on of ``pad_samples`` into out [n, Wp, 4], int16."""
     height, width = samples.shape[:2]
     there = max(0, min(height - first, out.shape[0]))
     source = samples if samples.ndim == 3 else samples[:, :, np.newaxis]
@@ -422,7 +422,7 @@ def pad_rows(samples: np.ndarray, first: int, out: np.ndarray) -> None:
 
 
 def crop_samples(planes: np.ndarray, height: int, width: int, channels: int) -> np.ndarray:
-    """(SPEC 4) Planes to samples: the upper left part; grey is (R + 2 G + B + 2) >> 2.
+    """(SPEC 4.3) Planes to samples: the upper left part; grey is (R + 2 G + B + 2) >> 2.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The integer model: named integer arrays -> checked, frozen layers (SPEC 10 and annex B).
+"""The integer model: named integer arrays -> checked, frozen layers (SPEC 10.1, 10.2).
 
 The normative content of a model is a mapping from names to integer arrays, whatever file carries it; its SHA-256 is
 the model's fingerprint. HDF5 files carry provenance beside it, which takes no part in decoding.

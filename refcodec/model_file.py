@@ -22,16 +22,16 @@ from .model import Content, Model, build_model, check_layout, fingerprint, read_
 
 FORMAT = "refcodec-model"
 VERSION = 0
-"""Version of the schema; 0 until the format is declared frozen."""
+"""Version of the schema (SPEC B.1-1); 0 until the format is declared frozen."""
 
 MAX_NUMBERS = 1 << 28
-"""Largest count of integers in a model: twice the largest published configuration."""
+"""Largest count of integers in a model (SPEC 9.1-7): twice the largest published configuration."""
 
 MAX_PROVENANCE = 1 << 20
-"""Largest provenance text in bytes."""
+"""Largest provenance text in bytes (SPEC B.1-3)."""
 
 MAX_FLOATS = 1 << 24
-"""Largest count of floats beside a model's integers; they are not read for coding."""
+"""Largest count of floats (SPEC B.1-4) beside a model's integers; they are not read for coding."""
 
 DEFAULT = Path(__file__).parent / "data" / "default.h5"
 

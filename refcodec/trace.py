@@ -1,4 +1,4 @@
-"""A record of every named stage of decoding, by which two decoders find the first value where they part.
+"""A record of every named stage of decoding (SPEC 13), by which two decoders find the first value where they part.
 
 Stages are numbered in the order of computation. A name may come again: a slice's context copy is made anew whenever
 half of the slice is finished.
@@ -18,7 +18,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of decoding.
+    """One stage of decoding: what a line of a trace says (SPEC 13.1, 13.2).
 
     Attributes
     ----------
@@ -42,21 +42,21 @@ class Stage:
 
     @property
     def file_name(self) -> str:
-        """Name for the values' file: letters, digits, dots, dashes and underscores only."""
+        """(SPEC 13.3-2) Name for the values' file: letters, digits, dots, dashes and underscores only."""
         return f"{self.index:05d}.{re.sub(r'[^A-Za-z0-9_-]+', '.', self.name)}.npy"
 
     def line(self) -> str:
-        """The stage as one line of JSON."""
+        """(SPEC 13.2-1) The stage as one line of JSON."""
         return json.dumps(asdict(self))
 
 
 def little_endian(values: np.ndarray) -> np.ndarray:
-    """The same values, contiguous in rows, little-endian on every machine."""
+    """(SPEC 13.2-2) The same values, contiguous in rows, little-endian on every machine."""
     return np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
 
 
 def npy_bytes(values: np.ndarray) -> bytes:
-    """A NPY file (version 1.0) of the values."""
+    """(SPEC 13.3-1) A NPY file (version 1.0) of the values."""
     file = io.BytesIO()
     np.lib.format.write_array(file, little_endian(values), version=(1, 0), allow_pickle=False)
     return file.getvalue()
@@ -87,7 +87,7 @@ class Recorder:
         self.names: dict[str, None] = {}
 
     def __call__(self, name: str, values: np.ndarray) -> None:
-        """Count a stage and keep it if it is wanted."""
+        """(SPEC 13.2-4) Count a stage and keep it if it is wanted."""
         index, self._index = self._index, self._index + 1
         self.names[name] = None
         if self._wanted is not None and name != self._wanted and not name.startswith(f"{self._wanted}/"):

@@ -1,20 +1,22 @@
 """SPEC.md as a module: its ``python`` blocks in order, line numbers kept, and its ``pycon`` examples."""
 
-import re
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 
-PATH = Path(__file__).parents[1] / "SPEC.md"
-
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-HEADING = re.compile(r"^#{2,3} (?:Annex )?(\d+(?:\.\d+)?|[A-Z](?:\.\d+)?) (.+)$", re.MULTILINE)
+from conformance.clauses import FENCE, SPEC_PATH, headings, prose
+from conformance.definition import definition, plain_content
+from refcodec.data import load_arrays
 
 
 @cache
 def text() -> str:
     """SPEC.md."""
-    return PATH.read_text(encoding="utf-8")
+    return SPEC_PATH.read_text(encoding="utf-8")
+
+
+def words() -> str:
+    """SPEC.md without its fenced blocks, lines kept."""
+    return "\n".join(prose(text()))
 
 
 def blocks(language: str) -> list[tuple[int, str]]:
@@ -24,13 +26,14 @@ def blocks(language: str) -> list[tuple[int, str]]:
 
 def sections() -> dict[str, str]:
     """Titles by number, annexes and their sections included; headings inside blocks do not count."""
-    return {match[1]: match[2] for match in HEADING.finditer(FENCE.sub("", text()))}
+    return {number: title for _, number, title in headings(text())}
 
 
-@cache
 def spec_module() -> ModuleType:
     """All ``python`` blocks as one module; tracebacks point into SPEC.md."""
-    module = ModuleType("spec_blocks", "The definition of the codec.")
-    for line, code in blocks("python"):
-        exec(compile("\n" * line + code, str(PATH), "exec"), module.__dict__)
-    return module
+    return definition()
+
+
+def universal_tables() -> dict[str, tuple[str, list[int]]]:
+    """The tables of annex A as content (SPEC 10.2): what the examples of annex D take from a model file."""
+    return plain_content({f"tables/{name}": array for name, array in load_arrays().items()})

@@ -41,14 +41,10 @@ class Tape:
         return found
 
 
-def spec_trace(codec, config):
-    """SPEC's results by name; where the engine computes one half only, that half."""
+def spec_trace(codec):
+    """SPEC's results by name."""
     found: dict[str, list] = {}
     for name, values in codec["trace"]:
-        kind, _, rest = name.partition("/")
-        i, _, n = rest.partition("/")
-        if kind.startswith("lrp_") and int(n) == len(config.lrp_widths(int(i))):
-            values = SPEC.take_half(values, SPEC.ANCHOR if kind == "lrp_anchor" else SPEC.NONANCHOR)
         found.setdefault(name, []).append(values)
     return found
 
@@ -83,7 +79,7 @@ def spec_walk(config, quality, height, width, seed, largest):
         return port.y(i, parity, np.array(levels, np.int32), np.array(means, np.int32)).tolist()
 
     y_hat = SPEC.walk(codec, height, width, code_z, code_y)
-    return spec_trace(codec, config), port.seen, y_hat
+    return spec_trace(codec), port.seen, y_hat
 
 
 def check_walk(config, quality, height, width, seed, largest, backend):

@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import json
 import re
 from functools import cache
 from itertools import pairwise
@@ -9,23 +10,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, TINY_OLD, spec_content, spec_model, tiny_content, tiny_model
-from spec import blocks, sections, spec_module, text
+from conftest import TINY, TINY_OLD, random_picture, spec_content, spec_model, tiny_content, tiny_model
+from spec import blocks, sections, spec_module, text, universal_tables, words
 
-from refcodec import architecture, data, limits
+from conformance.clauses import LIST_PATH, SECTION, extract, listing, load
+from conformance.clauses import main as list_clauses
+from conformance.suites import ERROR_CLASSES
+from refcodec import architecture, data, errors, hdf5_reader, limits, model_file
+from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import InvalidModel
 from refcodec.model import build_model, expected_arrays, fingerprint
+from refcodec.trace import Recorder
 
 SPEC = spec_module()
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted(path for package in ("refcodec", "weights_converter") for path in (ROOT / package).rglob("*.py"))
+SOURCES = sorted(path for package in ("refcodec", "weights_converter", "conformance")
+                 for path in (ROOT / package).rglob("*.py"))
 CONFIGS = {**architecture.PROFILES, "tests": TINY, "tests-old": TINY_OLD}
+CLAUSES = extract(text())
+KNOWN = {*sections(), *(clause.id for clause in CLAUSES)}
 
-NUMBER = r"(?:\d+(?:\.\d+)?|[A-Z](?:\.\d+)?\b)"
+NUMBER = r"(?:(?:\d+(?:\.\d+)?|[A-Z](?:\.\d+)?\b)(?:-\d+)?)"
 JOINT = r"(?:,\s+|\s+and\s+|\s+to\s+)"
 REFERENCE = re.compile(rf"\bSPEC\s+(?:section\s+|annex\s+)?{NUMBER}(?:{JOINT}(?:annex\s+)?{NUMBER})*")
-INFORMATIVE = ("Definition", "Examples", "Worked example", "Reasons")
-"""Titles of sections in 5 to 8 that hold no rule of their own for a function to name."""
+CLAUSE = re.compile(rf"(?<![\w.\[-]){SECTION}-\d+(?![\w.-])")
+"""An identifier of a clause on its own, not in the brackets of its clause."""
+
+ABOUT_THE_DOCUMENT = {"1.3", "1.4", "3"}
+"""Sections whose clauses are for readers; no function has them to name."""
 
 
 def plain(config):
@@ -33,30 +45,38 @@ def plain(config):
     return {name: int(value) if isinstance(value, bool) else value for name, value in config.as_dict().items()}
 
 
-def referenced(words):
-    """Section numbers named in a text; ranges are filled in."""
+def referenced(sentence):
+    """Sections and clauses named in a text; ranges are filled in."""
     found = set()
-    for match in REFERENCE.finditer(words):
+    for match in REFERENCE.finditer(sentence):
         numbers = re.findall(NUMBER, match[0].removeprefix("SPEC"))
         joints = re.findall(rf"{NUMBER}({JOINT})", match[0])
         found.update(numbers)
         for first, joint, last in zip(numbers, joints, numbers[1:], strict=False):
             if joint.strip() == "to":
-                chapter, low = first.split(".")
-                found.update(f"{chapter}.{n}" for n in range(int(low), int(last.split(".")[1])))
+                base, low = re.findall(r"(.+[.-])(\d+)", first)[0]
+                found.update(f"{base}{n}" for n in range(int(low), int(re.split("[.-]", last)[-1])))
     return found
+
+
+def strings(path):
+    """String constants of a module, docstrings among them, and the docstrings alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return ([node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)],
+            [node.value.value for node in ast.walk(tree) if isinstance(node, ast.Expr)
+             and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)])
 
 
 # ------------------------------------------------------------------------------------------------------ the document
 
 def test_examples_run_as_printed():
     report: list[str] = []
-    runner, names = doctest.DocTestRunner(), dict(vars(SPEC))
+    runner, names = doctest.DocTestRunner(), {**vars(SPEC), "universal_tables": universal_tables()}
     for line, code in blocks("pycon"):
         example = doctest.DocTestParser().get_doctest(code, {}, "SPEC.md", "SPEC.md", line)
         example.globs = names
         runner.run(example, out=report.append, clear_globs=False)
-    assert runner.summarize(verbose=False).attempted > 40
+    assert runner.summarize(verbose=False).attempted > 140
     assert not report, "".join(report)
 
 
@@ -92,32 +112,111 @@ def test_sections_count_up():
         assert int(n) == (int(before.split(".")[1]) + 1 if before.startswith(chapter + ".") else 1), after
 
 
+# ------------------------------------------------------------------------------------------------------- clauses
+
+def test_the_list_of_clauses_is_current(capsys):
+    assert list_clauses(["--check"]) == 0, "run python -m conformance.clauses"
+    assert list(load().values()) == CLAUSES and "current" in capsys.readouterr().out
+
+
+def test_the_list_of_clauses_travels_with_the_package():
+    assert json.loads(LIST_PATH.read_text(encoding="utf-8"))[0].keys() == {"id", "section", "title", "words", "line"}
+    assert re.search(r'"conformance" = \[[^\]]*"(\*|clauses)\.json"', (ROOT / "pyproject.toml").read_text())
+
+
+def test_clauses_are_where_the_list_says_and_begin_as_it_says():
+    lines = text().splitlines()
+    assert len(CLAUSES) > 300
+    for clause in CLAUSES:
+        assert f"[{clause.id}] " in lines[clause.line - 1]
+        assert clause.id.startswith(f"{clause.section}-") and sections()[clause.section] == clause.title
+        assert re.search(r"\w", clause.words)
+
+
+GOOD = "## 1 One\n\n[1-1] First.\n\n- [1-2] second\n\n```python\n[1-9] is no clause here\n```\n| [1-3] a | b |\n"
+
+
+@pytest.mark.parametrize(("good", "bad", "message"), [
+    ("[1-1]", "[1-2]", "where .1-1. is due"), ("[1-2]", "[1-1]", "where .1-2. is due"),
+    ("[1-3]", "[1-4]", "where .1-3. is due"), ("[1-2]", "[2-2]", "where .1-2. is due"),
+    ("First.", "First, see [1-2].", "does not stand at the start"), ("[1-1] First", "First [1-1]", "at the start"),
+    ("## 1 One", "## 0 Nought\n```python\n```\n## 1 One", "section 0 has a python block but no clause")])
+def test_misplaced_identifiers_are_found(good, bad, message):
+    assert [(clause.id, clause.line, clause.words) for clause in extract(GOOD)] == [
+        ("1-1", 3, "First."), ("1-2", 5, "second"), ("1-3", 10, "a, b")]
+    assert listing(extract(GOOD)).count("\n") == 5
+    with pytest.raises(ValueError, match=message):
+        extract(GOOD.replace(good, bad, 1))
+
+
 # ------------------------------------------------------------------------------------------- code and document
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_reference_names_a_section(path):
-    assert referenced(path.read_text(encoding="utf-8")) <= set(sections())
+def test_every_reference_names_a_section_or_a_clause(path):
+    assert referenced(path.read_text(encoding="utf-8")) <= KNOWN
+    lone, _ = strings(path)
+    assert {value for value in lone if re.fullmatch(r"(\d+|[A-D])\.\d+-\d+", value)} <= KNOWN
 
 
 def test_every_rule_is_named_by_a_docstring():
-    named = set()
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Expr(ast.Constant(str(words))):
-                    named |= referenced(words)
-    rules = {n for n, title in sections().items() if re.match(r"[5-8]\.", n) and title not in INFORMATIVE}
-    assert rules - named == set()
+    named = {number.split("-")[0] for path in SOURCES for words in strings(path)[1] for number in referenced(words)}
+    assert {clause.section for clause in CLAUSES} - ABOUT_THE_DOCUMENT <= named
 
 
-def test_references_inside_the_document_name_sections():
-    numbers = set(re.findall(r"\((?:annex )?((?:\d+|[A-C])\.\d+)\)", re.sub(r"```.*?```", "", text(), flags=re.DOTALL)))
-    assert numbers and numbers <= set(sections())
+def test_every_vector_names_clauses():
+    """Of the suites that are there."""
+    named = {}
+    for path in sorted((ROOT / "conformance" / "suites").glob("*/manifest.json")):
+        for vector in json.loads(path.read_text(encoding="utf-8"))["vectors"]:
+            assert vector["clauses"], vector["id"]
+            named.update(dict.fromkeys(vector["clauses"], vector["id"]))
+    assert {number: vector for number, vector in named.items() if number not in KNOWN} == {}
+
+
+def test_references_inside_the_document_name_sections_and_clauses():
+    group = r"(?:annex [A-D]|(?:annex )?(?:\d+(?:\.\d+)?|[A-Z]\.\d+)(?:-\d+)?)"
+    told = "\n".join([words(), *(ast.get_docstring(node) or "" for _, code in blocks("python")
+                               for node in ast.parse(code).body if isinstance(node, ast.FunctionDef))])
+    inside = re.findall(rf"\(({group}(?:(?:, | and | to ){group})*)\)", told)
+    numbers = {number for part in inside for number in re.findall(NUMBER, part)}
+    assert len(numbers) > 40 and numbers <= KNOWN
+    single = {match[0] for match in CLAUSE.finditer(words())}
+    assert len(single) > 10 and single <= KNOWN
 
 
 def test_references_are_recognised():
     assert referenced("(SPEC 5.5 to 5.8) and (SPEC 6.9, 7), SPEC annex A, SPEC 5, 9.2 and annex B") == {
         "5.5", "5.6", "5.7", "5.8", "6.9", "7", "A", "5", "9.2", "B"}
+    assert referenced("(SPEC 5.3-2) and (SPEC 9.2-2 to 9.2-4, A.6-1)") == {"5.3-2", "9.2-2", "9.2-3", "9.2-4", "A.6-1"}
+
+
+def test_errors_are_those_of_the_document():
+    table = re.findall(r"^\| (\w+) +\|", text()[text().index("### 8.9"):text().index("## 9 ")], re.MULTILINE)
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, (
+        errors.InvalidStream, errors.Unsupported, errors.LimitExceeded, errors.ModelError))]
+    names = {c.__name__ for c in classes} - {"InvalidStream", "Unsupported"}
+    assert set(table) - {"name"} == names == set(ERROR_CLASSES)
+
+
+def test_every_error_of_a_block_is_one_of_the_document():
+    raised = {name for _, code in blocks("python") for name in re.findall(r'raise ValueError\("(\w+)"\)', code)}
+    assert raised <= set(ERROR_CLASSES) and len(raised) > 8
+    assert sum(code.count("raise") for _, code in blocks("python")) == sum(
+        len(re.findall(r'raise ValueError\("\w+"\)', code)) for _, code in blocks("python"))
+
+
+# ------------------------------------------------------------------------------------------------------- traces
+
+@pytest.mark.parametrize(("config", "quality", "channels"), [(TINY, 100, 3), (TINY_OLD, 1, 1)],
+                         ids=["tiny", "tiny-old"])
+def test_traces_are_those_of_the_document(config, quality, channels):
+    coded = encode_picture(random_picture(5, 7, 3, channels), quality, model=tiny_model(config), backend="numpy")
+    recorder = Recorder()
+    samples, _ = decode_stream(coded.data, model=tiny_model(config), backend="numpy", trace=recorder)
+    recorder("samples", samples)
+    stages: list = []
+    SPEC.decode_picture(coded.data, spec_model(config), stages)
+    assert [json.loads(stage.line()) for stage in recorder.stages] == SPEC.trace_lines(stages)
 
 
 # ------------------------------------------------------------------------------------------------ tables and models
@@ -176,6 +275,18 @@ def test_limits_are_those_of_the_document():
     assert allowed["width"] == allowed["height"] == range(1, limits.MAX_SIDE + 1)
     assert limits.MAX_LATENT_POSITIONS == 2**23 and limits.MAX_SYMBOL == SPEC.CODER_MAX_SYMBOL
     assert limits.MAX_METADATA_BYTES == 2**24
+    assert SPEC.PICTURE_LEVELS[-1] == (7, limits.MAX_LATENT_POSITIONS, limits.MAX_SIDE)
+    assert SPEC.PICTURE_LEVELS[5][1] * 256 == limits.Limits().max_pixels
+
+
+def test_limits_of_model_files_are_those_of_the_document():
+    rules = " ".join(line for line in words()[words().index("### B.1"):words().index("### B.2")].split())
+    for said in (f"deeper than {hdf5_reader.MAX_DEPTH},", f"2^{hdf5_reader.MAX_DATASETS.bit_length() - 1} objects",
+                 f"than {hdf5_reader.MAX_CHUNKS} chunks", f"2^{model_file.MAX_NUMBERS.bit_length() - 1} integers",
+                 f"2^{model_file.MAX_PROVENANCE.bit_length() - 1} entries",
+                 f"2^{model_file.MAX_FLOATS.bit_length() - 1} numbers", f"`{model_file.FORMAT}`",
+                 f"integer {model_file.VERSION} "):
+        assert said in rules
 
 
 @pytest.mark.parametrize("config", [TINY, TINY_OLD], ids=["tiny", "tiny-old"])

@@ -75,7 +75,7 @@ class SymbolTables:
 
     @classmethod
     def from_lists(cls, tables: Sequence[tuple[int, Sequence[int]]]) -> SymbolTables:
-        """(SPEC 7.1) Build from one (first, boundaries) pair a table, the form of SPEC's definitions.
+        """(SPEC 7.1, 7.7) Build from one (first, boundaries) pair a table, the form of SPEC's definitions.
 
         Raises
         ------
