@@ -83,7 +83,7 @@ _SOURCES = {source.name: source for source in (
     _procedural("default", 7), _procedural("paper", 7), _procedural("mlicpp", 7), _procedural("mlicpp-old", 7),
     Source("default", cache(lambda: read_content(DEFAULT)[0]), "the default model of the package", shipped=False))}
 
-CONSTRUCTED: tuple[str, ...] = ()
+CONSTRUCTED = ("wires",)
 """Modules of this package that register constructed models."""
 
 
