@@ -108,9 +108,9 @@ class Fields:
             raise self.wrong(f"{name!r} is {show(value)}, expected {digits} lower-case hexadecimal digits")
         return value
 
-    def one_of(self, name: str, allowed: Sequence[str]) -> str:
+    def one_of(self, name: str, allowed: Sequence[str], default: Any = ...) -> str:
         """One of these texts."""
-        value: str = self.take(name, str)
+        value: str = self.take(name, str, default)
         if value not in allowed:
             raise self.wrong(f"{name!r} is {show(value)}, allowed are {', '.join(allowed)}")
         return value

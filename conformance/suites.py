@@ -28,6 +28,8 @@ MAX_MANIFEST = 64 << 20
 """Bytes; a larger manifest is not read."""
 
 MAX_SIDE = 1 << 20
+MAX_OFFSET = 1 << 28
+"""Of an edit of a model's file, in bytes."""
 
 ERROR_CLASSES = ("BadMagic", "UnknownVersion", "TruncatedStream", "HeaderError", "ChecksumError", "ChunkError",
                  "TrailingBytes", "UnknownRequiredChunk", "CoderError", "SymbolError", "ModelError", "InvalidModel",
@@ -39,6 +41,15 @@ UNSUPPORTED_CLASSES = ("UnknownVersion", "UnknownRequiredChunk")
 
 PHASES = ("container", "model", "entropy", "limits")
 """What a decoder is about to do when it refuses: SPEC 8.5; 10; 7; 9.1."""
+
+PROFILES = ("tiny", "default", "paper", "mlicpp", "mlicpp-old", "main", "full")
+"""(SPEC 12.1)"""
+
+MODEL_LEVELS = ("A", "B", "C", "D")
+"""(SPEC 12.2)"""
+
+SPEC_VERSION = 0
+"""(SPEC 8.1) The version of streams that the suites test."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,14 @@ class Model:
     profile : str
         Configuration of a procedural model (SPEC B.3), "" for others.
     seed : int
+    profiles : tuple of str
+        Profiles that have its configuration (SPEC 12.1).
+    level : str
+        The letter of its level (SPEC 12.2).
+    edits : tuple of (int, bytes)
+        Bytes that take the place of others in the file, by offset: so a model that must be refused costs a few bytes.
+    edited : str
+        SHA-256 of the file after the edits, "" without edits.
     """
 
     name: str
@@ -68,6 +87,17 @@ class Model:
     package: str = ""
     profile: str = ""
     seed: int = 0
+    profiles: tuple[str, ...] = ("full",)
+    level: str = "D"
+    edits: tuple[tuple[int, bytes], ...] = ()
+    edited: str = ""
+
+    def apply(self, data: bytes) -> bytes:
+        """The file's bytes after the edits; one at the end makes it longer."""
+        out = bytearray(data)
+        for offset, new in self.edits:
+            out[offset:offset + len(new)] = new
+        return bytes(out)
 
 
 @dataclass(frozen=True)
@@ -192,6 +222,7 @@ class Suite:
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
+_HEXADECIMAL = re.compile(r"[0-9a-f]+")
 _CLAUSE = re.compile(r"[0-9A-Z]+(\.[0-9]+)*(-[0-9]+)?")
 
 
@@ -214,13 +245,31 @@ def _inside(text: str, fields: Fields, folder: Path, root: Path) -> Path:
     return path
 
 
+def _edits(fields: Fields) -> tuple[tuple[int, bytes], ...]:
+    edits = []
+    for edit in fields.take("edits", list, []):
+        if not (isinstance(edit, list) and len(edit) == 2 and type(edit[0]) is int and isinstance(edit[1], str)
+                and 0 <= edit[0] < MAX_OFFSET and len(edit[1]) % 2 == 0 and _HEXADECIMAL.fullmatch(edit[1])):
+            raise fields.wrong(f"'edits' holds {show(edit)}, expected [offset, hexadecimal digits]")
+        edits.append((edit[0], bytes.fromhex(edit[1])))
+    return tuple(edits)
+
+
 def _model(name: str, value: Any, folder: Path, root: Path) -> Model:
     fields = Fields(value, f"model {name!r}")
     fingerprint = fields.hexadecimal("fingerprint", 32)
     file, package = fields.optional("file"), fields.optional("package")
     sha256 = fields.hexadecimal("sha256", 64) if file or package else ""
     made = fields.take("procedural", dict, {})
+    profiles = fields.texts("profiles", ["full"])
+    level = fields.one_of("level", MODEL_LEVELS, "D")
+    edits = _edits(fields)
+    edited = fields.hexadecimal("edited", 64) if edits else ""
     fields.end()
+    if edits and not file:
+        raise fields.wrong("'edits' change a 'file' of the kit, and there is none")
+    if wrong := [p for p in profiles if p not in PROFILES]:
+        raise fields.wrong(f"'profiles' names {wrong[0]!r}, which SPEC 12.1 does not")
     if (file and package) or not (file or package or made):
         raise fields.wrong("one of 'file', 'package' and 'procedural' says where it comes from")
     if package and (".." in Path(package).parts or Path(package).is_absolute()):
@@ -231,7 +280,7 @@ def _model(name: str, value: Any, folder: Path, root: Path) -> Model:
         profile, seed = recipe.text("profile"), recipe.number("seed", 0, 2**64 - 1)
         recipe.end()
     path = _inside(file, fields, folder, root) if file else None
-    return Model(name, fingerprint, path, sha256, package or "", profile, seed)
+    return Model(name, fingerprint, path, sha256, package or "", profile, seed, profiles, level, edits, edited)
 
 
 def _expect(value: Any, where: str) -> Accept | Reject:

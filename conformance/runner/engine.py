@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import KitError
 from ..suites import Accept, Vector
-from . import outcomes, process
+from . import outcomes, process, trace_check
 from .decoders import Decoder, Job, Spec
 from .models import absence, locate
 from .pictures import Difference, OutputWrong, difference, heat_map, left_something, read_picture
@@ -37,6 +36,8 @@ class Options:
         A decoder that gives the expected picture where the suite has none.
     fallback : Path or None
         The model given where a vector names none and the template has ``{model}``.
+    traces : bool
+        Compare the trace of every vector that has one, not only where the picture is wrong.
     """
 
     form: str = "pnm"
@@ -45,6 +46,7 @@ class Options:
     models: tuple[Path, ...] = ()
     reference: Spec | None = None
     fallback: Path | None = None
+    traces: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,14 @@ class Result:
     detail : str
     error : str
         The error class that the decoder named.
+    seen : str
+        What the decoder did: "accepted", "refused", "crash" and so on; "" if it did not run.
+    exact : bool
+        Its samples are the expected ones.
+    wrote : bool
+        It left an output.
+    trace : str
+        How much of its trace is right, a grade of trace_check.py; "" if none was wanted.
     seconds : float
     peak : int
         Most bytes resident, sampled.
@@ -73,6 +83,10 @@ class Result:
     outcome: str
     detail: str = ""
     error: str = ""
+    seen: str = ""
+    exact: bool = False
+    wrote: bool = False
+    trace: str = ""
     seconds: float = 0.0
     peak: int = 0
     difference: Difference | None = None
@@ -162,13 +176,14 @@ class Trial:
                 trouble = compare(expect, got)
             except OutputWrong as error:
                 trouble = str(error)
-        verdict = outcomes.score(expect, seen, trouble, left_something(job.output))
-        result = Result(vector, verdict.outcome, verdict.detail, seen.error, ended.seconds, ended.peak)
-        if result.outcome == outcomes.FAIL and isinstance(expect, Accept):
-            if got:
-                result = self._with_difference(result, expect, got, model, folder)
-            result = replace(result, divergence=self._divergence(vector, model, job, folder))
-        return result
+        wrote = left_something(job.output)
+        verdict = outcomes.score(expect, seen, trouble, wrote)
+        result = Result(vector, verdict.outcome, verdict.detail, seen.error, seen.kind, exact=bool(got) and not trouble,
+                        wrote=wrote, seconds=ended.seconds, peak=ended.peak)
+        if got and trouble and isinstance(expect, Accept):
+            result = self._with_difference(result, expect, got, model, folder)
+        wanted = result.outcome == outcomes.FAIL or (self._options.traces and result.outcome == outcomes.PASS)
+        return self._with_trace(result, model, job, folder) if wanted and vector.trace else result
 
     def _with_difference(self, result: Result, expect: Accept, got: bytes, model: Path | None, folder: Path) -> Result:
         expected = self._expected(result.vector, expect, model, folder)
@@ -191,28 +206,20 @@ class Trial:
             return b""
         return b"" if compare(expect, expected) else expected
 
-    def _divergence(self, vector: Vector, model: Path | None, job: Job, folder: Path) -> tuple[str, ...]:
-        """Where the decoder's trace leaves the vector's; it is decoded once more where it did not trace at first."""
-        if vector.trace is None or not self._spec.traces:
-            return ()
+    def _with_trace(self, result: Result, model: Path | None, job: Job, folder: Path) -> Result:
+        """Compare the decoder's trace with the vector's; decode once more if it did not trace at first."""
+        vector = result.vector
+        assert vector.trace is not None
+        if not self._spec.traces:
+            return replace(result, trace=trace_check.MISSING)
         if job.trace is None:
             _, job = self._decode(self._decoder, self._spec, vector, model, folder / "traced", True)
         assert job.trace is not None
-        return diverging(vector.trace, job.trace)
-
-
-def diverging(reference: Path, trace: Path) -> tuple[str, ...]:
-    """The first difference of two traces in lines; none if there is no trace or no difference."""
-    from ..divergence import describe, first_divergence
-    from ..traces import read_trace
-
-    if not trace.is_file():
-        return ()
-    try:
-        found = first_divergence(read_trace(reference), read_trace(trace))
-    except KitError as error:
-        return (f"the trace is of no use: {error}",)
-    return tuple(describe(found)) if found else ("all stages in the trace are equal",)
+        found = trace_check.check(vector.trace, job.trace)
+        result = replace(result, trace=found.grade, divergence=found.lines)
+        if result.outcome == outcomes.PASS and not found.acceptable:
+            return replace(result, outcome=outcomes.FAIL, detail=f"the picture is right, but {found.says}")
+        return result
 
 
 def run_all(vectors: Sequence[Vector], spec: Spec, options: Options,

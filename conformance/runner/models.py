@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..suites import Model, file_hash
 
@@ -36,11 +38,28 @@ def candidates(model: Model, folders: Sequence[Path]) -> Iterable[Path]:
             yield path
 
 
+@cache
+def _changed(model: Model, path: Path) -> Path | None:
+    """A copy of a model's file with its edits made, for as long as this process lives; None if it is not as pinned."""
+    data = model.apply(path.read_bytes())
+    if hashlib.sha256(data).hexdigest() != model.edited:
+        return None
+    target = Path(_copies().name) / (model.edited + ENDING)
+    target.write_bytes(data)
+    return target
+
+
+@cache
+def _copies() -> TemporaryDirectory[str]:
+    """A folder that goes when the process ends."""
+    return TemporaryDirectory(prefix="conformance-models-")
+
+
 def locate(model: Model, folders: Sequence[Path] = ()) -> Path | None:
-    """The model's file; where its SHA-256 is pinned, only a file that has it."""
+    """The model's file, its edits made; where its SHA-256 is pinned, only a file that has it."""
     for path in candidates(model, folders):
         if not model.sha256 or _hash(path) == model.sha256:
-            return path
+            return _changed(model, path) if model.edits else path
     return None
 
 

@@ -70,6 +70,7 @@ def entry(result: Result, baseline: Baseline, show_map: bool) -> dict[str, Any]:
     return {
         "id": vector.id, "suite": vector.suite, "expected": expected_text(vector), "outcome": result.outcome,
         "judgement": judge(vector.id, result.outcome, baseline), "detail": result.detail, "error": result.error,
+        "seen": result.seen, "exact": result.exact, "wrote": result.wrote, "trace": result.trace,
         "model": vector.model.name if vector.model else None, "seconds": round(result.seconds, 4),
         "peak_mib": round(result.peak / 2**20, 1),
         "difference": asdict(result.difference) if result.difference else None,
@@ -83,7 +84,8 @@ def build(run: Run) -> dict[str, Any]:
     outcomes = {r.vector.id: r.outcome for r in run.results}
     conclusion = conclude(outcomes, run.baseline)
     mapped = [r.vector.id for r in run.results if r.heat_map][:MAX_MAPS]
-    by_suite = {s.name: [r for r in run.results if r.vector.suite == s.name] for s in run.suites}
+    names = dict.fromkeys(r.vector.suite for r in run.results)
+    by_suite = {name: counts(r for r in run.results if r.vector.suite == name) for name in names}
     return {
         "format": FORMAT, "kind": run.kind, "command": run.command, "started": run.started,
         "seconds": round(run.seconds, 3), "exit_code": conclusion.exit_code, "conclusion": conclusion.text,
@@ -93,7 +95,7 @@ def build(run: Run) -> dict[str, Any]:
         "limits": {"seconds": run.options.limits.seconds, "memory_mib": run.options.limits.memory >> 20,
                    "jobs": run.options.jobs},
         "system": dict(run.system),
-        "summary": {"all": counts(run.results), "suites": {name: counts(r) for name, r in by_suite.items() if r}},
+        "summary": {"all": counts(run.results), "suites": by_suite},
         "baseline": dict(run.baseline),
         "vectors": [entry(r, run.baseline, r.vector.id in mapped) for r in run.results],
     }

@@ -26,11 +26,12 @@ def tag(outcome: str) -> str:
 def _head(report: Report) -> str:
     colour = {0: "pass", 3: "open"}.get(report["exit_code"], "fail")
     suites = ", ".join(f"{name} {facts['version']}" for name, facts in report["kit"]["suites"].items())
+    kit = f"; suites {escape(suites)}; kit <code>{report['kit']['sha256'][:16]}</code>" if suites else ""
     return (f'<h1>Conformance of {"an encoder" if report["kind"] == "encoder" else "a decoder"}</h1>'
             f'<p class="command"><code>{escape(report["command"])}</code></p>'
             f'<div class="conclusion {colour}">{escape(report["conclusion"][:1].upper() + report["conclusion"][1:])}'
-            f'<small>{escape(report["started"])}, {report["seconds"]:.1f} s, exit code {report["exit_code"]}; suites '
-            f'{escape(suites)}; kit <code>{report["kit"]["sha256"][:16]}</code></small></div>')
+            f'<small>{escape(report["started"])}, {report["seconds"]:.1f} s, exit code {report["exit_code"]}{kit}'
+            "</small></div>")
 
 
 def _summary(report: Report) -> str:

@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decoder", required=True, metavar="CMD", help="command template or python:module:function")
     parser.add_argument("--model-arg", default="", metavar="ARGS", help='added where there is a model: "-m {model}"')
     parser.add_argument("--trace-arg", default="", metavar="ARGS", help='added to trace a failure: "-t {trace}"')
+    parser.add_argument("--check-traces", action="store_true", help="compare traces of pictures that are right, too")
     parser.add_argument("--output-format", choices=FORMATS, default="pnm", help="of {output}, default pnm")
     parser.add_argument("--fresh", action="store_true", help="a new process for every call of a Python callable")
     parser.add_argument("--reference", metavar="CMD", help="a decoder that gives expected pictures, for heat maps")
@@ -114,9 +115,10 @@ def selection_of(args: argparse.Namespace) -> Selection:
 def options_of(args: argparse.Namespace, suites: Sequence[Suite], reference: Spec | None) -> Options:
     """What `add_running` chose."""
     folders = tuple(args.models)
-    present = (path for suite in suites for m in suite.models.values() if (path := locate(m, folders)))
+    present = (path for suite in suites for m in suite.models.values()
+               if not m.edits and (path := locate(m, folders)))
     return Options(args.output_format, Limits(args.timeout, args.memory << 20), args.jobs, folders, reference,
-                   next(present, None))
+                   next(present, None), getattr(args, "check_traces", False))
 
 
 class Progress:

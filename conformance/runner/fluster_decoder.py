@@ -1,0 +1,82 @@
+"""Decoders of .loclic streams for Fluster; copy this file into its folder ``fluster/decoders``.
+
+The decoder is refcodec, or what the environment names: ``LOCLIC_DECODER`` a command with {stream} and {output}, and
+``LOCLIC_MODEL_ARG`` what is added where there is a model, as for ``python -m conformance run``, whose rules and limits
+are used: the Python that runs Fluster needs refcodec's package ``conformance``, too. What it returns is the SHA-256 of
+the samples, or "refused" and the class of the refusal, which Fluster compares with the suite's. Fluster knows neither
+the codec nor the pixel format: suites are marked "Dummy" and "None".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from subprocess import TimeoutExpired
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fluster.codec import Codec, OutputFormat
+from fluster.decoder import Decoder, NotSupportedError, register_decoder
+
+from conformance.runner import outcomes, pictures, process
+from conformance.runner.decoders import filled, parse
+from conformance.suites import Accept
+
+DECODER = os.environ.get("LOCLIC_DECODER", f"{sys.executable} -m refcodec decode {{stream}} {{output}} --json --force")
+MODEL_ARG = os.environ.get("LOCLIC_MODEL_ARG", "" if "LOCLIC_DECODER" in os.environ else "--model {model}")
+
+
+def answer(seen: outcomes.Seen, output: Path, facts: dict[str, Any]) -> str:
+    """What Fluster compares; raises for what is neither a picture nor a refusal.
+
+    Parameters
+    ----------
+    seen : Seen
+    output : Path
+    facts : dict
+        The vector's "optional_params": "width", "height" and "channels" of a valid stream, "classes" of an invalid one.
+    """
+    if seen.kind == outcomes.UNSUPPORTED and not (seen.error and seen.error in facts.get("classes", [])):
+        raise NotSupportedError(seen.detail or "not supported")
+    if seen.kind in (outcomes.CRASH, outcomes.TIMEOUT, outcomes.MEMORY):
+        raise RuntimeError(f"{seen.kind}: {seen.detail}")
+    if seen.kind != "accepted":
+        if pictures.left_something(output):
+            return "refused, but left an output"
+        right = facts.get("classes", [])
+        return f"refused {right[0]}" if right and seen.error in ("", *right) else f"refused {seen.error}"
+    if "width" not in facts:
+        return "accepted"
+    expect = Accept(facts["width"], facts["height"], facts["channels"], "")
+    return hashlib.sha256(pictures.read_picture(output, "pnm", expect)).hexdigest()
+
+
+@register_decoder
+class LocLic(Decoder):
+    """A decoder as a command."""
+
+    name = "loclic"
+    codec = Codec.DUMMY
+    description = "Decoder of .loclic streams: refcodec, or $LOCLIC_DECODER"
+
+    def decode(self, input_filepath: str, output_filepath: str, output_format: OutputFormat, timeout: int,
+               verbose: bool, keep_files: bool, optional_params: dict[str, Any] | None = None) -> str:
+        """Decode one stream: the SHA-256 of its samples, or how it was refused."""
+        facts, spec = optional_params or {}, parse(DECODER, MODEL_ARG)
+        stream, output = Path(input_filepath).resolve(), Path(f"{Path(output_filepath).resolve()}.pnm")
+        words, values = spec.command, {"stream": stream, "output": output, "model": None, "trace": None}
+        if facts.get("model"):
+            words, values["model"] = words + spec.model_words, (stream.parent / facts["model"]).resolve()
+        with TemporaryDirectory() as folder:
+            limits = replace(process.Limits(), seconds=float(timeout))
+            ended = process.run(filled(words, values), limits, Path(folder))
+        if ended.stopped == process.TIMEOUT:
+            raise TimeoutExpired(list(words), timeout)
+        try:
+            return answer(outcomes.observe(ended), output, facts)
+        finally:
+            if not keep_files:
+                output.unlink(missing_ok=True)
