@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
-from scipy.ndimage import correlate1d
-from scipy.optimize import brentq
+import scipy  # its parts are loaded where they are first used: half a second that decoding need not spend
 
 from .errors import UsageError
 from .image import check_samples
@@ -174,7 +172,7 @@ def _window(plane: np.ndarray) -> np.ndarray:
         taps = min(WINDOW, plane.shape[axis])
         offsets = np.arange(taps) - (taps - 1) / 2
         gaussian = np.exp(-offsets ** 2 / (2 * SIGMA ** 2))
-        whole = correlate1d(plane, gaussian / gaussian.sum(), axis=axis, mode="nearest")
+        whole = scipy.ndimage.correlate1d(plane, gaussian / gaussian.sum(), axis=axis, mode="nearest")
         inside = slice(taps // 2, plane.shape[axis] - (taps - 1) // 2)
         plane = whole[inside] if axis == 0 else whole[:, inside]
     return plane
@@ -219,7 +217,7 @@ def bd_rate(rate_a: Any, psnr_a: Any, rate_b: Any, psnr_b: Any,
     low, high = max(start for start, _ in intervals), min(end for _, end in intervals)
     if not low < high:
         return math.nan
-    integral_a, integral_b = (float(PchipInterpolator(quality, log_rate).integrate(low, high))
+    integral_a, integral_b = (float(scipy.interpolate.PchipInterpolator(quality, log_rate).integrate(low, high))
                               for log_rate, quality in (a, b))
     return 100 * math.expm1((integral_b - integral_a) / (high - low))
 
@@ -246,7 +244,7 @@ def _psnr_interval(curve: tuple[np.ndarray, np.ndarray], rates: tuple[float, flo
     log_rate, quality = curve
     ends = [float(quality[0]), float(quality[-1])]
     if rates is not None:
-        interpolated = PchipInterpolator(quality, log_rate)
+        interpolated = scipy.interpolate.PchipInterpolator(quality, log_rate)
         bounds = [math.log(bound) for bound in rates]
         ends = [_solve(interpolated, bound, float(quality[0]), float(quality[-1])) for bound in bounds]
     return ends[0], ends[1]
@@ -258,4 +256,4 @@ def _solve(rising: Callable[[float], Any], value: float, low: float, high: float
         return low
     if value >= float(rising(high)):
         return high
-    return float(brentq(lambda at: float(rising(at)) - value, low, high))
+    return float(scipy.optimize.brentq(lambda at: float(rising(at)) - value, low, high))
