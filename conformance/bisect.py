@@ -117,6 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stream", type=Path, metavar="S", help="the stream that both decode")
     parser.add_argument("--model", type=Path, metavar="M", help="its model; found by its fingerprint if not given")
     parser.add_argument("--vector", metavar="ID", help="a vector of the suites, in place of stream and model")
+    parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder of suites/, for --vector")
     parser.add_argument("--trace", type=Path, metavar="T", required=True, help="trace of the decoder under test")
     parser.add_argument("--values", type=Path, metavar="DIR", help="folder of its values as NPY files")
     parser.add_argument("--reference", metavar="CMD", help="command that gives the reference's trace; "
@@ -132,10 +133,10 @@ def main(args: argparse.Namespace) -> int:
     ------
     UsageError, TraceError, ReferenceFailed, SuiteDamaged
     """
-    tested = read_trace(args.trace, args.values)
-    vector = chosen_vector(args.vector) if args.vector else None
-    if (vector is None) == (args.stream is None):
+    if (args.vector is None) == (args.stream is None):
         raise UsageError("give either --stream or --vector")
+    tested = read_trace(args.trace, args.values)
+    vector = chosen_vector(args.vector, args.kit) if args.vector else None
     with tempfile.TemporaryDirectory(prefix="bisect-") as folder:
         found = first_divergence(_reference(args, vector, Path(folder)), tested)
     if found is None:

@@ -60,7 +60,7 @@ def _clamp(e: np.ndarray, g: np.ndarray, differs: np.ndarray) -> str | None:
     met: np.ndarray = np.equal(np.abs(e), limit)
     if met.sum() > 1 and (met | ~differs).all() and (np.abs(g[differs]) > limit).all():
         return f"only numbers at +-{limit} differ, and exceed it: the clamp is missing or wider"
-    if reach < limit and (np.abs(g[differs]) == reach).all() and (np.abs(e[differs]) > reach).all():
+    if 0 < reach < limit and (np.abs(g[differs]) == reach).all() and (np.abs(e[differs]) > reach).all():
         return f"only numbers beyond +-{reach} differ, and are brought there: the clamp is narrower"
     if (e[differs] < 0).all() and (g[differs] == 0).all() and (g >= 0).all():
         return "negative numbers are 0: a clamp or cast to unsigned"
@@ -71,7 +71,7 @@ def _places(differs: np.ndarray, latent: bool) -> list[str]:
     """Symptoms of where numbers differ."""
     found = []
     height, width, channels = differs.shape
-    rows, columns, at_channels = (np.flatnonzero(differs.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    rows, columns, at_channels = (np.flatnonzero(differs.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
     spots: np.ndarray = differs.max(axis=2)
     if latent:
         parity = np.add.outer(np.arange(height), np.arange(width)) % 2
@@ -80,13 +80,16 @@ def _places(differs: np.ndarray, latent: bool) -> list[str]:
                 found.append(f"only {name} differ")
     if len(at_channels) == 1 < channels:
         found.append(f"only channel {at_channels[0]} differs")
-    edge = min(height, width) > 4 and not spots[2:-2, 2:-2].any()
-    if edge:
-        found.append("only positions at the border differ: padding, or what is read outside the map")
-    elif rows[0] > height // 2 and height > 2:
-        found.append(f"only rows from {rows[0]} on differ")
-    elif columns[0] > width // 2 and width > 2:
-        found.append(f"only columns from {columns[0]} on differ")
+    inner = spots[2:-2, 2:-2].any()
+    axes = (("rows", rows, height), ("columns", columns, width))
+    extents = [(name, int(at[0]), int(at[-1]), size) for name, at, size in axes]
+    if min(height, width) > 4 and not inner and all(first < 2 and last >= size - 2 for _, first, last, size in extents):
+        return [*found, "only positions at the border differ: padding, or what is read outside the map"]
+    for name, first, last, size in extents:
+        if first > size // 2 and size > 2:
+            found.append(f"only {name} from {first} on differ")
+        elif last < size // 2 - 1:
+            found.append(f"only {name} up to {last} differ")
     return found
 
 

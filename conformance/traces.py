@@ -1,4 +1,4 @@
-"""Traces: which values a decoder computed on the way, stage by stage; anyone's are read here, strictly.
+"""Traces (SPEC 13): which values a decoder computed on the way, stage by stage; anyone's are read here, strictly.
 
 A trace is JSON lines in UTF-8, one a stage, in any order and of any subset of the stages:
 
@@ -8,6 +8,8 @@ A trace is JSON lines in UTF-8, one a stage, in any order and of any subset of t
 or on none. Without it the n-th line of a name is the n-th time that this stage is computed. ``sha256`` is that of the
 values row by row, channels interleaved, little-endian, in the type ``dtype``. The values themselves may lie in a
 folder as NPY files, named by ``file``, or else ``00012.lrp_anchor.0.0.npy`` as by ``python -m refcodec trace``.
+
+One thing is read that SPEC does not allow: values of another integer type, for decoders that keep, say, all in int32.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class TraceError(KitError):
 
 @dataclass(frozen=True)
 class Stage:
-    """One line of a trace.
+    """(SPEC 13.2-1) One line of a trace.
 
     Attributes
     ----------
@@ -104,23 +106,23 @@ class Trace:
 
 
 def digest(values: np.ndarray) -> str:
-    """SHA-256 of values as a trace holds it: row by row, channels interleaved, little-endian."""
+    """(SPEC 13.2-2) SHA-256 of values as a trace holds it: row by row, channels interleaved, little-endian."""
     plain = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     return hashlib.sha256(plain.data).hexdigest()
 
 
 def stage_of(name: str, values: np.ndarray, index: int | None = None) -> Stage:
-    """The line that describes values."""
+    """(SPEC 13.2-1) The line that describes values."""
     return Stage(name, values.shape, values.dtype.name, digest(values), index)
 
 
 def file_name(index: int, name: str) -> str:
-    """Name of the values' file where a line gives none: letters, digits, dots, dashes and underscores only."""
+    """(SPEC 13.3-2) Name of the values' file where a line gives none."""
     return f"{index:05d}.{re.sub(r'[^A-Za-z0-9_-]+', '.', name)}.npy"
 
 
 def read_trace(path: Path, values: Path | None = None) -> Trace:
-    """Read a trace and check every line of it.
+    """(SPEC 13.2) Read a trace and check every line of it.
 
     Parameters
     ----------
@@ -219,7 +221,7 @@ class Folder:
 
 
 def read_npy(path: Path, shape: tuple[int, ...] | None = None, dtype: str | None = None) -> np.ndarray:
-    """Read a NPY file of integers; its size is checked before memory is taken, nothing in it is executed.
+    """(SPEC 13.3-1) Read a NPY file of integers; its size is checked before memory is taken, nothing in it is executed.
 
     Parameters
     ----------
@@ -237,9 +239,9 @@ def read_npy(path: Path, shape: tuple[int, ...] | None = None, dtype: str | None
     """
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            found, fortran, kind = read(file)
+            if (version := np.lib.format.read_magic(file)) != (1, 0):
+                raise ValueError(f"version {version[0]}.{version[1]}, expected 1.0")
+            found, fortran, kind = np.lib.format.read_array_header_1_0(file)
             wanted = math.prod(found) * kind.itemsize
             room = path.stat().st_size - file.tell()
             if kind.name not in DTYPES:
@@ -251,7 +253,7 @@ def read_npy(path: Path, shape: tuple[int, ...] | None = None, dtype: str | None
             flat = np.frombuffer(file.read(wanted), kind)
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise TraceError(f"{path}: not the NPY file that is expected: {str(error)[:200]}") from None
     values = flat.reshape(found[::-1]).T if fortran else flat.reshape(found)
     return np.ascontiguousarray(values, kind.newbyteorder("="))
