@@ -13,9 +13,9 @@ import pytest
 from conftest import TINY, TINY_OLD, random_picture, spec_content, spec_model, tiny_content, tiny_model
 from spec import blocks, sections, spec_module, text, universal_tables, words
 
+from conformance import levels, suites
 from conformance.clauses import LIST_PATH, SECTION, extract, listing, load
 from conformance.clauses import main as list_clauses
-from conformance.suites import ERROR_CLASSES
 from refcodec import architecture, data, errors, hdf5_reader, limits, model_file
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import InvalidModel
@@ -195,12 +195,12 @@ def test_errors_are_those_of_the_document():
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, (
         errors.InvalidStream, errors.Unsupported, errors.LimitExceeded, errors.ModelError))]
     names = {c.__name__ for c in classes} - {"InvalidStream", "Unsupported"}
-    assert set(table) - {"name"} == names == set(ERROR_CLASSES)
+    assert set(table) - {"name"} == names == set(suites.ERROR_CLASSES)
 
 
 def test_every_error_of_a_block_is_one_of_the_document():
     raised = {name for _, code in blocks("python") for name in re.findall(r'raise ValueError\("(\w+)"\)', code)}
-    assert raised <= set(ERROR_CLASSES) and len(raised) > 8
+    assert raised <= set(suites.ERROR_CLASSES) and len(raised) > 8
     assert sum(code.count("raise") for _, code in blocks("python")) == sum(
         len(re.findall(r'raise ValueError\("\w+"\)', code)) for _, code in blocks("python"))
 
@@ -277,6 +277,12 @@ def test_limits_are_those_of_the_document():
     assert limits.MAX_METADATA_BYTES == 2**24
     assert SPEC.PICTURE_LEVELS[-1] == (7, limits.MAX_LATENT_POSITIONS, limits.MAX_SIDE)
     assert SPEC.PICTURE_LEVELS[5][1] * 256 == limits.Limits().max_pixels
+
+
+def test_profiles_and_levels_of_the_kit_are_those_of_the_document():
+    assert levels.PICTURE_LEVELS == SPEC.PICTURE_LEVELS
+    assert set(suites.PROFILES) == {name for config in SPEC.PROFILES.values() for name in SPEC.profiles(config)}
+    assert "".join(suites.MODEL_LEVELS) == "".join(level for level, _, _ in SPEC.MODEL_LEVELS) + "D"
 
 
 def test_limits_of_model_files_are_those_of_the_document():
