@@ -102,8 +102,8 @@ def test_files_of_torch_save_give_the_same_network(model: LoCLIC, tmp_path: Path
 
 def test_forward_is_finite_with_and_without_noise(model: LoCLIC, picture: torch.Tensor) -> None:
     q = torch.tensor([1.4])
-    for noise in (True, False):
-        x_hat, y_likelihoods, z_likelihoods = model(picture, q, noise=noise)
+    for noise in (model.noise(1, 128, 64, torch.Generator()), None):
+        x_hat, y_likelihoods, z_likelihoods = model(picture, q, noise)
         assert x_hat.shape == picture.shape and len(y_likelihoods) == TINY["slices"]
         for values in (x_hat, z_likelihoods, *y_likelihoods):
             assert torch.isfinite(values).all()
@@ -117,7 +117,7 @@ def test_forward_is_finite_with_and_without_noise(model: LoCLIC, picture: torch.
 def test_the_two_halves_make_the_whole(model: LoCLIC, picture: torch.Tensor, level: float) -> None:
     q = torch.tensor([level])
     with torch.inference_mode():
-        whole, _, _ = model(picture, q, noise=False)
+        whole, _, _ = model(picture, q)
         z, y, reconstructed = analyse(model, picture, q)
         again = analyse(model, picture, q, reconstruct=False)
         decoded = synthesise(model, z, y, q)

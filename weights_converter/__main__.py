@@ -1,4 +1,4 @@
-"""``python -m weights_converter``: convert, inspect, evaluate and export."""
+"""``python -m weights_converter``: convert, inspect, evaluate, export and train."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from .export import export_flat, export_float
 from .float_engine import Bottleneck
 from .published import float_layers
 from .recognise import recognise
+from .train.command import add_arguments
 
 CALIBRATION_CROP = 256
 CALIBRATION_PICTURES = 16
@@ -188,6 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--most", type=int, help="largest number of pictures")
     c.add_argument("--json", help="write every row to this file")
     c.set_defaults(run=_evaluate)
+    add_arguments(commands.add_parser("train", help="train a network on photographs (PyTorch)"))
     return p
 
 

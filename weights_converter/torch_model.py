@@ -56,6 +56,13 @@ GAINS = ("gain", "inv_gain", "hyper_gain", "hyper_inv_gain")
 """Parameters of this project's extension; published checkpoints lack them, which means gains of one."""
 
 
+class Noise(NamedTuple):
+    """Uniform noise in [-0.5, 0.5) that stands in for rounding: [B, M, H / 16, W / 16] and [B, h, H / 64, W / 64]."""
+
+    y: Tensor
+    z: Tensor
+
+
 class Walk(NamedTuple):
     """What the slice loop leaves: a list of [B, M / slices, H / 16, W / 16] a field, one entry a slice."""
 
@@ -166,7 +173,21 @@ class LoCLIC(nn.Module):
             done.means.append(at_anchors(mean_a) + at_nonanchors(mean_n))
         return done
 
-    def forward(self, x: Tensor, q: Tensor, noise: bool = True) -> tuple[Tensor, list[Tensor], Tensor]:
+    def noise(self, batch: int, height: int, width: int, generator: torch.Generator) -> Noise:
+        """Noise for pictures [batch, 3, height, width]."""
+        def uniform(channels: int, stride: int) -> Tensor:
+            shape = (batch, channels, height // stride, width // stride)
+            return torch.rand(shape, generator=generator, device=generator.device).sub_(0.5)
+
+        return Noise(uniform(self.config["M"], 16), uniform(self.config["hyper"], 64))
+
+    def coded_z(self, z: Tensor, noise: Noise | None) -> tuple[Tensor, Tensor]:
+        """Code z: z_hat and likelihoods, those of noisy z if there is noise; all [B, h, H / 64, W / 64]."""
+        median = self.entropy_bottleneck.medians()
+        z_hat = round_ste(z - median) + median
+        return z_hat, self.entropy_bottleneck.likelihood(z_hat if noise is None else z + noise.z)
+
+    def forward(self, x: Tensor, q: Tensor, noise: Noise | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
         """Code a picture in expectation.
 
         Parameters
@@ -175,8 +196,8 @@ class LoCLIC(nn.Module):
             [B, 3, H, W] in [0, 1].
         q : Tensor
             [B] quality, possibly fractional.
-        noise : bool
-            Likelihoods of noisy latents, as training wants them, instead of rounded ones.
+        noise : Noise or None
+            With noise, likelihoods are those of noisy latents, as training wants them, instead of rounded ones.
 
         Returns
         -------
@@ -184,19 +205,14 @@ class LoCLIC(nn.Module):
             x_hat [B, 3, H, W], likelihoods of y a slice, likelihoods of z.
         """
         y, z = self.latents(x, q)
-        median = self.entropy_bottleneck.medians()
-        z_hat = round_ste(z - median) + median
-        z_likelihoods = self.entropy_bottleneck.likelihood(_perturbed(z) if noise else z_hat)
+        z_hat, z_likelihoods = self.coded_z(z, noise)
         parts = y.chunk(self.config["slices"], 1)
         done = self.walk(self.hyper(z_hat, q), lambda i, mean: round_ste(parts[i] - mean) + mean)
+        noisy = parts if noise is None else (y + noise.y).chunk(self.config["slices"], 1)
         y_likelihoods = [
-            gaussian_likelihood(_perturbed(part) if noise else round_ste(part - mean) + mean, mean, scale)
-            for part, scale, mean in zip(parts, done.scales, done.means, strict=True)]
+            gaussian_likelihood(round_ste(part - mean) + mean if noise is None else part, mean, scale)
+            for part, scale, mean in zip(noisy, done.scales, done.means, strict=True)]
         return self.picture(done.slices, q), y_likelihoods, z_likelihoods
-
-
-def _perturbed(t: Tensor) -> Tensor:
-    return t + torch.empty_like(t).uniform_(-0.5, 0.5)
 
 
 def analyse(model: LoCLIC, x: Tensor, q: Tensor, reconstruct: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:

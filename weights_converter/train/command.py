@@ -1,0 +1,173 @@
+"""Arguments of ``python -m weights_converter train``; PyTorch is imported only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import math
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from refcodec.errors import Unsupported, UsageError
+
+from .plan import Plan, schedule_from
+
+PLANNED = ("steps", "minutes", "stages", "crops", "batch", "rate", "hold", "floor", "warmup", "decay", "clip",
+           "average", "lambdas", "balance", "seed", "precision")
+"""Options that are fields of the plan."""
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    """Fill the parser of ``train``."""
+    d = Plan(steps=1)
+    p.add_argument("--images", nargs="+", default=[], metavar="DIR|TAR", help="photographs, JPEG or PNG")
+    p.add_argument("--out", metavar="DIR", help="folder of the run; one that holds a run is continued by its own plan")
+    p.add_argument("--start", metavar="FILE", help="checkpoint or integer model to start from")
+    p.add_argument("--profile", help="configuration of a fresh start, default if not given")
+    p.add_argument("--qualities", type=int, help="quality levels of a fresh start")
+    g = p.add_argument_group("plan")
+    g.add_argument("--steps", type=int, help="length of the plan")
+    g.add_argument("--minutes", type=float, help="length of the plan in minutes of training, all pieces together")
+    g.add_argument("--stages", help="NAME[,NAME@POSITION...] of transforms, entropy, all, quantised (all)")
+    g.add_argument("--crops", help=f"SIDE[,SIDE@POSITION...] ({d.crops[0][0]})")
+    g.add_argument("--batch", type=int, help=f"crops a step ({d.batch})")
+    g.add_argument("--rate", type=float, help=f"peak learning rate ({d.rate})")
+    g.add_argument("--hold", type=float, help=f"share of the plan at the peak ({d.hold})")
+    g.add_argument("--floor", type=float, help=f"last learning rate, in units of the peak ({d.floor})")
+    g.add_argument("--warmup", type=int, help=f"steps to the peak ({d.warmup})")
+    g.add_argument("--decay", type=float, help=f"weight decay ({d.decay})")
+    g.add_argument("--clip", type=float, help=f"largest norm of a gradient ({d.clip})")
+    g.add_argument("--average", type=float, help=f"momentum of the moving average ({d.average})")
+    g.add_argument("--lambdas", type=float, nargs=2, metavar=("LOW", "HIGH"), help=f"range of lambda {d.lambdas}")
+    g.add_argument("--balance", type=float, help=f"0: high rates dominate, 1: all alike ({d.balance})")
+    g.add_argument("--seed", type=int, help=f"({d.seed})")
+    g.add_argument("--precision", choices=("float32", "bfloat16"), help=f"({d.precision})")
+    g = p.add_argument_group("piece of a run")
+    g.add_argument("--pause-after-minutes", type=float, default=math.inf, help="end this piece; the plan goes on later")
+    g.add_argument("--pause-after-steps", type=float, default=math.inf)
+    g.add_argument("--save-minutes", type=float, default=10.0, help="how often state and checkpoint are written (10)")
+    g.add_argument("--validate-minutes", type=float, default=15.0, help="how often held-out crops are measured (15)")
+    g.add_argument("--log-steps", type=int, default=50, help="steps a line of the log (50)")
+    g.add_argument("--device", help="cpu, cuda (the GPU if there is one)")
+    g.add_argument("--threads", type=int, help="cores to use")
+    g.add_argument("--compile", action="store_true", help="torch.compile")
+    p.add_argument("--evaluate", metavar="DIR", help="measure pictures at every level, after training or alone")
+    p.add_argument("--plot", metavar="PNG", help="draw the run's log, after training or alone")
+    p.set_defaults(run=run)
+
+
+def keep_memory() -> None:
+    """Ask the C library to keep freed memory: page faults for large tensors cost half of the time on CPUs."""
+    trim, pad, most_maps, arenas = -1, -2, -4, -8
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library
+        return
+    for option, value in ((trim, 1 << 30), (pad, 256 << 20), (most_maps, 0), (arenas, 1)):
+        mallopt(option, value)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, evaluate, plot: whatever the arguments ask for.
+
+    Raises
+    ------
+    RefcodecError
+    """
+    if find_spec("torch") is None:
+        raise Unsupported("training needs PyTorch", cause='pip install "refcodec[train]"')
+    if not (args.images or args.evaluate or args.plot):
+        raise UsageError("nothing to do", cause="give --images, --evaluate or --plot")
+    if not args.out and (args.images or args.plot):
+        raise UsageError("give the folder of the run with --out")
+    keep_memory()
+    if args.images:
+        _train(args)
+    if args.evaluate:
+        _evaluate(args)
+    if args.plot:
+        from .plot import plot
+        from .state import LOG
+
+        plot(Path(args.out) / LOG, args.plot)
+
+
+def note(text: str) -> None:
+    """Print one line for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _device(args: argparse.Namespace) -> Any:
+    import torch
+
+    name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise UsageError("no such device here", where="--device", value=name)
+    if name == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    return torch.device(name)
+
+
+def _threads(args: argparse.Namespace) -> int:
+    import torch
+
+    threads = args.threads or len(os.sched_getaffinity(0))
+    if not 1 <= threads <= 1024:
+        raise UsageError("threads out of range", where="--threads", value=threads)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    return int(threads)
+
+
+def _planned(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of the plan that were given."""
+    values = {name: getattr(args, name) for name in PLANNED if getattr(args, name) is not None}
+    for name, kind in (("stages", str), ("crops", int)):
+        if name in values:
+            values[name] = schedule_from(values[name], kind, f"--{name}")
+    if "lambdas" in values:
+        values["lambdas"] = tuple(values["lambdas"])
+    return values
+
+
+def _train(args: argparse.Namespace) -> None:
+    from .loop import Pace, Run, begin
+    from .pictures import list_pictures
+    from .state import read_state, start_fresh, start_from
+
+    folder, values = Path(args.out), _planned(args)
+    state = read_state(folder)
+    if state is None:
+        plan = Plan(**values)
+        if args.start and (args.profile or args.qualities):
+            raise UsageError("a start brings its own configuration", where="--profile, --qualities")
+        net, config, origin = start_from(args.start) if args.start else \
+            start_fresh(args.profile or "default", plan.seed, args.qualities)
+        state = begin(net, config, plan, origin)
+    else:
+        held = state.plan.as_dict()
+        if differs := {name: held[name] for name, value in values.items() if held[name] != value}:
+            raise UsageError("the run in this folder has another plan", where=str(folder), its=differs,
+                             cause="leave these options out to continue it, or choose another --out")
+    pace = Pace(_device(args), _threads(args), args.compile, args.pause_after_steps, args.pause_after_minutes,
+                args.save_minutes, args.validate_minutes, args.log_steps)
+    done = Run(folder, state, list_pictures(args.images), pace, note).go()
+    print(f"{folder}: " + ("the plan is done" if done else "paused; the same command goes on"))
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from .loss import Trainee
+    from .state import CHECKPOINT, start_from
+    from .validation import folder_pictures, measure
+
+    source = args.start if args.start and not args.out else str(Path(args.out) / CHECKPOINT) if args.out else "default"
+    net, config, _ = start_from(source)
+    device = _device(args)
+    pictures = folder_pictures(args.evaluate)
+    points = measure(Trainee(net).to(device), pictures, range(config.qualities), "all", device, _threads(args))
+    print(f"{len(pictures)} pictures, estimated bits\nquality     bpp    dB")
+    for point in points:
+        print(f"{point.quality:7.1f}  {point.bpp:.4f}  {point.psnr:.3f}")

@@ -1,0 +1,254 @@
+"""The files of a run: ``state.pt`` to go on from, ``checkpoint.pt`` in the published layout, ``log.jsonl``.
+
+The checkpoint holds the moving average and is what ``convert`` takes. All files are written beside their target and
+renamed, so an interruption leaves the last whole ones. A state is read without executing anything in it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refcodec.architecture import PROFILES, Config, config_from
+from refcodec.errors import InvalidModel, MissingInput, OutputError, RefcodecError, TransferError, UsageError
+from refcodec.files import transfer_error, write_bytes
+from refcodec.model_file import load_model, model_path, read_floats
+
+from ..checkpoint import IGNORED, Checkpoint, read_checkpoint
+from ..export import published_state
+from ..recognise import recognise
+from ..torch_model import LoCLIC, from_checkpoint
+from ..writers import torch_zip
+from .plan import Plan, plan_from
+
+STATE, CHECKPOINT, LOG = "state.pt", "checkpoint.pt", "log.jsonl"
+
+FORMAT = "refcodec training state 1"
+
+
+@dataclass
+class Progress:
+    """How far a run has come: everything that its next step depends on beside tensors and plan.
+
+    Attributes
+    ----------
+    step : int
+        Steps done, those that changed nothing included.
+    seconds : float
+        Spent in steps.
+    stage_start : int
+        Step at which the stage began.
+    stage : str
+    faults : int
+        Steps that changed nothing.
+    recent : list of int
+        Their numbers, the latest.
+    typical : float
+        Moving average of the loss; 0 before the first step.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    stage_start: int = 0
+    stage: str = ""
+    faults: int = 0
+    recent: list[int] = field(default_factory=list)
+    typical: float = 0.0
+
+
+@dataclass(frozen=True)
+class State:
+    """A run at rest.
+
+    Attributes
+    ----------
+    config : Config
+    plan : Plan
+    progress : Progress
+    weights, average, moments : dict of str to Tensor
+        Of the trainee, of its moving average, of the optimiser.
+    origin : dict
+        What training began from, plain values.
+    """
+
+    config: Config
+    plan: Plan
+    progress: Progress
+    weights: dict[str, Tensor]
+    average: dict[str, Tensor]
+    moments: dict[str, Tensor]
+    origin: dict[str, Any]
+
+
+def write_state(folder: Path, state: State) -> None:
+    """Write ``state.pt``."""
+    file = io.BytesIO()
+    plain = {"config": state.config.as_dict(), "plan": state.plan.as_dict(), "progress": state.progress.__dict__,
+             "origin": state.origin}
+    torch.save({"format": FORMAT, "weights": state.weights, "average": state.average, "moments": state.moments,
+                **{name: json.dumps(value) for name, value in plain.items()}}, file)
+    write_bytes(folder / STATE, file.getvalue(), force=True)
+
+
+def read_state(folder: Path) -> State | None:
+    """Read ``state.pt``; None where there is none.
+
+    Raises
+    ------
+    InvalidModel
+        It is damaged, or no state of a training.
+    """
+    path = folder / STATE
+    if not path.is_file():
+        return None
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise InvalidModel("not a training state of this version", where=str(path))
+        tensors = {key: _tensors(found[key]) for key in ("weights", "average", "moments")}
+        plain = {key: json.loads(found[key]) for key in ("config", "plan", "progress", "origin")}
+        return State(config_from(plain["config"], str(path)), plan_from(plain["plan"], str(path)),
+                     Progress(**plain["progress"]), **tensors, origin=plain["origin"])
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
+        raise InvalidModel("the training state cannot be read", where=str(path), reason=str(error).split("\n")[0][:200],
+                           cause="it is damaged, or of another version") from error
+
+
+def _tensors(values: Any) -> dict[str, Tensor]:
+    if not isinstance(values, dict) or not all(isinstance(v, Tensor) for v in values.values()):
+        raise ValueError("tensors are missing")
+    return values
+
+
+def published(net: LoCLIC) -> dict[str, np.ndarray]:
+    """State dict of a network as checkpoints hold it: float32 arrays, without buffers."""
+    return {name: value.detach().float().cpu().numpy() for name, value in net.state_dict().items()
+            if not IGNORED.fullmatch(name)}
+
+
+def write_checkpoint(path: Path, net: LoCLIC, config: Config) -> None:
+    """Write a network as torch.save would: ``state_dict`` and ``config``.
+
+    Raises
+    ------
+    InvalidModel
+        A weight is not finite.
+    """
+    arrays = published(net)
+    if wrong := sorted(name for name, array in arrays.items() if not np.isfinite(array).all()):
+        raise InvalidModel("weights are not finite", where=str(path), names=wrong[:5])
+    write_bytes(path, torch_zip(arrays, config.as_dict()), force=True)
+
+
+def start_from(source: str) -> tuple[LoCLIC, Config, dict[str, Any]]:
+    """The network of a checkpoint of any known form, or of an integer model (a path that ends in .h5, or its name).
+
+    Returns
+    -------
+    tuple
+        Network, configuration, and where it is from, plain values.
+
+    Raises
+    ------
+    MissingInput, InvalidModel, ModelError
+    """
+    path = Path(source)
+    if path.suffix == ".h5" or not path.exists():
+        try:
+            place = model_path(source)
+        except RefcodecError as error:
+            raise MissingInput("no such checkpoint or model to start from", where=source) from error
+        model = load_model(place)
+        tensors = published_state(model, read_floats(place), place.name)
+        checkpoint = Checkpoint(tensors, model.config.as_dict(), model.fingerprint.hex(), form="model")
+    else:
+        checkpoint = read_checkpoint(path)
+    config = recognise(checkpoint.tensors, checkpoint.config, source)
+    net = from_checkpoint(checkpoint, config.as_dict())
+    return net, config, {"from": path.name, "form": checkpoint.form, "sha256": checkpoint.source_sha256,
+                         "meta": checkpoint.meta}
+
+
+def start_fresh(profile: str, seed: int, qualities: int | None = None) -> tuple[LoCLIC, Config, dict[str, Any]]:
+    """An untrained network of a well-known configuration.
+
+    Raises
+    ------
+    UsageError
+        No such profile.
+    """
+    if profile not in PROFILES:
+        raise UsageError("unknown profile", where="--profile", value=profile, known=sorted(PROFILES))
+    values = PROFILES[profile].as_dict()
+    config = config_from({**values, "qualities": qualities or values["qualities"]}, "--qualities")
+    torch.manual_seed(seed)
+    return LoCLIC(config.as_dict()), config, {"from": profile, "form": "fresh", "seed": seed}
+
+
+class Log:
+    """Lines of JSON that are appended to ``log.jsonl`` and survive an interruption.
+
+    Parameters
+    ----------
+    folder : Path
+        It is made if it does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError("the run's folder cannot be made", where=str(folder),
+                              cause=error.strerror or "") from error
+        self.path = folder / LOG
+
+    def write(self, event: str, values: Mapping[str, Any]) -> None:
+        """Append one line.
+
+        Raises
+        ------
+        TransferError
+        """
+        line = json.dumps({"event": event, "time": round(time.time(), 1), **values}, allow_nan=False)
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise transfer_error("writing", self.path, error) from error
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Lines of a log; a last line that an interruption cut is left out.
+
+    Raises
+    ------
+    MissingInput, TransferError, InvalidModel
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise MissingInput("no log of a training", where=str(path)) from error
+    except OSError as error:
+        raise TransferError("the log cannot be read", where=str(path), cause=error.strerror or "") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("not an object")
+            rows.append(row)
+        except ValueError as error:
+            if number < len(lines):
+                raise InvalidModel("not a log of a training", where=f"{path}, line {number}", reason=str(error)[:100]) \
+                    from error
+    return rows
