@@ -172,7 +172,7 @@ def toy_model() -> dict[str, Any]:
     return {"fingerprint": "0" * 32, "file": "../../models/toy.h5", "sha256": sha256(MODEL)}
 
 
-def write_suite(kit: Path, name: str, vectors: list[tuple[dict[str, Any], bytes]], **more: Any) -> Path:
+def write_suite(kit: Path, name: str, vectors: list[tuple[dict[str, Any], bytes]], /, **more: Any) -> Path:
     """Write a suite; returns its manifest."""
     folder = kit / "suites" / name
     (folder / "streams").mkdir(parents=True)
@@ -181,7 +181,7 @@ def write_suite(kit: Path, name: str, vectors: list[tuple[dict[str, Any], bytes]
     for vector, stream in vectors:
         (folder / vector["stream"]).write_bytes(stream)
     manifest = {"format": 1, "suite": name, "version": 1, "description": "A toy.", "licence": "Apache-2.0",
-                "models": {"toy": toy_model()}, "files": {}, "vectors": [v for v, _ in vectors], **more}
+                "models": {"toy": toy_model()}, "files": {}, "vectors": [v for v, _ in vectors]} | more
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder / "manifest.json"
 

@@ -1,0 +1,500 @@
+"""The runner, tried with decoders that behave and with liars of every kind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_kit
+from PIL import Image
+from tiny_kit import command, sha256, valid, write_suite
+
+from conformance import suites
+from conformance.errors import UsageError
+from conformance.runner import decoders, models, process
+from conformance.runner.engine import Options, run_all
+from conformance.runner.process import Limits
+
+QUICK = Limits(seconds=20.0, memory=1 << 30, file=4 << 20)
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    """A kit with two suites."""
+    return tiny_kit.tiny_kit(tmp_path_factory.mktemp("kit"))
+
+
+def results(kit, spec, **options):
+    vectors = suites.select(suites.load_all(kit), suites.Selection())
+    options.setdefault("limits", QUICK)
+    return run_all(vectors, spec, Options(**options))
+
+
+def run(kit, tmp_path, behaviour, **options):
+    """Results of a decoder that behaves so, and the outcomes by id."""
+    found = results(kit, decoders.parse(command(tmp_path, behaviour)), **options)
+    return found, {r.vector.id: r.outcome for r in found}
+
+
+def test_a_good_decoder_passes(kit, tmp_path):
+    found, outcomes = run(kit, tmp_path, "good", jobs=2)
+    assert set(outcomes.values()) == {"pass"}
+    assert [r.vector.id for r in found] == ["core/colour", "core/grey", "core/dot", "invalid/crc", "invalid/two"]
+    assert all(r.seen == "accepted" and r.exact and r.wrote for r in found[:3])
+    assert all(r.seen == "refused" and r.error == "ChecksumError" and not r.exact and not r.wrote for r in found[3:])
+    assert all(r.seconds > 0 for r in found)
+
+
+LIARS = {
+    "exits-early": ("fail", "no output was written"),
+    "prints-success": ("fail", "no output was written"),
+    "empty": ("fail", "the output is empty"),
+    "refuses-all": ("fail", "refused: CoderError"),
+    "another-picture": ("fail", "another picture"),
+    "black": ("fail", "another picture"),
+    "shifted": ("fail", "another picture"),
+    "truncated": ("fail", "1 of 60 samples are missing"),
+    "extra": ("fail", "1 bytes follow the picture"),
+    "two-pictures": ("fail", "bytes follow the picture"),
+    "grey": ("fail", "the picture is 5x4 with 1 channels, expected 5x4 with 3"),
+    "transposed": ("fail", "the picture is 4x5 with 3 channels, expected 5x4 with 3"),
+    "sixteen-bits": ("fail", "the largest sample is given as 65535"),
+    "link": ("fail", "the output is not a plain file"),
+    "folder": ("fail", "the output is not a plain file"),
+    "pipe": ("fail", "the output is not a plain file"),
+    "huge": ("fail", "bytes for 60 samples"),
+    "aborts": ("crash", "SIGABRT"),
+    "late-crash": ("crash", "SIGABRT"),
+    "segfault": ("crash", "SIGSEGV"),
+    "traceback": ("crash", "exit code 1; IndexError"),
+    "internal": ("crash", "exit code 70; internal error"),
+    "unsupported": ("not-supported", ""),
+    "limit": ("not-supported", "beyond its limits"),
+}
+
+
+@pytest.mark.parametrize("behaviour", LIARS)
+def test_liars_are_found_out(kit, tmp_path, behaviour):
+    outcome, says = LIARS[behaviour]
+    colour = suites.select(suites.load_all(kit), suites.Selection(ids=("core/colour",)))
+    [result] = run_all(colour, decoders.parse(command(tmp_path, behaviour)), Options(limits=QUICK))
+    assert result.outcome == outcome and not result.exact
+    if behaviour != "limit":
+        assert says in result.detail
+
+
+@pytest.mark.parametrize(("behaviour", "outcome", "error"), [
+    ("accepts-all", "accepted-invalid", ""),
+    ("wrong-class", "wrong-class", "BadMagic"),
+    ("class-on-stderr", "pass", "ChecksumError"),
+    ("no-class", "pass", ""),
+    ("refuses-and-writes", "fail", "ChecksumError"),
+    ("crashes-on-invalid", "crash", ""),
+    ("unsupported", "pass", "ChecksumError"),
+])
+def test_invalid_streams_need_a_refusal(kit, tmp_path, behaviour, outcome, error):
+    _, outcomes = run(kit, tmp_path, behaviour)
+    assert outcomes["invalid/crc"] == outcome
+    [result] = [r for r in run(kit, tmp_path, behaviour)[0] if r.vector.id == "invalid/crc"]
+    assert result.error == error
+
+
+def colour_only(kit, tmp_path, behaviour, limits):
+    vectors = suites.select(suites.load_all(kit), suites.Selection(ids=("core/colour",)))
+    [result] = run_all(vectors, decoders.parse(command(tmp_path, behaviour)), Options(limits=limits))
+    return result
+
+
+@pytest.mark.parametrize("behaviour", ["hangs", "ignores-term", "busy"])
+def test_what_does_not_end_is_ended(kit, tmp_path, behaviour):
+    started = time.monotonic()
+    result = colour_only(kit, tmp_path, behaviour, Limits(seconds=1.0))
+    assert result.outcome == "timeout" and "ended after" in result.detail
+    assert time.monotonic() - started < 10
+
+
+def test_memory_is_limited_by_the_system(kit, tmp_path):
+    result = colour_only(kit, tmp_path, "memory", Limits(20.0, 96 << 20))
+    assert result.outcome == "out-of-memory"
+
+
+def test_memory_of_all_processes_is_watched(kit, tmp_path):
+    result = colour_only(kit, tmp_path, "memory-of-children", Limits(20.0, 200 << 20))
+    assert result.outcome == "out-of-memory" and "ended at" in result.detail
+    assert result.peak > 200 << 20
+
+
+def test_output_is_limited(kit, tmp_path):
+    result = colour_only(kit, tmp_path, "floods", Limits(20.0, 1 << 30, 2 << 20))
+    assert result.outcome == "crash", "it cannot write more than the limit"
+
+
+def test_a_large_picture_may_be_written(tmp_path):
+    vector = valid("core/large", 500, 400, 3, 1)
+    loaded = suites.load(write_suite(tmp_path, "core", [vector]))
+    spec = decoders.parse(command(tmp_path, "good"))
+    [result] = run_all(loaded.vectors, spec, Options(limits=Limits(20.0, 1 << 30, 1 << 10)))
+    assert result.outcome == "pass"
+
+
+def test_children_do_not_outlive_the_decoder(tmp_path):
+    witness = tmp_path / "witness"
+    loaded = suites.load(write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1, witness=str(witness))]))
+    [result] = run_all(loaded.vectors, decoders.parse(command(tmp_path, "child-writes-later")), Options(limits=QUICK))
+    assert result.outcome == "pass"
+    time.sleep(1.8)
+    assert not witness.exists()
+
+
+def test_the_suite_cannot_be_spoiled(kit, tmp_path):
+    assert run(kit, tmp_path, "spoils-stream")[1]["core/colour"] == "pass"
+    suites.check_files(suites.load_all(kit))
+
+
+def test_streams_have_names_that_tell_nothing(kit, tmp_path):
+    program = tmp_path / "tell.py"
+    program.write_text("import sys, os; print(*sys.argv, file=open(%r, 'a'))" % str(tmp_path / "told"))
+    results(kit, decoders.parse(f"{sys.executable} -S -E {program} {{stream}} {{output}}"))
+    told = (tmp_path / "told").read_text()
+    assert told.count("/stream.loclic") == 5 and "crc" not in told and "invalid" not in told
+
+
+def test_nothing_is_left_behind(kit, tmp_path, monkeypatch):
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    run(kit, tmp_path, "good")
+    assert not list(place.iterdir())
+
+
+def test_a_run_can_be_stopped(tmp_path):
+    stop, started = threading.Event(), time.monotonic()
+    threading.Timer(0.5, stop.set).start()
+    ended = process.run(process.resolve(["sleep", "60"]), QUICK, tmp_path, stop)
+    assert ended.stopped == "interrupted" and time.monotonic() - started < 20
+
+
+def test_the_ends_of_outputs_are_kept(tmp_path):
+    ended = process.run(process.resolve(["sh", "-c", "yes | head -c 300000; echo end; echo err >&2; exit 7"]), QUICK,
+                        tmp_path)
+    assert ended.exit_code == 7 and ended.stdout.endswith(b"y\nend\n") and len(ended.stdout) == process.KEPT
+    assert ended.stderr == b"err\n"
+
+
+def test_programs_have_a_folder_for_temporary_files_and_no_input(tmp_path):
+    ended = process.run(process.resolve(["sh", "-c", "cat; echo $TMPDIR"]), QUICK, tmp_path)
+    assert ended.stdout.decode().strip() == str(tmp_path)
+
+
+# Formats of the output
+
+SAMPLES = tiny_kit.samples(5, 4, 3, 9)
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def png(mode="RGB", size=(5, 4), samples=SAMPLES):
+    file = io.BytesIO()
+    Image.frombytes(mode, size, samples).save(file, "PNG")
+    return file.getvalue()
+
+
+PICTURE = np.frombuffer(SAMPLES, np.uint8).reshape(4, 5, 3)
+FILES = [
+    ("pnm", b"P6 5 4 255\n" + SAMPLES, ""),
+    ("pnm", b"P6\n# by hand\n5 4\n255\n" + SAMPLES, ""),
+    ("pnm", b"P3 5 4 255\n" + SAMPLES, "not a binary PGM or PPM"),
+    ("pnm", b"P6 5 4\n" + SAMPLES, "not a binary PGM or PPM"),
+    ("pnm", b"P6 5 -4 255\n" + SAMPLES, "not a binary PGM or PPM"),
+    ("pnm", b"P6 5 4 255\n" + SAMPLES[:-1], "1 of 60 samples are missing"),
+    ("pnm", b"P5 5 4 255\n" + SAMPLES, "with 1 channels"),
+    ("png", png(), ""),
+    ("png", png() + b"\0", "1 bytes follow"),
+    ("png", png() + png(), "bytes follow"),
+    ("png", png()[:-4], "cut short"),
+    ("png", png()[:-20], "cut short"),
+    ("png", png().replace(b"IHDR", b"IHDS"), "wrong checksum"),
+    ("png", png("RGBA", (5, 3), SAMPLES), "holds RGBA samples"),
+    ("png", png("L", (5, 12)), "with 1 channels"),
+    ("png", png("RGB", (4, 5)), "the picture is 4x5"),
+    ("png", b"P6 5 4 255\n" + SAMPLES, "not a PNG file"),
+    ("npy", npy(PICTURE), ""),
+    ("npy", npy(PICTURE) + b"\0", "1 bytes follow"),
+    ("npy", npy(PICTURE)[:-1], "1 of 60 samples are missing"),
+    ("npy", npy(PICTURE.astype(np.int16)), "the array is int16"),
+    ("npy", npy(PICTURE.astype(np.float32)), "the array is float32"),
+    ("npy", npy(np.asfortranarray(PICTURE)), "by columns"),
+    ("npy", npy(PICTURE.ravel()), "has shape (60,)"),
+    ("npy", npy(PICTURE[:, :, :1]), "with 1 channels"),
+    ("npy", npy(PICTURE.reshape(5, 4, 3)), "the picture is 4x5"),
+    ("npy", npy(np.array([{}], object)), "the array is object"),
+    ("npy", b"\x93NUMPY\x01\x00", "not a NPY file"),
+    ("npy", b"\x93NUMPY\x09\x00" + npy(PICTURE)[8:], "not a NPY file"),
+    ("raw", SAMPLES, ""),
+    ("raw", SAMPLES + b"\0", "1 bytes follow"),
+    ("raw", SAMPLES[1:], "1 of 60 samples are missing"),
+]
+
+
+@pytest.mark.parametrize(("form", "data", "trouble"), FILES)
+def test_outputs_are_read_strictly(kit, tmp_path, form, data, trouble):
+    (tmp_path / "data").write_bytes(data)
+    vectors = suites.select(suites.load_all(kit), suites.Selection(ids=("core/colour",)))
+    spec = decoders.parse(f"sh -c 'cp {tmp_path / 'data'} {{output}}' {{stream}}")
+    [result] = run_all(vectors, spec, Options(form=form, limits=QUICK))
+    assert result.outcome == ("fail" if trouble else "pass")
+    assert trouble in result.detail and result.exact == (not trouble)
+
+
+# Templates and models
+
+def test_templates_are_checked(tmp_path):
+    for text, says in [("cp {stream}", "{output} is missing"), ("cp {output}", "{stream} is missing"),
+                       ("cp {stream} {output} {x}", "unknown {x}; there are {model}, {output}, {stream}, {trace}"),
+                       ("cp '{stream} {output}", "No closing quotation"),
+                       ("no-such-program {stream} {output}", "no program 'no-such-program'"),
+                       ("python:module", "expected python:package.module:function"),
+                       ("python:module:f(x)", "expected python:package.module:function")]:
+        with pytest.raises(UsageError) as error:
+            decoders.parse(text)
+        assert says in str(error.value)
+    with pytest.raises(UsageError, match="unknown {x}"):
+        decoders.parse("cp {stream} {output}", "--model {x}")
+    spec = decoders.parse("cp {stream} {output}", "-m {model}", "-t {trace}")
+    assert os.path.isabs(spec.command[0]) and spec.command[1:] == ("{stream}", "{output}")
+    assert spec.model_words == ("-m", "{model}") and spec.trace_words == ("-t", "{trace}")
+    assert decoders.filled(("a{stream}b{model}", "{model}"), {"stream": Path("/x y"), "model": None}) == ("a/x yb", "")
+
+
+def test_models_are_given_where_there_are_some(kit, tmp_path):
+    told = tmp_path / "told"
+    template = f"sh -c 'echo $* >> {told}' sh {{stream}} {{output}}"
+    results(kit, decoders.parse(template, "--model {model}"))
+    assert told.read_text().count(f"--model {kit.resolve() / 'models/toy.h5'}") == 3
+    told.unlink()
+    results(kit, decoders.parse(f"{template} <{{model}}>"), fallback=Path("/any"))
+    assert told.read_text().count("</any>") == 2 and told.read_text().count("toy.h5>") == 3
+
+
+def test_vectors_without_their_model_are_skipped(tmp_path):
+    made = {"fingerprint": "1" * 32, "procedural": {"profile": "tiny", "seed": 3}}
+    suite = suites.load(write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models={"toy": made}))
+    spec = decoders.parse(command(tmp_path, "good"))
+    [result] = run_all(suite.vectors, spec, Options())
+    assert result.outcome == "skipped" and result.seen == ""
+    assert "python -m refcodec model procedural --profile tiny --seed 3 DIR/toy.h5" in result.detail
+    (tmp_path / "toy.h5").write_bytes(b"made")
+    [result] = run_all(suite.vectors, spec, Options(models=(tmp_path,)))
+    assert result.outcome == "pass"
+
+
+def test_only_the_pinned_model_is_taken(tmp_path):
+    entry = {"fingerprint": "1" * 32, "package": "conformance/clauses.json", "sha256": sha256(b"model")}
+    suite = suites.load(write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models={"toy": entry}))
+    model = suite.models["toy"]
+    assert models.locate(model) is None
+    assert "SHA-256" in models.absence(model)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "toy.h5").write_bytes(b"other")
+    assert models.locate(model, [tmp_path / "a"]) is None
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "toy.h5").write_bytes(b"model")
+    assert models.locate(model, [tmp_path / "a", tmp_path / "b"]) == tmp_path / "b" / "toy.h5"
+
+
+def test_models_are_found_in_packages():
+    data = suites.KIT / "clauses.json"
+    model = suites.Model("clauses", "0" * 32, sha256=suites.file_hash(data), package="conformance/clauses.json")
+    assert models.locate(model) == data
+    absent = suites.Model("x", "0" * 32, sha256="0" * 64, package="no_such_package/x.h5")
+    assert models.locate(absent) is None
+
+
+# Differences
+
+def test_differences_are_told_and_drawn(tmp_path, kit):
+    reference = decoders.parse(command(tmp_path, "good"))
+    found, _ = run(kit, tmp_path, "another-picture", reference=reference)
+    assert found[0].detail == ("another picture: 1 of 60 samples differ, by at most 4; first at row 0, column 1, "
+                               "channel 2: expected 44, got 40")
+    assert found[0].difference is not None and found[0].difference.count == 1
+    picture = np.asarray(Image.open(io.BytesIO(found[0].heat_map)))
+    assert picture.shape == (4 * 25, 5 * 25, 3)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 2
+    assert np.argwhere(picture[::25, ::25].sum(axis=2) > picture.sum(axis=2).min()).tolist() == [[0, 1]]
+
+
+def test_a_reference_that_is_wrong_is_not_believed(tmp_path, kit):
+    for behaviour in ("black", "truncated", "refuses-all"):
+        reference = decoders.parse(command(tmp_path, behaviour))
+        found, _ = run(kit, tmp_path, "another-picture", reference=reference)
+        assert found[0].difference is None and found[0].detail == "another picture" and not found[0].heat_map
+
+
+def test_the_suite_s_own_picture_serves_too(tmp_path):
+    vector, stream = valid("core/a", 5, 4, 3, 9)
+    vector["picture"] = "a.png"
+    path = write_suite(tmp_path, "core", [(vector, stream)], files={"a.png": sha256(png())})
+    (path.parent / "a.png").write_bytes(png())
+    suite = suites.load(path)
+    [result] = run_all(suite.vectors, decoders.parse(command(tmp_path, "another-picture")), Options(limits=QUICK))
+    assert result.difference is not None and result.difference.largest == 4
+
+
+# Callables in worker processes
+
+CALLABLES = '''
+import json, os, time
+import numpy as np
+from tiny_kit import CrcMismatch, good
+
+calls = 0
+
+
+def class_known(stream, model):
+    try:
+        return good(stream, model)
+    except ValueError:
+        raise CrcMismatch("at byte 4")
+
+
+def counts_calls(stream, model):
+    global calls
+    calls += 1
+    return good(stream, model) if calls == 1 else good(stream, model) + 1
+
+
+def floats(stream, model):
+    return good(stream, model).astype(np.float64)
+
+
+def none(stream, model):
+    return None
+
+
+def prints(stream, model):
+    print('{"exit_code": 65}', flush=True)
+    os.write(1, b'{"exit_code": 65}\\n')
+    return good(stream, model)
+
+
+def bug(stream, model):
+    return [][0]
+
+
+def not_implemented(stream, model):
+    raise NotImplementedError("grey pictures")
+
+
+def no_memory(stream, model):
+    return np.zeros(1 << 40, np.uint8)
+
+
+def crashes(stream, model):
+    os.abort()
+
+
+def leaves(stream, model):
+    os._exit(0)
+
+
+def hangs(stream, model):
+    time.sleep(600)
+
+
+def another(stream, model):
+    return good(stream, model) ^ 1
+
+
+def traces(stream, model, trace=None):
+    if trace:
+        open(trace, "w").write("{}")
+    return good(stream, model) ^ 1
+'''
+
+
+@pytest.fixture
+def callables(tmp_path, monkeypatch):
+    """A module of callables that worker processes can import."""
+    (tmp_path / "toys.py").write_text(CALLABLES)
+    here = os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])
+    monkeypatch.setenv("PYTHONPATH", here)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("function", "valid_outcome", "says", "invalid_outcome"), [
+    ("tiny_kit:good", "pass", "", "pass"),
+    ("toys:class_known", "pass", "", "pass"),
+    ("toys:prints", "pass", "", "pass"),
+    ("toys:another", "fail", "another picture", "pass"),
+    ("toys:floats", "crash", "TypeError: the callable returned float64", "pass"),
+    ("toys:none", "crash", "TypeError", "crash"),
+    ("toys:bug", "crash", "IndexError", "crash"),
+    ("toys:not_implemented", "not-supported", "grey pictures", "not-supported"),
+    ("toys:no_memory", "out-of-memory", "", "out-of-memory"),
+    ("toys:crashes", "crash", "SIGABRT", "crash"),
+    ("toys:leaves", "crash", "exit code 70", "crash"),
+    ("toys:hangs", "timeout", "ended after", "timeout"),
+])
+def test_callables_are_decoders_too(kit, callables, function, valid_outcome, says, invalid_outcome):
+    vectors = suites.select(suites.load_all(kit), suites.Selection(ids=("core/colour", "invalid/crc")))
+    seconds = 1.0 if function == "toys:hangs" else 20.0
+    a, b = run_all(vectors, decoders.parse(f"python:{function}"), Options(limits=Limits(seconds, 2 << 30)))
+    assert (a.outcome, b.outcome) == (valid_outcome, invalid_outcome) and says in a.detail
+    if function in ("tiny_kit:good", "toys:class_known"):
+        assert b.error == "ChecksumError"
+
+
+def test_a_worker_serves_many_streams_unless_told_otherwise(kit, callables):
+    kept = [r.outcome for r in results(kit, decoders.parse("python:toys:counts_calls"))]
+    assert kept == ["pass", "fail", "fail", "pass", "pass"]
+    fresh = [r.outcome for r in results(kit, decoders.parse("python:toys:counts_calls", fresh=True))]
+    assert fresh == ["pass"] * 5
+
+
+@pytest.mark.parametrize(("name", "says"), [("no_such_module:f", "No module named 'no_such_module'"),
+                                            ("tiny_kit:no_such_function", "no_such_function")])
+def test_a_callable_that_cannot_be_imported_is_a_usage_error(kit, callables, name, says):
+    with pytest.raises(UsageError, match=says):
+        results(kit, decoders.parse(f"python:{name}"))
+
+
+def test_a_callable_returns_what_the_format_needs():
+    from conformance.runner.worker import npy_file
+
+    assert npy_file(PICTURE) == npy(PICTURE)
+    for wrong in (PICTURE[:, :, :2], PICTURE.ravel(), PICTURE.astype(np.int64), [[1, 2]], None):
+        with pytest.raises(TypeError, match="expected uint8"):
+            npy_file(wrong)
+
+
+def test_exceptions_become_exit_codes():
+    from conformance.runner.worker import classify
+
+    class Unsupported(Exception):
+        exit_code = 69
+
+    for error, code, name in [(ValueError("HeaderError"), 65, "HeaderError"), (ValueError("odd"), 65, "ValueError"),
+                              (KeyError("x"), 70, "KeyError"), (MemoryError(), 1, "MemoryError"),
+                              (tiny_kit.CrcMismatch(), 65, "ChecksumError"), (Unsupported(), 69, "Unsupported"),
+                              (type("LimitExceeded", (Exception,), {})(), 77, "LimitExceeded"),
+                              (UnicodeDecodeError("utf-8", b"", 0, 1, "ChecksumError"), 65, "UnicodeDecodeError")]:
+        assert classify(error) == {"exit_code": code, "error": name}
+    assert json.dumps(classify(ValueError()))
+
+
+def test_a_worker_replies_line_by_line():
+    assert decoders._exit_code(b'{"exit_code": 65}\n') == 65
+    for wrong in (b"", b"{", b"[]", b"{}", b'{"exit_code": "65"}', b"5"):
+        assert decoders._exit_code(wrong) == 70
