@@ -29,6 +29,7 @@ import numpy as np
 
 from .divergence import Divergence, Element, describe, first_divergence
 from .errors import FAILED, PASSED, KitError, UsageError
+from .runner.models import absence, locate
 from .stages import Key
 from .suites import KIT, Vector, load_all
 from .traces import Folder, Stage, Trace, read_trace
@@ -141,9 +142,7 @@ def main(args: argparse.Namespace) -> int:
         found = first_divergence(_reference(args, vector, Path(folder)), tested)
     if found is None:
         return _equal(args, tested)
-    source = f"--vector {vector.id}" if vector else f"--stream {args.stream}" + (
-        f" --model {args.model}" if args.model else "")
-    injection = f"python -m conformance inject {found.key.name} {source} --inputs DIR --out FILE.npy"
+    injection = _injection(found.key, args)
     units = unit_vectors(found.node.operations)
     if args.json:
         print(json.dumps({"equal": False, **found.as_dict(), "units": [v.id for v in units]}))
@@ -174,12 +173,29 @@ def _reference(args: argparse.Namespace, vector: Vector | None, folder: Path) ->
     alone = command == ["none"]
     if alone and (vector is None or vector.trace is None):
         raise UsageError("--reference none needs a --vector that has a trace")
-    stream = vector.file if vector else args.stream
-    run = Reference(command, stream, args.model, folder, args.timeout)
+    stream, model = args.stream, args.model
+    if vector:
+        assert vector.model is not None  # a valid stream has one
+        stream, model = vector.file, model or locate(vector.model)
+        if model is None and not alone:
+            raise UsageError(absence(vector.model))
+    run = Reference(command, stream, model, folder, args.timeout)
     if vector is None or vector.trace is None:
         return run.trace()
     shipped = read_trace(vector.trace)
     return shipped if alone else Trace(shipped.stages, vector.id, run.values)
+
+
+def _injection(key: Key, args: argparse.Namespace) -> str:
+    """The command that gives the inputs of the part in which a stage is made."""
+    part = {"z_hat": "coder/z", "y_hat": "walk"}.get(key.name.split("/")[0], str(key))
+    if part.startswith("ctx/") and key.turn in (0, 2):
+        part = "coder/y"
+    words = ["python", "-m", "conformance", "inject", part]
+    for name in ("kit", "vector", "stream", "model"):
+        if (value := getattr(args, name)) and value != KIT:
+            words += [f"--{name}", str(value)]
+    return shlex.join([*words, "--inputs", "DIR", "--out", "FILE.npy"])
 
 
 def _equal(args: argparse.Namespace, tested: Trace) -> int:

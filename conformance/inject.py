@@ -41,6 +41,7 @@ from .runner.models import absence, locate
 from .stage_recorder import Recorded, record
 from .stage_runner import Part, part_of, run_part
 from .strict_json import Fields, read_json
+from .suites import KIT
 from .traces import digest, read_npy
 
 PART_FILE = "part.json"
@@ -135,6 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("part", metavar="PART")
     parser.add_argument("--stream", type=Path, metavar="S", help="a valid stream; its decoding gives inputs and result")
     parser.add_argument("--vector", metavar="ID", help="a vector of the suites, in place of a stream")
+    parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder of suites/, for --vector")
     parser.add_argument("--model", type=Path, metavar="M", help="name or path; with a stream found if not given")
     parser.add_argument("--inputs", type=Path, metavar="DIR", required=True, help="folder of the inputs")
     parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="the result as NPY")
@@ -153,7 +155,7 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError("give either --stream or --vector")
     stream, path = args.stream, args.model
     if args.vector:
-        vector = chosen_vector(args.vector)
+        vector = chosen_vector(args.vector, args.kit)
         assert vector.model is not None  # a valid stream has one
         stream, path = vector.file, path or locate(vector.model)
         if path is None:
