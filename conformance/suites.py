@@ -424,7 +424,13 @@ def load_all(kit: Path = KIT, names: Iterable[str] = ()) -> tuple[Suite, ...]:
         raise UsageError(f"{kit}: no suites/NAME/manifest.json there")
     if absent := [n for n in wanted if n not in present]:
         raise UsageError(f"no suite {absent[0]!r}; there are {', '.join(present)}")
-    return tuple(load(kit / "suites" / n / "manifest.json") for n in wanted)
+    suites = tuple(load(kit / "suites" / n / "manifest.json") for n in wanted)
+    models = dict[str, Model]()
+    for suite in suites:
+        for name, model in suite.models.items():
+            if models.setdefault(name, model) != model:
+                raise SuiteDamaged(f"suite {suite.name!r}: model {name!r} is another than in an earlier suite")
+    return suites
 
 
 def check_files(suites: Iterable[Suite]) -> None:

@@ -160,7 +160,7 @@ def test_the_suite_cannot_be_spoiled(kit, tmp_path):
 
 def test_streams_have_names_that_tell_nothing(kit, tmp_path):
     program = tmp_path / "tell.py"
-    program.write_text("import sys, os; print(*sys.argv, file=open(%r, 'a'))" % str(tmp_path / "told"))
+    program.write_text(f"import sys; print(*sys.argv, file=open({str(tmp_path / 'told')!r}, 'a'))")
     results(kit, decoders.parse(f"{sys.executable} -S -E {program} {{stream}} {{output}}"))
     told = (tmp_path / "told").read_text()
     assert told.count("/stream.loclic") == 5 and "crc" not in told and "invalid" not in told
@@ -269,7 +269,7 @@ def test_templates_are_checked(tmp_path):
         with pytest.raises(UsageError) as error:
             decoders.parse(text)
         assert says in str(error.value)
-    with pytest.raises(UsageError, match="unknown {x}"):
+    with pytest.raises(UsageError, match=r"unknown \{x\}"):
         decoders.parse("cp {stream} {output}", "--model {x}")
     spec = decoders.parse("cp {stream} {output}", "-m {model}", "-t {trace}")
     assert os.path.isabs(spec.command[0]) and spec.command[1:] == ("{stream}", "{output}")

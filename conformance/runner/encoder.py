@@ -204,7 +204,7 @@ class Bench:
         """Why the reference refuses; raises UsageError where it fails for a reason of its own."""
         seen = outcomes.observe(ended)
         if seen.kind == "refused" or ended.exit_code == 1 or seen.error:
-            return Verdict(outcomes.FAIL, f"{what} is refused: {seen.detail}")
+            return Verdict(outcomes.FAIL, f"{what} is refused: {outcomes.last_line(ended.stderr) or seen.error}")
         raise UsageError(f"the reference does not run: {seen.kind}, {seen.detail}")
 
     def _other_bytes(self, task: Task, stream: Path, folder: Path) -> str:
