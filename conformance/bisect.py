@@ -30,6 +30,7 @@ import numpy as np
 from .divergence import Divergence, Element, describe, first_divergence
 from .errors import FAILED, PASSED, KitError, UsageError
 from .runner.models import absence, locate
+from .runner.run import seconds
 from .stages import Key
 from .suites import KIT, Vector, load_all
 from .traces import Folder, Stage, Trace, read_trace
@@ -98,11 +99,15 @@ class Reference:
 
 
 def unit_vectors(operations: Iterable[str], kit: Path = KIT) -> list[Vector]:
-    """Vectors of the suite "units" that test one of these operations alone, most important operation first."""
+    """Vectors of the suite "units" that test one of these operations alone, in the order of the operations.
+
+    Those of an operation have its name, with dashes, or begin with it: units/norm, units/conv-3x3.
+    """
     if not (kit / "suites" / "units" / "manifest.json").is_file():
         return []
     vectors = load_all(kit, ["units"])[0].vectors
-    return [v for operation in operations for v in vectors if operation in v.id.split("/")[1].split("-")]
+    names = [operation.replace("_", "-") for operation in operations]
+    return [v for name in names for v in vectors if f"{v.id}-".startswith(f"units/{name}-")]
 
 
 def report(found: Divergence, units: Sequence[Vector], injection: str) -> list[str]:
@@ -123,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--values", type=Path, metavar="DIR", help="folder of its values as NPY files")
     parser.add_argument("--reference", metavar="CMD", help="command that gives the reference's trace; "
                         "'none' compares with the digests of the vector alone")
-    parser.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds the reference may take")
+    parser.add_argument("--timeout", type=seconds, default=600, metavar="S", help="seconds the reference may take")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 

@@ -27,11 +27,11 @@ import numpy as np
 from .errors import KitError
 from .strict_json import Fields, read_json, show
 
-MAX_BYTES = 64 << 20
-"""Size of a trace; that of the longest decoder the format knows has 2,000 lines."""
+MAX_BYTES = 4 << 20
+"""Size of a trace: the longest that SPEC 6.1 allows has 2,000 lines."""
 
-MAX_VALUES = 1 << 31
-"""Numbers in one stage."""
+MAX_INDEX, MAX_VALUES = 1 << 20, 1 << 45
+"""Bounds on the index of a stage and on the numbers in it: beyond every decoder of SPEC 9.1."""
 
 DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
 """Types of values; all fit int64."""
@@ -176,9 +176,9 @@ def _stage(line: bytes, where: str) -> Stage:
         raise fields.wrong(f"'name' is {show(name)}, expected words of a-z, 0-9 and _ joined by slashes")
     if (len(shape) not in (2, 3) or not all(type(n) is int and 1 <= n <= MAX_VALUES for n in shape)
             or math.prod(shape) > MAX_VALUES):
-        raise fields.wrong(f"'shape' is {show(shape)}, expected 2 or 3 integers from 1, their product at most 2^31")
+        raise fields.wrong(f"'shape' is {show(shape)}, expected 2 or 3 integers from 1, their product at most 2^45")
     dtype, sha256 = fields.one_of("dtype", DTYPES), fields.hexadecimal("sha256", 64)
-    index = fields.number("index", 0, MAX_VALUES) if "index" in value else None
+    index = fields.number("index", 0, MAX_INDEX) if "index" in value else None
     file = fields.optional("file")
     if file is not None and (len(file) > 200 or not _FILE.fullmatch(file)):
         raise fields.wrong(f"'file' is {show(file)}, expected a name without folders that ends in .npy")
@@ -251,9 +251,9 @@ def read_npy(path: Path, shape: tuple[int, ...] | None = None, dtype: str | None
             if (shape or found, dtype or kind.name) != (found, kind.name):
                 raise ValueError(f"it holds {kind.name}{list(found)}, expected are {dtype}{list(shape or found)}")
             flat = np.frombuffer(file.read(wanted), kind)
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+    except (OSError, MemoryError) as error:
+        raise TraceError(f"{path}: cannot be read: {getattr(error, 'strerror', 'it is too large')}") from None
+    except (ValueError, TypeError, SyntaxError, RecursionError) as error:
         raise TraceError(f"{path}: not the NPY file that is expected: {str(error)[:200]}") from None
     values = flat.reshape(found[::-1]).T if fortran else flat.reshape(found)
     return np.ascontiguousarray(values, kind.newbyteorder("="))

@@ -387,9 +387,10 @@ def test_a_trace_of_refcodec_is_read(tmp_path):
     (b"\xff\xfe", "line 1: not JSON"), (b"[" * 100000, "not JSON"), (b'{"name": 1, "name": 2}', "occurs twice"),
     ({"name": "../etc"}, "'name'"), ({"name": "A"}, "'name'"), ({"name": "a/" * 150 + "a"}, "'name'"),
     ({"shape": [1]}, "'shape'"), ({"shape": [1, 0]}, "'shape'"), ({"shape": [1, True]}, "'shape'"),
-    ({"shape": [1, 1.5]}, "'shape'"), ({"shape": [1 << 20, 1 << 20]}, "'shape'"), ({"shape": "1"}, "'shape'"),
+    ({"shape": [1, 1.5]}, "'shape'"), ({"shape": [1 << 23, 1 << 23]}, "'shape'"), ({"shape": "1"}, "'shape'"),
     ({"dtype": "float32"}, "'dtype'"), ({"dtype": "object"}, "'dtype'"), ({"sha256": "0" * 63}, "'sha256'"),
-    ({"sha256": "G" * 64}, "'sha256'"), ({"index": -1}, "'index'"), ({"index": True}, "'index'"),
+    ({"sha256": "G" * 64}, "'sha256'"), ({"index": -1}, "'index'"), ({"index": 1 << 21}, "'index'"),
+    ({"index": True}, "'index'"),
     ({"index": "3"}, "'index'"), ({"index": None}, "'index'"), ({"file": "../x.npy"}, "'file'"),
     ({"file": "/x.npy"}, "'file'"), ({"file": "x.pkl"}, "'file'"), ({"sha": 1}, "unknown field 'sha'"),
 ])
@@ -398,6 +399,12 @@ def test_malformed_lines_are_clear_errors(text, says):
     with pytest.raises(TraceError, match=says) as caught:
         parse_trace(data, "theirs.jsonl")
     assert "theirs.jsonl" in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_a_trace_of_endless_length_is_refused(tmp_path):
+    (tmp_path / "t").write_bytes(json.dumps(LINE).encode() + b"\n" * (5 << 20))
+    with pytest.raises(TraceError, match="longer than"):
+        read_trace(tmp_path / "t")
 
 
 def test_indices_are_on_all_lines_or_none_and_differ():

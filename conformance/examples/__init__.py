@@ -1,0 +1,1 @@
+"""Decoders that README.md shows the kit on."""
