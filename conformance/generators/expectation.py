@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def _reject(error: str) -> Reject:
     return Reject(error, phase=PHASES.get(error, "container"))
 
 
-def decoded(data: bytes, model: Model | None, backend: str, trace: Recorder | None = None) -> Accept | Reject:
+def decoded(data: bytes, model: Model | Path | None, backend: str, trace: Recorder | None = None) -> Accept | Reject:
     """(SPEC 1.4-1) What refcodec does with a stream, by one backend."""
     try:
         samples, _ = decode_stream(data, model=model, threads=1, backend=backend, trace=trace)
@@ -81,7 +82,7 @@ def expectation(case: Case) -> tuple[Accept | Reject, bytes]:
     Disagreement
         Backends, SPEC.md's blocks and what the generator says are not of one mind.
     """
-    model = models.model(case.model) if case.model else None
+    model = models.argument(case.model) if case.model else None
     found: list[tuple[str, Accept | Reject, bytes]] = []
     for backend in BACKENDS:
         recorder = Recorder() if case.trace else None

@@ -22,6 +22,9 @@ from refcodec.model import Model, build_model, fingerprint
 from refcodec.model_file import DEFAULT, read_content, write_model
 from refcodec.procedural import build
 
+from ..strict_json import read_json
+from .model_edits import Change, Edited, entry_of, made_file
+
 Content = Mapping[str, np.ndarray]
 
 FOLDER = Path(__file__).parents[1] / "models"
@@ -36,6 +39,10 @@ MID = Config(N=(12, 16, 24), M=40, slices=5, hyper=12, hs=(16, 24), chan=(20, 16
 TINY_OLD = Config(N=(4, 6, 8), M=12, slices=2, hyper=4, hs=(4, 6), chan=(6, 4), ent=(8, 6, 4), lrp=(), local_heads=3,
                   intra_heads=1, old_synthesis=True)
 """The older g_s and LRP, one quality, and other numbers of heads."""
+
+NANO = Config(N=(2, 2, 2), M=20, slices=2, hyper=2, hs=(2, 2), chan=(2, 2), ent=(2, 2, 2), lrp=(2, 2), local_heads=1,
+              intra_heads=1)
+"""The smallest that has every operation: broken models are made of it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class Source:
     seed : int
     shipped : bool
         Whether the kit has it as a file.
+    edited : Edited or None
+        The file of another model with some bytes changed; such a model may be broken.
     """
 
     name: str
@@ -61,6 +70,7 @@ class Source:
     profile: str = ""
     seed: int = 0
     shipped: bool = True
+    edited: Edited | None = None
 
     @property
     def path(self) -> Path:
@@ -80,10 +90,11 @@ def _configured(name: str, config: Config, seed: int) -> Source:
 
 _SOURCES = {source.name: source for source in (
     _procedural("tiny", 7, shipped=True), _configured("tiny-old", TINY_OLD, 7), _configured("mid", MID, 7),
+    _configured("nano", NANO, 7),
     _procedural("default", 7), _procedural("paper", 7), _procedural("mlicpp", 7), _procedural("mlicpp-old", 7),
     Source("default", cache(lambda: read_content(DEFAULT)[0]), "the default model of the package", shipped=False))}
 
-CONSTRUCTED = ("wires",)
+CONSTRUCTED = ("configurations", "wires", "limits", "narrow", "attentions", "broken_models", "broken_files")
 """Modules of this package that register constructed models."""
 
 
@@ -102,6 +113,21 @@ def model_source(name: str) -> Callable[[Callable[[], Content]], Callable[[], Co
         return function
 
     return register
+
+
+def edited_model(name: str, base: str, change: Change, description: str, same: bool = False,
+                 library: str | None = None) -> None:
+    """Register a model file made of another model's by a change that need not leave a valid one.
+
+    Raises
+    ------
+    ValueError
+        The name is taken.
+    """
+    if name in _SOURCES:
+        raise ValueError(f"two models are named {name!r}")
+    below = _SOURCES[base]
+    _SOURCES[name] = Source(name, below.content, description, edited=Edited(below.path, change, same, library))
 
 
 def sources() -> dict[str, Source]:
@@ -139,6 +165,39 @@ def model(name: str) -> Model:
     return build_model(source(name).content(), name)
 
 
+def argument(name: str) -> Model | Path:
+    """What a decoder is given: the checked model, or the file of one that may be broken.
+
+    Raises
+    ------
+    ModelError, InvalidModel
+        As `model`.
+    """
+    return edited_file(name) if source(name).edited else model(name)
+
+
+def edited_file(name: str) -> Path:
+    """The file of an edited model, for as long as this process lives; raises ModelError."""
+    made = source(name)
+    assert made.edited is not None
+    return made_file(made.edited, _edited_entry(made))
+
+
+@cache
+def _edited_entry(made: Source) -> dict[str, Any]:
+    """The entry of an edited model: the one of a manifest, if there is one and the base is still the same."""
+    assert made.edited is not None
+    _file_hash(next(s for s in _SOURCES.values() if s.path == made.edited.base), False)
+    return entry_of(made.edited, _written().get(made.name))
+
+
+@cache
+def _written() -> dict[str, Any]:
+    """Entries of models in the manifests that are there, by name."""
+    return {name: entry for path in FOLDER.parent.glob("suites/*/manifest.json")
+            for name, entry in read_json(path.read_bytes())["models"].items()}
+
+
 @cache
 def _file_hash(made: Source, check: bool) -> str:
     """SHA-256 of a shipped model's file, which is of the wanted content.
@@ -165,6 +224,8 @@ def manifest_entry(name: str, check: bool = False) -> dict[str, Any]:
     Paths are relative to a suite's folder.
     """
     made = source(name)
+    if made.edited:
+        return _edited_entry(made)
     digest = fingerprint(made.content())
     entry: dict[str, Any] = {"fingerprint": digest.hex()}
     if made.shipped:
@@ -177,4 +238,5 @@ def manifest_entry(name: str, check: bool = False) -> dict[str, Any]:
     return entry
 
 
-__all__ = ["FOLDER", "MID", "TINY_OLD", "Source", "manifest_entry", "model", "model_source", "source", "sources"]
+__all__ = ["FOLDER", "MID", "NANO", "TINY_OLD", "Source", "argument", "edited_file", "edited_model", "manifest_entry",
+           "model", "model_source", "source", "sources"]

@@ -25,6 +25,9 @@ SUITES = {
 MODULES = ("core", "default", "geometry", "entropy", "extremes", "invalid", "units")
 """Modules of this package whose import registers generators; one for each suite."""
 
+SHARED = "gaps"
+"""Module that registers generators of several suites."""
+
 _ID = re.compile(r"[a-z0-9]+/[a-z0-9][a-z0-9.-]*")
 _CLAUSE = re.compile(r"[0-9A-Z]+(\.[0-9]+)*(-[0-9]+)?")
 
@@ -183,8 +186,8 @@ def generator(suite: str, name: str) -> Callable[[Callable[[], Iterable[Made]]],
 
 def generators(suite: str) -> list[Generator]:
     """The generators of a suite in the order of registration; its module is imported for it."""
-    if suite in MODULES:
-        import_module(f"{__package__}.{suite}")
+    for module in (suite, SHARED) if suite in MODULES else ():
+        import_module(f"{__package__}.{module}")
     return [g for g in _REGISTERED.values() if g.suite == suite]
 
 

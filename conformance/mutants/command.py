@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runner", action="store_true", help="mutants of the runner instead of the decoder")
     parser.add_argument("--sample", type=int, metavar="N", help="a random part of N mutants that are not equivalent")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sample, 0 by default")
-    parser.add_argument("--matrix", type=Path, metavar="FILE", help="try every vector on every mutant, write which notice")
+    parser.add_argument("--matrix", type=Path, metavar="FILE", help="try all vectors on all mutants, write which notice")
     parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder with suites, this kit by default")
     parser.add_argument("--suite", action="append", default=[], metavar="NAME", help="vectors of this suite only")
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="mutants at a time, 2 by default")

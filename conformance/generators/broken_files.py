@@ -1,0 +1,171 @@
+"""Model files of broken structure (SPEC B.1), and files that hold a sound model in another way.
+
+Most changes are those of conformance/hostile_models.py, where tests try them too.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import h5py
+import numpy as np
+
+from refcodec.model_file import MAX_FLOATS, MAX_PROVENANCE
+
+from ..hostile_models import HARMLESS, STRUCTURES, VICTIM
+from .broken_models import BASE, Fault, Sound, configured, replaced
+from .models import edited_model
+
+_HDF5 = {  # name in hostile_models.STRUCTURES: own name, clause, what is wrong
+    "floats": ("floats", "B.1-2", "weights that are floats"),
+    "big-endian": ("big-endian", "B.1-2", "weights that are big-endian"),
+    "unsigned": ("unsigned", "B.1-2", "weights that are unsigned"),
+    "wider": ("wider", "10.2-22", "weights of 32 bits"),
+    "texts": ("texts", "B.1-11", "a text in place of weights"),
+    "compounds": ("compounds", "B.1-11", "compounds in place of weights"),
+    "references": ("references", "B.1-11", "a reference in place of weights"),
+    "bit field": ("bit-field", "B.1-11", "a bit field in place of weights"),
+    "vlen": ("vlen", "B.1-11", "arrays of variable length in place of weights"),
+    "null dataspace": ("null-dataspace", "B.1-11", "an array without a dataspace"),
+    "named datatype": ("named-datatype", "B.1-7", "a datatype with a name, which is neither group nor dataset"),
+    "reshaped": ("reshaped", "10.2-22", "weights of one dimension"),
+    "missing array": ("missing-array", "10.2-22", "no weights of a layer"),
+    "unknown array": ("unknown-array", "10.2-22", "an array that no layer has"),
+    "control characters": ("control-characters", "B.1-16", "a name with control characters"),
+    "long field": ("long-field", "10.2-22", "a field of the configuration of 2^40 numbers"),
+    "soft link": ("soft-link", "B.1-5", "a soft link"),
+    "external link": ("external-link", "B.1-5", "a link to another file"),
+    "virtual": ("virtual", "B.1-8", "weights from another file by virtual storage"),
+    "external storage": ("external-storage", "B.1-8", "weights in another file"),
+    "two names": ("two-names", "B.1-5", "one array under two names"),
+    "cycle": ("cycle", "B.1-5", "a group that is inside itself"),
+    "format of variable length": ("format-of-variable-length", "B.1-11", "a format of variable length"),
+    "format is a list": ("format-list", "B.1-17", "a list of formats"),
+    "version is an array": ("version-array", "B.1-17", "an array of versions"),
+    "version is a float": ("version-float", "B.1-17", "a version that is a float"),
+    "huge": ("huge", "B.1-14", "weights of 2^40 numbers, none of them there"),
+    "huge boundaries": ("huge-boundaries", "B.1-12", "2^34 boundaries of z, none of them there"),
+    "huge provenance": ("huge-provenance", "B.1-3", "2^33 bytes of provenance, none of them there"),
+    "not stored": ("not-stored", "B.1-8", "weights that are not in the file"),
+    "chunk not stored": ("chunk-not-stored", "B.1-15", "a chunk that is not in the file"),
+    "large chunk": ("large-chunk", "B.1-10", "a chunk that is larger than its array"),
+    "inflates too little": ("chunk-short", "B.1-15", "a chunk that inflates to one byte"),
+    "no gzip": ("chunk-no-gzip", "B.1-15", "a chunk that cannot be inflated"),
+    "lzf": ("lzf", "B.1-9", "the filter LZF"),
+    "fletcher32": ("fletcher32", "B.1-9", "the filter Fletcher32"),
+    "scale-offset": ("scale-offset", "B.1-9", "the filter scale-offset"),
+    "provenance is no JSON": ("provenance-no-json", "B.1-13", "provenance that is no JSON"),
+    "provenance is no object": ("provenance-no-object", "B.1-13", "provenance that is a list"),
+    "provenance is no UTF-8": ("provenance-no-utf-8", "B.1-13", "provenance that is no UTF-8"),
+}
+
+
+def _filtered(f: h5py.File, *filters: int) -> None:
+    """Weights through these filters, in this order."""
+    array, properties = f[VICTIM][()], h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk(array.shape)
+    for code in filters:
+        if code == h5py.h5z.FILTER_SHUFFLE:
+            properties.set_shuffle()
+        else:
+            properties.set_deflate(9)
+    del f[VICTIM]
+    space = h5py.h5s.create_simple(array.shape)
+    ident = h5py.h5d.create(f.id, VICTIM.encode(), h5py.h5t.STD_I16LE, space, properties)
+    ident.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(array))
+
+
+def _attribute(f: h5py.File, name: str, value: Any) -> None:
+    del f.attrs[name]
+    if value is not None:
+        f.attrs[name] = value
+
+
+def _provenance(f: h5py.File, array: np.ndarray) -> None:
+    packed = {"compression": "gzip", "chunks": array.shape} if array.size > 256 else {}
+    replaced(f, "provenance", array, **packed)
+
+
+def _declared(f: h5py.File, path: str, shape: tuple[int, ...], dtype: str) -> None:
+    """An array of a shape of which nothing is stored."""
+    if path in f:
+        del f[path]
+    f.create_dataset(path, shape, dtype)
+
+
+def _stored_chunk(f: h5py.File, path: str, stored: bytes) -> None:
+    """An array in one chunk of these bytes, which are said to be deflated."""
+    shape, dtype = f[path].shape, f[path].dtype
+    del f[path]
+    dataset = f.create_dataset(path, shape, dtype, chunks=shape, compression="gzip")
+    dataset.id.write_direct_chunk((0,) * len(shape), stored)
+
+
+def _attributes(f: h5py.File) -> None:
+    f.attrs["more"] = np.arange(3)
+    f["layers"].attrs["text"] = "of variable length"
+    f[VICTIM].attrs["of an array"] = 1.5
+
+
+_MIB = 1 << 20
+_DEEP = "/".join("d" for _ in range(10))
+_SHUFFLE, _GZIP = h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE
+_FUSION = "layers/local/0/fusion/weight"
+
+FAULTS = [Fault(f"file-{own}", (clause,), says, STRUCTURES[name]) for name, (own, clause, says) in _HDF5.items()]
+FAULTS += [Fault(f"file-{name}", (clause,), says, change) for name, clause, says, change in (
+    ("no-format", "B.1-17", "no attribute format", lambda f: _attribute(f, "format", None)),
+    ("other-format", "B.1-17", "another format", lambda f: _attribute(f, "format", np.bytes_("refcodec-weight"))),
+    ("no-version", "B.1-17", "no attribute version", lambda f: _attribute(f, "version", None)),
+    ("version-1", "B.1-17", "version 1", lambda f: _attribute(f, "version", np.int64(1))),
+    ("provenance-int16", "B.1-3", "provenance of 16-bit numbers", lambda f: _provenance(f, np.array([0x7D7B], "<i2"))),
+    ("provenance-of-two-dimensions", "B.1-3", "provenance of two dimensions",
+     lambda f: _provenance(f, np.frombuffer(b"{}", np.uint8).reshape(1, 2))),
+    ("provenance-long", "B.1-3", "provenance of 2^20 + 1 bytes",
+     lambda f: _provenance(f, np.frombuffer(b"{}".ljust(MAX_PROVENANCE + 1), np.uint8))),
+    ("float-int32", "B.1-4", "integers in the group float",
+     lambda f: f.create_dataset("float/g_a.bias", data=np.zeros(3, np.int32))),
+    ("float-many", "B.1-4", "more than 2^24 floats", lambda f: _declared(f, "float/g_a", (MAX_FLOATS + 1,), "<f4")),
+    ("filters-reversed", "B.1-9", "gzip before shuffle", lambda f: _filtered(f, _GZIP, _SHUFFLE)),
+    ("filters-twice", "B.1-9", "gzip twice", lambda f: _filtered(f, _GZIP, _GZIP)),
+    ("chunk-long", "B.1-15", "a chunk of more bytes than twice its numbers",
+     lambda f: _stored_chunk(f, VICTIM, zlib.compress(bytes(_MIB)))),
+    ("chunk-bomb", "B.1-15", "a chunk that inflates to 1 MiB, eight times its numbers",
+     lambda f: _stored_chunk(f, "tables/gaussian_cdf", zlib.compress(bytes(_MIB)))),
+    ("groups-10", "B.1-6", "an array below ten groups", lambda f: f.create_group(_DEEP)),
+    ("cdf-int64", "10.2-22", "boundaries of z in 64 bits",
+     lambda f: replaced(f, "z/cdf", f["z/cdf"][()].astype(np.int64))),
+    ("cdf-of-two-dimensions", "10.2-22", "boundaries of z in two dimensions",
+     lambda f: replaced(f, "z/cdf", f["z/cdf"][()].reshape(1, -1))),
+)]
+
+SOUND = [Sound(f"file-{own}", (clause,), says, HARMLESS[name], True) for name, own, clause, says in (
+    ("other chunks", "chunks", "B.1-9", "weights in chunks that do not fill the array, shuffled and deflated"),
+    ("no filters", "no-filters", "B.1-9", "weights in chunks without filters"),
+    ("not compressed", "chunk-as-it-is", "B.1-9", "a chunk whose filter mask says that it is not deflated"),
+    ("compact", "compact", "B.1-2", "weights in compact storage"),
+    ("no provenance", "no-provenance", "B.1-3", "no provenance"),
+    ("other provenance", "other-provenance", "B.1-3", "other provenance"),
+)]
+SOUND += [Sound(f"file-{name}", (clause,), says, change, True) for name, clause, says, change in (
+    ("shuffled", "B.1-9", "weights that are shuffled and not deflated", lambda f: _filtered(f, _SHUFFLE)),
+    ("floats", "B.1-4", "the group float",
+     lambda f: f.create_dataset("float/g_a.bias", data=np.zeros(3, np.float32))),
+    ("attributes", "B.1-18", "more attributes", _attributes),
+    ("empty-groups", "B.1-18", "groups eight deep that hold nothing", lambda f: f.create_group(_DEEP[:15])),
+)]
+
+HEAVY = Fault("file-many-integers", ("9.1-7", "B.1-14"), "2^28 integers and more, all of them there",
+              configured(hs=(2732, 2)))
+"""Half a megabyte of file for half a gigabyte of numbers, which a decoder refuses before it reads them."""
+
+CHUNKS = Fault("file-many-chunks", ("B.1-10",), "5000 chunks in an array",
+               lambda f: replaced(f, _FUSION, f[_FUSION][()], chunks=(1, 1, 1, 1)))
+
+FAULTS += [HEAVY, CHUNKS]
+
+_ALL: list[Fault | Sound] = [*FAULTS, *SOUND]
+for _made in _ALL:
+    edited_model(_made.model, BASE, _made.change, f"nano-7 with {_made.says}", isinstance(_made, Sound),
+                 "v110" if _made is CHUNKS else None)  # indices of older versions take 70 bytes a chunk
