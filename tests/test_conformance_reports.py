@@ -16,7 +16,8 @@ import tiny_kit
 from tiny_kit import command
 
 from conformance import cli
-from conformance.runner import report_junit, report_text
+from conformance.runner import report_html, report_junit, report_text
+from conformance.runner.report import brief
 from conformance.runner.system import processor, system_facts
 
 SCHEMA = json.loads((Path(cli.__file__).parent / "runner" / "report.schema.json").read_text())
@@ -111,6 +112,37 @@ def test_failures_are_told(run, tmp_path):
     assert first["judgement"] == "new-failure" and first["clauses"] == ["5.3-2"]
 
 
+def test_hints_name_clauses_of_failures_alone(tmp_path, capsys):
+    vectors = [tiny_kit.valid(f"core/{name}", 2, 2, 3, value) for name, value in (("a", 0), ("b", 1), ("c", 2))]
+    for (vector, _), clauses in zip(vectors, (["5.2-1", "7.1-1"], ["5.2-1", "5.2-2", "5.3-1"], ["5.3-1", "9.1"]),
+                                    strict=True):
+        vector["clauses"] = clauses
+    tiny_kit.write_suite(tmp_path, "core", vectors)
+    program = tmp_path / "fails.py"  # where the first sample is even
+    program.write_text(tiny_kit.DECODER.replace('samples = bytearray(', 'samples = bytearray(255 * (value % 2 == 0) ^ '))
+    code = cli.main(["run", "--kit", str(tmp_path), "--json", str(tmp_path / "r.json"), "--decoder",
+                     f"{sys.executable} -S -E {program} good {{stream}} {{output}}"])
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert code == 1 and [v["outcome"] for v in report["vectors"]] == ["fail", "pass", "fail"]
+    assert report["suspects"] == ["7.1-1", "9.1"] and report["divergences"] == {}
+    assert "clauses of failures and of no pass: 7.1-1, 9.1\n" in capsys.readouterr().out
+
+
+def test_hints_name_the_first_difference_of_traces(run):
+    report = json.loads(run("black")[2]["json"])
+    report |= {"divergences": {"first difference: g_s/1": 2}, "suspects": [f"5.{n}" for n in range(30)]}
+    assert report_text.hints(report)[0] == "traces: first difference: g_s/1, in 2 vectors"
+    assert report_text.hints(report)[1].endswith("5.22, 5.23 and 6 more")
+    text = report_html.render(report)
+    assert "Where to look first" in text and "first difference: g_s/1, in 2 vectors" in text
+
+
+def test_clauses_are_shortened():
+    assert brief(["5.2-1", "5.2-2", "5.2-3", "5.2-5", "6.1", "6.1-1", "A.1-1", "A.1-2"]) == (
+        "5.2-1..3, 5.2-5, 6.1, 6.1-1, A.1-1..2")
+    assert brief([]) == ""
+
+
 def test_every_result_fits_the_schema(run):
     for behaviour in ("accepts-all", "refuses-and-writes", "unsupported"):
         report = json.loads(run(behaviour)[2]["json"])
@@ -181,8 +213,6 @@ def test_the_page_is_whole_and_needs_nothing_else(run, tmp_path):
 
 def test_the_page_escapes_what_decoders_say(run):
     report = json.loads(run("traceback")[2]["json"])
-    from conformance.runner import report_html
-
     evil = "<script>alert(1)</script>\"'&"
     for field in ("id", "detail", "suggests", "model", "expected", "suite"):
         report["vectors"][0][field] = evil
@@ -277,6 +307,14 @@ def test_the_runner_does_not_import_refcodec(kit, tmp_path):
     for name in ("claim", "list", "encoder", "fluster", "run"):
         assert python("-m", "conformance", name, "--help").returncode == 0
     assert python("-m", "conformance", "list", "--kit", str(kit)).returncode == 0
+
+
+def test_every_package_is_installed():
+    text = (ROOT / "pyproject.toml").read_text()
+    listed = set(re.findall(r'"([a-z_.]+)"', text[text.index("packages = ["):text.index("[tool.setuptools.package-data]")]))
+    present = {".".join(p.parent.relative_to(ROOT).parts) for top in ("refcodec", "weights_converter", "conformance")
+               for p in (ROOT / top).rglob("__init__.py")}
+    assert listed == present | {"refcodec.data"}
 
 
 # list

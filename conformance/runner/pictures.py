@@ -203,7 +203,7 @@ def difference(expected: bytes, got: bytes, expect: Accept) -> Difference | None
 MAP_SIDE = 256
 """Most pixels of a heat map's side."""
 
-_STOPS = np.array([(20, 22, 30), (60, 40, 130), (200, 50, 90), (250, 160, 40), (255, 250, 190)], np.float64)
+_STOPS = np.array([(16, 18, 24), (60, 90, 230), (210, 40, 80), (250, 160, 40), (255, 250, 200)], np.float64)
 """Colours of differences 0, 1, 6, 40 and 255: even steps of their logarithm, and any difference is seen."""
 
 

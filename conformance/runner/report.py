@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..suites import Reject, Suite, Vector, kit_hash
 from .baseline import Baseline, conclude, judge
 from .engine import Options, Result, counts
+from .outcomes import FAILURES, PASS
 
 FORMAT = 1
 MAX_MAPS = 100
@@ -51,6 +53,38 @@ class Run:
     started: str
     seconds: float
     system: Mapping[str, object]
+
+
+def _parts(clause: str) -> tuple[str, int]:
+    section, _, number = clause.partition("-")
+    return section, int(number or 0)
+
+
+def brief(clauses: Iterable[str]) -> str:
+    """Clauses in a line, runs of them shortened: "5.2-1..3, 6.1"."""
+    runs: list[tuple[str, int, int]] = []
+    for section, number in map(_parts, clauses):
+        if runs and runs[-1][0] == section and 1 < number == runs[-1][2] + 1:
+            runs[-1] = (section, runs[-1][1], number)
+        else:
+            runs.append((section, number, number))
+    return ", ".join(section + (f"-{a}" if a else "") + (f"..{b}" if b > a else "") for section, a, b in runs)
+
+
+def suspects(results: Iterable[Result]) -> list[str]:
+    """Clauses that failing vectors exercise and no passing one, those of most failures first."""
+    failing, passing = Counter[str](), set[str]()
+    for result in results:
+        if result.outcome in FAILURES:
+            failing.update(result.vector.clauses)
+        elif result.outcome == PASS:
+            passing.update(result.vector.clauses)
+    return [clause for clause, _ in failing.most_common() if clause not in passing]
+
+
+def divergences(results: Iterable[Result]) -> dict[str, int]:
+    """Where traces first differ, and in how many vectors; the most frequent first."""
+    return dict(Counter(r.divergence[0] for r in results if r.divergence).most_common())
 
 
 def expected_text(vector: Vector) -> str:
@@ -96,6 +130,6 @@ def build(run: Run) -> dict[str, Any]:
                    "jobs": run.options.jobs},
         "system": dict(run.system),
         "summary": {"all": counts(run.results), "suites": by_suite},
-        "baseline": dict(run.baseline),
+        "divergences": divergences(run.results), "suspects": suspects(run.results), "baseline": dict(run.baseline),
         "vectors": [entry(r, run.baseline, r.vector.id in mapped) for r in run.results],
     }

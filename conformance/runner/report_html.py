@@ -7,10 +7,11 @@ from pathlib import Path
 
 from .baseline import AS_HOPED, NEW, NOT_RUN
 from .outcomes import MEANING, OPEN, OUTCOMES, PASS
-from .report import Report
+from .report import Report, brief
+from .report_text import hints
 
 _FOLDER = Path(__file__).parent
-_SLOWEST = 10
+_SLOWEST, _OPEN = 10, 3
 
 
 def kind(outcome: str) -> str:
@@ -47,6 +48,11 @@ def _summary(report: Report) -> str:
     return f"<h2>Summary</h2><table>{''.join(lines)}</table>"
 
 
+def _hints(report: Report) -> str:
+    lines = "".join(f"<li>{escape(line)}</li>" for line in hints(report))
+    return f"<h2>Where to look first</h2><ul>{lines}</ul>" if lines else ""
+
+
 def _filter(report: Report) -> str:
     total, suites = report["summary"]["all"], report["summary"]["suites"]
     troubled = any(e["judgement"] != AS_HOPED for e in report["vectors"])
@@ -63,41 +69,46 @@ def _filter(report: Report) -> str:
 def _figure(entry: dict[str, object]) -> str:
     if not entry["heat_map"]:
         return ""
-    found = entry["difference"]
-    assert isinstance(found, dict)
-    return (f'<figure><img src="{entry["heat_map"]}" alt="heat map"><figcaption>largest difference of each pixel: dark '
-            f'none, red 6, yellow 40, white 255. {found["count"]} of {found["total"]} samples differ, by at most '
-            f'{found["largest"]}.</figcaption></figure>')
+    return (f'<figure><img src="{entry["heat_map"]}" alt="heat map"><figcaption>Largest difference of each pixel: blue '
+            "1, red 6, yellow 40, white 255.</figcaption></figure>")
 
 
 def _more(entry: dict[str, object]) -> str:
     clauses, divergence = entry["clauses"], entry["divergence"]
     assert isinstance(clauses, list) and isinstance(divergence, list)
     traced = f"<pre>{escape(chr(10).join(divergence))}</pre>" if divergence else ""
-    model = f'<p>Model {escape(str(entry["model"]))}.</p>' if entry["model"] else ""
-    return (f'<div>{_figure(entry)}<div class="words"><p>A failure suggests: {escape(str(entry["suggests"]))}</p>'
-            f'<p>Clauses: {escape(", ".join(clauses))}.</p>{model}{traced}</div></div>')
+    model = f"Model {escape(str(entry['model']))}. " if entry["model"] else ""
+    suggests = f"<p>A failure suggests: {escape(str(entry['suggests']))}</p>"
+    return (f'<div>{_figure(entry)}<div class="words">{traced}{suggests}'
+            f"<p>{model}Clauses {escape(brief(clauses))}.</p></div></div>")
 
 
-def _vector(entry: dict[str, object], slowest: float) -> str:
+def _vector(entry: dict[str, object], slowest: float, opened: bool) -> str:
     clauses = entry["clauses"]
     assert isinstance(clauses, list) and isinstance(entry["seconds"], float | int)
     text = " ".join(map(str, [entry["id"], entry["detail"], entry["model"], *clauses])).lower()
     plain = entry["judgement"] in (AS_HOPED, NEW, NOT_RUN)
     judged = "" if plain else f" <small>{entry['judgement']}</small>"
     bar = f'<span class="bar" style="width:{4 * entry["seconds"] / slowest:.2f}rem"></span>'
-    opened = " open" if entry["divergence"] or entry["heat_map"] else ""
     detail = f'<span class="detail">{escape(str(entry["detail"]))}</span>' if entry["detail"] else ""
-    return (f'<tr data-suite="{escape(str(entry["suite"]))}" data-outcome="{entry["outcome"]}" '
-            f'data-judgement="{entry["judgement"]}" data-text="{escape(text)}">'
-            f'<td><details{opened}><summary class="id">{escape(str(entry["id"]))}</summary>{_more(entry)}</details>'
-            f'{detail}</td><td>{escape(str(entry["expected"]))}</td><td>{tag(str(entry["outcome"]))}{judged}</td>'
-            f'<td class="n">{bar}{entry["seconds"]:.3f}</td><td class="n">{entry["peak_mib"] or ""}</td></tr>')
+    facts = {"suite": entry["suite"], "outcome": entry["outcome"], "judgement": entry["judgement"], "text": text}
+    data = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in facts.items())
+    return (f'<tr {data}><td><details{" open" if opened else ""}><summary><span class="id">{escape(str(entry["id"]))}'
+            f"</span>{detail}</summary>{_more(entry)}</details></td><td>{escape(str(entry['expected']))}</td>"
+            f'<td>{tag(str(entry["outcome"]))}{judged}</td><td class="n">{bar}{entry["seconds"]:.3f}</td>'
+            f'<td class="n">{entry["peak_mib"] or ""}</td></tr>')
+
+
+def shown_open(entries: list[dict[str, object]]) -> set[object]:
+    """Ids of the vectors whose details are shown at once: the first with a divergence, else with a heat map."""
+    telling = [e["id"] for e in entries if e["divergence"]] or [e["id"] for e in entries if e["heat_map"]]
+    return set(telling[:_OPEN])
 
 
 def _vectors(report: Report) -> str:
     slowest = max([e["seconds"] for e in report["vectors"]], default=0) or 1
-    rows = "".join(_vector(e, slowest) for e in report["vectors"])
+    opened = shown_open(report["vectors"])
+    rows = "".join(_vector(e, slowest, e["id"] in opened) for e in report["vectors"])
     head = '<th>vector</th><th>expected</th><th>result</th><th class="n">seconds</th><th class="n">MiB</th>'
     return (f'<h2>Vectors</h2>{_filter(report)}<table id="vectors"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
             "</table>")
@@ -129,7 +140,7 @@ def _system(report: Report) -> str:
 def render(report: Report) -> str:
     """The page."""
     style, script = ((_FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js"))
-    body = "".join(part(report) for part in (_head, _summary, _vectors, _timing, _system))
+    body = "".join(part(report) for part in (_head, _summary, _hints, _vectors, _timing, _system))
     return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
             'content="width=device-width, initial-scale=1"><title>Conformance report</title>'
             f"<style>{style}</style></head><body>{body}<script>{script}</script></body></html>\n")

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 from .baseline import AS_HOPED, EXPECTED, NEW, NOT_RUN
 from .outcomes import OUTCOMES
-from .report import Report
+from .report import Report, brief
+
+SUSPECTS = 24
+"""Most clauses that are told as suspects."""
 
 
 def printable(text: str) -> str:
@@ -41,6 +44,15 @@ def _vector(entry: dict[str, object], suggests: bool) -> Iterator[str]:
     yield from (f"    {line}" for line in divergence)
 
 
+def hints(report: Report) -> list[str]:
+    """Where to look first, over all vectors."""
+    lines = [f"traces: {text}, in {count} vectors" for text, count in report["divergences"].items()]
+    if clauses := report["suspects"]:
+        more = f" and {len(clauses) - SUSPECTS} more" if len(clauses) > SUSPECTS else ""
+        lines.append(f"clauses of failures and of no pass: {brief(clauses[:SUSPECTS])}{more}")
+    return lines
+
+
 def render(report: Report, longest: int = 60) -> str:
     """What ``run`` prints: vectors that are not as hoped, counts, and the conclusion.
 
@@ -54,5 +66,6 @@ def render(report: Report, longest: int = 60) -> str:
     lines = [line for e in told[:longest] for line in _vector(e, e["judgement"] != NOT_RUN)]
     if len(told) > longest:
         lines.append(f"... and {len(told) - longest} more; --json or --html has them all")
+    lines += ["", *hints(report)] if hints(report) else []
     lines += [*([""] if lines else []), *summary(report), "", f"{report['conclusion']} ({report['seconds']:.1f} s)"]
     return "\n".join(map(printable, lines)) + "\n"
