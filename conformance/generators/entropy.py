@@ -21,7 +21,7 @@ from . import wires
 from .census import escape_symbols
 from .models import model
 from .registry import Case, Reject, generator
-from .writer import STYLES, ChooseY, ChooseZ, no_y, random_stream, regular_range, stream_of
+from .writer import STYLES, ChooseZ, fill_y, fill_z, no_y, random_stream, regular_range, stream_of
 from .z_tables import EXACT_SYMBOLS, SHAPES, TABLES, Z_DIGITS
 
 BLOCK = 64
@@ -120,7 +120,7 @@ def z_tables() -> Iterator[Case]:
         turns = np.array([[symbols[n % len(symbols)] for symbols in wanted] for n in range(rows * columns)], np.int32)
         yield Case(
             f"entropy/z-tables-{name}",
-            stream_of(made, BLOCK * columns, BLOCK * rows, choose_z=_fixed(turns)), name,
+            stream_of(made, BLOCK * columns, BLOCK * rows, choose_z=fill_z(turns)), name,
             ("7.1-1", "7.1-2", "7.1-3", "7.1-4", "7.2-1", "7.2-2", "7.2-3", "7.2-5", "6.4-3", "6.4-4", "6.4-5",
              "10.2-17", "10.2-18"),
             "A table of z is searched wrongly at its ends or at a multiple of 256, or the tables are taken in another "
@@ -137,25 +137,10 @@ def z_escapes() -> Iterator[Case]:
     escapes = [escape_symbols(first, len(boundaries) - 2) or [first] for first, boundaries in TABLES]
     turns = np.array([[symbols[(n + c) % len(symbols)] for c, symbols in enumerate(escapes)] for n in range(256)])
     turns[:, Z_DIGITS.start:] = 0
-    yield Case("entropy/z-escapes", stream_of(made, BLOCK * 16, BLOCK * 16, choose_z=_fixed(turns)), "wires",
+    yield Case("entropy/z-escapes", stream_of(made, BLOCK * 16, BLOCK * 16, choose_z=fill_z(turns)), "wires",
                ("7.1-2", "7.2-2", "7.2-3", "7.2-4", "7.2-5", "7.4-2", "6.4-3"),
                "Raw bits behind an escape are read in another order than sign, length, remainder, or a word that falls "
                "due between them is not read.", "escapes of every table in turn")
-
-
-def _fixed(symbols: np.ndarray) -> ChooseZ:
-    """Choose these symbols of z; row n is the n-th position, or all."""
-    def choose_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        return np.broadcast_to(symbols, (shape[0] * shape[1], shape[2]))
-
-    return choose_z
-
-
-def _constant(symbol: int) -> ChooseY:
-    def choose_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-        return np.full(levels.shape, symbol, np.int32)
-
-    return choose_y
 
 
 @generator("entropy", "states")
@@ -166,11 +151,11 @@ def states() -> Iterator[Case]:
     made = model("wires")
     exact = np.array([*EXACT_SYMBOLS, *(first for first, _ in SHAPES), 0, 0, 0, 0], np.int32)
     clauses = ("7.3-1", "7.4-1", "7.4-2", "7.5-1", "7.5-2", "7.6-2", "7.6-4")
-    yield Case("entropy/state-exact", stream_of(made, 1, 1, choose_z=_fixed(exact)), "wires", clauses,
+    yield Case("entropy/state-exact", stream_of(made, 1, 1, choose_z=fill_z(exact)), "wires", clauses,
                "A word is read at 2^31 or not read at 2^31 - 1, a first state near 2^63 is refused or overflows, or a "
                "product by the frequency 65535 overflows.",
                "intervals of z_tables.py in the order of decoding", definition=True)
-    yield Case("entropy/state-lowest", stream_of(made, 1, 1, choose_y=_constant(-1)), "wires", clauses,
+    yield Case("entropy/state-lowest", stream_of(made, 1, 1, choose_y=fill_y(-1)), "wires", clauses,
                "The first state 2^31 is refused, or a frequency of 1 is treated as 0: the state alternates between "
                "2^31 and 2^47, and every word is 0.",
                "scale 0, every symbol of y is -1", definition=True)
@@ -185,11 +170,11 @@ def lengths() -> Iterator[Case]:
                "scale 0, every symbol of y is 0", definition=True)
     yield Case("entropy/shortest-z", stream_of(model("tiny-7"), 1, 1, choose_y=no_y), "tiny-7", ("7.3-3", "7.6-4"),
                suggests, "every symbol is 0", definition=True)
-    yield Case("entropy/longest-y", stream_of(model("wires"), 192, 192, choose_y=_constant(MAX_SYMBOL)), "wires",
+    yield Case("entropy/longest-y", stream_of(model("wires"), 192, 192, choose_y=fill_y(MAX_SYMBOL)), "wires",
                ("7.2-3", "7.2-6", "7.3-3", "6.9-1"), suggests, "scale 0, every symbol of y is 32767")
     low, high = (int(v) for v in (-MAX_SYMBOL, MAX_SYMBOL))
     turns = np.array([[high if first <= 0 else low for first, _ in TABLES]], np.int32)
-    yield Case("entropy/longest-z", stream_of(model("wires"), 192, 192, choose_z=_fixed(turns)), "wires",
+    yield Case("entropy/longest-z", stream_of(model("wires"), 192, 192, choose_z=fill_z(turns)), "wires",
                ("7.2-3", "7.2-6", "7.3-3", "6.4-4"), suggests,
                "every symbol of z is that of magnitude 32767 which lies further from its table")
 

@@ -107,7 +107,10 @@ def _hyper(content: dict[str, np.ndarray]) -> None:
 
 
 def _parameters(content: dict[str, np.ndarray], kind: str, first: int) -> None:
-    """(SPEC 6.8) Scales from three digits, the mean of channel n from the n-th exotic symbol; inputs begin at first."""
+    """(SPEC 6.8) Scales from three digits, means of the first channels from exotic symbols; inputs begin at first.
+
+    Channel c adds c % 3 - 1 to the scale, so that one block has a threshold and both its neighbours.
+    """
     digits = range(len(SCALE_WEIGHTS))
     wires = [*(first + n for n in digits), *(first + CONFIG.M + n for n in range(len(Z_EXOTIC)))]
     for layer in range(3):
@@ -115,7 +118,7 @@ def _parameters(content: dict[str, np.ndarray], kind: str, first: int) -> None:
             connect(content, f"ep_{kind}/0/{layer}", n, [(n if layer else source, 1)])
     for c in range(CONFIG.M):
         connect(content, f"ep_{kind}/0/3", c, list(zip(digits, SCALE_WEIGHTS, strict=True)),
-                -OFFSET * sum(SCALE_WEIGHTS))
+                c % 3 - 1 - OFFSET * sum(SCALE_WEIGHTS))
     for n in range(len(Z_EXOTIC)):
         connect(content, f"ep_{kind}/0/3", CONFIG.M + n, [(len(digits) + n, 64)], -64 * OFFSET)
 
@@ -128,10 +131,10 @@ def _residual(content: dict[str, np.ndarray], kind: str, weight: int) -> None:
         connect(content, f"lrp_{kind}/0/2", c, [(0, weight)], -weight * OFFSET)
 
 
-def _synthesis(content: dict[str, np.ndarray]) -> None:
+def show_y_hat(content: dict[str, np.ndarray]) -> None:
     """(SPEC 6.10) Each of 32 channels of y_hat fills 24 samples of its position: six views of the number, four times.
 
-    Residual blocks and upsampling blocks have their skips alone, or are sums with zero.
+    Residual blocks and upsampling blocks have their skips alone, or are sums with zero. For M and N as in ``CONFIG``.
     """
     for c in range(CONFIG.M):
         connect(content, "g_s/1/upsample", c, [(c, 1)])
@@ -159,7 +162,7 @@ def wires() -> Content:
     _parameters(content, "nonanchor", 2 * CONFIG.ch)
     _residual(content, "anchor", 1)
     _residual(content, "nonanchor", 20)
-    _synthesis(content)
+    show_y_hat(content)
     names = [op.name for op in layer_table(CONFIG)]
     content["formats"][names.index("lrp_nonanchor/0/2"), 0] = 12
     return content
@@ -171,4 +174,4 @@ def digits_of(scale: int) -> tuple[int, int, int]:
     return high, low // SCALE_WEIGHTS[1], low % SCALE_WEIGHTS[1]
 
 
-__all__ = ["CONFIG", "SCALE_WEIGHTS", "blank", "connect", "digits_of", "wires", "z_arrays"]
+__all__ = ["CONFIG", "SCALE_WEIGHTS", "blank", "connect", "digits_of", "show_y_hat", "wires", "z_arrays"]

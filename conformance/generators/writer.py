@@ -38,6 +38,22 @@ def no_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarr
     return np.zeros(levels.shape, np.int32)
 
 
+def fill_z(symbols: np.ndarray | int) -> ChooseZ:
+    """Choose these symbols [.., hyper] everywhere; with [n, hyper] those of the n positions."""
+    def choose_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        return np.broadcast_to(symbols, (shape[0] * shape[1], shape[2]))
+
+    return choose_z
+
+
+def fill_y(symbols: np.ndarray | int) -> ChooseY:
+    """Choose these symbols [.., ch] everywhere in every slice."""
+    def choose_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(symbols, levels.shape)
+
+    return choose_y
+
+
 class ChosenSymbols:
     """(SPEC 6.3) A port of the walk that asks for symbols and writes them.
 
@@ -55,14 +71,14 @@ class ChosenSymbols:
 
     def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """(SPEC 6.4) The chosen symbols of z, coded by channel."""
-        symbols = np.asarray(self._choose_z(medians, shape), np.int32).reshape(shape)
+        symbols = np.ascontiguousarray(self._choose_z(medians, shape), np.int32).reshape(shape)
         channel = np.broadcast_to(np.arange(shape[2], dtype=np.int32), shape)
         self._z.put(symbols, channel, self._model.factorized)
         return symbols
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
         """(SPEC 6.9) The chosen symbols of one half of a slice, coded by level."""
-        symbols = np.asarray(self._choose_y(i, parity, levels, means), np.int32).reshape(levels.shape)
+        symbols = np.ascontiguousarray(self._choose_y(i, parity, levels, means), np.int32).reshape(levels.shape)
         self._y.put(symbols, levels, self._model.tables.gaussian)
         return symbols
 
@@ -201,5 +217,5 @@ def random_stream(model: Model, seed: int, width: int = 64, height: int = 64, ch
     return stream_of(model, width, height, channels, quality, choose_z, choose_y, digest, chunks)
 
 
-__all__ = ["STYLES", "ChooseY", "ChooseZ", "ChosenSymbols", "no_y", "no_z", "random_stream", "regular_range",
-           "segments_of", "shaped_symbols", "stream_of"]
+__all__ = ["STYLES", "ChooseY", "ChooseZ", "ChosenSymbols", "fill_y", "fill_z", "no_y", "no_z", "random_stream",
+           "regular_range", "segments_of", "shaped_symbols", "stream_of"]
