@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .divergence import Divergence, Element, describe, first_divergence
+from .divergence import Divergence, Element, describe, first_divergence, next_stage
 from .errors import FAILED, PASSED, KitError, UsageError
 from .runner.models import absence, locate
 from .runner.run import seconds
@@ -144,9 +144,10 @@ def main(args: argparse.Namespace) -> int:
     tested = read_trace(args.trace, args.values)
     vector = chosen_vector(args.vector, args.kit) if args.vector else None
     with tempfile.TemporaryDirectory(prefix="bisect-") as folder:
-        found = first_divergence(_reference(args, vector, Path(folder)), tested)
+        reference = _reference(args, vector, Path(folder))
+        found = first_divergence(reference, tested)
     if found is None:
-        return _equal(args, tested)
+        return _equal(args, reference, tested)
     injection = _injection(found.key, args)
     units = unit_vectors(found.node.operations)
     if args.json:
@@ -203,11 +204,16 @@ def _injection(key: Key, args: argparse.Namespace) -> str:
     return shlex.join([*words, "--inputs", "DIR", "--out", "FILE.npy"])
 
 
-def _equal(args: argparse.Namespace, tested: Trace) -> int:
+def _equal(args: argparse.Namespace, reference: Trace, tested: Trace) -> int:
+    following = next_stage(reference, tested)
     if args.json:
-        print(json.dumps({"equal": True, "stages": len(tested.stages)}))
-    else:
-        print(f"all {len(tested.stages)} stages of the trace are equal")
+        print(json.dumps({"equal": True, "stages": len(tested.stages), "next": following and str(following[0])}))
+        return PASSED
+    print(f"all {len(tested.stages)} stages of the trace are equal")
+    if following:
+        key, node = following
+        where = f"{key} ({node.pass_name})" if node.pass_name else str(key)
+        print(f"it ends before {where}: if the decoder stopped there, look at SPEC {', '.join(node.clauses)}")
     return PASSED
 
 

@@ -128,15 +128,11 @@ def first_divergence(reference: Trace, tested: Trace) -> Divergence | None:
     TraceError
         The reference is not a whole trace, a stage of the tested one is unknown, or its values are damaged.
     """
-    stages = network(stage.name for stage in reference.stages)
-    wanted = dict(zip(keyed(stage.name for stage in reference.stages), reference.stages, strict=True))
-    if wanted.keys() != stages.keys():
-        raise TraceError(f"{reference.source}: not the whole trace of a decoder, lacks "
-                         f"{', '.join(map(str, [k for k in stages if k not in wanted][:3])) or 'nothing'}")
+    stages, wanted = _whole(reference)
     found, stray = _matched(reference, tested, wanted)
     equal: list[Key] = []
     for key in stages:
-        if key == stray[0]:
+        if stray and key == stray[0]:
             return Divergence(key, stages[key], "order", wanted[key], stray[1], equal=len(equal), advice=_ORDER)
         if key in found:
             kind = _difference(wanted[key], found[key], reference)
@@ -147,12 +143,37 @@ def first_divergence(reference: Trace, tested: Trace) -> Divergence | None:
     return None
 
 
+def next_stage(reference: Trace, tested: Trace) -> tuple[Key, Node] | None:
+    """The stage behind the last one of an equal trace: where a decoder went wrong that stopped there; None at the end.
+
+    Raises
+    ------
+    TraceError
+        As `first_divergence`.
+    """
+    stages, wanted = _whole(reference)
+    found, _ = _matched(reference, tested, wanted)
+    keys = list(stages)
+    at = max(map(keys.index, found)) + 1
+    return (keys[at], stages[keys[at]]) if at < len(keys) else None
+
+
+def _whole(reference: Trace) -> tuple[Network, dict[Key, Stage]]:
+    """What the stages of a reference are, and its lines."""
+    stages = network(stage.name for stage in reference.stages)
+    wanted = dict(zip(keyed(stage.name for stage in reference.stages), reference.stages, strict=True))
+    if wanted.keys() != stages.keys():
+        raise TraceError(f"{reference.source}: not the whole trace of a decoder, lacks "
+                         f"{', '.join(map(str, [k for k in stages if k not in wanted][:3])) or 'nothing'}")
+    return stages, wanted
+
+
 _ORDER = ("an index counts all stages in the order of SPEC 6.3, written to the trace or not; without any index, stages "
           "are found by their names")
 
 
 def _matched(reference: Trace, tested: Trace, wanted: dict[Key, Stage]
-             ) -> tuple[dict[Key, Stage], tuple[Key | None, Stage]]:
+             ) -> tuple[dict[Key, Stage], tuple[Key, Stage] | None]:
     """The tested stages by the reference's, and the first place in the order where the tested trace has another."""
     keys, names = list(wanted), {key.name for key in wanted}
     if unknown := [stage.name for stage in tested.stages if stage.name not in names]:
@@ -163,16 +184,16 @@ def _matched(reference: Trace, tested: Trace, wanted: dict[Key, Stage]
         if extra := [key for key in found if key not in wanted]:
             raise TraceError(f"{tested.source}: {extra[0].name} is there {extra[0].turn + 1} times, but is computed "
                              f"{extra[0].turn} times")
-        return found, (None, tested.stages[0])
+        return found, None
     found = {}
-    for stage in tested.stages:
+    for stage in sorted(tested.stages, key=lambda stage: stage.index or 0):
         at = stage.index or 0
         if at >= len(keys):
             raise TraceError(f"{tested.source}: index {at} ({stage.name}) is beyond the {len(keys)} stages; {_ORDER}")
         if keys[at].name != stage.name:
             return found, (keys[at], stage)
         found[keys[at]] = stage
-    return found, (None, tested.stages[0])
+    return found, None
 
 
 def _difference(expected: Stage, got: Stage, reference: Trace) -> str | None:

@@ -516,6 +516,16 @@ def test_the_command_says_that_all_is_equal(place, capsys):
     assert "all 165 stages" in capsys.readouterr().out
 
 
+def test_the_command_says_where_an_equal_trace_ends(place, tmp_path, capsys):
+    lines = (place / "right.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "early.jsonl").write_text("".join(lines[3:11]))
+    assert bisect(place, "--trace", str(tmp_path / "early.jsonl")) == 0
+    assert "it ends before ctx/0#0 (slice 0, anchors): if the decoder stopped there, look at SPEC 7.2-1" in (
+        capsys.readouterr().out)
+    assert bisect(place, "--trace", str(tmp_path / "early.jsonl"), "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"equal": True, "stages": 8, "next": "ctx/0#0"}
+
+
 def test_the_command_names_stage_and_element(place, tmp_path, capsys):
     wrong = traced(stream(), FAULTS["no rounding term"].model())
     write_trace(tmp_path / "wrong.jsonl", tmp_path, wrong)
