@@ -24,7 +24,7 @@ def kit(tmp_path_factory):
     entry = toy_model() | {"profiles": ["main", "full"], "level": "B"}
     write_suite(folder, "core", [valid("core/small", 5, 4, 3, 9), valid("core/wide", 4097, 1, 1, 9)],
                 models={"toy": entry})
-    write_suite(folder, "invalid", [invalid("invalid/crc")])
+    write_suite(folder, "invalid", [invalid("invalid/crc")], models={"toy": entry})
     return folder
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from tiny_kit import command, sha256, valid, write_suite
 
 from conformance import suites
-from conformance.errors import UsageError
+from conformance.errors import SuiteDamaged, UsageError
 from conformance.runner import decoders, models, process
 from conformance.runner.engine import Options, run_all
 from conformance.runner.process import Limits
@@ -293,10 +293,31 @@ def test_vectors_without_their_model_are_skipped(tmp_path):
     spec = decoders.parse(command(tmp_path, "good"))
     [result] = run_all(suite.vectors, spec, Options())
     assert result.outcome == "skipped" and result.seen == ""
-    assert "python -m refcodec model procedural --profile tiny --seed 3 DIR/toy.h5" in result.detail
+    assert "model 'toy' is absent; --models DIR --make-models" in result.detail
     (tmp_path / "toy.h5").write_bytes(b"made")
     [result] = run_all(suite.vectors, spec, Options(models=(tmp_path,)))
     assert result.outcome == "pass"
+
+
+def test_absent_models_are_made(tmp_path, monkeypatch):
+    made = {"fingerprint": "1" * 32, "procedural": {"profile": "tiny", "seed": 3}}
+    suite = suites.load(write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models={"toy": made}))
+    model, path = suite.models["toy"], tmp_path / "toy.h5"
+    assert models.recipe(model, path)[1:] == ("-m", "refcodec", "model", "procedural", "--profile", "tiny", "--seed",
+                                              "3", str(path), "--json")
+    told = '{"fingerprint": "%s"}'
+    for script, error, says in [(f"echo '{told % ('1' * 32)}'", None, ""), ("echo why >&2; exit 69", UsageError, "why"),
+                                (f"echo '{told % ('2' * 32)}'", SuiteDamaged, "was made with fingerprint 2222")]:
+        monkeypatch.setattr(models, "recipe", lambda model, path, s=script: ("/bin/sh", "-c", f"touch {path}; {s}"))
+        path.unlink(missing_ok=True)
+        if error:
+            with pytest.raises(error, match=says):
+                models.make_absent(suite.vectors, [tmp_path])
+            continue
+        models.make_absent(suite.vectors, [tmp_path])
+        assert path.exists()
+    monkeypatch.setattr(models, "make", None)
+    models.make_absent(suite.vectors, [tmp_path])
 
 
 def test_only_the_pinned_model_is_taken(tmp_path):

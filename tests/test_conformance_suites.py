@@ -212,6 +212,22 @@ def test_one_file_has_one_hash(tmp_path):
         suites.load(write_suite(tmp_path, "core", vectors))
 
 
+def test_models_may_be_edits_of_a_file(tmp_path):
+    edits = [[2, "6f6f"], [7, "21"]]
+    entry = toy_model() | {"edits": edits, "edited": sha256(b"a oodel!")}
+    path = write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models={"toy": entry})
+    suite = suites.load(path)
+    suites.check_files([suite])
+    model = suite.models["toy"]
+    assert model.edits == ((2, b"oo"), (7, b"!")) and model.apply(b"a model") == b"a oodel!"
+    changed(tmp_path, lambda m: m["models"]["toy"].update(edited="0" * 64))
+    with pytest.raises(SuiteDamaged, match="the edits do not give 0000"):
+        suites.check_files([suites.load(path)])
+    for wrong in ([[2]], [[-1, "00"]], [[True, "00"]], [[2, "0"]], [[2, "0G"]], [[2**28, "00"]], ["2"], [[2, 5]]):
+        with pytest.raises(SuiteDamaged, match="'edits' holds"):
+            changed(tmp_path, lambda m, w=wrong: m["models"]["toy"].update(edits=w))
+
+
 def test_suites_are_found_by_name(tmp_path):
     kit = tiny_kit(tmp_path)
     assert [s.name for s in suites.load_all(kit)] == ["core", "invalid"]

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
+import threading
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..suites import Model, file_hash
+from ..errors import SuiteDamaged, UsageError
+from ..strict_json import read_json
+from ..suites import Model, Vector, file_hash
+from . import process
+from .outcomes import last_line
 
 ENDING = ".h5"
 
@@ -45,7 +52,9 @@ def _changed(model: Model, path: Path) -> Path | None:
     if hashlib.sha256(data).hexdigest() != model.edited:
         return None
     target = Path(_copies().name) / (model.edited + ENDING)
-    target.write_bytes(data)
+    part = target.with_suffix(f".{threading.get_ident()}")  # another thread may have the file in use
+    part.write_bytes(data)
+    os.replace(part, target)
     return target
 
 
@@ -63,9 +72,42 @@ def locate(model: Model, folders: Sequence[Path] = ()) -> Path | None:
     return None
 
 
+def recipe(model: Model, path: Path) -> tuple[str, ...]:
+    """The command that makes a procedural model."""
+    return (sys.executable, "-m", "refcodec", "model", "procedural", "--profile", model.profile, "--seed",
+            str(model.seed), str(path), "--json")
+
+
+def make(model: Model, folder: Path) -> None:
+    """Make a procedural model with refcodec, as a program of its own.
+
+    Raises
+    ------
+    UsageError
+        It cannot be made.
+    SuiteDamaged
+        What was made is another model than the suite's.
+    """
+    with TemporaryDirectory() as name:
+        limits = process.Limits(seconds=1800.0, memory=16 << 30, file=4 << 30)
+        ended = process.run(recipe(model, folder / (model.name + ENDING)), limits, Path(name))
+    if ended.exit_code:
+        raise UsageError(f"model {model.name!r} cannot be made: {ended.stopped or last_line(ended.stderr)}")
+    made = read_json(ended.stdout).get("fingerprint")
+    if made != model.fingerprint:
+        raise SuiteDamaged(f"model {model.name!r} was made with fingerprint {made}, the suite says {model.fingerprint}")
+
+
+def make_absent(vectors: Iterable[Vector], folders: Sequence[Path]) -> None:
+    """Make the procedural models that vectors lack, in the first folder; raises as `make`."""
+    models = {v.model.name: v.model for v in vectors if v.model}
+    for model in models.values():
+        if model.profile and locate(model, folders) is None:
+            make(model, folders[0])
+
+
 def absence(model: Model) -> str:
     """What to do about a model that is not there."""
     if model.profile:
-        command = f"python -m refcodec model procedural --profile {model.profile} --seed {model.seed}"
-        return f"model {model.name!r} is absent; make it: {command} DIR/{model.name}{ENDING}, and give --models DIR"
+        return f"model {model.name!r} is absent; --models DIR --make-models has refcodec make it there"
     return f"model {model.name!r} is absent: give --models DIR with {model.name}{ENDING} of SHA-256 {model.sha256}"

@@ -27,7 +27,7 @@ from . import baseline, report_html, report_junit, report_text
 from .decoders import Spec, parse
 from .engine import Options, Result, run_all
 from .files import check_target, write
-from .models import locate
+from .models import locate, make_absent
 from .outcomes import FAILURES
 from .pictures import FORMATS
 from .process import Limits
@@ -89,6 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check-traces", action="store_true", help="compare traces of pictures that are right, too")
     parser.add_argument("--output-format", choices=FORMATS, default="pnm", help="of {output}, default pnm")
     parser.add_argument("--fresh", action="store_true", help="a new process for every call of a Python callable")
+    parser.add_argument("--make-models", action="store_true",
+                        help="have refcodec make absent procedural models, in the first folder of --models")
     parser.add_argument("--reference", metavar="CMD", help="a decoder that gives expected pictures, for heat maps")
     parser.add_argument("--reference-model-arg", default="", metavar="ARGS", help="as --model-arg")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="lines RESULT ID of failures that are known")
@@ -142,15 +144,15 @@ class Progress:
             sys.stderr.write("\r\033[K")
 
 
-def read_baseline(path: Path | None, suites: Sequence[Suite]) -> dict[str, str]:
-    """A baseline file, checked against all vectors of the kit; raises UsageError."""
+def read_baseline(path: Path | None, kit: Path) -> dict[str, str]:
+    """A baseline file, checked against all vectors of a kit; raises UsageError."""
     if path is None:
         return {}
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}") from error
-    return baseline.parse(text, str(path), (v.id for s in suites for v in s.vectors))
+    return baseline.parse(text, str(path), (v.id for s in load_all(kit) for v in s.vectors))
 
 
 def execute(vectors: Sequence[Vector], spec: Spec, options: Options) -> tuple[list[Result], str, float]:
@@ -180,13 +182,16 @@ def main(args: argparse.Namespace) -> int:
         check_target(getattr(args, name))
     spec = parse(args.decoder, args.model_arg, args.trace_arg, args.fresh)
     reference = parse(args.reference, args.reference_model_arg) if args.reference else None
-    kit = load_all(args.kit)
-    known = read_baseline(args.baseline, kit)
-    suites = load_all(args.kit, args.suite) if args.suite else kit
+    known = read_baseline(args.baseline, args.kit)
+    suites = load_all(args.kit, args.suite)
     vectors = select(suites, selection_of(args))
     if not vectors:
         raise NothingToDo("no vector is left by --suite, --id, --clause, --with-model and --expect")
     check_files(suites)
+    if args.make_models:
+        if not args.models:
+            raise UsageError("--make-models needs --models DIR")
+        make_absent(vectors, args.models)
     options = options_of(args, suites, reference)
     results, started, took = execute(vectors, spec, options)
     chosen = {v.id for v in vectors}

@@ -1,0 +1,196 @@
+"""What suites are made of: models, vectors and what they expect. Never imports refcodec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ERROR_CLASSES = ("BadMagic", "UnknownVersion", "TruncatedStream", "HeaderError", "ChecksumError", "ChunkError",
+                 "TrailingBytes", "UnknownRequiredChunk", "CoderError", "SymbolError", "ModelError", "InvalidModel",
+                 "LimitExceeded")
+"""The classes by which SPEC 7.6, 8.5, 9 and 10 refuse."""
+
+UNSUPPORTED_CLASSES = ("UnknownVersion", "UnknownRequiredChunk")
+"""Refusals of streams that a later version may allow: a decoder may call them "not supported"."""
+
+PHASES = ("container", "model", "entropy", "limits")
+"""What a decoder is about to do when it refuses: SPEC 8.5; 10; 7; 9.1."""
+
+PROFILES = ("tiny", "default", "paper", "mlicpp", "mlicpp-old", "main", "full")
+"""(SPEC 12.1)"""
+
+MODEL_LEVELS = ("A", "B", "C", "D")
+"""(SPEC 12.2)"""
+
+SPEC_VERSION = 0
+"""(SPEC 8.1) The version of streams that the suites test."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that vectors need.
+
+    Attributes
+    ----------
+    name : str
+    fingerprint : str
+        32 hexadecimal digits (SPEC 10.3).
+    file : Path or None
+        Where it lies in the kit; None if it is made on demand or part of the package.
+    sha256 : str
+        Of the file; "" for one made on demand.
+    package : str
+        Path below the folder that holds installed packages, "" if there is none.
+    profile : str
+        Configuration of a procedural model (SPEC B.3), "" for others.
+    seed : int
+    profiles : tuple of str
+        Profiles that have its configuration (SPEC 12.1).
+    level : str
+        The letter of its level (SPEC 12.2).
+    edits : tuple of (int, bytes)
+        Bytes that take the place of others in the file, by offset: so a model that must be refused costs a few bytes.
+    edited : str
+        SHA-256 of the file after the edits, "" without edits.
+    """
+
+    name: str
+    fingerprint: str
+    file: Path | None = None
+    sha256: str = ""
+    package: str = ""
+    profile: str = ""
+    seed: int = 0
+    profiles: tuple[str, ...] = ("full",)
+    level: str = "D"
+    edits: tuple[tuple[int, bytes], ...] = ()
+    edited: str = ""
+
+    def apply(self, data: bytes) -> bytes:
+        """The file's bytes after the edits; one at the end makes it longer."""
+        out = bytearray(data)
+        for offset, new in self.edits:
+            out[offset:offset + len(new)] = new
+        return bytes(out)
+
+
+@dataclass(frozen=True)
+class Accept:
+    """The stream is valid.
+
+    Attributes
+    ----------
+    width, height, channels : int
+    samples : str
+        SHA-256 of the decoded samples, one byte each, rows from the top, channels interleaved (SPEC 8.1).
+    """
+
+    width: int
+    height: int
+    channels: int
+    samples: str
+
+    @property
+    def count(self) -> int:
+        """Number of samples, which is bytes."""
+        return self.width * self.height * self.channels
+
+
+@dataclass(frozen=True)
+class Reject:
+    """The stream must be refused.
+
+    Attributes
+    ----------
+    error : str
+        The class of the refusal.
+    phase : str
+    also : tuple of str
+        Classes that are equally right.
+    """
+
+    error: str
+    phase: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All classes that are right."""
+        return (self.error, *self.also)
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One test: a stream or, in place of it, a file of unit cases.
+
+    Attributes
+    ----------
+    id : str
+        "suite/name", for good.
+    file : Path
+        The stream, or the JSON file of unit cases.
+    sha256 : str
+        Of the file.
+    model : Model or None
+    expect : Accept, Reject or None
+        None for unit cases, whose file holds what is expected.
+    clauses : tuple of str
+        Clauses of SPEC.md that it exercises.
+    suggests : str
+        What a failure suggests.
+    origin, licence : str
+    trace, picture : Path or None
+        Digests of every stage; the decoded picture as PNG.
+    """
+
+    id: str
+    file: Path
+    sha256: str
+    model: Model | None
+    expect: Accept | Reject | None
+    clauses: tuple[str, ...]
+    suggests: str
+    origin: str
+    licence: str
+    trace: Path | None = None
+    picture: Path | None = None
+
+    @property
+    def suite(self) -> str:
+        """The first part of the id."""
+        return self.id.split("/", 1)[0]
+
+    @property
+    def outcome(self) -> str:
+        """What is expected: "accept", "reject" or "unit"."""
+        return "unit" if self.expect is None else "accept" if isinstance(self.expect, Accept) else "reject"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One manifest.
+
+    Attributes
+    ----------
+    name, description, licence : str
+    version : int
+    path : Path
+        Of the manifest.
+    sha256 : str
+        Of the manifest's bytes: since these pin every file, of the whole suite.
+    models : dict of str to Model
+    vectors : tuple of Vector
+    files : dict of Path to str
+        SHA-256 of every file that the manifest names.
+    """
+
+    name: str
+    version: int
+    description: str
+    licence: str
+    path: Path
+    sha256: str
+    models: Mapping[str, Model]
+    vectors: tuple[Vector, ...]
+    files: Mapping[Path, str]
