@@ -1,4 +1,4 @@
-"""The default suite: everything that depends on the model in the package, so that one command follows its replacement."""
+"""The default suite: all that depends on the model in the package, so that one command follows its replacement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLAUSES = ("1.4-1", "4.1-2", "4.3-1", "4.3-2", "6.1-9", "6.9-4", "6.10-1", "6.10
 @generator("default", "pictures")
 def pictures() -> Iterator[Case]:
     """The project's pictures, coded by refcodec's encoder with the default model at several quality steps: colour and
-    grey, from 1x1 to 768x512. Identifiers begin with the model's fingerprint, so that another model's vectors are others.
+    grey, from 1x1 to 768x512. Identifiers begin with the model's fingerprint, so that another model has other ones.
     """
     made = model("default")
     for name, qualities in QUALITIES.items():
@@ -31,6 +31,6 @@ def pictures() -> Iterator[Case]:
             yield Case(
                 f"default/{made.fingerprint.hex()[:8]}-{name.replace('_', '-')}-q{quality:03}",
                 encode_picture(samples, quality, model=made, threads=1).data, "default", CLAUSES + grey,
-                "If smaller models decode well, sums of many channels overflow, or sizes beyond a cache's or a thread's "
-                "share are cut wrongly.",
-                f"conformance/pictures/{name}.png at quality {quality}", trace=samples.size < 1000)
+                "If smaller models decode well, sums of many channels overflow, or sizes beyond a cache's or a "
+                "thread's share are cut wrongly.",
+                f"conformance/pictures/{name}.png at quality {quality}", trace=name == "tiny")

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from refcodec.image import read_picture
-from refcodec.limits import Limits
 
 FOLDER = Path(__file__).parents[1] / "pictures"
 
@@ -16,13 +15,13 @@ FOLDER = Path(__file__).parents[1] / "pictures"
 @cache
 def picture(name: str) -> np.ndarray:
     """Samples of a picture of conformance/pictures: [H, W, 3] or [H, W] uint8."""
-    samples = read_picture((FOLDER / f"{name}.png").read_bytes(), Limits()).samples
+    samples = read_picture(FOLDER / f"{name}.png").samples
     samples.flags.writeable = False
     return samples
 
 
 def cut(name: str, width: int, height: int, channels: int = 3, left: int = 0, top: int = 0) -> np.ndarray:
-    """A part of a picture, continued by its mirror image beyond the edges; grey is the green channel.
+    """A part of a picture, continued by its mirror image beyond the edges; of colour, grey is the green channel.
 
     Returns
     -------
@@ -33,7 +32,7 @@ def cut(name: str, width: int, height: int, channels: int = 3, left: int = 0, to
     rows, columns = (_mirrored(first, count, size) for first, count, size in
                      ((top, height, whole.shape[0]), (left, width, whole.shape[1])))
     part = whole[rows][:, columns]
-    return np.ascontiguousarray(part if channels == 3 else part[:, :, 1])
+    return np.ascontiguousarray(part if part.ndim == 2 or channels == 3 else part[:, :, 1])
 
 
 def _mirrored(first: int, count: int, size: int) -> np.ndarray:

@@ -1,0 +1,253 @@
+"""Streams of the invalid suite whose container is in order: damaged segments, other models, much claimed by few bytes.
+
+Every stream is sealed with a right checksum, so that it reaches the range coder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import numpy as np
+
+from refcodec.arith.engine import Engine
+from refcodec.bitstream.container import serialise
+from refcodec.entropy.rans_python import LOW, encode
+from refcodec.entropy.symbol_tables import LENGTH_BITS, SymbolTables, intervals
+from refcodec.model import Model
+from refcodec.slices import walk
+
+from ..hostile_streams import Parts, sealed, take_apart
+from .expectation import decoded
+from .models import model
+from .registry import Case, Reject, generator
+from .writer import random_stream, regular_range
+
+MODEL = "tiny-7"
+
+
+@cache
+def _base() -> Parts:
+    """A valid stream whose segments both have words: with escapes, six symbols of z do."""
+    return take_apart(random_stream(model(MODEL), 23, 5, 3, style="escapes", digest=False))
+
+
+def _rebuilt(z: bytes | None = None, y: bytes | None = None) -> bytes:
+    """A sealed stream with other segments, announced by their lengths."""
+    parts = _base().copy()
+    parts.z, parts.y = parts.z if z is None else z, parts.y if y is None else y
+    parts.put_lengths()
+    return sealed(parts.body)
+
+
+def _state(segment: bytes, value: int) -> bytes:
+    return value.to_bytes(8, "little") + segment[8:]
+
+
+def _value(segment: bytes) -> int:
+    return int.from_bytes(segment[:8], "little")
+
+
+def _either(data: bytes) -> Reject:
+    """What must happen to a damaged segment: its symbols are any, so one may be out of range before words run out."""
+    found = decoded(data, model(MODEL), "numpy")
+    assert isinstance(found, Reject)
+    return Reject(found.error, tuple({"CoderError", "SymbolError"} - {found.error}))
+
+
+STATES = {"0": 0, "1": 1, "2-31-less-1": LOW - 1, "2-63": LOW << 32, "2-63-and-2-31": (LOW << 32) + LOW,
+          "2-64-less-1": (1 << 64) - 1}
+"""First states that no encoder writes."""
+
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "word-missing": (lambda s: s[:-4], "7.6-3"),
+    "words-missing": (lambda s: s[:8], "7.6-3"),
+    "first-word-missing": (lambda s: s[:8] + s[12:], "7.6-3"),
+    "word-left": (lambda s: s + b"\1\2\3\4", "7.6-4"),
+    "zero-word-left": (lambda s: s + bytes(4), "7.6-4"),
+    "twice": (lambda s: s + s, "7.6-4"),
+    "byte-missing": (lambda s: s[:-1], "7.6-1"),
+    "byte-left": (lambda s: s + b"\0", "7.6-1"),
+    "two-bytes-left": (lambda s: s + b"\0\0", "7.6-1"),
+    "half-a-state": (lambda s: s[:4], "7.6-1"),
+    "seven-bytes": (lambda s: s[:7], "7.6-1"),
+    "state-alone-of-one-word-more": (lambda s: s[4:], "7.6-4"),
+    "last-bit": (lambda s: s[:-4] + bytes([s[-4] ^ 1]) + s[-3:], "7.6-4"),
+    "big-endian-state": (lambda s: s[:8][::-1] + s[8:], "7.6-2"),
+    "words-reversed": (lambda s: s[:8] + np.frombuffer(s[8:], "<u4")[::-1].tobytes(), "7.3-3"),
+}
+"""Ways to damage a segment, and the clause that refuses them."""
+
+
+@generator("invalid", "segments")
+def segments() -> Iterator[Case]:
+    """Segments that no encoder writes: first states out of range, lengths that cannot be, words missing and left over,
+    a wrong state at the end; each of the z and of the y segment, under a right checksum.
+    """
+    base = _base()
+    for part, segment in (("z", base.z), ("y", base.y)):
+        def case(name: str, data: bytes, clauses: tuple[str, ...], part: str = part) -> Case:
+            stream = _rebuilt(**{part: data})
+            return Case(f"invalid/{part}-{name}", stream, MODEL, ("1.4-2", *clauses),
+                        "The range coder does not check its segment as SPEC 7.6 says; a hostile one could make it read "
+                        "beyond the end or overflow.", f"the {part} segment of seed 23: {name.replace('-', ' ')}",
+                        _either(stream), definition=True)
+
+        for name, value in STATES.items():
+            yield case(f"state-{name}", _state(segment, value), ("7.3-1", "7.6-2"))
+        for name, (change, clause) in DAMAGES.items():
+            yield case(name, change(segment), (clause, "7.6-5"))
+        for name, value in (("next", 1), ("far", 1 << 20)):
+            yield case(f"state-{name}", _state(segment, _value(segment) + value), ("7.6-4",))
+
+
+@generator("invalid", "borders")
+def borders() -> Iterator[Case]:
+    """Lengths of segments that move the border between them or claim more than there is."""
+    base = _base()
+    z, y = len(base.z), len(base.y)
+    for name, z_length, y_length, error, clauses in (
+            ("to-the-left", z - 4, y + 4, "CoderError", ("7.6-3",)),
+            ("to-the-right", z + 4, y - 4, "CoderError", ("7.6-4",)),
+            ("off-by-a-byte", z + 1, y - 1, "CoderError", ("7.6-1",)),
+            ("all-z", z + y, 0, "CoderError", ("7.6-4", "8.3-2")),
+            ("all-y", 0, z + y, "CoderError", ("7.6-1", "8.3-2")),
+            ("y-shorter", z, y - 4, "TrailingBytes", ("8.4-11",)),
+            ("y-into-checksum", z, y + 4, "TruncatedStream", ("8.5-8",)),
+            ("y-by-a-byte", z, y + 1, "TruncatedStream", ("8.5-8",)),
+            ("z-by-a-byte", z + 1, y, "TruncatedStream", ("8.5-8",)),
+            ("z-2-31-less-1", 2**31 - 1, y, "TruncatedStream", ("8.5-8",)),
+            ("y-2-31-less-1", z, 2**31 - 1, "TruncatedStream", ("8.5-8",)),
+            ("both-2-31-less-1", 2**31 - 1, 2**31 - 1, "TruncatedStream", ("8.5-8",)),
+            ("sum-of-0-in-31-bits", 2**31 - 1 - y, 1 + 2 * y, "TruncatedStream", ("8.5-8",))):
+        parts = base.copy()
+        parts.put("z_length", z_length)
+        parts.put("y_length", y_length)
+        data = sealed(parts.body)
+        yield Case(f"invalid/border-{name}", data, MODEL,
+                   ("1.4-2", "8.1-11", "8.1-12", "8.3-1", *clauses),
+                   "A length is trusted before it is compared with the stream's size, or the sum of lengths wraps.",
+                   f"z_length {z_length} instead of {z}, y_length {y_length} instead of {y}",
+                   _either(data) if error == "CoderError" else Reject(error), definition=error == "CoderError")
+
+
+class OneSymbol:
+    """(SPEC 7.2) A port that writes zeros and in one place of a segment any symbol, also one that is out of range."""
+
+    def __init__(self, made: Model, part: str, place: int, symbol: int) -> None:
+        self._model, self._odd = made, {part: (place, symbol)}
+        self._parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"z": [], "y": []}
+        self._count = {"z": 0, "y": 0}
+
+    def _put(self, part: str, numbers: np.ndarray, tables: SymbolTables) -> np.ndarray:
+        numbers = np.ascontiguousarray(numbers)
+        zeros = np.zeros(numbers.shape, np.int32)
+        cum, freq = intervals(zeros, numbers, tables)
+        assert cum.size == zeros.size  # 0 is regular in every table
+        place, symbol = self._odd.get(part, (-1, 0))
+        at = place - self._count[part]
+        if 0 <= at < zeros.size:
+            starts, lengths = zip(*escape(symbol, int(numbers.reshape(-1)[at]), tables), strict=True)
+            cum, freq = (np.concatenate([a[:at], np.array(new, np.uint16), a[at + 1:]])
+                         for a, new in ((cum, starts), (freq, lengths)))
+        self._parts[part].append((cum, freq))
+        self._count[part] += zeros.size
+        return zeros
+
+    def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        """(SPEC 6.4) Zeros of z."""
+        return self._put("z", np.broadcast_to(np.arange(shape[2], dtype=np.int32), shape), self._model.factorized)
+
+    def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+        """(SPEC 6.9) Zeros of y."""
+        return self._put("y", levels, self._model.tables.gaussian)
+
+    def segment(self, part: str) -> bytes:
+        """(SPEC 7.5) The segment."""
+        cum, freq = (np.concatenate(a) for a in zip(*self._parts[part], strict=True))
+        words = np.empty(cum.size, np.uint32)
+        x, count = encode(cum, freq, LOW, words)
+        return x.to_bytes(8, "little") + words[:count][::-1].astype("<u4").tobytes()
+
+
+def escape(symbol: int, number: int, tables: SymbolTables) -> list[tuple[int, int]]:
+    """(SPEC 7.2) The intervals of an escaped symbol, whatever its magnitude."""
+    low, high = (int(v) for v in regular_range(tables, np.array(number)))
+    last = int(tables.start[number + 1]) - 2
+    v = low - 1 - symbol if symbol < low else symbol - high - 1
+    n = (v + 1).bit_length() - 1
+    raw = [(int(symbol < low), 1), (n, LENGTH_BITS), (v + 1 - (1 << n), n)]
+    cum = int(tables.cdf[last])
+    return [(cum, (1 << 16) - cum), *((value << 16 - bits, 1 << 16 - bits) for value, bits in raw if bits)]
+
+
+@generator("invalid", "symbols")
+def symbols() -> Iterator[Case]:
+    """Symbols of magnitude 32768 and more, which escapes can say: first, last and between in each segment."""
+    made = model(MODEL)
+    counts = {"z": made.config.hyper, "y": 16 * made.config.M}
+    for part, count in counts.items():
+        for where, place in (("first", 0), ("middle", count // 2), ("last", count - 1)):
+            for symbol in (32768, -32768, 65000):
+                port = OneSymbol(made, part, place, symbol)
+                engine = Engine(made.layers, made.tables, 0, 1)
+                walk(engine, made.config, made.medians, port, 4, 4)
+                data = serialise(width=4, height=4, channels=3, quality=1, fingerprint=made.fingerprint,
+                                 z=port.segment("z"), y=port.segment("y"))
+                yield Case(f"invalid/symbol-{part}-{where}-{'minus-' if symbol < 0 else ''}{abs(symbol)}", data, MODEL,
+                           ("1.4-2", "7.2-6", "9.1-3", "8.9-1"),
+                           "A decoded symbol is not compared with 32767, so that symbol * 64 + mean leaves its bounds.",
+                           f"symbol {symbol} at place {place} of {part}, zeros elsewhere", Reject("SymbolError"),
+                           definition=where != "middle")
+
+
+@generator("invalid", "other-models")
+def other_models() -> Iterator[Case]:
+    """Streams of another model than the one given: a bit of each byte of the fingerprint, another model's, zeros; and a
+    quality step that the model lacks.
+    """
+    base = sealed(_base().body)
+    named = {f"byte-{n}": base[16 + n:17 + n] for n in range(16)}
+    wrong = {name: base[16:16 + n] + bytes([old[0] ^ 1]) + base[17 + n:32]
+             for n, (name, old) in enumerate(named.items())}
+    wrong |= {"zeros": bytes(16), "of-mid-7": model("mid-7").fingerprint, "reversed": base[16:32][::-1]}
+    suggests = "The fingerprint is not compared in full, and the stream is decoded to garbage."
+    for name, fingerprint in wrong.items():
+        yield Case(f"invalid/fingerprint-{name}", sealed(base[:16] + fingerprint + base[32:-4]), MODEL,
+                   ("1.4-2", "6.10-2", "8.1-8", "8.5-11", "8.9-1"), suggests, f"fingerprint {name}",
+                   Reject("ModelError"))
+    for quality in (2, 50, 100):
+        parts = take_apart(random_stream(model("heads-7"), 24, 3, 3, style="plain"))
+        parts.put("quality", quality)
+        yield Case(f"invalid/quality-{quality:03}-of-one", sealed(parts.body), "heads-7",
+                   ("1.4-2", "6.1-3", "6.9-5", "8.5-11", "8.9-1"),
+                   "A quality step that the model lacks reads past the end of its gains, or is ignored.",
+                   f"quality {quality}, the model has one step", Reject("ModelError"))
+
+
+@generator("invalid", "bombs")
+def bombs() -> Iterator[Case]:
+    """Large pictures claimed by a few bytes: segments empty, a state alone, or a state that gives many symbols of no
+    cost. Whoever has limits refuses by them; nobody takes time or memory before.
+    """
+    made = model(MODEL)
+    state = LOW.to_bytes(8, "little")
+    for name, width, height, segment in (
+            ("level-6", 16384, 8192, b""), ("widest", 2**20, 64, b""), ("tallest", 1, 2**20, b""),
+            ("largest", 2**20, 2048, b""), ("largest-square", 46336, 46336, b""),
+            ("state-alone", 2**20, 64, state), ("two-words", 8192, 8192, state + b"\xff" * 8)):
+        classes = ["CoderError", "LimitExceeded"]
+        if width * height > 1 << 27:
+            classes.reverse()
+        elif len(segment) > 8:
+            classes.insert(0, "SymbolError")
+        data = serialise(width=width, height=height, channels=3, quality=1, fingerprint=made.fingerprint, z=segment,
+                         y=segment)
+        yield Case(f"invalid/bomb-{name}", data, MODEL,
+                   ("1.4-2", "1.4-3", "7.6-1" if not segment else "7.6-3", "8.5-7", "9.1-1", "9.1-8", "12.2-4"),
+                   "Memory or time is spent on a size before the segment is looked at; or a size that is allowed is "
+                   "taken as a wrong field.", f"{width}x{height} in {len(data)} bytes",
+                   Reject(classes[0], tuple(classes[1:])))
+
+
+__all__ = ["OneSymbol", "escape"]
