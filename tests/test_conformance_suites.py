@@ -286,6 +286,23 @@ def test_levels_are_those_of_spec():
             parse_level(text)
 
 
+def test_manifests_tell_profiles_and_levels_as_spec_does():
+    from dataclasses import replace
+
+    from spec import spec_module
+
+    from conformance.generators import standing
+    from refcodec.architecture import PROFILES
+
+    spec = spec_module()
+    paper = PROFILES["paper"]
+    for config in [*PROFILES.values(), replace(paper, qualities=2), replace(paper, N=(768, 768, 768)),
+                   replace(PROFILES["tiny"], lrp=()), replace(PROFILES["default"], chan=(768, 768))]:
+        values = config.as_dict()
+        assert standing.profiles(config) == spec.profiles(values)
+        assert standing.model_level(config) == spec.model_level(values)
+
+
 def test_vectors_belong_to_profiles_and_levels(tmp_path):
     small = valid("core/a", 64, 64, 3, 1)
     large = valid("core/b", 4097, 1, 1, 1)

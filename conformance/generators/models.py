@@ -18,12 +18,13 @@ import numpy as np
 
 from refcodec.architecture import PROFILES, Config
 from refcodec.errors import ModelError
-from refcodec.model import Model, build_model, fingerprint
+from refcodec.model import Model, build_model, fingerprint, read_config
 from refcodec.model_file import DEFAULT, read_content, write_model
 from refcodec.procedural import build
 
 from ..strict_json import read_json
 from .model_edits import Change, Edited, entry_of, made_file
+from .standing import standing
 
 Content = Mapping[str, np.ndarray]
 
@@ -187,8 +188,9 @@ def edited_file(name: str) -> Path:
 def _edited_entry(made: Source) -> dict[str, Any]:
     """The entry of an edited model: the one of a manifest, if there is one and the base is still the same."""
     assert made.edited is not None
-    _file_hash(next(s for s in _SOURCES.values() if s.path == made.edited.base), False)
-    return entry_of(made.edited, _written().get(made.name))
+    base = next(s for s in _SOURCES.values() if s.path == made.edited.base)
+    _file_hash(base, False)
+    return entry_of(made.edited, _written().get(made.name)) | standing(read_config(base.content(), base.name))
 
 
 @cache
@@ -226,8 +228,8 @@ def manifest_entry(name: str, check: bool = False) -> dict[str, Any]:
     made = source(name)
     if made.edited:
         return _edited_entry(made)
-    digest = fingerprint(made.content())
-    entry: dict[str, Any] = {"fingerprint": digest.hex()}
+    content = made.content()
+    entry: dict[str, Any] = {"fingerprint": fingerprint(content).hex(), **standing(read_config(content, name))}
     if made.shipped:
         entry |= {"file": f"../../models/{made.path.name}", "sha256": _file_hash(made, check)}
     if name == "default":
