@@ -101,9 +101,11 @@ def test_a_good_decoder_gives_the_results(out, plugin, tmp_path):
 
 
 @pytest.mark.parametrize(("behaviour", "suite", "answer"), [
-    ("black", "core", sha256(bytes(60))), ("refuses-all", "core", "refused CoderError"),
-    ("accepts-all", "invalid", "accepted"), ("wrong-class", "invalid", "refused BadMagic"),
-    ("no-class", "invalid", "refused ChecksumError"), ("refuses-and-writes", "invalid", "refused, but left an output"),
+    ("black", "core", sha256(bytes(60))), ("refuses-all", "core", "fail: refused: CoderError"),
+    ("accepts-all", "invalid", "accepted-invalid: expected ChecksumError"),
+    ("wrong-class", "invalid", "wrong-class: expected ChecksumError, got BadMagic"),
+    ("no-class", "invalid", "refused ChecksumError"),
+    ("refuses-and-writes", "invalid", "fail: refused, but left an output"),
 ])
 def test_liars_give_other_results(out, plugin, tmp_path, behaviour, suite, answer):
     found, result = decode(plugin(command(tmp_path, behaviour)), out, suite, 0, tmp_path)
@@ -138,4 +140,6 @@ def test_later_versions_may_be_called_unsupported(plugin, tmp_path):
     facts = {"classes": ["UnknownVersion"]}
     assert module.answer(seen, Path("absent"), facts) == "refused UnknownVersion"
     with pytest.raises(module.NotSupportedError):
-        module.answer(outcomes.Seen("not-supported"), Path("absent"), facts)
+        module.answer(outcomes.Seen("not-supported"), Path("absent"), {"classes": ["ChecksumError"]})
+    with pytest.raises(module.NotSupportedError):
+        module.answer(outcomes.Seen("refused", "LimitExceeded"), Path("absent"), dict(width=1, height=1, channels=3))

@@ -23,7 +23,7 @@ from fluster.decoder import Decoder, NotSupportedError, register_decoder
 
 from conformance.runner import outcomes, pictures, process
 from conformance.runner.decoders import filled, parse
-from conformance.suites import Accept
+from conformance.suites import Accept, Reject
 
 DECODER = os.environ.get("LOCLIC_DECODER", f"{sys.executable} -m refcodec decode {{stream}} {{output}} --json --force")
 MODEL_ARG = os.environ.get("LOCLIC_MODEL_ARG", "" if "LOCLIC_DECODER" in os.environ else "--model {model}")
@@ -39,18 +39,20 @@ def answer(seen: outcomes.Seen, output: Path, facts: dict[str, Any]) -> str:
     facts : dict
         The vector's "optional_params": "width", "height" and "channels" of a valid stream, "classes" of an invalid one.
     """
-    if seen.kind == outcomes.UNSUPPORTED and not (seen.error and seen.error in facts.get("classes", [])):
-        raise NotSupportedError(seen.detail or "not supported")
-    if seen.kind in (outcomes.CRASH, outcomes.TIMEOUT, outcomes.MEMORY):
-        raise RuntimeError(f"{seen.kind}: {seen.detail}")
-    if seen.kind != "accepted":
-        if pictures.left_something(output):
-            return "refused, but left an output"
-        right = facts.get("classes", [])
-        return f"refused {right[0]}" if right and seen.error in ("", *right) else f"refused {seen.error}"
-    if "width" not in facts:
-        return "accepted"
-    expect = Accept(facts["width"], facts["height"], facts["channels"], "")
+    expect: Accept | Reject
+    if "classes" in facts:
+        expect = Reject(facts["classes"][0], "container", tuple(facts["classes"][1:]))
+    else:
+        expect = Accept(facts["width"], facts["height"], facts["channels"], "")
+    verdict = outcomes.score(expect, seen, "", pictures.left_something(output))
+    if verdict.outcome == outcomes.UNSUPPORTED:
+        raise NotSupportedError(verdict.detail or "not supported")
+    if verdict.outcome in (outcomes.CRASH, outcomes.TIMEOUT, outcomes.MEMORY):
+        raise RuntimeError(f"{verdict.outcome}: {verdict.detail}")
+    if verdict.outcome != outcomes.PASS:
+        return f"{verdict.outcome}: {verdict.detail}"
+    if isinstance(expect, Reject):
+        return f"refused {expect.error}"
     return hashlib.sha256(pictures.read_picture(output, "pnm", expect)).hexdigest()
 
 
