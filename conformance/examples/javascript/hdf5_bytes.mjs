@@ -1,0 +1,48 @@
+// The bytes of an HDF5 file, read only inside the file; addresses and lengths take 8 bytes.
+
+import { requireModel } from "./errors.mjs";
+
+const UNDEFINED = 2n ** 64n - 1n;
+
+/** Bytes with checked reads. */
+export class Bytes {
+  constructor(buffer) {
+    this.buffer = buffer;
+  }
+
+  /** A part of the file, or a refusal if it is not inside. */
+  part(at, length) {
+    const inside = Number.isSafeInteger(at) && at >= 0 && length >= 0 && at + length <= this.buffer.length;
+    requireModel(inside, `the file is damaged: ${length} bytes at ${at} of ${this.buffer.length}`);
+    return this.buffer.subarray(at, at + length);
+  }
+
+  /** An unsigned integer of 1 to 6 bytes. */
+  uint(at, bytes) {
+    return this.part(at, bytes).readUIntLE(0, bytes);
+  }
+
+  /** An unsigned integer of 8 bytes, which must be below 2^53. */
+  length(at) {
+    const value = Number(this.part(at, 8).readBigUInt64LE(0));
+    requireModel(Number.isSafeInteger(value), `the file is damaged: a length at ${at}`);
+    return value;
+  }
+
+  /** An address, null if it is the undefined one. */
+  address(at) {
+    return this.part(at, 8).readBigUInt64LE(0) === UNDEFINED ? null : this.length(at);
+  }
+
+  text(at, length) {
+    return this.part(at, length).toString("utf8");
+  }
+
+  is(at, signature) {
+    return this.part(at, 4).toString("latin1") === signature;
+  }
+
+  expect(at, signature) {
+    requireModel(at !== null && this.is(at, signature), `the file is damaged: no ${signature} at ${at}`);
+  }
+}
