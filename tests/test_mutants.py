@@ -3,23 +3,24 @@
 import pytest
 
 from conformance.mutants.coverage import read_exempt
-from conformance.mutants.mutant import DECODER, Mutant, check, declared, module_path, read, spans
+from conformance.mutants.mutant import DECODER, RUNNER, Mutant, check, declared, module_path, read, spans
 
 MUTANTS = declared(*DECODER)
 SOURCE = "def f(x):\n    return x + 1\n\n\nclass A:\n    def f(self):\n        return 1 + 1\n"
 
 
-def test_every_mutant_of_the_decoder_fits_the_code():
-    assert check(MUTANTS) == []
+def test_every_mutant_fits_the_code():
+    assert check([*MUTANTS, *declared(*RUNNER)]) == []
 
 
-def test_there_are_mutants_of_every_operation():
+def test_there_are_mutants_of_every_operation_and_of_the_runner():
     assert sum(not m.equivalent for m in MUTANTS) >= 150
     assert {m.operation for m in MUTANTS} >= {
         "conv", "branch", "shuffle", "gelu", "depthwise", "sum", "gain", "rescale", "gdn", "igdn", "norm", "exp2",
         "softmax", "local", "linear", "half-tanh", "levels", "quantiser", "checkerboard", "walk", "contexts", "heads",
         "coder", "escape", "segment", "tables", "header", "checksum", "chunks", "output", "digest", "config", "layout",
         "values", "fingerprint", "proof", "file", "hdf5"}
+    assert sum(not m.equivalent for m in declared(*RUNNER)) >= 30
 
 
 def test_a_change_is_made_in_the_named_function_only():

@@ -13,6 +13,7 @@ import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from .mutant import DECODER, RUNNER, Mutant, declared
 FOLDER = Path(__file__).parent
 RESULTS = {"decoder": FOLDER / "decoder.json", "runner": FOLDER / "runner.json"}
 MATRIX = FOLDER / "matrix.json"
-LONG = 4.0
-"""Vectors that take the original longer, in seconds, are tried for equivalent mutants no more."""
+ENOUGH = 30.0
+"""Equivalent mutants are tried on the quickest vectors, as many as take the original so many seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runner", action="store_true", help="mutants of the runner instead of the decoder")
     parser.add_argument("--sample", type=int, metavar="N", help="a random part of N mutants that are not equivalent")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sample, 0 by default")
-    parser.add_argument("--matrix", type=Path, metavar="FILE", help="try all vectors on all mutants, write which notice")
+    parser.add_argument("--matrix", type=Path, metavar="FILE", help="try all vectors on all mutants, say which notice")
     parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder with suites, this kit by default")
     parser.add_argument("--suite", action="append", default=[], metavar="NAME", help="vectors of this suite only")
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="mutants at a time, 2 by default")
@@ -104,10 +105,12 @@ def hunt_decoder(mutants: Sequence[Mutant], tasks: Sequence[Task], jobs: int, wh
 
     def tried(mutant: Mutant) -> list[Task]:
         if mutant.equivalent and not whole:
-            return [task for task in order if seconds[task.id] < LONG]
+            total = accumulate(seconds[task.id] for task in order)
+            return [task for task, sum_ in zip(order, total, strict=True) if sum_ < ENOUGH] or order[:1]
         return sorted(order, key=lambda task: task.id != known.get(mutant.id))  # stable: else the quickest first
 
-    hunts = [Hunt(mutant, tried(mutant)) for mutant in mutants]
+    sources = {path: path.read_text(encoding="utf-8") for path in {mutant.path for mutant in mutants}}
+    hunts = [Hunt(mutant, tried(mutant), mutant.apply(sources[mutant.path])) for mutant in mutants]
     finished = []
     for hunt in run(hunts, jobs, lambda task: LEAST + PATIENCE * seconds[task.id], whole):
         finished.append(hunt)
@@ -157,7 +160,7 @@ def main(args: argparse.Namespace) -> int:
     if args.list:
         return _list(mutants)
     if args.runner:
-        killers = runner_hunt.hunt(mutants, args.jobs, _progress)
+        killers = runner_hunt.hunt(mutants, args.jobs, earlier(RESULTS["runner"]), _progress)
         what, kit = "runner", {}
     else:
         suites = load_all(args.kit, args.suite)

@@ -41,6 +41,8 @@ class Hunt:
         None for the original.
     tasks : sequence of Task
         In the order in which they are tried.
+    source : str
+        The changed source of the mutant's module.
     verdicts : dict of str to str
         "" or what was noticed, by vector.
     seconds : dict of str to float
@@ -49,6 +51,7 @@ class Hunt:
 
     mutant: Mutant | None
     tasks: Sequence[Task]
+    source: str = ""
     verdicts: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     at: int = 0
@@ -79,7 +82,7 @@ def _work(hunt: Hunt, pipe: Connection) -> None:
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     if hunt.mutant:
-        install(hunt.mutant)
+        install(hunt.mutant.module, hunt.source)
     for task in hunt.tasks[hunt.at:]:
         began = time.monotonic()
         try:

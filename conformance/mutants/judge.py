@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..runner.models import locate
 from ..suites import Accept, Vector
 
 THREADS = 2
@@ -51,7 +52,7 @@ def task_of(vector: Vector) -> Task | None:
     """The task of a vector; None for units, and for models that are no file of the kit."""
     if vector.expect is None or (vector.model and not vector.model.file):
         return None
-    model = vector.model.file if vector.model else None
+    model = locate(vector.model) if vector.model else None
     if isinstance(vector.expect, Accept):
         e = vector.expect
         return Task(vector.id, vector.file, model, (f"{e.width}x{e.height}x{e.channels} {e.samples}",), e.count,

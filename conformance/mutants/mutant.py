@@ -78,7 +78,8 @@ class Mutant:
 def module_path(module: str) -> Path:
     """The source file of a module in the checkout."""
     base = ROOT.joinpath(*module.split("."))
-    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+    file = base.with_name(f"{base.name}.py")
+    return file if file.is_file() else base / "__init__.py"
 
 
 def spans(source: str) -> dict[str, tuple[int, int]]:
@@ -133,19 +134,18 @@ class _Patched(MetaPathFinder, Loader):
         exec(compile(self.source, module_path(self.module), "exec"), module.__dict__)
 
 
-def install(mutant: Mutant) -> None:
-    """Let this process import the mutant's module with its change; no module of its package may be loaded yet.
+def install(module: str, source: str) -> None:
+    """Let this process import a module with another source; no module of its package may be loaded yet.
 
     Raises
     ------
     ValueError
-        The mutant does not fit the source, or the package is loaded already.
+        The package is loaded already.
     """
-    package = mutant.module.partition(".")[0]
+    package = module.partition(".")[0]
     if any(name == package or name.startswith(f"{package}.") for name in sys.modules):
         raise ValueError(f"{package} is imported already")
-    source = mutant.apply(mutant.path.read_text(encoding="utf-8"))
-    sys.meta_path.insert(0, _Patched(mutant.module, source))
+    sys.meta_path.insert(0, _Patched(module, source))
 
 
 def read(path: Path) -> list[Mutant]:

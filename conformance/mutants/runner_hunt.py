@@ -7,15 +7,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from ..errors import UsageError
 from .mutant import ROOT, Mutant
 
-TESTS = ("test_suites.py", "test_runner_*.py")
-"""Test files that must notice, as patterns; the quickest first."""
+FILES = "test_conformance_*.py", "test_runner_mutants.py"
+"""Test files that must notice, as patterns."""
+
+FIRST = {"outcomes": "outcomes", "baseline": "outcomes", "pictures": "outcomes", "claim": "claim", "suites": "suites",
+         "report": "reports", "report_junit": "reports", "run": "reports"}
+"""The file that is tried first, by the last part of a mutant's module; for others it is that of the runner."""
 
 LIMIT = 600
 """Seconds for all tests together; beyond, a mutant is noticed by its delay."""
@@ -36,38 +40,68 @@ def copy_kit(folder: Path, mutant: Mutant | None) -> None:
         target.write_text(mutant.apply(target.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def tests_of(folder: Path) -> list[str]:
-    """Test files of a checkout, in the order of ``TESTS``."""
-    return [f"tests/{path.name}" for pattern in TESTS for path in sorted((folder / "tests").glob(pattern))]
+def tests_of(mutant: Mutant | None) -> list[str]:
+    """Test files in the order in which they are tried."""
+    found = dict.fromkeys(path.name for pattern in FILES for path in sorted((ROOT / "tests").glob(pattern)))
+    first = FIRST.get(mutant.module.rpartition(".")[2], "runner") if mutant else ""
+    return [f"tests/{name}" for name in sorted(found, key=lambda name: name != f"test_conformance_{first}.py")]
 
 
-def notice(mutant: Mutant | None) -> str:
+def _failing(folder: Path, tests: Sequence[str]) -> str:
+    """The first of some tests that fails, "" if all pass; raises UsageError if pytest cannot run them."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *tests]
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    if done.returncode == 0:
+        return ""
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    if not failed:
+        raise UsageError(f"pytest ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-300:]}")
+    return failed[0].split(" ")[1]
+
+
+def notice(mutant: Mutant | None, known: str = "") -> str:
     """The first test that fails, "" if all pass.
+
+    Parameters
+    ----------
+    mutant : Mutant or None
+        None for no change.
+    known : str
+        The test that noticed it the last time, tried before all others.
 
     Raises
     ------
     UsageError
-        pytest could not run them.
+        pytest could not run the tests.
     """
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         folder = Path(name)
         copy_kit(folder, mutant)
-        environment = {**os.environ, "PYTHONPATH": name, "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *tests_of(folder)]
-        try:
-            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT)
-        except subprocess.TimeoutExpired:
-            return "timeout"
-        if done.returncode == 0:
-            return ""
-        failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-        if not failed:
-            raise UsageError(f"pytest ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-300:]}")
-        return failed[0].split(" ")[1]
+        if known.startswith("tests/") and (folder / known.partition("::")[0]).is_file():
+            try:
+                if failed := _failing(folder, [known]):
+                    return failed
+            except UsageError:  # there is no such test any more
+                pass
+        return _failing(folder, tests_of(mutant))
 
 
-def hunt(mutants: Sequence[Mutant], jobs: int, progress: Callable[[int, int, Mutant, str], None]) -> dict[str, str]:
+def hunt(mutants: Sequence[Mutant], jobs: int, known: Mapping[str, str],
+         progress: Callable[[int, int, Mutant, str], None]) -> dict[str, str]:
     """What noticed each mutant, by id; those that nothing noticed are not in it.
+
+    Parameters
+    ----------
+    mutants : sequence of Mutant
+    jobs : int
+        Mutants at a time.
+    known : mapping of str to str
+        What noticed them the last time.
+    progress : callable(done, count, mutant, how)
 
     Raises
     ------
@@ -78,7 +112,7 @@ def hunt(mutants: Sequence[Mutant], jobs: int, progress: Callable[[int, int, Mut
         raise UsageError(f"the runner without a change fails {failed}")
     killers: dict[str, str] = {}
     with ThreadPoolExecutor(jobs) as pool:
-        asked = {pool.submit(notice, mutant): mutant for mutant in mutants}
+        asked = {pool.submit(notice, mutant, known.get(mutant.id, "")): mutant for mutant in mutants}
         for done, answer in enumerate(as_completed(asked), 1):
             mutant, how = asked[answer], answer.result()
             progress(done, len(mutants), mutant, how or "NOT NOTICED")
