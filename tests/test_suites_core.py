@@ -5,9 +5,11 @@ from functools import cache
 from itertools import islice, product
 
 import pytest
+from spec import spec_module
 
 from conformance import suites
-from conformance.generators import core, geometry, registry
+from conformance.definition import plain_content
+from conformance.generators import core, geometry, models, registry
 from conformance.generators.default import QUALITIES
 from conformance.generators.models import model
 from conformance.generators.pictures import cut, picture
@@ -110,6 +112,15 @@ def test_generators_make_the_streams_that_are_stored(name, generator, count):
     made = next(g for g in registry.generators(name) if g.name == generator)
     for case in islice(made.function(), count):
         assert hashlib.sha256(case.data).hexdigest() == stored[case.id], case.id
+
+
+def test_coded_streams_are_those_of_the_specifications_encoder():
+    made = models.source("single-7").content()
+    samples = cut("stone", 40, 30, 1, left=70, top=20)
+    spec = spec_module()
+    data = spec.encode_picture(samples[:, :, None].tolist(), 60, spec.build_model(plain_content(dict(made))))
+    vector = next(v for v in suite("core").vectors if v.id == "core/configuration-single-7-grey")
+    assert data == vector.file.read_bytes()
 
 
 def test_cuts_continue_a_picture_by_its_mirror_image():

@@ -50,7 +50,7 @@ SPECIAL = {  # model: clauses beside the networks', what a failure suggests
 @generator("core", "coded")
 def coded() -> Iterator[Case]:
     """Parts of the project's pictures, coded by refcodec's encoder with a tiny and a middling procedural model: colour
-    and grey, quality steps at both ends and between.
+    and grey, quality steps at both ends and between. A reproducible encoder writes the same bytes.
     """
     for name, picture, width, height, channels, qualities in CODED:
         samples = cut(picture, width, height, channels, left=16, top=8)
@@ -60,7 +60,8 @@ def coded() -> Iterator[Case]:
             yield Case(
                 f"core/coded-{name}-{picture}-q{quality:03}",
                 encode_picture(samples, quality, model=model(name), threads=1).data, name,
-                ("1.4-1", "4.1-2", "6.9-4", "6.10-2", "6.10-3", *colour, *NETWORKS, *(TRACE if first else ())),
+                ("1.4-1", "1.4-5", "4.1-2", "6.9-4", "6.10-2", "6.10-3", "6.10-4", *colour, *NETWORKS,
+                 *(TRACE if first else ())),
                 "Anything between the range coder and the output; bisect the trace. If only some quality steps fail, "
                 "the gains of h_s/input or g_s/input are taken from a wrong row.",
                 f"{width}x{height} samples at (16, 8) of conformance/pictures/{picture}.png, quality {quality}",
