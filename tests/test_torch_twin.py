@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,16 @@ pytest.importorskip("torch")
 
 import torch
 from PIL import Image
+from published_state import TINY as REFERENCE
+from published_state import published_state
 
 from refcodec.errors import InvalidModel, MissingInput, UsageError
 from weights_converter import torch_bench
+from weights_converter.calibrate import run_float
 from weights_converter.checkpoint import IGNORED, Checkpoint, read_checkpoint, save_checkpoint_folder
-from weights_converter.torch_contexts import LocalContext, anchor_mask
+from weights_converter.float_engine import Bottleneck
+from weights_converter.published import float_layers, step_quality
+from weights_converter.torch_contexts import LocalContext, anchors_alone, merge, nonanchors_alone, split
 from weights_converter.torch_layers import GDN, EntropyBottleneck
 from weights_converter.torch_model import (
     GAINS,
@@ -35,10 +41,20 @@ from weights_converter.torch_model import (
     from_checkpoint,
     synthesise,
 )
+from weights_converter.torch_walk import walk
 
 TINY: dict[str, Any] = {
     "N": [4, 6, 8], "M": 24, "slices": 3, "hyper": 4, "hs": [6, 8], "chan": [8, 6], "ent": [12, 10, 8], "lrp": [8, 6],
     "window": 5, "qualities": 3, "inter_head_width": 4}
+
+
+@pytest.fixture(autouse=True)
+def _modes() -> Iterator[None]:
+    """Leave the modes of this thread as they were: other tests want denormals."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +120,7 @@ def test_forward_is_finite_with_and_without_noise(model: LoCLIC, picture: torch.
     q = torch.tensor([1.4])
     for noise in (model.noise(1, 128, 64, torch.Generator()), None):
         x_hat, y_likelihoods, z_likelihoods = model(picture, q, noise)
-        assert x_hat.shape == picture.shape and len(y_likelihoods) == TINY["slices"]
+        assert x_hat.shape == picture.shape and len(y_likelihoods) == 2
         for values in (x_hat, z_likelihoods, *y_likelihoods):
             assert torch.isfinite(values).all()
         for values in (z_likelihoods, *y_likelihoods):
@@ -191,18 +207,66 @@ def test_gdn_and_its_inverse_against_their_definition() -> None:
         torch.testing.assert_close(gdn(x).double(), wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_local_context_sees_only_its_window_and_its_anchors() -> None:
+def test_halves_and_maps_are_a_permutation_apart() -> None:
+    x = torch.arange(2 * 3 * 4 * 8).view(2, 3, 4, 8).float()
+    anchors, nonanchors = split(x)
+    assert anchors.shape == nonanchors.shape == (2, 3, 4, 4)
+    assert torch.equal(merge(anchors, nonanchors), x)
+    odd = (torch.arange(4)[:, None] + torch.arange(8)) % 2 == 1
+    assert set(anchors[0, 0].flatten().tolist()) == set(x[0, 0][odd].tolist())
+    assert torch.equal(anchors_alone(anchors), x * odd) and torch.equal(nonanchors_alone(nonanchors), x * ~odd)
+
+
+def test_local_context_sees_only_its_window() -> None:
     torch.manual_seed(3)
     context = LocalContext(8, 5, 2)
-    anchors = anchor_mask(8, 8)
-    x = torch.randn(1, 8, 8, 8) * anchors
-    before = context(x)
-    x[0, :, 4, 3] += 1
-    changed = (context(x) != before).any(1)[0]
-    assert changed[4, 3]
-    far = torch.ones(8, 8, dtype=torch.bool)
-    far[2:7, 1:6] = False
-    assert not changed[far].any()
+    x = torch.randn(1, 8, 8, 8)
+    before = nonanchors_alone(context(split(x)[0]))
+    x[0, :, 4, 3] += 1  # an anchor
+    x[0, :, 4, 4] += 1  # no anchor: never seen
+    changed = (nonanchors_alone(context(split(x)[0])) != before).any(1)[0]
+    near = torch.zeros(8, 8, dtype=torch.bool)
+    near[2:7, 1:6] = True
+    near &= (torch.arange(8)[:, None] + torch.arange(8)) % 2 == 0
+    assert torch.equal(changed, near)
+
+
+def test_every_stage_agrees_with_the_float_forward_of_the_converter() -> None:
+    """Latents, parameters, slices and samples beside those of NumPy, which follows the published arrangement."""
+    state = published_state(REFERENCE)
+    network = from_checkpoint(Checkpoint(state, REFERENCE.as_dict(), ""))
+    samples = torch_bench.synthetic_picture(128, 64)
+    step = 40
+    stages: dict[str, np.ndarray] = {}
+    run_float(REFERENCE, float_layers(REFERENCE, state), Bottleneck(state), samples, step,
+              lambda name, values: stages.update({name: np.array(values)}))
+
+    def of(name: str) -> torch.Tensor:
+        return torch.from_numpy(stages[name]).permute(2, 0, 1)[None]
+
+    q = torch.tensor([step_quality(REFERENCE, step)])
+    x = torch_bench.network_input(samples)
+    with torch.inference_mode():
+        y, z = network.latents(x, q)
+        median = network.entropy_bottleneck.medians()
+        hyper = network.hyper((z - median).round() + median, q)
+        parts = [half.chunk(REFERENCE.slices, 1) for half in split(y)]
+        done = walk(network, hyper, lambda i, kind, mean: (parts[kind][i] - mean).round() + mean)
+        x_hat = network.picture(done.y_hat, q)
+    close = partial(torch.testing.assert_close, atol=2e-4, rtol=2e-4)
+    close(y, of("y"))
+    close(z, of("z"))
+    close(hyper, of("h_s/4"))
+    for i, part in enumerate(done.y_hat.chunk(REFERENCE.slices, 1)):
+        close(part, of(f"y_hat/{i}"))
+    for kind, name in enumerate(("anchor", "nonanchor")):
+        scales, means = (values[kind].chunk(REFERENCE.slices, 1) for values in (done.scales, done.means))
+        for i in range(REFERENCE.slices):
+            half = torch.cat((scales[i], means[i]), 1)
+            board = nonanchors_alone(half) if kind else anchors_alone(half)
+            rows = [board[..., r, (r + 1 - kind) % 2::2] for r in range(board.size(2))]
+            close(torch.stack(rows, 2), of(f"ep_{name}/{i}/3"))  # NumPy packs along columns
+    close(x_hat * 255, of("g_s/7"), atol=0.05)
 
 
 def test_bottleneck_likelihoods_sum_to_one() -> None:
@@ -217,13 +281,9 @@ def test_bottleneck_likelihoods_sum_to_one() -> None:
 
 def test_benchmark_reports_and_serves(model: LoCLIC, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = torch.get_num_threads()
     path = folder(tmp_path / "c", model)
     monkeypatch.setattr("sys.stdin", io.StringIO("encode\ndecode\nsleep\n"))
-    try:
-        code = torch_bench.main([str(path), "--size", "70x64", "--repeats", "1", "--threads", "1", "--serve"])
-    finally:
-        torch.set_num_threads(threads)
+    code = torch_bench.main([str(path), "--size", "70x64", "--repeats", "1", "--threads", "1", "--serve"])
     first, *answers = capsys.readouterr().out.splitlines()
     report = json.loads(first)
     assert code == 0 and report["size"] == [70, 64] and report["threads"] == 1

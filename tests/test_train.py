@@ -6,6 +6,7 @@ import io
 import json
 import math
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ from weights_converter.train.state import Log, State, read_log, read_state, star
 from weights_converter.train.workers import UNUSED, Workers
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _modes() -> Iterator[None]:
+    """Leave the modes of this thread as they were: other tests want denormals."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
 
 
 def save_pictures(folder: Path, count: int = 3, side: int = 96) -> Path:

@@ -1,7 +1,8 @@
 """The blocks of LoC-LIC in floating point PyTorch, for training and cross-checks; refcodec itself never needs them.
 
 Module and parameter names are those of published checkpoints. Tensors are [batch, channels, height, width] unless a
-docstring says otherwise. Not importable without PyTorch (the ``train`` extra).
+docstring says otherwise; the heads of the entropy model run in torch_walk.py. Not importable without PyTorch (the
+``train`` extra).
 """
 
 from __future__ import annotations
@@ -202,10 +203,6 @@ class ChannelContext(nn.Module):
         a, b = hidden
         self.fushion = _gelu_between([conv3x3(i, a), conv3x3(a, b), conv3x3(b, o * 4)])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, i, H, W] -> [B, 4 o, H, W]."""
-        return self.fushion(x)
-
 
 class EntropyParameters(nn.Module):
     """Contexts to the scales and means of a slice, by 1x1 convolutions."""
@@ -214,10 +211,6 @@ class EntropyParameters(nn.Module):
         super().__init__()
         widths = [i, *hidden, o]
         self.fusion = _gelu_between([conv1x1(a, b) for a, b in pairwise(widths)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, i, H, W] -> [B, o, H, W], scales before means."""
-        return self.fusion(x)
 
 
 class LatentResidualPrediction(nn.Module):
@@ -228,10 +221,6 @@ class LatentResidualPrediction(nn.Module):
         d = abs(o - i)
         widths = [i, *(hidden or (i - d // 4, i - d // 2, i - d * 3 // 4)), o]
         self.lrp_transform = _gelu_between([conv3x3(a, b) for a, b in pairwise(widths)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, i, H, W] -> [B, o, H, W] in (-0.5, 0.5)."""
-        return 0.5 * torch.tanh(self.lrp_transform(x))
 
 
 class EntropyBottleneck(nn.Module):
@@ -280,7 +269,7 @@ class EntropyBottleneck(nn.Module):
         """[B, channels, H, W] -> probability of the unit bin around every value."""
         batch, channels, height, width = z.shape
         v = z.permute(1, 0, 2, 3).reshape(channels, 1, -1).float()
-        low, high = self.logits(v - 0.5), self.logits(v + 0.5)
+        low, high = self.logits(torch.cat((v - 0.5, v + 0.5), 2)).chunk(2, 2)
         sign = -(low + high).sign().detach()  # the side on which the sigmoid keeps its digits
         p = (torch.sigmoid(sign * high) - torch.sigmoid(sign * low)).abs()
         return lower_bound(p, LIKELIHOOD_MIN).reshape(channels, batch, height, width).permute(1, 0, 2, 3)

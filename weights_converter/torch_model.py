@@ -16,13 +16,7 @@ from torch import Tensor, nn
 from refcodec.errors import InvalidModel
 
 from .checkpoint import IGNORED, Checkpoint
-from .torch_contexts import (
-    LinearGlobalInterContext,
-    LinearGlobalIntraContext,
-    LocalContext,
-    at_anchors,
-    at_nonanchors,
-)
+from .torch_contexts import LinearGlobalInterContext, LinearGlobalIntraContext, LocalContext, merge, split
 from .torch_layers import (
     AnalysisTransform,
     ChannelContext,
@@ -35,6 +29,7 @@ from .torch_layers import (
     gaussian_likelihood,
     round_ste,
 )
+from .torch_walk import walk
 
 Config = dict[str, Any]
 
@@ -61,14 +56,6 @@ class Noise(NamedTuple):
 
     y: Tensor
     z: Tensor
-
-
-class Walk(NamedTuple):
-    """What the slice loop leaves: a list of [B, M / slices, H / 16, W / 16] a field, one entry a slice."""
-
-    slices: list[Tensor]
-    scales: list[Tensor]
-    means: list[Tensor]
 
 
 class LoCLIC(nn.Module):
@@ -135,43 +122,9 @@ class LoCLIC(nn.Module):
         """z_hat [B, h, H / 64, W / 64] -> hyper parameters [B, 2 M, H / 16, W / 16]."""
         return self.h_s(z_hat * self.gain_at(self.hyper_inv_gain, q))
 
-    def picture(self, slices: list[Tensor], q: Tensor) -> Tensor:
-        """Finished slices -> x_hat [B, 3, H, W], not clamped."""
-        return self.g_s(torch.cat(slices, 1) * self.gain_at(self.inv_gain, q))
-
-    def walk(self, hyper: Tensor, quantised: Callable[[int, Tensor], Tensor]) -> Walk:
-        """Run the slice loop; encoder, decoder and training differ only in `quantised`.
-
-        Parameters
-        ----------
-        hyper : Tensor
-            [B, 2 M, H / 16, W / 16] hyper parameters.
-        quantised : callable
-            ``quantised(i, mean)`` gives slice i as symbol + mean; called for the anchors, then for the non-anchors,
-            and used only at these positions.
-        """
-        hyper_means = hyper.chunk(2, 1)[1]
-        done = Walk([], [], [])
-        for i in range(self.config["slices"]):
-            known = [hyper]
-            if i:
-                previous = torch.cat(done.slices, 1)
-                known = [self.global_inter_context[i](previous), self.channel_context[i](previous), hyper]
-            scale_a, mean_a = self.entropy_parameters_anchor[i](torch.cat(known, 1)).chunk(2, 1)
-            y_hat = at_anchors(quantised(i, mean_a))
-            y_hat = y_hat + at_anchors(self.lrp_anchor[i](torch.cat([hyper_means, *done.slices, y_hat], 1)))
-
-            spatial = [self.local_context[i](y_hat)]
-            if i:
-                spatial.append(self.global_intra_context[i](done.slices[-1], y_hat))
-            scale_n, mean_n = self.entropy_parameters_nonanchor[i](torch.cat(spatial + known, 1)).chunk(2, 1)
-            y_hat = y_hat + at_nonanchors(quantised(i, mean_n))
-            y_hat = y_hat + at_nonanchors(self.lrp_nonanchor[i](torch.cat([hyper_means, *done.slices, y_hat], 1)))
-
-            done.slices.append(y_hat)
-            done.scales.append(at_anchors(scale_a) + at_nonanchors(scale_n))
-            done.means.append(at_anchors(mean_a) + at_nonanchors(mean_n))
-        return done
+    def picture(self, y_hat: Tensor, q: Tensor) -> Tensor:
+        """y_hat [B, M, H / 16, W / 16] -> x_hat [B, 3, H, W], not clamped."""
+        return self.g_s(y_hat * self.gain_at(self.inv_gain, q))
 
     def noise(self, batch: int, height: int, width: int, generator: torch.Generator) -> Noise:
         """Noise for pictures [batch, 3, height, width]."""
@@ -202,17 +155,18 @@ class LoCLIC(nn.Module):
         Returns
         -------
         tuple
-            x_hat [B, 3, H, W], likelihoods of y a slice, likelihoods of z.
+            x_hat [B, 3, H, W], likelihoods of y at anchors and non-anchors [B, M, H / 16, W / 32], likelihoods of z.
         """
         y, z = self.latents(x, q)
         z_hat, z_likelihoods = self.coded_z(z, noise)
-        parts = y.chunk(self.config["slices"], 1)
-        done = self.walk(self.hyper(z_hat, q), lambda i, mean: round_ste(parts[i] - mean) + mean)
-        noisy = parts if noise is None else (y + noise.y).chunk(self.config["slices"], 1)
+        halves = split(y)
+        parts = [half.chunk(self.config["slices"], 1) for half in halves]
+        done = walk(self, self.hyper(z_hat, q), lambda i, kind, mean: round_ste(parts[kind][i] - mean) + mean)
+        noisy = halves if noise is None else split(y + noise.y)
         y_likelihoods = [
-            gaussian_likelihood(round_ste(part - mean) + mean if noise is None else part, mean, scale)
-            for part, scale, mean in zip(noisy, done.scales, done.means, strict=True)]
-        return self.picture(done.slices, q), y_likelihoods, z_likelihoods
+            gaussian_likelihood(round_ste(half - mean) + mean if noise is None else half, mean, scale)
+            for half, scale, mean in zip(noisy, done.scales, done.means, strict=True)]
+        return self.picture(done.y_hat, q), y_likelihoods, z_likelihoods
 
 
 def analyse(model: LoCLIC, x: Tensor, q: Tensor, reconstruct: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -237,10 +191,11 @@ def analyse(model: LoCLIC, x: Tensor, q: Tensor, reconstruct: bool = True) -> tu
     y, z = model.latents(x, q)
     median = model.entropy_bottleneck.medians()
     z_symbols = (z - median).round()
-    parts = y.chunk(model.config["slices"], 1)
-    done = model.walk(model.hyper(z_symbols + median, q), lambda i, mean: (parts[i] - mean).round() + mean)
-    y_symbols = (y - torch.cat(done.means, 1)).round()
-    return z_symbols, y_symbols, model.picture(done.slices, q) if reconstruct else None
+    parts = [half.chunk(model.config["slices"], 1) for half in split(y)]
+    done = walk(model, model.hyper(z_symbols + median, q),
+                lambda i, kind, mean: (parts[kind][i] - mean).round() + mean)
+    y_symbols = (y - merge(*done.means)).round()
+    return z_symbols, y_symbols, model.picture(done.y_hat, q) if reconstruct else None
 
 
 def synthesise(model: LoCLIC, z_symbols: Tensor, y_symbols: Tensor, q: Tensor) -> Tensor:
@@ -261,9 +216,9 @@ def synthesise(model: LoCLIC, z_symbols: Tensor, y_symbols: Tensor, q: Tensor) -
     Tensor
         x_hat [B, 3, H, W], not clamped.
     """
-    parts = y_symbols.chunk(model.config["slices"], 1)
+    parts = [half.chunk(model.config["slices"], 1) for half in split(y_symbols)]
     hyper = model.hyper(z_symbols + model.entropy_bottleneck.medians(), q)
-    return model.picture(model.walk(hyper, lambda i, mean: parts[i] + mean).slices, q)
+    return model.picture(walk(model, hyper, lambda i, kind, mean: parts[kind][i] + mean).y_hat, q)
 
 
 def from_checkpoint(checkpoint: Checkpoint, config: Config | None = None) -> LoCLIC:

@@ -61,12 +61,12 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def keep_memory() -> None:
     """Ask the C library to keep freed memory: page faults for large tensors cost half of the time on CPUs."""
-    trim, pad, most_maps, arenas = -1, -2, -4, -8
+    trim, pad, most_maps = -1, -2, -4
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # another C library
         return
-    for option, value in ((trim, 1 << 30), (pad, 256 << 20), (most_maps, 0), (arenas, 1)):
+    for option, value in ((trim, 1 << 30), (pad, 256 << 20), (most_maps, 0)):
         mallopt(option, value)
 
 

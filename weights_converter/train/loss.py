@@ -61,7 +61,7 @@ class Trainee(nn.Module):
         scale, mean = self.shortcut(self.net.hyper(z_hat, q)).chunk(2, 1)
         y_hat = round_ste(y - mean) + mean
         likelihoods = gaussian_likelihood(y_hat if noise is None else y + noise.y, mean, scale)
-        return Coded(self.net.picture([y_hat], q), bits(likelihoods), bits(z_likelihoods))
+        return Coded(self.net.picture(y_hat, q), bits(likelihoods), bits(z_likelihoods))
 
 
 def bits(*likelihoods: Tensor) -> Tensor:
