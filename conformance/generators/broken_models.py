@@ -334,6 +334,8 @@ SOUND = [Sound(name, clauses, says, change) for name, clauses, says, change in (
              put("z/medians", 0, INT16_MAX), put("z/medians", 1, -INT16_MAX),
              symbol_tables([0, 9, 65536, 0, 9, 99, 65536], [0, 3, 7], [-32767, 32766]))),
 )]
+SOUND.append(Sound("sum-shifts", ("5.4-1",), "a sum whose two summands both lose bits in its shift",
+                   several(*(put(SUM + "/constants", n, shift) for n, shift in enumerate((0, 1, 3))))))
 
 FAULTS = [*VALUES, *TABLES, *CONFIGS, *PROOF]
 

@@ -20,13 +20,19 @@ from multiprocessing.connection import Connection, Pipe, wait
 from .judge import Task, judge
 from .mutant import Mutant, install
 
+Limits = Callable[[Task], float]
+
 MEMORY = 4 << 30
 """Bytes of address space of a mutant's process."""
 
 PATIENCE = 10.0
-"""A vector may take this many times as long as the original's; and ``LEAST`` seconds at all events."""
+"""A vector may take this many times the processor's time that the original takes; and ``LEAST`` seconds at all
+events. Time on a clock would count what other programs do."""
 
 LEAST = 10.0
+
+WAIT = 300.0
+"""Seconds on a clock after which a process that does nothing is ended."""
 
 _NEEDED = ("numpy", "h5py", "PIL.Image", "json", "hashlib", "concurrent.futures")
 
@@ -72,7 +78,7 @@ def preload() -> None:
         import_module(name)
 
 
-def _work(hunt: Hunt, pipe: Connection) -> None:
+def _work(hunt: Hunt, pipe: Connection, limits: Limits) -> None:
     """The forked process: verdicts go up the pipe one by one."""
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_DFL)
@@ -84,15 +90,16 @@ def _work(hunt: Hunt, pipe: Connection) -> None:
     if hunt.mutant:
         install(hunt.mutant.module, hunt.source)
     for task in hunt.tasks[hunt.at:]:
-        began = time.monotonic()
+        signal.setitimer(signal.ITIMER_PROF, limits(task))  # its signal ends the process
+        began = time.process_time()
         try:
             verdict = judge(task)
         except BaseException as error:
             verdict = f"crash {type(error).__name__}"
-        pipe.send((verdict, time.monotonic() - began))
+        pipe.send((verdict, time.process_time() - began))
 
 
-def _start(hunt: Hunt) -> None:
+def _start(hunt: Hunt, limits: Limits) -> None:
     up, down = Pipe(duplex=False)
     hunt.began = time.monotonic()
     hunt.child = os.fork()
@@ -100,7 +107,7 @@ def _start(hunt: Hunt) -> None:
         code = 1
         try:
             up.close()
-            _work(hunt, down)
+            _work(hunt, down, limits)
             code = 0
         finally:
             os._exit(code)
@@ -108,44 +115,48 @@ def _start(hunt: Hunt) -> None:
     hunt.pipe = up
 
 
-def _end(hunt: Hunt) -> None:
+def _end(hunt: Hunt) -> int:
+    """End the process; the signal that had ended it before, or 0 or SIGKILL."""
     with suppress(ProcessLookupError):
         os.kill(hunt.child, signal.SIGKILL)
-    os.waitpid(hunt.child, 0)
+    status = os.waitpid(hunt.child, 0)[1]
     if hunt.pipe:
         hunt.pipe.close()
     hunt.pipe = None
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def _message(hunt: Hunt, limits: Callable[[Task], float]) -> tuple[str, float, bool] | None:
-    """A verdict, its seconds and whether the process is lost; None while there is nothing to say."""
+def _message(hunt: Hunt) -> tuple[str, float] | None:
+    """A verdict and its seconds, or "" and -1 for a process that is lost; None while there is nothing to say."""
     assert hunt.pipe is not None
-    seconds = time.monotonic() - hunt.began
     if hunt.pipe.poll():
         try:
-            return *hunt.pipe.recv(), False
+            verdict, seconds = hunt.pipe.recv()
+            return str(verdict), float(seconds)
         except EOFError:
-            return "crash of the process", seconds, True
-    return ("timeout", seconds, True) if seconds > limits(hunt.tasks[hunt.at]) else None
+            return "", -1.0
+    return ("", -1.0) if time.monotonic() - hunt.began > WAIT else None
 
 
-def _advance(hunt: Hunt, limits: Callable[[Task], float], whole: bool) -> bool:
-    """Take what the process has to say, and end it if need be; whether the hunt is over."""
-    message = _message(hunt, limits)
+def _advance(hunt: Hunt, limits: Limits, whole: bool) -> bool:
+    """Take what the process has to say, and start it anew if it is lost; whether the hunt is over."""
+    message = _message(hunt)
     if message is None:
         return False
-    task, (verdict, seconds, lost) = hunt.tasks[hunt.at], message
+    task, (verdict, seconds) = hunt.tasks[hunt.at], message
+    if lost := seconds < 0:
+        verdict = "timeout" if _end(hunt) in (signal.SIGPROF, signal.SIGKILL) else "crash of the process"
     hunt.verdicts[task.id], hunt.seconds[task.id] = verdict, seconds
     hunt.at, hunt.began = hunt.at + 1, time.monotonic()
     over = hunt.at == len(hunt.tasks) or (bool(verdict) and not whole)
-    if lost or over:
+    if over and not lost:
         _end(hunt)
     if lost and not over:
-        _start(hunt)
+        _start(hunt, limits)
     return over
 
 
-def run(hunts: Sequence[Hunt], jobs: int, limits: Callable[[Task], float], whole: bool = False) -> Iterator[Hunt]:
+def run(hunts: Sequence[Hunt], jobs: int, limits: Limits, whole: bool = False) -> Iterator[Hunt]:
     """Run hunts side by side and give each when it is over.
 
     Parameters
@@ -155,7 +166,7 @@ def run(hunts: Sequence[Hunt], jobs: int, limits: Callable[[Task], float], whole
     jobs : int
         Processes at a time.
     limits : callable(task) -> float
-        Seconds that a vector may take.
+        Seconds of processor time that a vector may take.
     whole : bool
         Try every vector; else a mutant's hunt ends with the first that notices it.
     """
@@ -164,19 +175,20 @@ def run(hunts: Sequence[Hunt], jobs: int, limits: Callable[[Task], float], whole
         while waiting or active:
             while waiting and len(active) < jobs:
                 active.append(waiting.pop())
-                _start(active[-1])
+                _start(active[-1], limits)
             wait([hunt.pipe for hunt in active if hunt.pipe], timeout=0.5)
-            for hunt in list(active):
+            for hunt in tuple(active):
                 if _advance(hunt, limits, whole):
                     active.remove(hunt)
                     yield hunt
     finally:
         for hunt in active:
-            _end(hunt)
+            if hunt.pipe:
+                _end(hunt)
 
 
 def baseline(tasks: Sequence[Task], jobs: int) -> dict[str, float]:
-    """Seconds that the original takes for each vector.
+    """Seconds of processor time that the original takes for each vector.
 
     Raises
     ------

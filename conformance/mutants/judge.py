@@ -10,6 +10,7 @@ from typing import Any
 
 from ..runner.models import locate
 from ..suites import Accept, Vector
+from . import unit_cases
 
 THREADS = 2
 """So that sharing rows is part of what is tested; small pictures are computed by one thread all the same."""
@@ -29,9 +30,10 @@ class Task:
     ----------
     id : str
     stream : Path
+        Or the file of unit cases.
     model : Path or None
     expected : tuple of str
-        Outcomes that are right.
+        Outcomes that are right; none for unit cases.
     count : int
         Samples of the picture, 0 if it must be refused.
     samples : str
@@ -49,8 +51,10 @@ class Task:
 
 
 def task_of(vector: Vector) -> Task | None:
-    """The task of a vector; None for units, and for models that are no file of the kit."""
-    if vector.expect is None or (vector.model and not vector.model.file):
+    """The task of a vector; None for models that are no file of the kit, and units without a function here."""
+    if vector.expect is None:
+        return Task(vector.id, vector.file, None, ()) if vector.id[6:] in unit_cases.NAMES else None
+    if vector.model and not vector.model.file:
         return None
     model = locate(vector.model) if vector.model else None
     if isinstance(vector.expect, Accept):
@@ -76,6 +80,8 @@ def outcome_of(decode: Callable[[], Any]) -> Outcome:
 
 def judge(task: Task) -> str:
     """Decode a vector; "" if all is as expected, else what is not."""
+    if not task.expected:
+        return f"case {wrong}" if (wrong := unit_cases.wrong_case(task.stream)) else ""
     from refcodec.codec import decode_stream
 
     data = task.stream.read_bytes()
