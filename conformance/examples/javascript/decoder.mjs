@@ -11,10 +11,10 @@ import { closeSync, openSync, readFileSync, readSync, renameSync, rmSync, writeF
 import { parseArgs } from "node:util";
 
 import { RangeDecoder } from "./coder.mjs";
+import { steps } from "./config.mjs";
 import { checkLevel, LONG_HEADER, paddedSize, readHeader, readSegments } from "./container.mjs";
 import { exitCode, Refusal, require } from "./errors.mjs";
 import { readModelFile } from "./hdf5.mjs";
-import { steps } from "./layers.mjs";
 import { buildModel } from "./model.mjs";
 import { newCodec, outputSamples, synthesis, walk } from "./networks.mjs";
 import { Trace } from "./trace.mjs";
@@ -106,7 +106,7 @@ function refuse(error) {
   if (error.syscall || error.code === "ERR_FS_FILE_TOO_LARGE") {
     stop(66, error.message);
   }
-  throw error;
+  stop(70, `internal error: ${error.stack}`);
 }
 
 /** Decode as the command line says. */

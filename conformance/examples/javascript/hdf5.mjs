@@ -13,7 +13,6 @@ const GROUP_MESSAGES = [MESSAGE.link, MESSAGE.linkInfo, MESSAGE.groupInfo, MESSA
 
 /** Names are text without control characters, and no part is empty or a full stop. [B.1-16] */
 function checkName(name) {
-  // eslint-disable-next-line no-control-regex
   const fair = name !== "" && name !== "." && !name.includes("/") && !/[\u0000-\u001f\u007f-\u009f]/.test(name);
   requireModel(fair, `a name that may not be: ${JSON.stringify(name)}`);
 }

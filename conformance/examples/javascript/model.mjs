@@ -2,8 +2,9 @@
 
 import { createHash } from "node:crypto";
 
+import { CONFIG_FIELDS, configFault, steps } from "./config.mjs";
 import { requireModel } from "./errors.mjs";
-import { CONFIG_FIELDS, configFault, layerTable, steps } from "./layers.mjs";
+import { layerTable } from "./layers.mjs";
 import { numbersOf } from "./numbers.mjs";
 import { prove } from "./proof.mjs";
 import { TABLE_PINS } from "./tables.mjs";

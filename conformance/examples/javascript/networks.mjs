@@ -1,9 +1,8 @@
 // The networks and the walk over slices, decoding only: SPEC 6.2 to 6.10.
 
-import { convolution, gain, halfTanh, inverseGdn, layerNorm, rescale, residualSum } from "./arithmetic.mjs";
-import { clamp } from "./arithmetic.mjs";
+import { clamp, convolution, gain, halfTanh, inverseGdn, layerNorm, rescale, residualSum } from "./arithmetic.mjs";
 import { globalAttention, localAttention } from "./attention.mjs";
-import { lrpWidths } from "./layers.mjs";
+import { lrpWidths } from "./config.mjs";
 import { ANCHOR, concatenate, mapped, masked, newMap, NONANCHOR, putHalf, someChannels, takeHalf } from "./maps.mjs";
 
 /** What the functions below share: the model, the quality step, tensors by name, and who is told of stages. */
