@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..suites import Accept, Vector
-from . import outcomes, process, trace_check
+from . import outcomes, process, trace_check, units
 from .decoders import Decoder, Job, Spec
 from .models import absence, locate
 from .pictures import Difference, OutputWrong, difference, heat_map, left_something, read_picture
@@ -38,6 +38,8 @@ class Options:
         The model given where a vector names none and the template has ``{model}``.
     traces : bool
         Compare the trace of every vector that has one, not only where the picture is wrong.
+    units : tuple of str
+        Words of the program that computes unit cases.
     """
 
     form: str = "pnm"
@@ -47,6 +49,7 @@ class Options:
     reference: Spec | None = None
     fallback: Path | None = None
     traces: bool = False
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class Trial:
 
     def __init__(self, spec: Spec, options: Options, folder: Path, stop: threading.Event) -> None:
         self._spec, self._options, self._folder, self._stop = spec, options, folder, stop
-        self._decoder = spec.open(folder)
+        self._decoder = spec.open(folder)  # which starts nothing yet
         self._reference = options.reference.open(folder) if options.reference else None
 
     def close(self) -> None:
@@ -141,11 +144,22 @@ class Trial:
 
     def try_vector(self, vector: Vector) -> Result:
         """The result of one vector; raises Interrupted."""
+        if vector.expect is None:
+            return self._try_unit(vector)
         model = locate(vector.model, self._options.models) if vector.model else None
         if vector.model and model is None:
             return Result(vector, outcomes.SKIPPED, absence(vector.model))
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             return self._try(vector, model, Path(name))
+
+    def _try_unit(self, vector: Vector) -> Result:
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            ended, seen, verdict = units.try_unit(vector, self._options.units, self._options.limits, Path(name),
+                                                  self._stop)
+        if ended.stopped == process.INTERRUPTED:
+            raise Interrupted
+        return Result(vector, verdict.outcome, verdict.detail, seen.error, seen.kind,
+                      exact=verdict.outcome == outcomes.PASS, seconds=ended.seconds, peak=ended.peak)
 
     def _form(self, spec: Spec) -> str:
         return "npy" if spec.callable else self._options.form

@@ -113,7 +113,7 @@ def main(args: argparse.Namespace) -> int:
     """``fluster``."""
     suites = load_all(args.kit, args.suite)
     check_files(suites)
-    vectors = select(suites, selection_of(args))
+    vectors = [v for v in select(suites, selection_of(args)) if v.expect is not None]
     absent = export(suites, vectors, args.out, args.models)
     names = sorted({suite_name(v.suite) for v in vectors if v not in absent})
     print(f"{args.out}: {len(vectors) - len(absent)} vectors in {', '.join(names)}"

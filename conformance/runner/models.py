@@ -99,7 +99,11 @@ def make(model: Model, folder: Path) -> None:
 
 
 def make_absent(vectors: Iterable[Vector], folders: Sequence[Path]) -> None:
-    """Make the procedural models that vectors lack, in the first folder; raises as `make`."""
+    """Make the procedural models that vectors lack, in the first folder, which need not exist; raises as `make`."""
+    try:
+        folders[0].mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folders[0]}: {error.strerror}") from error
     models = {v.model.name: v.model for v in vectors if v.model}
     for model in models.values():
         if model.profile and locate(model, folders) is None:

@@ -5,7 +5,8 @@
 
 A decoder is a command with {stream} and {output}, perhaps {model} and {trace}, or python:package.module:function. It
 runs in a process group of its own under limits of time and memory. Exit codes of the decoder: 0 accepted, 65, 77, 78
-refused, 69 not supported; others refuse if they name an error class of SPEC 8.5, else they are a crash.
+refused, 69 not supported; others refuse if they name an error class of SPEC 8.9, else they are a crash. With --units a
+program computes the unit cases: of a JSON file {unit} it writes results by case id as JSON to {output}.
 
 Exit codes of this command: 0 all as expected, 1 failures (or passes that the baseline denies), 2 usage, 3 nothing
 failed but something did not run, 4 nothing ran, 5 a suite is damaged.
@@ -24,7 +25,7 @@ from pathlib import Path
 from ..errors import NothingToDo, UsageError
 from ..suites import KIT, Selection, Suite, Vector, check_files, load_all, select
 from . import baseline, report_html, report_junit, report_text
-from .decoders import Spec, parse
+from .decoders import Spec, parse, template
 from .engine import Options, Result, run_all
 from .files import check_target, write
 from .models import locate, make_absent
@@ -61,7 +62,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--id", action="append", default=[], metavar="GLOB", help="vectors whose id matches")
     group.add_argument("--clause", action="append", default=[], metavar="C", help="a clause or section of SPEC.md")
     group.add_argument("--with-model", action="append", default=[], metavar="NAME", help='"none": without a model')
-    group.add_argument("--expect", choices=("accept", "reject"), help="only valid, only invalid streams")
+    group.add_argument("--expect", choices=("accept", "reject", "unit"), help="valid streams, invalid ones, unit cases")
     group.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder of suites/ and models/")
 
 
@@ -83,7 +84,8 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``run``."""
-    parser.add_argument("--decoder", required=True, metavar="CMD", help="command template or python:module:function")
+    parser.add_argument("--decoder", metavar="CMD", help="command template or python:module:function")
+    parser.add_argument("--units", metavar="CMD", help="command with {unit} and {output} that computes unit cases")
     parser.add_argument("--model-arg", default="", metavar="ARGS", help='added where there is a model: "-m {model}"')
     parser.add_argument("--trace-arg", default="", metavar="ARGS", help='added to trace a failure: "-t {trace}"')
     parser.add_argument("--check-traces", action="store_true", help="compare traces of pictures that are right, too")
@@ -108,10 +110,17 @@ RENDERERS: dict[str, Callable[[Report], str]] = {
 """Reports by the name of their argument."""
 
 
-def selection_of(args: argparse.Namespace) -> Selection:
-    """What `add_selection` chose; unit cases are no streams and never among them."""
+def selection_of(args: argparse.Namespace, outcomes: Sequence[str] = ("accept", "reject")) -> Selection:
+    """What `add_selection` chose of vectors that expect one of these outcomes."""
     return Selection(tuple(args.id), tuple(args.clause), tuple(args.with_model),
-                     (args.expect,) if args.expect else ("accept", "reject"))
+                     (args.expect,) if args.expect else tuple(outcomes))
+
+
+def runnable(args: argparse.Namespace) -> tuple[str, ...]:
+    """Outcomes of the vectors for which there is a program; raises UsageError if there is none at all."""
+    if not args.decoder and not args.units:
+        raise UsageError("give --decoder, --units or both")
+    return ("accept", "reject") * bool(args.decoder) + ("unit",) * bool(args.units)
 
 
 def options_of(args: argparse.Namespace, suites: Sequence[Suite], reference: Spec | None) -> Options:
@@ -120,7 +129,8 @@ def options_of(args: argparse.Namespace, suites: Sequence[Suite], reference: Spe
     present = (path for suite in suites for m in suite.models.values()
                if not m.edits and (path := locate(m, folders)))
     return Options(args.output_format, Limits(args.timeout, args.memory << 20), args.jobs, folders, reference,
-                   next(present, None), getattr(args, "check_traces", False))
+                   next(present, None), args.check_traces,
+                   template(args.units, "units", {"unit", "output"}, set()) if args.units else ())
 
 
 class Progress:
@@ -180,11 +190,12 @@ def main(args: argparse.Namespace) -> int:
     """``run``."""
     for name in (*RENDERERS, "write_baseline"):
         check_target(getattr(args, name))
-    spec = parse(args.decoder, args.model_arg, args.trace_arg, args.fresh)
+    outcomes = runnable(args)
+    spec = parse(args.decoder, args.model_arg, args.trace_arg, args.fresh) if args.decoder else Spec("")
     reference = parse(args.reference, args.reference_model_arg) if args.reference else None
     known = read_baseline(args.baseline, args.kit)
     suites = load_all(args.kit, args.suite)
-    vectors = select(suites, selection_of(args))
+    vectors = [v for v in select(suites, selection_of(args, outcomes)) if v.outcome in outcomes]
     if not vectors:
         raise NothingToDo("no vector is left by --suite, --id, --clause, --with-model and --expect")
     check_files(suites)
@@ -198,5 +209,5 @@ def main(args: argparse.Namespace) -> int:
     known = {name: outcome for name, outcome in known.items() if name in chosen}
     if args.write_baseline:
         write(args.write_baseline, baseline.render({r.vector.id: r.outcome for r in results}))
-    return publish(build(Run("decoder", args.decoder, suites, results, options, known, started, took,
+    return publish(build(Run("decoder", args.decoder or args.units, suites, results, options, known, started, took,
                              system_facts())), args)
