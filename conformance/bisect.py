@@ -1,11 +1,12 @@
 """Find the first value at which a decoder parts from the reference.
 
     python -m conformance bisect --stream S --model M --trace T [--values DIR] [--reference CMD]
-    python -m conformance bisect --vector core/NAME --trace T [--values DIR]
+    python -m conformance bisect --vector core/NAME --decoder "mydec {stream} --trace {trace} --values {values}"
 
 The trace T of the decoder under test has one JSON line a stage, of any subset of the stages, with an "index" on every
-line or on none; traces.py describes it. With its values (NPY files in DIR) the first differing element is named, too;
-they are needed for the stage that differs only. The reference's trace comes from a command, which is called as
+line or on none; SPEC 13 and traces.py describe it. With its values (NPY files in DIR) the first differing element is
+named, too; they are needed for the stage that differs only. Instead of files a command may be given that makes them; it
+may end as it likes, and also use {output} and {model}. The reference's trace comes from a command, which is called as
 
     CMD STREAM TRACE [--model M] [--stage NAME --values DIR]
 
@@ -29,11 +30,14 @@ import numpy as np
 
 from .divergence import Divergence, Element, describe, first_divergence, next_stage
 from .errors import FAILED, PASSED, KitError, UsageError
+from .runner import process
+from .runner.decoders import filled, template
 from .runner.models import absence, locate
+from .runner.outcomes import observe
 from .runner.run import seconds
 from .stages import Key
 from .suites import KIT, Vector, load_all
-from .traces import Folder, Stage, Trace, read_trace
+from .traces import Folder, Stage, Trace, TraceError, read_trace
 
 REFERENCE = (sys.executable, "-m", "refcodec", "trace")
 
@@ -124,11 +128,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, metavar="M", help="its model; found by its fingerprint if not given")
     parser.add_argument("--vector", metavar="ID", help="a vector of the suites, in place of stream and model")
     parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder of suites/, for --vector")
-    parser.add_argument("--trace", type=Path, metavar="T", required=True, help="trace of the decoder under test")
+    tested = parser.add_mutually_exclusive_group(required=True)
+    tested.add_argument("--trace", type=Path, metavar="T", help="trace of the decoder under test")
+    tested.add_argument("--decoder", metavar="CMD", help="command that writes {trace}, and perhaps {values}")
     parser.add_argument("--values", type=Path, metavar="DIR", help="folder of its values as NPY files")
     parser.add_argument("--reference", metavar="CMD", help="command that gives the reference's trace; "
                         "'none' compares with the digests of the vector alone")
-    parser.add_argument("--timeout", type=seconds, default=600, metavar="S", help="seconds the reference may take")
+    parser.add_argument("--timeout", type=seconds, default=600, metavar="S", help="seconds each decoder may take")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -141,9 +147,9 @@ def main(args: argparse.Namespace) -> int:
     """
     if (args.vector is None) == (args.stream is None):
         raise UsageError("give either --stream or --vector")
-    tested = read_trace(args.trace, args.values)
     vector = chosen_vector(args.vector, args.kit) if args.vector else None
     with tempfile.TemporaryDirectory(prefix="bisect-") as folder:
+        tested = _run_decoder(args, vector, Path(folder)) if args.decoder else read_trace(args.trace, args.values)
         reference = _reference(args, vector, Path(folder))
         found = first_divergence(reference, tested)
     if found is None:
@@ -171,6 +177,31 @@ def chosen_vector(name: str, kit: Path = KIT) -> Vector:
     return found[0]
 
 
+def _target(args: argparse.Namespace, vector: Vector | None) -> tuple[Path, Path | None]:
+    """Stream and model; raises UsageError where a vector's model is absent and something decodes."""
+    if vector is None:
+        return args.stream, args.model
+    assert vector.model is not None  # a valid stream has one
+    model = args.model or locate(vector.model)
+    if model is None and (args.decoder or args.reference != "none"):
+        raise UsageError(absence(vector.model))
+    return vector.file, model
+
+
+def _run_decoder(args: argparse.Namespace, vector: Vector | None, folder: Path) -> Trace:
+    """The trace that the command given as decoder writes."""
+    (stream, model), folder = _target(args, vector), folder / "tested"
+    words = template(args.decoder, "decoder", {"stream", "trace"}, {"output", "model", "values"})
+    folder.mkdir()
+    trace, values = folder / "trace.jsonl", folder / "values"
+    values.mkdir()
+    ended = process.run(filled(words, {"stream": stream, "trace": trace, "values": values, "model": model,
+                                       "output": folder / "output.ppm"}), process.Limits(args.timeout), folder)
+    if not trace.is_file():
+        raise TraceError(f"the decoder wrote no trace: {observe(ended).detail or f'exit code {ended.exit_code}'}")
+    return read_trace(trace, values)
+
+
 def _reference(args: argparse.Namespace, vector: Vector | None, folder: Path) -> Trace:
     try:
         command = shlex.split(args.reference) if args.reference else list(REFERENCE)
@@ -179,13 +210,7 @@ def _reference(args: argparse.Namespace, vector: Vector | None, folder: Path) ->
     alone = command == ["none"]
     if alone and (vector is None or vector.trace is None):
         raise UsageError("--reference none needs a --vector that has a trace")
-    stream, model = args.stream, args.model
-    if vector:
-        assert vector.model is not None  # a valid stream has one
-        stream, model = vector.file, model or locate(vector.model)
-        if model is None and not alone:
-            raise UsageError(absence(vector.model))
-    run = Reference(command, stream, model, folder, args.timeout)
+    run = Reference(command, *_target(args, vector), folder, args.timeout)
     if vector is None or vector.trace is None:
         return run.trace()
     shipped = read_trace(vector.trace)

@@ -1,73 +1,26 @@
 """Traces of strangers, and where they part from the reference: planted faults are found at their stage and element."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
-from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted import altered, model, reference, stream, traced
 
-import refcodec.codec
 from conformance.bisect import unit_vectors
 from conformance.clauses import LIST_PATH
-from conformance.cli import main
 from conformance.divergence import describe, first_divergence
-from conformance.generators.writer import random_stream
 from conformance.stages import ANCHOR, CLAUSES, NONANCHOR, Key, keyed, network, way_back
 from conformance.symptoms import symptoms
-from conformance.traces import Stage, Trace, TraceError, digest, parse_trace, read_npy, read_trace, stage_of
+from conformance.traces import Trace, TraceError, digest, stage_of
 from refcodec.architecture import PROFILES, layer_table
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import interior
-from refcodec.codec import decode_stream
-from refcodec.errors import RefcodecError
 from refcodec.image import crop_samples
 from refcodec.model import Model
-from refcodec.procedural import procedural_model
-from refcodec.trace import Recorder, npy_bytes
-
-
-@cache
-def model() -> Model:
-    """The tiny procedural model."""
-    return procedural_model("tiny", 7)
-
-
-@cache
-def stream(channels: int = 3) -> bytes:
-    """A stream of random symbols, some of them extreme, so that clamps are met."""
-    return random_stream(model(), 3, 40, 70, channels, 60, "mixed", digest=False)
-
-
-def traced(data: bytes, used: Model | None = None, engine: type[Engine] = Engine,
-           crop: Callable[..., np.ndarray] = crop_samples) -> Trace:
-    """The trace of a decoder that is refcodec but for the given parts; it may end early."""
-    stages: list[Stage] = []
-    kept: list[np.ndarray] = []
-
-    def see(name: str, values: np.ndarray) -> None:
-        stages.append(stage_of(name, values, len(stages)))
-        kept.append(values.copy())
-
-    with mock.patch.object(refcodec.codec, "Engine", engine), mock.patch.object(refcodec.codec, "crop_samples", crop):
-        try:
-            see("samples", decode_stream(data, model=used or model(), threads=1, backend="numpy", trace=see)[0])
-        except RefcodecError:
-            pass
-    return Trace(tuple(stages), "the tested", lambda stage: kept[stage.index or 0])
-
-
-@cache
-def reference(channels: int = 3) -> Trace:
-    """The right trace."""
-    return traced(stream(channels))
-
 
 # ------------------------------------------------------------------------------------------------------------ stages
 
@@ -113,6 +66,12 @@ def test_clauses_of_stages_exist():
     cited = {c for node in stages.values() for c in node.clauses}
     assert cited <= known
     assert {operation for node in stages.values() for operation in node.operations} == set(CLAUSES)
+
+
+def test_every_operation_has_unit_vectors():
+    assert all(unit_vectors([operation]) for operation in CLAUSES)
+    assert [v.id for v in unit_vectors(["norm"])] == ["units/norm"]
+    assert {v.id for v in unit_vectors(["linear_attention", "gelu"])} >= {"units/linear-attention", "units/gelu"}
 
 
 # ------------------------------------------------------------------------------------------------------------ faults
@@ -264,15 +223,6 @@ def test_equal_traces_have_no_divergence():
     assert first_divergence(reference(), traced(stream())) is None
 
 
-def altered(trace: Trace, at: int) -> Trace:
-    """The trace with other values at one stage."""
-    values = trace.values(trace.stages[at]).copy()
-    values.flat[-1] ^= 1
-    stages = list(trace.stages)
-    stages[at] = stage_of(stages[at].name, values, at)
-    return Trace(tuple(stages), "altered", lambda s: values if s.index == at else trace.values(s))
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_subset_of_stages_names_the_first_difference_and_what_was_not_seen(data):
@@ -366,204 +316,3 @@ def with_clamp(limit: int) -> np.ndarray:
 ])
 def test_symptoms(expected, got, text):
     assert text in "; ".join(symptoms(expected, got, latent=True))
-
-
-# ------------------------------------------------------------------------------------------------------------- files
-
-LINE = {"index": 0, "name": "z_hat", "shape": [1, 1, 6], "dtype": "int16", "sha256": "0" * 64}
-
-
-def test_a_trace_of_refcodec_is_read(tmp_path):
-    recorder = Recorder(save=lambda stage, values: (tmp_path / stage.file_name).write_bytes(npy_bytes(values)) and None)
-    decode_stream(stream(), model=model(), backend="numpy", trace=recorder)
-    (tmp_path / "t").write_text("".join(stage.line() + "\n" for stage in reversed(recorder.stages)))
-    trace = read_trace(tmp_path / "t", tmp_path)
-    assert trace.stages == reference().stages[:-1]
-    assert all(np.array_equal(trace.values(s), reference().values(s)) for s in trace.stages)
-
-
-@pytest.mark.parametrize(("text", "says"), [
-    (b"", "no stage"), (b"\n \n", "no stage"), (b"nonsense", "line 1: not JSON"), (b"[1]", "an object is expected"),
-    (b"\xff\xfe", "line 1: not JSON"), (b"[" * 100000, "not JSON"), (b'{"name": 1, "name": 2}', "occurs twice"),
-    ({"name": "../etc"}, "'name'"), ({"name": "A"}, "'name'"), ({"name": "a/" * 150 + "a"}, "'name'"),
-    ({"shape": [1]}, "'shape'"), ({"shape": [1, 0]}, "'shape'"), ({"shape": [1, True]}, "'shape'"),
-    ({"shape": [1, 1.5]}, "'shape'"), ({"shape": [1 << 23, 1 << 23]}, "'shape'"), ({"shape": "1"}, "'shape'"),
-    ({"dtype": "float32"}, "'dtype'"), ({"dtype": "object"}, "'dtype'"), ({"sha256": "0" * 63}, "'sha256'"),
-    ({"sha256": "G" * 64}, "'sha256'"), ({"index": -1}, "'index'"), ({"index": 1 << 21}, "'index'"),
-    ({"index": True}, "'index'"),
-    ({"index": "3"}, "'index'"), ({"index": None}, "'index'"), ({"file": "../x.npy"}, "'file'"),
-    ({"file": "/x.npy"}, "'file'"), ({"file": "x.pkl"}, "'file'"), ({"sha": 1}, "unknown field 'sha'"),
-])
-def test_malformed_lines_are_clear_errors(text, says):
-    data = text if isinstance(text, bytes) else json.dumps({**LINE, **text}).encode()
-    with pytest.raises(TraceError, match=says) as caught:
-        parse_trace(data, "theirs.jsonl")
-    assert "theirs.jsonl" in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 400
-
-
-def test_a_trace_of_endless_length_is_refused(tmp_path):
-    (tmp_path / "t").write_bytes(json.dumps(LINE).encode() + b"\n" * (5 << 20))
-    with pytest.raises(TraceError, match="longer than"):
-        read_trace(tmp_path / "t")
-
-
-def test_indices_are_on_all_lines_or_none_and_differ():
-    def lines(*indices):
-        return b"\n".join(json.dumps({k: v for k, v in {**LINE, "index": i}.items() if v is not None}).encode()
-                          for i in indices)
-
-    assert [s.index for s in parse_trace(lines(4, 0, 2), "t").stages] == [0, 2, 4]
-    assert [s.index for s in parse_trace(lines(None, None), "t").stages] == [None, None]
-    with pytest.raises(TraceError, match="some lines have an 'index' and some have none"):
-        parse_trace(lines(1, None), "t")
-    with pytest.raises(TraceError, match="2 lines have the index 3"):
-        parse_trace(lines(3, 1, 3), "t")
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.binary(max_size=80))
-def test_any_bytes_are_a_trace_or_a_trace_error(data):
-    for text in (data, json.dumps(LINE).encode()[:40] + data):
-        with pytest.raises(TraceError):
-            parse_trace(text, "t")
-
-
-def test_values_are_checked_against_their_line(tmp_path):
-    values = np.arange(12, dtype=np.int16).reshape(2, 2, 3)
-    stage = stage_of("z_hat", values, 0)
-    path = tmp_path / "00000.z_hat.npy"
-
-    def read(**more):
-        line = {**LINE, "shape": [2, 2, 3], "sha256": stage.sha256, **more}
-        (tmp_path / "t").write_text(json.dumps({k: v for k, v in line.items() if v is not None}))
-        trace = read_trace(tmp_path / "t", tmp_path)
-        return trace.values(trace.stages[0])
-
-    assert read() is None
-    path.write_bytes(npy_bytes(values))
-    assert np.array_equal(read(), values)
-    assert read(index=None) is None and np.array_equal(read(index=None, file="00000.z_hat.npy"), values)
-    with pytest.raises(TraceError, match="no such file"):
-        read(file="other.npy")
-    with pytest.raises(TraceError, match="int16"):
-        read(dtype="int32")
-    with pytest.raises(TraceError, match="expected are"):
-        read(shape=[2, 3, 2])
-    with pytest.raises(TraceError, match="not those of its line"):
-        read(sha256="0" * 64)
-    with pytest.raises(TraceError, match="no such folder"):
-        read_trace(tmp_path / "t", tmp_path / "nowhere")
-    with pytest.raises(TraceError, match="cannot be read"):
-        read_trace(tmp_path)
-
-
-@pytest.mark.parametrize(("spoil", "says"), [
-    (lambda data: data[:-1], "the file holds"), (lambda data: data + b"\0", "the file holds"),
-    (lambda data: b"", "not the NPY file"), (lambda data: b"\x93NUMPY\x02\x00" + data[8:], "version 2.0"),
-    (lambda data: data.replace(b"<i2", b"|O8"), "the type is object"),
-    (lambda data: data.replace(b"<i2", b"<f4"), "float32"),
-    (lambda data: data.replace(b"(2, 2, 3)", b"(9e9,2,3)"), "not the NPY file"),
-    (lambda data: data.replace(b"(2, 2, 3), ", b"(-2,-2,3), "), "not the NPY file|the file holds"),
-    (lambda data: data.replace(b"{'descr'", b"{'__im__'"), "not the NPY file"),
-])
-def test_files_of_values_are_read_strictly(tmp_path, spoil, says):
-    path = tmp_path / "x.npy"
-    path.write_bytes(spoil(npy_bytes(np.zeros((2, 2, 3), np.int16))))
-    with pytest.raises(TraceError, match=says):
-        read_npy(path)
-
-
-def test_values_of_any_byte_order_are_read(tmp_path):
-    values = np.arange(12).reshape(3, 4)
-    for array in (values.astype(">i4"), np.asfortranarray(values.astype("<i8"))):
-        np.save(tmp_path / "x.npy", array)
-        read = read_npy(tmp_path / "x.npy")
-        assert np.array_equal(read, values) and read.dtype.isnative and read.flags.c_contiguous
-
-
-# ----------------------------------------------------------------------------------------------------------- command
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a stream, its model, and the right trace with values."""
-    folder = tmp_path_factory.mktemp("bisect")
-    (folder / "s.loclic").write_bytes(stream())
-    assert subprocess.run([sys.executable, "-m", "refcodec", "model", "procedural", "--profile", "tiny", "--seed", "7",
-                           str(folder / "m.h5")], capture_output=True).returncode == 0
-    (folder / "values").mkdir()
-    write_trace(folder / "right.jsonl", folder / "values", reference())
-    return folder
-
-
-def write_trace(path, folder, trace):
-    """Write a trace as a third party may."""
-    with path.open("w") as file:
-        for stage in trace.stages:
-            name = f"{stage.index}.npy"
-            file.write(json.dumps({"index": stage.index, "name": stage.name, "shape": stage.shape,
-                                   "dtype": stage.dtype, "sha256": stage.sha256, "file": name}) + "\n")
-            np.save(folder / name, trace.values(stage))
-
-
-def bisect(place, *more):
-    """Run the command."""
-    return main(["bisect", "--stream", str(place / "s.loclic"), "--model", str(place / "m.h5"), *more])
-
-
-def test_the_command_says_that_all_is_equal(place, capsys):
-    assert bisect(place, "--trace", str(place / "right.jsonl")) == 0
-    assert "all 165 stages" in capsys.readouterr().out
-
-
-def test_the_command_says_where_an_equal_trace_ends(place, tmp_path, capsys):
-    lines = (place / "right.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "early.jsonl").write_text("".join(lines[3:11]))
-    assert bisect(place, "--trace", str(tmp_path / "early.jsonl")) == 0
-    assert "it ends before ctx/0#0 (slice 0, anchors): if the decoder stopped there, look at SPEC 7.2-1" in (
-        capsys.readouterr().out)
-    assert bisect(place, "--trace", str(tmp_path / "early.jsonl"), "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"equal": True, "stages": 8, "next": "ctx/0#0"}
-
-
-def test_the_command_names_stage_and_element(place, tmp_path, capsys):
-    wrong = traced(stream(), FAULTS["no rounding term"].model())
-    write_trace(tmp_path / "wrong.jsonl", tmp_path, wrong)
-    assert bisect(place, "--trace", str(tmp_path / "wrong.jsonl"), "--values", str(tmp_path)) == 1
-    text = capsys.readouterr().out
-    assert "element:" in text and "less by 1" in text and "inject chan/1/2 --stream" in text
-    assert bisect(place, "--trace", str(tmp_path / "wrong.jsonl"), "--values", str(tmp_path), "--json") == 1
-    found = json.loads(capsys.readouterr().out)
-    assert found["stage"] == "chan/1/2" and found["element"]["got"] == found["element"]["expected"] - 1
-    assert found["units"] == [v.id for v in unit_vectors(["conv"])]
-
-
-@pytest.mark.parametrize(("arguments", "code", "says"), [
-    (["--trace", "absent.jsonl"], 65, "cannot be read"),
-    (["--trace", "{place}/s.loclic"], 65, "line 1: not JSON"),
-    (["--trace", "{place}/right.jsonl", "--values", "{place}/nowhere"], 65, "no such folder"),
-    (["--trace", "{place}/right.jsonl", "--vector", "core/x"], 2, "either --stream or --vector"),
-    (["--trace", "{place}/right.jsonl", "--reference", "none"], 2, "needs a --vector"),
-    (["--trace", "{place}/right.jsonl", "--reference", "'"], 2, "not a command"),
-    (["--trace", "{place}/right.jsonl", "--reference", "/no/such/program"], 70, "cannot be run"),
-    (["--trace", "{place}/right.jsonl", "--reference", "{python} -c 'import sys; sys.exit(3)'"], 70, "exit code 3"),
-    (["--trace", "{place}/right.jsonl", "--reference", "{python} -c 'import time; time.sleep(99)'", "--timeout", "0.5"],
-     70, "more than 0.5 s"),
-])
-def test_errors_are_one_line(place, capsys, arguments, code, says):
-    assert bisect(place, *(a.format(place=place, python=sys.executable) for a in arguments)) == code
-    error = capsys.readouterr().err
-    assert says in error and error.count("\n") == 1 and "Traceback" not in error
-
-
-def test_the_reference_may_be_another_command(place, tmp_path, capsys):
-    """One that copies a trace; it has digests alone, so no element can be named."""
-    script = tmp_path / "reference.py"
-    script.write_text(f"import shutil, sys\nshutil.copy({str(place / 'right.jsonl')!r}, sys.argv[2])\n")
-    command = f"{sys.executable} {script}"
-    assert bisect(place, "--trace", str(place / "right.jsonl"), "--reference", command) == 0
-    assert "all 165 stages" in capsys.readouterr().out
-    write_trace(tmp_path / "wrong.jsonl", tmp_path, altered(reference(), 40))
-    assert bisect(place, "--trace", str(tmp_path / "wrong.jsonl"), "--reference", command) == 1
-    text = capsys.readouterr().out
-    assert "digests:" in text and "the tested decoder's values of inter/1/attention would name the element" in text

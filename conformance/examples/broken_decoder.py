@@ -10,6 +10,7 @@ the fraction, so negative quotients come out one too great unless they are whole
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from pathlib import Path
@@ -73,6 +74,23 @@ def decode(args: argparse.Namespace) -> int:
     return 0
 
 
+def try_unit(path: Path) -> int:
+    """Compute the cases of units/norm by `normalise`, and print the simplest that come out otherwise."""
+    cases, failed = json.loads(path.read_text())["cases"], []
+    for case in cases:
+        layer = case["input"]["layer"]
+        for row, wanted in zip(case["input"]["x"], case["expect"], strict=True):
+            for position, expected in zip(row, wanted, strict=True):
+                got = [max(-layer["limit"], min(layer["limit"], v)) for v in normalise(position, layer["constants"][0])]
+                if got != expected:
+                    failed.append((len(position), sum(map(abs, position)),
+                                   f"{case['id']}: {position}: expected {expected}, got {got}"))
+    for _, _, line in sorted(failed)[:3]:
+        print(line)
+    print(f"{len(failed)} positions of {len(cases)} cases differ")
+    return 1 if failed else 0
+
+
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,8 +99,9 @@ def main() -> int:
     parser.add_argument("--model")
     parser.add_argument("--trace", type=Path)
     parser.add_argument("--values", type=Path)
+    parser.add_argument("--unit", type=Path, help="cases of layer normalisation, instead of a stream")
     args = parser.parse_args()
-    return decode(args)
+    return try_unit(args.unit) if args.unit else decode(args)
 
 
 if __name__ == "__main__":
