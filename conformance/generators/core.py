@@ -158,6 +158,7 @@ CHUNKS: dict[str, tuple[tuple[tuple[str, bytes], ...], tuple[str, ...], str]] = 
                       "a payload that begins a stream"),
     "64": (tuple((f"n{n:02} ", bytes([n])) for n in range(64)), ("8.4-10", "9.1-5"), "64 chunks, as many as may be"),
     "large": ((("iccp", bytes(70000)),), ("8.4-9", "9.1-5"), "a payload of more than 2^16 bytes"),
+    "larger": ((("iccp", bytes(33 << 15)),), ("8.2-1", "8.4-9"), "a payload of more than 2^20 bytes"),
 }
 """Chunks by name, the clauses they exercise, and what they are."""
 

@@ -157,10 +157,10 @@ def positions() -> Iterator[Case]:
     """Sizes whose sides are allowed and whose latent positions are too many: just beyond, only by the padding, and so
     many that their number is 0 in 32 bits.
     """
-    padding = next((65521 * 16 - n, 2048 + n) for n in range(1, 64)
-                   if _positions(65521 * 16 - n, 2048 + n, 64) > 2**23)
+    padded = 2**19 + 1, 63 * 64 + 1
+    assert _positions(*padded, 16) <= 2**23 < _positions(*padded, 64)
     for name, (width, height) in {"just": (2**20, 2049), "tall": (2049, 2**20), "square": (46400, 46400),
-                                  "wrapped": (2**20, 2**20), "padding": padding}.items():
+                                  "wrapped": (2**20, 2**20), "only-padded": padded}.items():
         parts = take_apart(bare())
         parts.put("width", width)
         parts.put("height", height)
