@@ -95,7 +95,7 @@ def test_a_decoder_is_run_for_its_trace(place, capsys):
 def test_the_worked_example_of_the_readme_is_real():
     text = README.read_text(encoding="utf-8").split("## A worked example")[1]
     assert [command.split()[2:4] for command in commands(text)] == [
-        ["conformance", "run"], ["conformance", "bisect"], ["conformance.examples.broken_decoder", "--unit"]]
+        ["conformance", "run"], ["conformance", "bisect"], ["conformance", "run"]]
     assert settled(renewed(text)) == settled(text)
     assert "expected -6, got -5" in text and text.count("fail: refused") == 3
 
@@ -103,12 +103,14 @@ def test_the_worked_example_of_the_readme_is_real():
 def test_the_example_has_one_mistake(place, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(broken_decoder, "c_division", lambda a, b: a // b)
     monkeypatch.setattr(numpy_ops, "layer_norm", numpy_ops.layer_norm)  # so that it is put back
-    for arguments in (["--unit", str(ROOT / "conformance/suites/units/units/norm.json")],
-                      [str(place / "s.loclic"), str(tmp_path / "o.npy"), "--model", str(place / "m.h5"), "--trace",
-                       str(tmp_path / "t.jsonl"), "--values", str(tmp_path / "v")]):
+    unit = ROOT / "conformance/suites/units/units/norm.json"
+    decoding = [str(place / "s.loclic"), str(tmp_path / "o.npy"), "--model", str(place / "m.h5"), "--trace",
+                str(tmp_path / "t.jsonl"), "--values", str(tmp_path / "v")]
+    for arguments in (["--unit", str(unit), str(tmp_path / "answer.json")], decoding):
         monkeypatch.setattr(sys, "argv", ["broken_decoder", *arguments])
         assert broken_decoder.main() == 0
-    assert "0 positions" in capsys.readouterr().out
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert answer == {case["id"]: case["expect"] for case in json.loads(unit.read_text())["cases"]}
     assert np.array_equal(np.load(tmp_path / "o.npy"), reference().values(reference().stages[-1]))
     assert bisect(place, "--trace", str(tmp_path / "t.jsonl"), "--values", str(tmp_path / "v")) == 0
 
