@@ -195,6 +195,13 @@ def test_traces_give_points(tmp_path, trace, points):
     assert claim.points_of([traced], {"core/x": GOOD | {"trace": trace}}) == points
 
 
+def test_a_stream_that_is_not_decoded_takes_the_trace_s_point(tmp_path):
+    vectors = [vector(VALID, tmp_path), replace(vector(VALID), id="core/y")]
+    for seen, points in (("accepted", "PEDTR"), ("not-supported", "R"), ("timeout", "")):
+        late = GOOD | {"seen": seen, "exact": seen == "accepted", "wrote": False}
+        assert claim.points_of(vectors, {"core/x": GOOD | {"trace": "whole"}, "core/y": late}) == points
+
+
 def test_no_result_gives_no_point():
     assert claim.points_of([], {}) == claim.points_of([vector(VALID)], {}) == ""
 

@@ -15,8 +15,8 @@ import pytest
 import tiny_kit
 from tiny_kit import command
 
-from conformance import cli
-from conformance.runner import report_html, report_junit, report_text
+from conformance import cli, errors
+from conformance.runner import outcomes, report_html, report_junit, report_text
 from conformance.runner.report import brief
 from conformance.runner.system import processor, system_facts
 
@@ -56,7 +56,7 @@ def test_a_pass(run):
     jsonschema.validate(report, SCHEMA)
     assert report["exit_code"] == 0 and report["summary"]["all"]["pass"] == 5
     assert report["kit"]["suites"]["core"]["vectors"] == 3
-    assert report["limits"] == {"seconds": 60.0, "memory_mib": 4096, "jobs": 2}
+    assert report["limits"] == {"seconds": 120.0, "memory_mib": 4096, "jobs": 2}
 
 
 @pytest.mark.parametrize(("behaviour", "more", "code"), [
@@ -307,6 +307,20 @@ def test_the_runner_does_not_import_refcodec(kit, tmp_path):
     for name in ("claim", "list", "encoder", "fluster", "run"):
         assert python("-m", "conformance", name, "--help").returncode == 0
     assert python("-m", "conformance", "list", "--kit", str(kit)).returncode == 0
+
+
+def test_the_runner_s_readme_has_every_result_exit_code_and_field():
+    text = (ROOT / "conformance" / "runner" / "README.md").read_text()
+    tables = [re.findall(r"^\| *([^|]+?) *\|", part, re.M) for part in text.split("\n\n") if part.startswith("|")]
+    codes, results, exits, fields = tables
+    assert [name.strip("`") for name in results[2:]] == list(outcomes.OUTCOMES)
+    assert list(map(int, exits[2:])) == sorted([errors.PASSED, errors.FAILED, errors.USAGE, errors.INCOMPLETE,
+                                                errors.NOTHING_RAN, errors.DAMAGED, errors.BUG, errors.CANNOT_WRITE,
+                                                errors.INTERRUPTED])
+    assert codes[2:4] == ["0", ", ".join(map(str, sorted(outcomes.REFUSING)))]
+    assert fields[2].startswith("`format`")
+    for name in re.findall(r'fields\.\w+\("(\w+)"', (ROOT / "conformance" / "manifest.py").read_text()):
+        assert f"`{name}`" in text or f'"{name}"' in text, name
 
 
 def test_every_package_is_installed():

@@ -74,11 +74,12 @@ def points_of(vectors: Sequence[Vector], results: Results) -> str:
     pairs = [(v, results[v.id]) for v in vectors]
     traces = [r["trace"] for v, r in pairs if v.trace and isinstance(v.expect, Accept)]
     whole = all(parsed(v, r) for v, r in pairs)
+    decodes = all(r["seen"] == "accepted" for v, r in pairs if isinstance(v.expect, Accept))
     reached = {
         "P": whole,
         "E": whole and bool(traces) and all(t in (trace_check.WHOLE, trace_check.ENTROPY) for t in traces),
         "D": whole and all(decoded(v, r) for v, r in pairs),
-        "T": bool(traces) and all(t == trace_check.WHOLE for t in traces),
+        "T": decodes and bool(traces) and all(t == trace_check.WHOLE for t in traces),
         "R": all(robust(r) for _, r in pairs),
     }
     return "".join(point for point, holds in reached.items() if holds)

@@ -45,7 +45,7 @@ class Limits:
         Bytes of each file that it writes.
     """
 
-    seconds: float = 60.0
+    seconds: float = 120.0
     memory: int = 4 << 30
     file: int = 256 << 20
 

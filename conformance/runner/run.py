@@ -70,7 +70,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     """Arguments that bound what is run."""
     group = parser.add_argument_group("how")
     group.add_argument("-j", "--jobs", type=positive, default=1, metavar="N", help="how many at once")
-    group.add_argument("--timeout", type=seconds, default=60.0, metavar="S", help="seconds each may take, default 60")
+    group.add_argument("--timeout", type=seconds, default=120.0, metavar="S", help="seconds each may take, default 120")
     group.add_argument("--memory", type=positive, default=4096, metavar="MIB", help="memory each may use, default 4096")
     group.add_argument("--models", type=Path, action="append", default=[], metavar="DIR", help="more models, NAME.h5")
 
