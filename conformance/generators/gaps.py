@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
+from refcodec.arith.checkerboard import ANCHOR
 from refcodec.model_file import load_model
 
 from ..hostile_streams import sealed
 from . import broken_files, broken_models
 from .models import edited_file, manifest_entry, model
 from .registry import Case, Reject, generator
-from .writer import random_stream
+from .writer import random_stream, stream_of
 
 
 def _naming(data: bytes, fingerprint: bytes) -> bytes:
@@ -52,3 +55,33 @@ def limits_of_models() -> Iterator[Case]:
                    sound.model, sound.clauses,
                    f"A model with {sound.says} is refused, or such shifts and clamps are computed otherwise.",
                    f"nano-7 with {sound.says}, random symbols, seed {10 + n}")
+
+
+@generator("extremes", "norm-ties")
+def norm_ties() -> Iterator[Case]:
+    """Normalisations whose quotients are -15/2, -1/2, 1/2 and 15/2 exactly: each rounding rule but halves up gives
+    another number for one of them.
+    """
+    def choose_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+        symbols = np.zeros(levels.shape, np.int32)
+        if (i, parity) == (0, ANCHOR):
+            for n, (row, column) in enumerate(np.ndindex(levels.shape[:2])):
+                symbols[row, column, n % levels.shape[2]] = 1 - 2 * ((row + column) % 2)
+        return symbols
+
+    yield Case("extremes/norm-ties", stream_of(model("attentions"), 64, 64, choose_y=choose_y), "attentions",
+               ("5.2-3", "5.6-1", "5.6-3"), "A quotient of the normalisation is rounded to even or away from zero.",
+               "one symbol 1 or -1 among zeros at every anchor of slice 0", definition=True)
+
+
+@generator("geometry", "tall")
+def tall() -> Iterator[Case]:
+    """Thousands of rows: decoders that work strip by strip or block by block have more than one of them, and sums over
+    all positions exceed 32 bits.
+    """
+    for name, height, seed in (("wide-7", 8200, 1), ("slices-7", 5600, 2)):
+        data = random_stream(model(name), seed, 64, height, style="plain")
+        yield Case(f"geometry/tall-{name.removesuffix('-7')}", data,
+                   name, ("4.1-1", "5.1-1", "5.9-2", "5.9-3", "9.1-1"),
+                   "Strips or blocks are not joined rightly, or sums over positions wrap in 32 bits.",
+                   f"64x{height}, random symbols, seed {seed}")

@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import accumulate
@@ -97,17 +98,19 @@ def _progress(done: int, count: int, mutant: Mutant, how: str) -> None:
 
 
 def hunt_decoder(mutants: Sequence[Mutant], tasks: Sequence[Task], jobs: int, whole: bool) -> list[Hunt]:
-    """Run mutants of the decoder against vectors, quick vectors first, and before them the one of the last time."""
+    """Run mutants of the decoder against vectors: what noticed it the last time, then what is quick or notices much."""
     seconds = baseline(tasks, jobs)
     print(f"{len(tasks)} vectors, {sum(seconds.values()):.1f} s for the decoder without a change", file=sys.stderr)
-    order = sorted(tasks, key=lambda task: seconds[task.id])
     known = earlier(RESULTS["decoder"])
+    often = Counter(known.values())
+    order = sorted(tasks, key=lambda task: seconds[task.id] / (1 + often[task.id]))
 
     def tried(mutant: Mutant) -> list[Task]:
         if mutant.equivalent and not whole:
-            total = accumulate(seconds[task.id] for task in order)
-            return [task for task, sum_ in zip(order, total, strict=True) if sum_ < ENOUGH] or order[:1]
-        return sorted(order, key=lambda task: task.id != known.get(mutant.id))  # stable: else the quickest first
+            quick = sorted(order, key=lambda task: seconds[task.id])
+            total = accumulate(seconds[task.id] for task in quick)
+            return [task for task, so_far in zip(quick, total, strict=True) if so_far < ENOUGH] or quick[:1]
+        return sorted(order, key=lambda task: task.id != known.get(mutant.id))
 
     sources = {path: path.read_text(encoding="utf-8") for path in {mutant.path for mutant in mutants}}
     hunts = [Hunt(mutant, tried(mutant), mutant.apply(sources[mutant.path])) for mutant in mutants]
