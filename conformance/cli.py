@@ -25,6 +25,7 @@ COMMANDS = {
     "inject": ("conformance.inject", "run one stage of decoding on given inputs"),
     "differential": ("conformance.differential", "compare a decoder with the reference on random valid streams"),
     "generate": ("conformance.generators.generate", "rebuild the suites, or check that they are what generators make"),
+    "bounds": ("conformance.generators.bounds", "proved and reached bounds of accumulators, layer by layer"),
     "catalogue": ("conformance.generators.catalogue", "what every generator makes, from its docstring"),
     "mutants": ("conformance.mutants.command", "mutation score of the suites and of the runner"),
     "coverage": ("conformance.mutants.coverage", "which clauses and which lines of the decoder the suites reach"),
