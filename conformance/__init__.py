@@ -1,1 +1,1 @@
-"""Conformance of decoders and encoders (SPEC 14.1, 14.2): suites, their runner, and what hostile input may do (SPEC 11)."""
+"""Conformance of decoders and encoders (SPEC 14.1, 14.2): suites, runner, and what hostile input may do (SPEC 11)."""
