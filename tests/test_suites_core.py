@@ -1,6 +1,7 @@
 """What the suites core, geometry and default claim: configurations, sizes, steps; a sample decodes as they say."""
 
 import hashlib
+import json
 from functools import cache
 from itertools import islice, product
 
@@ -9,7 +10,7 @@ from spec import spec_module
 
 from conformance import suites
 from conformance.definition import plain_content
-from conformance.generators import core, geometry, models, registry
+from conformance.generators import core, generate, geometry, models, registry
 from conformance.generators.default import QUALITIES
 from conformance.generators.models import model
 from conformance.generators.pictures import cut, picture
@@ -121,6 +122,21 @@ def test_coded_streams_are_those_of_the_specifications_encoder():
     data = spec.encode_picture(samples[:, :, None].tolist(), 60, spec.build_model(plain_content(dict(made))))
     vector = next(v for v in suite("core").vectors if v.id == "core/configuration-single-7-grey")
     assert data == vector.file.read_bytes()
+
+
+def test_vectors_go_with_a_default_model_that_is_replaced_and_others_stay(tmp_path):
+    def manifest(fingerprint, vectors):
+        models = {"default": {"fingerprint": fingerprint, "package": "p/d.h5"}, "tiny-7": {"fingerprint": "1"}}
+        return json.dumps({"models": models, "vectors": [{"id": i, "model": m, "sha256": s} for i, m, s in vectors]})
+
+    (tmp_path / "manifest.json").write_text(manifest("a", [("s/a", "default", "1"), ("s/t", "tiny-7", "2")]))
+    for fingerprint, vectors, changed in (
+            ("b", [("s/b", "default", "3"), ("s/t", "tiny-7", "2")], []),
+            ("b", [("s/b", "default", "3"), ("s/t", "tiny-7", "9")], ["s/t"]),
+            ("b", [("s/b", "default", "3")], ["s/t"]),
+            ("a", [("s/a", "default", "3"), ("s/t", "tiny-7", "2")], ["s/a"])):
+        made = {"manifest.json": manifest(fingerprint, vectors).encode()}
+        assert generate.changed_vectors(tmp_path, made) == changed
 
 
 def test_cuts_continue_a_picture_by_its_mirror_image():
