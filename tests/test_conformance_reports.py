@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as Xml
@@ -17,8 +21,11 @@ from tiny_kit import command
 
 from conformance import cli, errors
 from conformance.runner import outcomes, report_html, report_junit, report_text
+from conformance.runner.engine import Result
 from conformance.runner.report import brief
+from conformance.runner.run import Progress
 from conformance.runner.system import processor, system_facts
+from conformance.suites import Vector
 
 SCHEMA = json.loads((Path(cli.__file__).parent / "runner" / "report.schema.json").read_text())
 ROOT = Path(__file__).parents[1]
@@ -287,6 +294,52 @@ def test_an_interruption_is_told(monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "run_command", stops)
     assert cli.main(["list"]) == 130 and "interrupted" in capsys.readouterr().err
+
+
+SLOW = """
+import os, time
+
+
+def decode(stream, model):
+    open(os.environ["WITNESS"], "w").write(str(os.getpid()))
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    decode(None, None)
+"""
+
+
+@pytest.mark.parametrize("decoder", ["command", "callable"])
+def test_an_interrupted_run_leaves_nothing_running(kit, tmp_path, decoder):
+    witness = tmp_path / "witness"
+    (tmp_path / "slow.py").write_text(SLOW)
+    name = {"command": f"{sys.executable} {tmp_path}/slow.py {{stream}} {{output}}", "callable": "python:slow:decode"}
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "WITNESS": str(witness)}
+    run = subprocess.Popen([sys.executable, "-m", "conformance", "run", "--kit", str(kit), "--decoder", name[decoder]],
+                           env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (witness.exists() and witness.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, says = run.communicate(timeout=30)
+    assert run.returncode == 130 and says == "conformance: error: interrupted\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(witness.read_text()), 0)
+
+
+def test_progress_is_for_terminals(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    result = Result(Vector("core/a", None, "", None, None, (), "", "", ""), "crash")
+    for stream, shown in ((io.StringIO(), ""), (Terminal(), "\r\033[K1/5, 1 failed, core/a\r\033[K")):
+        monkeypatch.setattr("sys.stderr", stream)
+        progress = Progress(5)
+        progress(result)
+        progress.end()
+        assert stream.getvalue() == shown
 
 
 def test_the_runner_does_not_import_refcodec(kit, tmp_path):

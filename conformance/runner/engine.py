@@ -6,8 +6,9 @@ import hashlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -238,6 +239,16 @@ class Trial:
         return result
 
 
+@contextmanager
+def closing(trials: Sequence[Trial]) -> Iterator[None]:
+    """End the decoders in the end, whatever happens."""
+    try:
+        yield
+    finally:
+        for trial in trials:
+            trial.close()
+
+
 def run_all(vectors: Sequence[Vector], spec: Spec, options: Options,
             tell: Callable[[Result], None] = lambda result: None) -> list[Result]:
     """Results in the order of the vectors.
@@ -257,7 +268,7 @@ def run_all(vectors: Sequence[Vector], spec: Spec, options: Options,
     """
     stop, local, trials = threading.Event(), threading.local(), list[Trial]()
     results: dict[int, Result] = {}
-    with tempfile.TemporaryDirectory(prefix="conformance-") as name:
+    with tempfile.TemporaryDirectory(prefix="conformance-") as name, closing(trials):
 
         def work(vector: Vector) -> Result:
             if stop.is_set():
@@ -276,8 +287,6 @@ def run_all(vectors: Sequence[Vector], spec: Spec, options: Options,
                     tell(results[places[future]])
             finally:
                 stop.set()
-        for trial in trials:
-            trial.close()
     return [results[n] for n in range(len(vectors))]
 
 

@@ -28,6 +28,7 @@ KEPT = 64 << 10
 SHORTEST, LONGEST = 0.002, 0.05
 """Seconds between two looks at a program: the first, and the most."""
 
+_SHELL = "/bin/sh"
 _WRAP = 'ulimit -c 0; ulimit -d "$1"; ulimit -f "$2"; shift 2; exec "$@"'
 """Sets limits and becomes the program: no code of ours runs in a forked child of a threaded process."""
 
@@ -84,9 +85,11 @@ def resolve(command: Sequence[str]) -> tuple[str, ...]:
 
 
 def wrapped(command: Sequence[str], limits: Limits) -> list[str]:
-    """The command behind a shell that sets the limits and then becomes it."""
+    """The command behind a shell that sets the limits and then becomes it; raises UsageError where there is none."""
+    if not os.path.exists(_SHELL):
+        raise UsageError(f"the runner needs {_SHELL}, which POSIX systems have")
     blocks = -(-limits.file // 512)
-    return ["/bin/sh", "-c", _WRAP, "sh", str(limits.memory >> 10), str(blocks), *command]
+    return [_SHELL, "-c", _WRAP, "sh", str(limits.memory >> 10), str(blocks), *command]
 
 
 def environment(folder: Path) -> dict[str, str]:
