@@ -31,7 +31,6 @@ UNUSED = {
                    "net.global_intra_context.", "net.entropy_parameters_", "net.lrp_"),
     "entropy": ("net.g_a.", "net.g_s.", "net.gain", "net.inv_gain", "shortcut."),
     "all": ("shortcut.",),
-    "quantised": ("shortcut.",),
 }
 """Beginnings of the names of parameters that a stage does not train."""
 
