@@ -168,6 +168,9 @@ def main(args: argparse.Namespace) -> int:
     else:
         suites = load_all(args.kit, args.suite)
         tasks = [task for v in select(suites, Selection()) if (task := task_of(v))]
+        if args.sample:  # the vectors that noticed anything suffice, and spare the time for the others
+            noticing = set(earlier(RESULTS["decoder"]).values())
+            tasks = [task for task in tasks if task.id in noticing] or tasks
         preload()
         try:
             hunts = hunt_decoder(mutants, tasks, args.jobs, args.matrix is not None)

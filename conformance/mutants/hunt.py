@@ -31,7 +31,7 @@ events. Time on a clock would count what other programs do."""
 
 LEAST = 10.0
 
-WAIT = 300.0
+WAIT = 1800.0
 """Seconds on a clock after which a process that does nothing is ended."""
 
 _NEEDED = ("numpy", "h5py", "PIL.Image", "json", "hashlib", "concurrent.futures")
