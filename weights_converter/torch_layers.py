@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .torch_conv import conv3x3
+
 SCALE_MIN = 0.11
 """Lower bound of a Gaussian's standard deviation."""
 
@@ -23,9 +25,15 @@ LIKELIHOOD_MIN = 1e-9
 """Lower bound of a likelihood, so that its logarithm stays finite in training."""
 
 
-def conv3x3(i: int, o: int, stride: int = 1) -> nn.Conv2d:
-    """3x3 convolution with bias and one zero on every side."""
-    return nn.Conv2d(i, o, 3, stride, 1)
+class Conv3x3(nn.Conv2d):
+    """3x3 convolution with bias and one zero on every side; in training the fastest way."""
+
+    def __init__(self, i: int, o: int, stride: int = 1) -> None:
+        super().__init__(i, o, 3, stride, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, i, H, W] -> [B, o, H / stride, W / stride]."""
+        return super().forward(x) if self.stride != (1, 1) else conv3x3(x, self.weight, self.bias)
 
 
 def conv1x1(i: int, o: int, stride: int = 1) -> nn.Conv2d:
@@ -35,7 +43,7 @@ def conv1x1(i: int, o: int, stride: int = 1) -> nn.Conv2d:
 
 def subpel3x3(i: int, o: int, r: int) -> nn.Sequential:
     """3x3 convolution to r * r * o channels, then pixel shuffle: r times the height and width."""
-    return nn.Sequential(conv3x3(i, o * r * r), nn.PixelShuffle(r))
+    return nn.Sequential(Conv3x3(i, o * r * r), nn.PixelShuffle(r))
 
 
 def _gelu_between(layers: Sequence[nn.Module]) -> nn.Sequential:
@@ -98,7 +106,7 @@ class ResidualBlockWithStride(nn.Module):
 
     def __init__(self, i: int, o: int, stride: int = 2) -> None:
         super().__init__()
-        self.conv1, self.act, self.conv2 = conv3x3(i, o, stride), nn.GELU(), conv3x3(o, o)
+        self.conv1, self.act, self.conv2 = Conv3x3(i, o, stride), nn.GELU(), Conv3x3(o, o)
         self.gdn, self.skip = GDN(o), conv1x1(i, o, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,7 +119,7 @@ class ResidualBlockUpsample(nn.Module):
 
     def __init__(self, i: int, o: int, r: int = 2) -> None:
         super().__init__()
-        self.subpel_conv, self.act, self.conv = subpel3x3(i, o, r), nn.GELU(), conv3x3(o, o)
+        self.subpel_conv, self.act, self.conv = subpel3x3(i, o, r), nn.GELU(), Conv3x3(o, o)
         self.igdn, self.upsample = GDN(o, inverse=True), subpel3x3(i, o, r)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,7 +132,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, i: int, o: int) -> None:
         super().__init__()
-        self.conv1, self.act, self.conv2 = conv3x3(i, o), nn.GELU(), conv3x3(o, o)
+        self.conv1, self.act, self.conv2 = Conv3x3(i, o), nn.GELU(), Conv3x3(o, o)
         self.skip = conv1x1(i, o) if i != o else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,7 +151,7 @@ class AnalysisTransform(nn.Module):
         for width in widths:
             layers += [ResidualBlockWithStride(previous, width), ResidualBlock(width, width)]
             previous = width
-        self.analysis_transform = nn.Sequential(*layers, conv3x3(previous, latent, 2))
+        self.analysis_transform = nn.Sequential(*layers, Conv3x3(previous, latent, 2))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, 3, H, W] in [0, 1] -> y [B, M, H / 16, W / 16]."""
@@ -174,7 +182,7 @@ class HyperAnalysis(nn.Module):
     def __init__(self, latent: int, h: int) -> None:
         super().__init__()
         self.reduction = _gelu_between(
-            [conv3x3(latent, h), conv3x3(h, h), conv3x3(h, h, 2), conv3x3(h, h), conv3x3(h, h, 2)])
+            [Conv3x3(latent, h), Conv3x3(h, h), Conv3x3(h, h, 2), Conv3x3(h, h), Conv3x3(h, h, 2)])
 
     def forward(self, y: Tensor) -> Tensor:
         """Latent y [B, M, H / 16, W / 16] -> z [B, h, H / 64, W / 64]."""
@@ -188,7 +196,7 @@ class HyperSynthesis(nn.Module):
         super().__init__()
         a, b = widths
         self.increase = _gelu_between(
-            [conv3x3(h, a), subpel3x3(a, a, 2), conv3x3(a, b), subpel3x3(b, b, 2), conv3x3(b, latent * 2)])
+            [Conv3x3(h, a), subpel3x3(a, a, 2), Conv3x3(a, b), subpel3x3(b, b, 2), Conv3x3(b, latent * 2)])
 
     def forward(self, z: Tensor) -> Tensor:
         """z_hat [B, h, H / 64, W / 64] -> [B, 2 M, H / 16, W / 16]."""
@@ -201,7 +209,7 @@ class ChannelContext(nn.Module):
     def __init__(self, i: int, o: int, hidden: Sequence[int]) -> None:
         super().__init__()
         a, b = hidden
-        self.fushion = _gelu_between([conv3x3(i, a), conv3x3(a, b), conv3x3(b, o * 4)])
+        self.fushion = _gelu_between([Conv3x3(i, a), Conv3x3(a, b), Conv3x3(b, o * 4)])
 
 
 class EntropyParameters(nn.Module):
@@ -220,7 +228,7 @@ class LatentResidualPrediction(nn.Module):
         super().__init__()
         d = abs(o - i)
         widths = [i, *(hidden or (i - d // 4, i - d // 2, i - d * 3 // 4)), o]
-        self.lrp_transform = _gelu_between([conv3x3(a, b) for a, b in pairwise(widths)])
+        self.lrp_transform = _gelu_between([Conv3x3(a, b) for a, b in pairwise(widths)])
 
 
 class EntropyBottleneck(nn.Module):

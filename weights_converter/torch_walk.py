@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .torch_contexts import anchors_alone, merge, split
+from .torch_conv import conv3x3
 
 Quantised = Callable[[int, int, Tensor], Tensor]
 """``quantised(i, kind, mean)`` gives one half of slice i as symbol + mean; kind 0 is anchors, 1 non-anchors."""
@@ -45,10 +46,12 @@ class _Shared(NamedTuple):
     lrp_nonanchor: Sequence[Tensor]
 
 
-def joined(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], padding: int) -> Sequence[Tensor]:
+def joined(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> Sequence[Tensor]:
     """Several convolutions of one input as one; no bias anywhere, or everywhere."""
+    weight = torch.cat(list(weights))
     bias = torch.cat([b for b in biases if b is not None]) if biases[0] is not None else None
-    return F.conv2d(x, torch.cat(list(weights)), bias, padding=padding).split([w.size(0) for w in weights], 1)
+    out = conv3x3(x, weight, bias) if weight.size(-1) == 3 else F.conv2d(x, weight, bias)
+    return out.split([w.size(0) for w in weights], 1)
 
 
 def walk(model: Any, hyper: Tensor, quantised: Quantised) -> Walk:
@@ -81,7 +84,7 @@ def walk(model: Any, hyper: Tensor, quantised: Quantised) -> Walk:
         if i:
             previous = torch.cat(slices, 1)
             first = model.channel_context[i].fushion[0]
-            a, n, c = joined(previous, [lrps[0][i][1], lrps[1][i][1], first.weight], [None], 1)
+            a, n, c = joined(previous, [lrps[0][i][1], lrps[1][i][1], first.weight], [None])
             lrp = [lrp[0] + a, lrp[1] + n]
             channel = model.channel_context[i].fushion[1:](c + first.bias[:, None, None])
             both = split(torch.cat((model.global_inter_context[i](previous), channel), 1))
@@ -117,13 +120,13 @@ def _parts(layer: nn.Conv2d, widths: list[int], behind: bool = False) -> Sequenc
 def _shared(model: Any, hyper: Tensor, eps: list[list[Any]], lrps: list[list[Any]]) -> _Shared:
     hyper_means = hyper.chunk(2, 1)[1]
     anchors, nonanchors = (
-        joined(half, [parts[1] for parts in kind], [m.fusion[0].bias for m in heads], 0)
+        joined(half, [parts[1] for parts in kind], [m.fusion[0].bias for m in heads])
         for half, kind, heads in zip(split(hyper), eps, (model.entropy_parameters_anchor,
                                                          model.entropy_parameters_nonanchor), strict=True))
     count = len(lrps[0])
     heads = [*model.lrp_anchor, *model.lrp_nonanchor]
     lrp = joined(hyper_means, [parts[0] for kind in lrps for parts in kind],
-                 [m.lrp_transform[0].bias for m in heads], 1)
+                 [m.lrp_transform[0].bias for m in heads])
     return _Shared(anchors, nonanchors, lrp[:count], lrp[count:])
 
 
@@ -137,5 +140,5 @@ def _entropy(head: nn.Module, first: Tensor, weight: Tensor, contexts: list[Tens
 
 def _residual(head: nn.Module, first: Tensor, weight: Tensor, current: Tensor) -> Tensor:
     """LRP of a slice, of which the current one is [B, C, H, W]."""
-    x = head.lrp_transform[1:](first + F.conv2d(current, weight, padding=1))  # type: ignore[index,operator]
+    x = head.lrp_transform[1:](first + conv3x3(current, weight))  # type: ignore[index,operator]
     return 0.5 * torch.tanh(x)
