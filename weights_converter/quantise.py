@@ -72,6 +72,20 @@ def conv_fracs(op: Op, formats: Mapping[str, Any], channels: Mapping[str, int]) 
     return inputs, outputs
 
 
+def _first_shift(weight: np.ndarray, groups: list[tuple[int, tuple[int, int]]]) -> np.ndarray:
+    """By output channel a shift, 30 or less, that is no smaller than the largest one that fits.
+
+    Of the extremes of an accumulator the larger is at least half their distance, which is the sum of |w| (high - low);
+    two are added for what rounding the weights may change.
+    """
+    reach = np.concatenate([np.full(channels, high - low) for channels, (low, high) in groups])
+    magnitude = np.abs(weight)
+    distance = np.maximum(magnitude.sum(axis=(1, 2)) @ reach, 1e-30)
+    largest = np.maximum(magnitude.max(axis=(1, 2, 3)), 1e-30)
+    bounds = np.minimum(2 * INT32_MAX / distance, 32768 / largest)
+    return np.minimum(30, np.floor(np.log2(bounds)).astype(int) + 2)
+
+
 class Quantiser:
     """Makes integer layers one by one in the order of the table; later layers need the clamps of earlier ones."""
 
@@ -130,7 +144,7 @@ class Quantiser:
         bias = f.bias * 2.0 ** out_frac
         lo, hi = tensor_range(op.add, self.layers) if op.add else (0, 0)
         k_add = out_frac - (self.frac(op.add) if op.add else 0)
-        shift = np.full(op.channels, 30)
+        shift = _first_shift(scaled, groups)
         while True:
             weight = _round(scaled * (2.0 ** shift)[:, None, None, None])
             fits = np.abs(weight).max(axis=(1, 2, 3)) <= 32767
@@ -225,9 +239,13 @@ def z_content(bottleneck: Bottleneck) -> dict[str, np.ndarray]:
         parts.append(cdf_from_pmf(row[a:b + 1], float(1 - row[a:b + 1].sum())))
         first.append(a - reach)
     start = np.concatenate([[0], np.cumsum([len(c) for c in parts])])
-    medians = _round(bottleneck.medians * 2.0 ** Y_FRAC).astype(np.int32)
     return {"z/cdf": np.concatenate(parts).astype(np.int32), "z/start": start.astype(np.int32),
-            "z/first": np.array(first, np.int32), "z/medians": medians}
+            "z/first": np.array(first, np.int32), "z/medians": medians_of(bottleneck)}
+
+
+def medians_of(bottleneck: Bottleneck) -> np.ndarray:
+    """Medians of z by channel, int32 in Q6."""
+    return _round(bottleneck.medians * 2.0 ** Y_FRAC).astype(np.int32)
 
 
 def quantise(config: Config, floats: Mapping[str, FloatLayer], formats: Mapping[str, Format],
