@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from refcodec.arith.checkerboard import ANCHOR
+from refcodec.bounds import INT16_MAX
 from refcodec.model_file import load_model
 
 from ..hostile_streams import sealed
@@ -14,6 +15,7 @@ from . import broken_files, broken_models
 from .models import edited_file, manifest_entry, model
 from .registry import Case, Reject, generator
 from .writer import random_stream, stream_of
+from .z_tables import Z_EXOTIC
 
 
 def _naming(data: bytes, fingerprint: bytes) -> bytes:
@@ -74,14 +76,29 @@ def norm_ties() -> Iterator[Case]:
                "one symbol 1 or -1 among zeros at every anchor of slice 0", definition=True)
 
 
+@generator("extremes", "mean-ends")
+def mean_ends() -> Iterator[Case]:
+    """Means that saturate at either end, and symbols that bring y_hat from there back to 1 and -1."""
+    def choose_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        symbols = np.zeros(shape, np.int32)
+        symbols[:, :, list(Z_EXOTIC)] = [512 * (-1) ** n for n in range(len(Z_EXOTIC))]
+        return symbols
+
+    def choose_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+        return np.where(np.abs(means) == INT16_MAX, -512 * np.sign(means), 0)
+
+    yield Case("extremes/mean-ends", stream_of(model("wires"), 64, 64, choose_z=choose_z, choose_y=choose_y), "wires",
+               ("5.1-2", "6.8-5", "6.9-1"), "Means saturate at another number than 32767 and -32767.",
+               "symbols 512 and -512 of z, and of y those of the other sign")
+
+
 @generator("geometry", "tall")
 def tall() -> Iterator[Case]:
     """Thousands of rows: decoders that work strip by strip or block by block have more than one of them, and sums over
     all positions exceed 32 bits.
     """
-    for name, height, seed in (("wide-7", 8200, 1), ("slices-7", 5600, 2)):
+    for name, height, seed in (("wide-7", 8200, 1), ("slices-7", 11300, 3)):
         data = random_stream(model(name), seed, 64, height, style="plain")
-        yield Case(f"geometry/tall-{name.removesuffix('-7')}", data,
-                   name, ("4.1-1", "5.1-1", "5.9-2", "5.9-3", "9.1-1"),
+        yield Case(f"geometry/tall-{name.removesuffix('-7')}-{height}", data, name, ("4.1-1", "5.1-1", "5.9-2", "5.9-3", "9.1-1"),
                    "Strips or blocks are not joined rightly, or sums over positions wrap in 32 bits.",
                    f"64x{height}, random symbols, seed {seed}")
