@@ -9,12 +9,21 @@ from typing import Any
 import numpy as np
 
 from .clauses import FENCE, SPEC_PATH
+from .errors import UsageError
 
 
 @cache
 def definition() -> ModuleType:
-    """(SPEC 1.3-3) All blocks in the order of the document; tracebacks point into SPEC.md."""
+    """(SPEC 1.3-3) All blocks in the order of the document; tracebacks point into SPEC.md.
+
+    Raises
+    ------
+    UsageError
+        SPEC.md is not beside the package, as in an installed kit.
+    """
     module = ModuleType("spec_blocks", "The definition of the codec.")
+    if not SPEC_PATH.is_file():
+        raise UsageError(f"SPEC.md is not at {SPEC_PATH}: generators need a checkout of the project, not an installed kit")
     text = SPEC_PATH.read_text(encoding="utf-8")
     for match in FENCE.finditer(text):
         if match[1] == "python":
