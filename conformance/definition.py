@@ -23,7 +23,7 @@ def definition() -> ModuleType:
     """
     module = ModuleType("spec_blocks", "The definition of the codec.")
     if not SPEC_PATH.is_file():
-        raise UsageError(f"SPEC.md is not at {SPEC_PATH}: generators need a checkout of the project, not an installed kit")
+        raise UsageError(f"no SPEC.md at {SPEC_PATH}: generators need a checkout of the project, not an installed kit")
     text = SPEC_PATH.read_text(encoding="utf-8")
     for match in FENCE.finditer(text):
         if match[1] == "python":
