@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -339,6 +340,29 @@ def test_models_are_found_in_packages():
     assert models.locate(model) == data
     absent = suites.Model("x", "0" * 32, sha256="0" * 64, package="no_such_package/x.h5")
     assert models.locate(absent) is None
+
+
+def test_edited_models_are_copied_once_by_many_threads(tmp_path, monkeypatch):
+    folders = [tmp_path / str(n) for n in range(8)]
+    for n, folder in enumerate(folders):
+        folder.mkdir()
+        (folder / "toy.h5").write_bytes(b"a model")
+    made = iter(folders)
+
+    class Slow:  # a folder whose making takes long enough for every thread to miss it
+        def __init__(self, prefix):
+            time.sleep(0.05)
+            self.name = str(next(made))
+
+    monkeypatch.setattr(models, "TemporaryDirectory", Slow)
+    models._copies.cache_clear()
+    entry = {"edits": ((2, b"oo"), (7, b"!")), "edited": sha256(b"a oodel!")}
+    model = suites.Model("toy", "1" * 32, sha256=sha256(b"a model"), **entry)
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda folder: models.locate(model, [folder]), folders))
+    models._copies.cache_clear()
+    assert [path.parent for path in found] == folders[:1]
+    assert [path.read_bytes() for path in found] == [b"a oodel!"]
 
 
 # Differences

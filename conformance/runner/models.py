@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import threading
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from . import process
 from .outcomes import last_line
 
 ENDING = ".h5"
+_COPYING = threading.Lock()
 
 
 @cache
@@ -45,16 +45,23 @@ def candidates(model: Model, folders: Sequence[Path]) -> Iterable[Path]:
             yield path
 
 
-@cache
 def _changed(model: Model, path: Path) -> Path | None:
-    """A copy of a model's file with its edits made, for as long as this process lives; None if it is not as pinned."""
+    """A copy of a model's file with its edits made, for as long as this process lives; None if it is not as pinned.
+
+    One thread at a time: ``functools.cache`` lets two threads that miss together both compute, and the folder of the
+    one whose result is dropped would go while its copy is being written.
+    """
+    with _COPYING:
+        return _copy(model, path)
+
+
+@cache
+def _copy(model: Model, path: Path) -> Path | None:
     data = model.apply(path.read_bytes())
     if hashlib.sha256(data).hexdigest() != model.edited:
         return None
     target = Path(_copies().name) / (model.edited + ENDING)
-    part = target.with_suffix(f".{threading.get_ident()}")  # another thread may have the file in use
-    part.write_bytes(data)
-    os.replace(part, target)
+    target.write_bytes(data)
     return target
 
 
