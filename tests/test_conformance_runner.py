@@ -344,7 +344,7 @@ def test_models_are_found_in_packages():
 
 def test_edited_models_are_copied_once_by_many_threads(tmp_path, monkeypatch):
     folders = [tmp_path / str(n) for n in range(8)]
-    for n, folder in enumerate(folders):
+    for folder in folders:
         folder.mkdir()
         (folder / "toy.h5").write_bytes(b"a model")
     made = iter(folders)
