@@ -310,6 +310,7 @@ def test_models_are_the_same_in_both(config):
 CONV, GDN, GAIN, NORM = "layers/g_a/0/conv1", "layers/g_s/1/igdn", "layers/y", "layers/local/1/norm2"
 LAST_LRP = [op.name for op in architecture.layer_table(TINY)].index("lrp_anchor/1/2")
 WIDE = [op.name for op in architecture.layer_table(TINY)].index("ep_anchor/1/3")
+TINY_STARTS = tiny_content(TINY)["z/start"].tolist()
 DAMAGES = {
     "weight of -32768": (f"{CONV}/weight", (0, 0, 0, 0), -32768),
     "shift above 30": (f"{CONV}/constants", (0, 1), 31),
@@ -341,6 +342,7 @@ DAMAGES = {
     "boundary": ("z/cdf", (1,), 0),
     "last boundary": ("z/cdf", (-1,), 65535),
     "start": ("z/start", (1,), 1),
+    "start counted from the end": ("z/start", (2,), TINY_STARTS[2] - TINY_STARTS[-1]),
     "universal table": ("tables/exp2", (5,), 7),
     "configuration": ("config/slices", (), 5),
 }
@@ -382,6 +384,20 @@ def test_missing_unknown_and_retyped_arrays_are_refused_by_both(name):
     assert outcomes({**content, name + "x": content[name]}) == ["refused", "refused"]
     if not name.startswith("config/"):
         assert outcomes({**content, name: content[name].astype(np.int64)}) == ["refused", "refused"]
+
+
+@pytest.mark.parametrize(("name", "shape"), [
+    ("tables/gelu_q4", (37, 1)), ("tables/exp2", (1, 257)), ("z/cdf", (-1, 1)), ("z/first", (4, 1)),
+    ("config/N", (3, 1)), ("config/M", (1,)), ("formats", (-1,))])
+def test_reshaped_arrays_are_refused_by_both(name, shape):
+    content = tiny_content(TINY)
+    assert outcomes({**content, name: content[name].reshape(shape)}) == ["refused", "refused"]
+
+
+@pytest.mark.parametrize("name", ["tables/exp2", "z/cdf", "z/start", "config/N", f"{CONV}/weight"])
+def test_scalars_for_arrays_are_refused_by_both(name):
+    content = tiny_content(TINY)
+    assert outcomes({**content, name: content[name].reshape(-1)[0].reshape(())}) == ["refused", "refused"]
 
 
 def test_a_retyped_configuration_is_refused_by_both():
