@@ -1,7 +1,8 @@
 """Integer datasets of an HDF5 file, read with distrust (SPEC annex B).
 
 Nothing is followed that leads outside the file, no size is believed before it is checked, and filters run here rather
-than in the HDF5 library, whose inflation grows without a bound and whose unknown filters load code.
+than in the HDF5 library, whose inflation grows without a bound and whose unknown filters load code. The library knows
+more structures than a reader has to (SPEC B.1-19 to B.1-25); tests/plain_hdf5.py reads models with those alone.
 """
 
 from __future__ import annotations

@@ -38,7 +38,10 @@ DEFAULT = Path(__file__).parent / "data" / "default.h5"
 
 def write_model(path: Path, content: Content, provenance: Mapping[str, Any],
                 floats: Content | None = None) -> None:
-    """(SPEC B.1) Write content, provenance and floats for exporters to an HDF5 file beside ``path`` and rename it."""
+    """(SPEC B.1) Write content, provenance and floats for exporters to an HDF5 file beside ``path`` and rename it.
+
+    The versions of HDF5 are those whose structures every reader knows (SPEC B.1-19 to B.1-25).
+    """
     import h5py
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
