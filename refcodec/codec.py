@@ -77,10 +77,9 @@ def _reconstruct(engine: Engine, config: Config, y_hat: np.ndarray, width: int, 
     """(SPEC 4.3) y_hat -> samples: synthesis, clamp to 0..255, crop; strip by strip."""
     samples = np.empty((height, width, 3) if channels == 3 else (height, width), np.uint8)
     for first, planes in in_strips(engine, synthesis, y_hat, 64 * config.N[0], lag=7):
-        rows = min(height - first, planes.shape[0])
-        if rows > 0:
-            clamped = np.clip(planes[:rows], 0, 255).astype(np.uint8)
-            samples[first:first + rows] = crop_samples(clamped, rows, width, channels)
+        rows = min(height - first, planes.shape[0])  # one or more: the last strip is higher than the padding
+        clamped = np.clip(planes[:rows], 0, 255).astype(np.uint8)
+        samples[first:first + rows] = crop_samples(clamped, rows, width, channels)
     return samples
 
 

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import numpy as np
 from .arith.backend import default_backend
 from .arith.threads import thread_count
 
-KERNEL_MODULES = ("refcodec.arith.numba_backend", "refcodec.entropy.rans_numba")
 """Importing these compiles every kernel, or loads it from the cache: kernels state their signatures."""
 
 
@@ -85,19 +83,6 @@ def prepare(threads: int | None) -> None:
     thread_count(threads)
     if default_backend() != "numba":
         return
-    from numba.core import event
+    from .arith.kernels import library
 
-    class Notice(event.Listener):
-        said = False
-
-        def on_start(self, event: Any) -> None:
-            if not self.said:
-                self.said = True
-                note("compiling the kernels, which takes a while the first time on a machine")
-
-        def on_end(self, event: Any) -> None:
-            pass
-
-    with event.install_listener("numba:compile", Notice()):
-        for name in KERNEL_MODULES:
-            import_module(name)
+    library.load(lambda: note("compiling the kernels, which takes a while the first time on a machine"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import platform
 import re
 from collections import Counter
@@ -135,12 +136,12 @@ def products(assembly: str) -> Counter[str]:
 
 def multiplication() -> str:
     """The instruction by which this process's convolution multiplies; "cached" where it was not compiled here."""
-    from .arith import numba_conv
+    from .arith.kernels import library
 
-    kernel: Any = numba_conv._conv_rows  # a compiled C function
-    if kernel.cache_hits:  # of a kernel from the cache there is no assembly
+    assembly = library.library("codec").assembly("conv.rows")
+    if assembly is None:  # of a kernel from the cache there is no assembly
         return "cached"
-    counts = products(kernel._library.get_asm_str())
+    counts = products(assembly)
     return counts.most_common(1)[0][0] if counts else "unknown"
 
 
@@ -150,11 +151,10 @@ def facts(backend: str) -> dict[str, str]:
     known = {"python": platform.python_version(), **packages, "machine": platform.machine(),
              "system": platform.system()}
     if backend == "numba":
-        import numba
         from llvmlite import binding
 
-        config: Any = numba.config  # its names are made from the environment
-        known |= {"cpu": config.CPU_NAME or binding.get_host_cpu_name(), "instruction": multiplication()}
+        cpu = os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
+        known |= {"cpu": cpu, "instruction": multiplication()}
     return known
 
 

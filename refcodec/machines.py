@@ -116,8 +116,7 @@ def host_ways(machine: str | None = None) -> tuple[Way, ...]:
         ways += [Way(name, arguments=numba, variables=_processor(cpu)) for name, cpu in (
             ("avx2", "haswell"), ("avx512", "skylake-avx512"), ("avx512-vnni", "icelake-server"),
             ("avx-vnni", "alderlake"))]
-    return (*ways, Way("boundscheck", arguments=numba, variables={"NUMBA_BOUNDSCHECK": "1"}),
-            Way("numpy", arguments=("--backend", "numpy")))
+    return (*ways, Way("numpy", arguments=("--backend", "numpy")))
 
 
 QUICK = ("host", "generic", "avx2", "numpy")

@@ -48,7 +48,7 @@ def memory_estimate(width: int, height: int, model: Model, backend: str | None =
 
     Counted are the maps that the walk holds and one context's beside them, all maps of g_s for one strip, the picture,
     and the weights; NumPy's convolutions hold up to 128 MiB of float64 more. Not counted are the interpreter with its
-    libraries, about 200 MiB with Numba, and the stream.
+    libraries, about 100 MiB, and the stream.
 
     Parameters
     ----------

@@ -140,14 +140,13 @@ def test_the_environment_holds_what_a_way_says_and_nothing_else_that_steers(tmp_
     named = {name: values["NUMBA_CPU_NAME"] for name, values in ways.items() if "NUMBA_CPU_NAME" in values}
     assert named["avx2"] == "haswell" and named["generic"] == "generic"
     assert all(ways[name]["NUMBA_CPU_FEATURES"] == "" for name in named)
-    assert ways["boundscheck"]["NUMBA_BOUNDSCHECK"] == "1"
     folders = [v["NUMBA_CACHE_DIR"] for name, v in ways.items() if v["NUMBA_CACHE_DIR"] != "mine"]
     assert len(set(folders)) == len(folders)
 
 
 def test_processors_of_one_architecture_are_not_asked_of_another():
     names = {w.name for w in machines.host_ways("aarch64")}
-    assert not any(name.startswith("avx") for name in names) and {"host", "generic", "numpy", "boundscheck"} <= names
+    assert not any(name.startswith("avx") for name in names) and {"host", "generic", "numpy"} <= names
     assert {"avx2", "avx512", "avx512-vnni"} <= {w.name for w in machines.host_ways("AMD64")}
 
 

@@ -8,11 +8,13 @@ import pytest
 from numba import types
 
 from refcodec.arith import numba_team
-from refcodec.arith.numba_team import address, memory, share, task
+from refcodec.arith.kernels.build import compiled, memory, task
+from refcodec.arith.kernels.library import Kernel
+from refcodec.arith.numba_team import address, share
 
 
 @task
-def count_rows(arguments, y0, y1):
+def _count_rows(arguments, y0, y1):
     """Words: address of the counts, loops that take time."""
     a = memory(arguments, types.int64)
     counts = memory(a[0], types.int64)
@@ -21,6 +23,11 @@ def count_rows(arguments, y0, y1):
         for n in range(a[1]):
             x = (x * 3 + n) & 1023
         counts[y] += 1 + (x >> 10)
+
+
+function = compiled(_count_rows)
+count_rows = Kernel("test_team.count_rows")
+count_rows.address = function.address
 
 
 def check(rows, threads, loops, repeats=1):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import numba
+import os
+
 from llvmlite import binding
 
 
 def _wide() -> bool:
-    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:  # compiled for another processor than this one
-        return "+avx512bw" in str(numba.config.CPU_FEATURES)
+    features = os.environ.get("NUMBA_CPU_FEATURES")
+    if os.environ.get("NUMBA_CPU_NAME") or features:  # compiled for another processor than this one
+        return "+avx512bw" in str(features)
     return bool(binding.get_host_cpu_features().get("avx512bw"))
 
 

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .numba_target import WIDE
+from ..numba_target import WIDE
 
 LANES = 8
 
