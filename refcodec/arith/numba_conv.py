@@ -63,14 +63,17 @@ class Packed:
         if layer.shuffle:  # outputs in the order (dy, dx, channel): contiguous after the shuffle
             order = order.reshape(co // 4, 4).T.reshape(-1)
         self.outputs = co + -co % LANES
-        padded = np.zeros((self.outputs, k, k, self.inputs), np.int16)
-        padded[:co, :, :, :ci] = layer.weight[order]
-        pairs = padded.reshape(self.outputs, k * k * self.inputs // 2, 2)
-        self.weight = np.concatenate([pairs[at:at + OUTPUTS].transpose(1, 0, 2).reshape(-1)
-                                      for at in range(0, self.outputs, OUTPUTS)])
-        self.bias, self.shift, self.add_shift = (
-            np.pad(np.zeros(co, np.int32) if a is None else a[order], (0, self.outputs - co))
-            for a in (layer.bias, layer.shift, layer.add_shift))
+        padded = layer.weight[order] if layer.shuffle else layer.weight
+        if padded.shape != (self.outputs, k, k, self.inputs):
+            padded = np.zeros((self.outputs, k, k, self.inputs), np.int16)
+            padded[:co, :, :, :ci] = layer.weight[order]
+        pairs = np.ascontiguousarray(padded).reshape(self.outputs, -1).view(np.int32)  # two inputs as one number
+        cut = self.outputs - self.outputs % OUTPUTS
+        blocks = [pairs[:cut].reshape(-1, OUTPUTS, pairs.shape[1]).transpose(0, 2, 1).reshape(-1),
+                  pairs[cut:].T.reshape(-1)]
+        self.weight = (np.concatenate(blocks) if cut < self.outputs else blocks[0]).view(np.int16)
+        self.bias, self.shift, self.add_shift = (_padded(a, order, self.outputs)
+                                                 for a in (layer.bias, layer.shift, layer.add_shift))
         group = co // 4 if layer.shuffle else co
         self.segments = [(n, start - n * LANES, stop - start, start // group, start % group)
                          for n in range(self.outputs // LANES)
@@ -141,6 +144,14 @@ class Packed:
         rows = out.shape[0] - 2 * BORDER
         work = rows * out.shape[1] * self.weight.size
         share(_depthwise_rows, a, rows, threads if work > SMALL else 1)
+
+
+def _padded(values: np.ndarray | None, order: np.ndarray, count: int) -> np.ndarray:
+    """int32 values in an order, and zeros up to a count; zeros alone for None."""
+    out = np.zeros(count, np.int32)
+    if values is not None:
+        out[:order.size] = values[order]
+    return out
 
 
 def _pieces(start: int, stop: int, group: int) -> list[tuple[int, int]]:
