@@ -148,9 +148,9 @@ def _store(key: str, data: bytes) -> None:
             except BaseException:
                 os.unlink(part)
                 raise
-            old = sorted(folder.glob("*.kernels"), key=lambda path: path.stat().st_mtime)[:-_KEPT]
-            for path in old:
-                path.unlink()
+            with suppress(OSError):  # another process may do the same
+                for old in sorted(folder.glob("*.kernels"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+                    old.unlink()
             return
 
 
@@ -162,7 +162,7 @@ def _library(name: str) -> Any:
     """The kernels of a library, with ``addresses`` and ``assembly``."""
     try:
         key = _key(name)
-    except OSError:  # the sources are no files: nothing tells whether code is theirs
+    except (OSError, ImportError):  # sources or versions are not to be found: nothing tells whether code is theirs
         key = ""
     if key and (found := _find(key)):
         return found
