@@ -354,8 +354,6 @@ def _encode(given, backend):
 
 @way("range_decode")
 def _decode(given, backend):
-    if not given["tables_index"]:  # the walk always has symbols
-        return [] if not given["data"] else {"error": "CoderError"}
     coder = RangeDecoder(given["data"], backend)
     symbols = coder.get(ints(given["tables_index"]), SymbolTables.from_lists(given["tables"]))
     coder.finish()
