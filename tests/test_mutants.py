@@ -2,10 +2,10 @@
 
 import pytest
 
-from conformance.mutants.coverage import read_exempt
-from conformance.mutants.mutant import DECODER, RUNNER, Mutant, check, declared, module_path, read, spans
+from conformance.mutants.mutant import DECODER, RUNNER, Mutant, check, declared, read, spans
 
 MUTANTS = declared(*DECODER)
+FILES = {"decoder": DECODER, "runner": RUNNER}
 SOURCE = "def f(x):\n    return x + 1\n\n\nclass A:\n    def f(self):\n        return 1 + 1\n"
 
 
@@ -66,8 +66,54 @@ def test_functions_are_found_by_their_qualified_names():
     assert spans(SOURCE) == {"": (1, 7), "f": (1, 2), "A": (5, 7), "A.f": (6, 7)}
 
 
-def test_exemptions_name_modules_and_functions_that_exist():
-    exempt = read_exempt()
-    for module, functions in (*exempt.modules.items(), *exempt.functions.items()):
-        assert set(functions) <= set(spans(module_path(module).read_text(encoding="utf-8"))), module
-    assert all(reason.strip() for *_, reason in exempt.lines) and all(exempt.clauses.values())
+def stored(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def vectors():
+    return {v.id for v in select(load_all(KIT), Selection())}
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_all_mutants_that_are_not_equivalent_were_noticed(what):
+    mutants, results = declared(*FILES[what]), stored(command.RESULTS[what])
+    assert set(results["killers"]) == {m.id for m in mutants if not m.equivalent}
+    assert (results["mutants"], results["score"]) == (len(mutants), 1.0)
+
+
+def test_what_noticed_mutants_is_still_there():
+    assert set(stored(command.RESULTS["decoder"])["killers"].values()) <= vectors()
+    tests = {name.partition("::")[0] for name in stored(command.RESULTS["runner"])["killers"].values()}
+    assert all((KIT.parent / name).is_file() for name in tests)
+
+
+def test_the_matrix_is_of_mutants_and_vectors_there_are():
+    found = stored(command.MATRIX)
+    names, table = found["vectors"], found["mutants"]
+    assert set(names) <= vectors() and sorted(names) == names
+    assert set(table) == {m.id for m in MUTANTS if not m.equivalent}
+    assert {len(row) for row in table.values()} == {-(-len(names) // 4)}
+    assert sum(int(row, 16) > 0 for row in table.values()) > len(table) // 2
+
+
+def test_a_row_of_the_matrix_has_a_bit_for_each_vector():
+    tasks = [Task(name, KIT, None, ()) for name in "bcdae"]
+    hunts = [Hunt(MUTANTS[0], tasks, verdicts={"a": "x", "c": "", "e": "y"}), Hunt(MUTANTS[1], tasks)]
+    assert command.matrix(hunts, tasks) == {"vectors": list("abcde"),
+                                            "mutants": {MUTANTS[0].id: "88", MUTANTS[1].id: "00"}}
+
+
+def test_the_quickest_vectors_are_taken_up_to_a_time_but_one_at_least():
+    tasks = [Task(name, KIT, None, ()) for name in "abc"]
+    seconds = {"a": 3.0, "b": 1.0, "c": 1.5}
+    assert [[t.id for t in command.quickest(tasks, seconds, enough)] for enough in (0.5, 2.6, 9)] == [
+        ["b"], ["b", "c"], ["b", "c", "a"]]
+
+
+@pytest.mark.parametrize("options", [["--write", "gelu/*"], ["--write", "--sample", "3"], ["--write", "--matrix"],
+                                     ["--write", "--suite", "core"], ["--runner", "--matrix"], ["--seconds", "0"]])
+def test_options_that_do_not_go_together_are_refused(options):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    with pytest.raises(UsageError):
+        command.main(parser.parse_args(options))

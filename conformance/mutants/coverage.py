@@ -1,13 +1,15 @@
 """Which clauses of SPEC.md and which lines and branches of the decoder the vectors reach.
 
 Lines and branches are those of the modules that take part in decoding, with the NumPy backend and the kit's own model
-files; what only encoders, converters and other programs use is named in exempt.json, as is every gap, with its reason.
-Exit code 0 if nothing is missing without a reason, and no reason is out of date; else 1.
+files. exempt.json names every gap that is none of the kit's, with its reason: what encoders, converters and other
+programs use, what a call decides and no stream can, what no input can reach. Exit code 0 if no other gap is open and
+no exemption is out of date; else 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import sys
 import tempfile
@@ -35,55 +37,57 @@ class Exempt:
     clauses : dict of str to str
         By identifier.
     modules : dict of str to dict of str to str
-        Modules whose lines count, and in each the functions that do not.
+        Modules whose lines count, and in each the places that need not be reached: "function", or "function: fragment"
+        for the one statement of the function whose first line has the fragment, with all that is inside it.
     functions : dict of str to list of str
         Modules of which only these functions count.
-    lines : tuple of (str, str, str, str)
-        Module, function, a fragment of the line, reason; a branch belongs to the line it starts from.
     """
 
     clauses: Mapping[str, str]
     modules: Mapping[str, Mapping[str, str]]
     functions: Mapping[str, Sequence[str]]
-    lines: tuple[tuple[str, str, str, str], ...]
 
 
 @dataclass
 class Reached:
-    """Counts of what the vectors reach, and what is missing without a reason.
+    """What the vectors reach and what they do not.
 
     Attributes
     ----------
     counts : dict of str to (int, int)
-        Reached and all, by "clauses", "lines", "branches"; what is exempt is not in either.
-    exempt : dict of str to int
-    missing : list of str
-        One line each.
+        Reached, and reached or open, by "clauses", "lines", "branches".
+    exempt : dict of str to list of str
+        What is not reached and need not be, a line with the reason each.
+    open : list of str
+        What is not reached and has no reason, a line each.
+    stale : list of str
+        Exemptions of what is reached or gone, and clauses that vectors name and SPEC.md lacks.
     """
 
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
-    exempt: dict[str, int] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
+    exempt: dict[str, list[str]] = field(default_factory=dict)
+    open: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
 
 
 def read_exempt(path: Path = EXEMPT) -> Exempt:
     """The exemptions beside this module."""
-    value = json.loads(path.read_text(encoding="utf-8"))
-    return Exempt(value["clauses"], value["modules"], value["functions"], tuple((*row,) for row in value["lines"]))
+    return Exempt(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def count_clauses(suites: Iterable[Suite], exempt: Exempt, found: Reached) -> None:
     """Which clauses a vector names."""
     clauses = load_clauses()
     used = {clause for suite in suites for vector in suite.vectors for clause in vector.clauses}
-    open_ = [name for name in clauses if name not in used and name not in exempt.clauses]
-    found.counts["clauses"] = len(set(clauses) & used), len(set(clauses) - set(exempt.clauses) | set(clauses) & used)
-    found.exempt["clauses"] = len(exempt.clauses)
-    found.missing += [f"clause {name}: {clauses[name].words}" for name in open_]
-    found.missing += [f"exempt.json: clause {name} {'does not exist' if name not in clauses else 'is reached by now'}"
-                      for name in exempt.clauses if name not in clauses or name in used]
-    found.missing += [f"clause {name} is named by a vector and does not exist" for name in sorted(used)
-                      if "-" in name and name not in clauses]
+    gaps = [name for name in clauses if name not in used and name not in exempt.clauses]
+    reached = len(set(clauses) & used)
+    found.counts["clauses"] = reached, reached + len(gaps)
+    found.exempt["clauses"] = [f"clause {name}: {reason}" for name, reason in exempt.clauses.items()]
+    found.open += [f"clause {name}: {clauses[name].words}" for name in gaps]
+    found.stale += [f"exempt.json: clause {name} {'does not exist' if name not in clauses else 'is reached by now'}"
+                    for name in exempt.clauses if name not in clauses or name in used]
+    found.stale += [f"clause {name} is named by a vector and does not exist" for name in sorted(used)
+                    if "-" in name and name not in clauses]
 
 
 def measure(tasks: Sequence[Task], modules: Iterable[str]) -> dict[str, Any]:
@@ -117,64 +121,97 @@ def measure(tasks: Sequence[Task], modules: Iterable[str]) -> dict[str, Any]:
     return {files[str(Path(name).resolve())]: part for name, part in made.items()}
 
 
-def _counting(module: str, exempt: Exempt) -> set[int]:
-    """Lines of a module that count."""
-    known = spans(module_path(module).read_text(encoding="utf-8"))
+def place(source: str, name: str) -> range:
+    """Lines of a function, or of the one statement "function: fragment" (a handler of exceptions is one too).
 
-    def lines(names: Iterable[str]) -> set[int]:
-        return {n for name in names for n in range(known[name][0], known[name][1] + 1)}
+    Raises
+    ------
+    ValueError
+        It is not there, or there are several.
+    """
+    function, _, fragment = name.partition(": ")
+    if function not in (known := spans(source)):
+        raise ValueError(f"there is no {function}")
+    first, last = known[function]
+    if not fragment:
+        return range(first, last + 1)
+    text = source.splitlines()
+    found = {node.lineno: node.end_lineno or node.lineno for node in reversed([*ast.walk(ast.parse(source))])
+             if isinstance(node, (ast.stmt, ast.ExceptHandler)) and first <= node.lineno <= last
+             and fragment in text[node.lineno - 1]}
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} statements of {function} begin with {fragment!r}")
+    return next(range(n, end + 1) for n, end in found.items())
 
-    return lines(exempt.functions.get(module, [""])) - lines(exempt.modules.get(module, ()))
+
+def _gaps(part: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """Lines and branches that were not reached: which of both, line, what is wrong with it."""
+    branches = ((start, f"never goes on to {'the end' if end < 0 else f'line {end}'}")
+                for start, end in part["missing_branches"])
+    return [*(("lines", n, "is not reached") for n in part["missing_lines"]),
+            *(("branches", n, what) for n, what in branches)]
 
 
-def count_lines(report: Mapping[str, Any], exempt: Exempt, found: Reached) -> None:
-    """Which lines and branches were reached."""
-    lines, branches = [0, 0], [0, 0]
-    used: set[tuple[str, ...]] = set()
-    for module, part in report.items():
-        source = module_path(module).read_text(encoding="utf-8")
-        text, places, counting = source.splitlines(), spans(source), _counting(module, exempt)
-        gaps = {n: "is not reached" for n in part["missing_lines"]}
-        for start, end in part["missing_branches"]:
-            gaps.setdefault(start, f"never goes on to {'the end' if end < 0 else f'line {end}'}")
-        for done, missing, reached in (
-                (lines, part["missing_lines"], part["executed_lines"]),
-                (branches, [a for a, _ in part["missing_branches"]], [a for a, _ in part["executed_branches"]])):
-            done[0] += sum(n in counting for n in reached)
-            done[1] += sum(n in counting for n in (*reached, *missing))
-        for n in sorted(counting & set(gaps)):
-            reason = next((row for row in exempt.lines if row[0] == module and row[2] in text[n - 1]
-                           and row[1] in places and places[row[1]][0] <= n <= places[row[1]][1]), None)
-            if reason:
-                used.add(reason)
-            else:
-                found.missing.append(f"{module}:{n} {gaps[n]}: {text[n - 1].strip()}")
-    found.counts |= {"lines": (lines[0], lines[1]), "branches": (branches[0], branches[1])}
-    found.exempt["lines"] = len(exempt.lines)
-    found.missing += [f"exempt.json: {row[0]}, {row[1]}: {row[2]!r} is reached by now, or gone"
-                      for row in exempt.lines if row not in used]
+def count_lines(module: str, source: str, part: Mapping[str, Any], exempt: Exempt, found: Reached) -> None:
+    """Which lines and branches of a module were reached; `part` is what the library coverage reports of it."""
+    reasons: dict[int, tuple[str, str]] = {}
+    for name, reason in exempt.modules.get(module, {}).items():
+        try:
+            reasons |= dict.fromkeys(place(source, name), (name, reason))
+        except ValueError as error:
+            found.stale.append(f"exempt.json: {module}: {error}")
+    counting = {n for name in exempt.functions.get(module, [""]) for n in place(source, name)}
+    text, used, said = source.splitlines(), set[str](), set[int]()
+    reached = {"lines": part["executed_lines"], "branches": [start for start, _ in part["executed_branches"]]}
+    left = dict.fromkeys(reached, 0)
+    for kind, n, what in _gaps(part):
+        if n not in counting:
+            continue
+        line = f"{module}:{n} {what}: {text[n - 1].strip()}"
+        if n in reasons:
+            used.add(reasons[n][0])
+            found.exempt.setdefault(kind, []).append(f"{line}  [{reasons[n][1]}]")
+        else:
+            left[kind] += 1
+            if n not in said:
+                found.open.append(line)
+        said.add(n)
+    for kind, lines in reached.items():
+        done, count = found.counts.get(kind, (0, 0))
+        here = sum(n in counting for n in lines)
+        found.counts[kind] = done + here, count + here + left[kind]
+    found.stale += [f"exempt.json: {module}: {name!r} is reached by now" for name in exempt.modules.get(module, {})
+                    if name not in used and name in {known for known, _ in reasons.values()}]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``python -m conformance coverage``."""
     parser.add_argument("--clauses", action="store_true", help="clauses only; decode nothing")
+    parser.add_argument("--reasons", action="store_true", help="list what is exempt as well, with the reasons")
     parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder with suites, this kit by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write counts and gaps")
 
 
+def report(found: Reached, reasons: bool) -> None:
+    """Print what is open, what is out of date, what is exempt if that is wanted, and the counts."""
+    exempt = [line for lines in found.exempt.values() for line in lines]
+    for title, lines in (("exempt", exempt if reasons else []), ("open", found.open), ("out of date", found.stale)):
+        if lines:
+            print(f"{title}:", *lines, sep="\n  ")
+    for what, (reached, count) in found.counts.items():
+        print(f"{what}: {reached} of {count} reached ({100 * reached / max(1, count):.1f} %), {count - reached} open, "
+              f"{len(found.exempt.get(what, []))} more exempt with a reason")
+
+
 def main(args: argparse.Namespace) -> int:
-    """Count and report; the exit code says whether anything is missing without a reason."""
+    """Count and report; the exit code says whether a gap is open or an exemption out of date."""
     suites, exempt, found = load_all(args.kit), read_exempt(), Reached()
     count_clauses(suites, exempt, found)
     if not args.clauses:
         tasks = [task for v in select(suites, Selection()) if (task := task_of(v))]
-        count_lines(measure(tasks, {**exempt.modules, **exempt.functions}), exempt, found)
-    for line in found.missing:
-        print(line)
-    for what, (reached, count) in found.counts.items():
-        print(f"{what}: {reached} of {count} reached ({100 * reached / max(1, count):.1f} %), "
-              f"{found.exempt.get(what, 0)} exempt with a reason")
+        for module, part in measure(tasks, {**exempt.modules, **exempt.functions}).items():
+            count_lines(module, module_path(module).read_text(encoding="utf-8"), part, exempt, found)
+    report(found, args.reasons)
     if args.json:
-        value = {"counts": found.counts, "exempt": found.exempt, "missing": found.missing}
-        args.json.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    return FAILED if found.missing else PASSED
+        args.json.write_text(json.dumps(found.__dict__, indent=1) + "\n", encoding="utf-8")
+    return FAILED if found.open or found.stale else PASSED
