@@ -5,7 +5,7 @@ import pytest
 from conftest import TINY, tiny_content
 from plain_hdf5 import OtherStructure, PlainFile
 
-from conformance.hostile_models import write_file
+from conformance.hostile_models import VICTIM, model_corpus, rebuilt, write_file
 from conformance.suites import KIT, Accept, load_all
 from refcodec.model_file import DEFAULT, FORMAT, VERSION, read_content, read_floats, write_model
 
@@ -41,6 +41,15 @@ def test_what_is_written_has_no_other_structures(tmp_path):
     floats = {f"{n:0200}": np.array([n], np.float32) for n in range(3000)}
     write_model(tmp_path / "written.h5", tiny_content(TINY), {"made": "by a test"}, floats)
     assert_the_same((tmp_path / "written.h5").read_bytes(), tmp_path / "model.h5")
+
+
+def test_chunks_may_be_so_many_that_their_tree_has_two_levels(tmp_path):
+    def cut(file):
+        numbers = file[VICTIM][()]
+        del file[VICTIM]
+        file.create_dataset(VICTIM, data=numbers, chunks=(1, 1, 1, 1), compression="gzip", shuffle=True)
+
+    assert_the_same(rebuilt(model_corpus().data, cut), tmp_path / "model.h5")
 
 
 def test_other_structures_are_noticed():
