@@ -20,18 +20,22 @@ from refcodec.files import check_target, write_bytes
 from refcodec.model import Model
 from refcodec.model_file import load_model
 
-from .calibrate import Record, record_content, record_from
+from .calibrate import Record, record_from, record_text
 from .checkpoint import Checkpoint, read_checkpoint
-from .convert import Progress, convert, default_pictures, load_pictures, record_pictures
+from .convert import (
+    CALIBRATION_CROP,
+    CALIBRATION_PICTURES,
+    Progress,
+    convert,
+    default_pictures,
+    load_pictures,
+    record_pictures,
+)
 from .export import export_flat, export_float
 from .float_engine import Bottleneck
 from .published import float_layers
 from .recognise import recognise
 from .train.command import add_arguments
-
-CALIBRATION_CROP = 256
-CALIBRATION_PICTURES = 16
-"""Pictures that calibration takes from a folder, spread evenly over it."""
 
 REPORT_PICTURES = 3
 
@@ -69,8 +73,7 @@ def _record(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[Record, d
     record = record_pictures(checkpoint, [samples for _, samples in pictures], _bar("calibrating"))
     about = {"count": len(pictures), "crop": CALIBRATION_CROP}
     if args.calibration:
-        text = json.dumps({"pictures": about, "tensors": record_content(record)}, sort_keys=True)
-        write_bytes(args.calibration, text.encode(), force=True)
+        write_bytes(args.calibration, record_text(record, len(pictures), CALIBRATION_CROP).encode(), force=True)
     return record, about
 
 

@@ -31,6 +31,7 @@ feedback of rounding errors: weights of half the precision cost nothing that sho
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -114,6 +115,11 @@ def record_from(values: dict[str, Any], where: str) -> Record:
         if seen.count < 1 or seen.clamp_error.shape != (MOST - LEAST + 1,) or not np.isfinite(seen.clamp_error).all():
             raise InvalidModel("not a calibration record", where=where, tensor=name)
     return record
+
+
+def record_text(record: Record, count: int, crop: int) -> str:
+    """The file of a record of ``count`` pictures of sides up to ``crop``, as ``convert --calibration`` reads it."""
+    return json.dumps({"pictures": {"count": count, "crop": crop}, "tensors": record_content(record)}, sort_keys=True)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from refcodec import __version__
+from refcodec.architecture import Config
 from refcodec.errors import MissingInput
 from refcodec.files import list_pictures
 from refcodec.image import read_picture
@@ -28,8 +29,14 @@ from .recognise import recognise
 
 Progress = Callable[[int, int], None]
 
-CALIBRATION_STEPS = (1, 30, 60, 80, 100)
-"""Quality steps that calibration runs: latents grow with quality, so the last step sets most ranges."""
+CALIBRATION_CROP = 256
+CALIBRATION_PICTURES = 16
+"""Pictures that calibration takes, spread evenly over those there are."""
+
+
+def calibration_steps(config: Config) -> tuple[int, ...]:
+    """Quality steps that calibration runs: latents grow with quality, so the last step sets most ranges."""
+    return (1, 30, 60, 80, 100) if config.steps > 1 else (1,)
 
 
 def load_pictures(folder: Path, crop: int, most: int | None = None) -> list[tuple[str, np.ndarray]]:
@@ -72,11 +79,10 @@ def default_pictures() -> Path:
 
 def record_pictures(checkpoint: Checkpoint, pictures: Sequence[np.ndarray],
                     progress: Progress | None = None) -> Record:
-    """Calibrate on pictures [H, W, 3] at every step of CALIBRATION_STEPS."""
+    """Calibrate on pictures [H, W, 3] at the steps of ``calibration_steps``."""
     config = recognise(checkpoint.tensors, checkpoint.config)
-    steps = CALIBRATION_STEPS if config.steps > 1 else (1,)
-    return calibrate(config, float_layers(config, checkpoint.tensors), Bottleneck(checkpoint.tensors), pictures, steps,
-                     progress)
+    return calibrate(config, float_layers(config, checkpoint.tensors), Bottleneck(checkpoint.tensors), pictures,
+                     calibration_steps(config), progress)
 
 
 def make_content(checkpoint: Checkpoint, record: Record, progress: Progress | None = None) -> dict[str, np.ndarray]:

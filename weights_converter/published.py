@@ -3,16 +3,18 @@
 Published names are those of the PyTorch code of LoC-LIC and MLIC++. What the integer model folds away is folded here,
 in float: 1/255 into the first layers and 255 into the last, LayerNorm's affine part into the linear layer behind it,
 log2(e) and the scale of attention into queries and biases, and the two parallel convolutions at the end of the
-inter-slice context into one over both inputs.
+inter-slice context into one over both inputs. ``float_layers`` folds arrays for the converter; ``folded`` also folds
+tensors of other libraries, so that training sends gradients back through it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,9 @@ from refcodec.architecture import Config, Op, layer_table
 from refcodec.errors import InvalidModel
 
 State = Mapping[str, np.ndarray]
+
+Read = Callable[[str], Any]
+"""Gives a published tensor by name: an array, or a tensor of another library."""
 
 PEDESTAL = 2.0 ** -36
 BETA_BOUND = math.sqrt(1e-6 + PEDESTAL)
@@ -33,7 +38,7 @@ BOTTLENECK_WIDTHS = (1, 3, 3, 3, 3, 1)
 
 @dataclass(frozen=True, eq=False)
 class FloatLayer:
-    """One operation in float64; fields that its kind does not use stay at their defaults.
+    """One operation in float64, or in tensors; fields that its kind does not use stay at their defaults.
 
     Attributes
     ----------
@@ -86,34 +91,43 @@ class FloatLayer:
         return self.op.heads
 
 
-def _filters(state: State, key: str) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Maths:
+    """What folding needs beside methods: ``maximum(tensor, number)`` and ``concatenate(tensors, axis=n)``."""
+
+    maximum: Callable[..., Any]
+    concatenate: Callable[..., Any]
+
+
+_NUMPY = Maths(np.maximum, np.concatenate)
+
+
+def _filters(read: Read, key: str) -> tuple[Any, Any]:
     """Convolution [Co, Ci, k, k] or linear [Co, Ci] -> [Co, k, k, Ci], and the bias."""
-    w = state[f"{key}.weight"].astype(np.float64)
+    w = read(f"{key}.weight")
     w = w.reshape(*w.shape, 1, 1) if w.ndim == 2 else w
-    return np.ascontiguousarray(w.transpose(0, 2, 3, 1)), state[f"{key}.bias"].astype(np.float64)
+    return w.swapaxes(1, 2).swapaxes(2, 3), read(f"{key}.bias")
 
 
-def _after_norm(state: State, norm: str, linear: str) -> tuple[np.ndarray, np.ndarray]:
+def _after_norm(read: Read, norm: str, linear: str) -> tuple[Any, Any]:
     """W (gamma n + beta) + b as one layer on the normalised n."""
-    w, b = _filters(state, linear)
-    gamma, beta = (state[f"{norm}.{part}"].astype(np.float64) for part in ("weight", "bias"))
-    return w * gamma, b + w[:, 0, 0] @ beta
+    w, b = _filters(read, linear)
+    return w * read(f"{norm}.weight"), b + w[:, 0, 0] @ read(f"{norm}.bias")
 
 
-def _qkv(state: State, key: str, heads: int) -> tuple[np.ndarray, np.ndarray]:
+def _qkv(read: Read, key: str, heads: int, maths: Maths) -> tuple[Any, Any]:
     """Queries, keys and values with contiguous heads; published channel c is element c // heads of head c % heads."""
-    w, b = _after_norm(state, f"{key}.norm1", f"{key}.qkv_proj")
+    w, b = _after_norm(read, f"{key}.norm1", f"{key}.qkv_proj")
     dim = w.shape[0] // 3
     order = np.arange(dim).reshape(dim // heads, heads).T.reshape(-1)
-    w, b = (a.reshape(3, dim, *a.shape[1:])[:, order].copy() for a in (w, b))
-    for a in (w, b):
-        a[0] *= LOG2_E / math.sqrt(dim // heads)
+    w, b = (a.reshape(3, dim, *a.shape[1:])[:, order] for a in (w, b))
+    w, b = (maths.concatenate([a[:1] * (LOG2_E / math.sqrt(dim // heads)), a[1:]], axis=0) for a in (w, b))
     return w.reshape(3 * dim, 1, 1, -1), b.reshape(-1)
 
 
-def _gdn(state: State, key: str) -> tuple[np.ndarray, np.ndarray]:
-    gamma = np.maximum(state[f"{key}.gamma"].astype(np.float64), GAMMA_BOUND) ** 2 - PEDESTAL
-    beta = np.maximum(state[f"{key}.beta"].astype(np.float64), BETA_BOUND) ** 2 - PEDESTAL
+def _gdn(read: Read, key: str, maths: Maths) -> tuple[Any, Any]:
+    gamma = maths.maximum(read(f"{key}.gamma"), GAMMA_BOUND) ** 2 - PEDESTAL
+    beta = maths.maximum(read(f"{key}.beta"), BETA_BOUND) ** 2 - PEDESTAL
     return gamma, beta
 
 
@@ -149,21 +163,21 @@ def published_key(name: str) -> str:
     return f"{_HEADS[part]}.{i}.{'fusion' if part.startswith('ep') else 'lrp_transform'}.{2 * int(leaf)}"
 
 
-def _conv(op: Op, state: State) -> tuple[np.ndarray, np.ndarray]:
+def _conv(op: Op, read: Read, maths: Maths) -> tuple[Any, Any]:
     key = published_key(op.name)
     part, _, rest = op.name.partition("/")
     leaf = rest.split("/")[-1]
     if part == "local" and leaf == "qkv":
         module = key.rsplit(".", 1)[0]
-        return _qkv(state, module, int(state[f"{module}.relative_position_table"].shape[1]))
+        return _qkv(read, module, int(read(f"{module}.relative_position_table").shape[1]), maths)
     if part == "local" and leaf == "fc1":
-        return _after_norm(state, key.replace("mlp.fc1", "norm2"), key)
-    w, b = _filters(state, key)
+        return _after_norm(read, key.replace("mlp.fc1", "norm2"), key)
+    w, b = _filters(read, key)
     if part == "local" and leaf == "fusion":
         return w.reshape(w.shape[0], 1, 1, -1), b
     if part == "inter" and leaf == "mlp2":
-        skip, skip_bias = _filters(state, key.replace("mlp.4", "skip"))
-        return np.concatenate([skip, w], axis=3), b + skip_bias
+        skip, skip_bias = _filters(read, key.replace("mlp.4", "skip"))
+        return maths.concatenate([skip, w], axis=3), b + skip_bias
     if leaf in ("keys1", "queries1"):
         return w * LOG2_E, b * LOG2_E
     if op.name in ("g_a/0/conv1", "g_a/0/skip"):
@@ -274,18 +288,18 @@ def check_state(config: Config, state: State, where: str = "state dict") -> None
                            misshapen=misshapen)
 
 
-def _float_layer(op: Op, state: State) -> FloatLayer:
+def folded(op: Op, read: Read, maths: Maths) -> FloatLayer:
+    """One operation from published tensors of any library."""
     if op.kind == "conv":
-        return FloatLayer(op, *_conv(op, state))
+        weight, bias = _conv(op, read, maths)
+        return FloatLayer(op, weight, bias)
     if op.kind in ("gdn", "igdn"):
-        gamma, beta = _gdn(state, published_key(op.name))
+        gamma, beta = _gdn(read, published_key(op.name), maths)
         return FloatLayer(op, gamma=gamma, beta=beta)
     if op.kind == "gain":
-        log = state.get(_GAINS[op.name], np.zeros((1, op.channels)))
-        return FloatLayer(op, log_gain=log.astype(np.float64))
+        return FloatLayer(op, log_gain=read(_GAINS[op.name]))
     if op.kind == "local_attention":
-        table = state[f"local_context.{op.name.split('/')[1]}.relative_position_table"]
-        return FloatLayer(op, bias=table.astype(np.float64) * LOG2_E)
+        return FloatLayer(op, bias=read(f"local_context.{op.name.split('/')[1]}.relative_position_table") * LOG2_E)
     return FloatLayer(op)
 
 
@@ -298,7 +312,14 @@ def float_layers(config: Config, state: State) -> dict[str, FloatLayer]:
         As ``check_state``.
     """
     check_state(config, state)
-    return {op.name: _float_layer(op, state) for op in layer_table(config)}
+    ones = {_GAINS[op.name]: np.zeros((1, op.channels)) for op in layer_table(config) if op.kind == "gain"}
+
+    def read(name: str) -> np.ndarray:
+        return (state[name] if name in state else ones[name]).astype(np.float64)
+
+    layers = {op.name: folded(op, read, _NUMPY) for op in layer_table(config)}
+    return {name: layer if layer.weight is None else replace(layer, weight=np.ascontiguousarray(layer.weight))
+            for name, layer in layers.items()}
 
 
 def step_quality(config: Config, step: int) -> float:

@@ -72,18 +72,24 @@ def conv_fracs(op: Op, formats: Mapping[str, Any], channels: Mapping[str, int]) 
     return inputs, outputs
 
 
-def _first_shift(weight: np.ndarray, groups: list[tuple[int, tuple[int, int]]]) -> np.ndarray:
+def _first_shift(weight: np.ndarray, offset: np.ndarray, branch: np.ndarray,
+                 groups: list[tuple[int, tuple[int, int]]]) -> np.ndarray:
     """By output channel a shift, 30 or less, that is no smaller than the largest one that fits.
 
-    Of the extremes of an accumulator the larger is at least half their distance, which is the sum of |w| (high - low);
-    two are added for what rounding the weights may change.
+    Extremes of an accumulator grow as 2^shift but for what rounding does to the weights: at most half a unit each.
+    ``offset`` is the bias and the rounding term, ``branch`` the largest magnitude of a branch, both for a shift of 0.
     """
-    reach = np.concatenate([np.full(channels, high - low) for channels, (low, high) in groups])
-    magnitude = np.abs(weight)
-    distance = np.maximum(magnitude.sum(axis=(1, 2)) @ reach, 1e-30)
-    largest = np.maximum(magnitude.max(axis=(1, 2, 3)), 1e-30)
-    bounds = np.minimum(2 * INT32_MAX / distance, 32768 / largest)
-    return np.minimum(30, np.floor(np.log2(bounds)).astype(int) + 2)
+    above, below = (np.concatenate([np.full(channels, max(sign * bounds[sign > 0], 0)) for channels, bounds in groups])
+                    for sign in (1, -1))
+    total = weight.sum(axis=(1, 2))
+    positive = (np.abs(weight).sum(axis=(1, 2)) + total) / 2
+    negative = positive - total
+    worst = np.maximum(positive @ above + negative @ below + offset, positive @ below + negative @ above - offset)
+    rounding = weight[0, :, :, 0].size * np.maximum(above, below).sum() / 2
+    largest = np.abs(weight).max(axis=(1, 2, 3))
+    bounds = np.minimum((INT32_MAX + rounding + 1) / np.maximum(worst + branch, 1e-30),
+                        32768 / np.maximum(largest, 1e-30))
+    return np.minimum(30, np.floor(np.log2(bounds) + 1e-9).astype(int))
 
 
 class Quantiser:
@@ -144,7 +150,8 @@ class Quantiser:
         bias = f.bias * 2.0 ** out_frac
         lo, hi = tensor_range(op.add, self.layers) if op.add else (0, 0)
         k_add = out_frac - (self.frac(op.add) if op.add else 0)
-        shift = _first_shift(scaled, groups)
+        branch = max(-lo, hi) * 2.0 ** k_add if op.add else np.zeros_like(bias)
+        shift = _first_shift(scaled, bias + 0.5, branch, groups)
         while True:
             weight = _round(scaled * (2.0 ** shift)[:, None, None, None])
             fits = np.abs(weight).max(axis=(1, 2, 3)) <= 32767
@@ -161,11 +168,11 @@ class Quantiser:
                 raise _TooFine(op.name)
         if op.add and (short := -int((shift + k_add).min())) > 0:  # the accumulator has fewer bits than its branch
             raise _TooFine(op.add, short)
-        constants = np.stack([offset, shift, add_shift], axis=1).astype(np.int32)
+        constants = np.stack([offset, shift, add_shift]).astype(np.int32)  # rows of their own: kernels read them
         gelu = self.tables.gelu[fmt.frac] if op.gelu else None
-        layer = Conv(op.name, weight.astype(np.int16), constants[:, 0], constants[:, 1], fmt.frac, fmt.limit,
-                     constants[:, 2] if op.add else None, gelu, op.stride, op.shuffle, op.depthwise)
-        return layer, {"weight": layer.weight, "constants": constants}
+        layer = Conv(op.name, weight.astype(np.int16), constants[0], constants[1], fmt.frac, fmt.limit,
+                     constants[2] if op.add else None, gelu, op.stride, op.shuffle, op.depthwise)
+        return layer, {"weight": layer.weight, "constants": np.ascontiguousarray(constants.T)}
 
     def _gdn(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
         assert f.gamma is not None and f.beta is not None

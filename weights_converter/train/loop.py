@@ -15,13 +15,19 @@ import torch
 
 from refcodec.architecture import Config
 from refcodec.errors import CheckFailed
+from refcodec.files import write_bytes
 
+from ..calibrate import calibrate, record_text
+from ..convert import CALIBRATION_PICTURES, calibration_steps
+from ..float_engine import Bottleneck
+from ..published import float_layers
 from ..torch_model import LoCLIC
+from ..torch_simulation import published
 from .loss import Trainee
 from .pictures import Ahead, Crops, Picture, digest_of, split
 from .plan import Plan
-from .state import CHECKPOINT, Log, Progress, State, write_checkpoint, write_state
-from .validation import Point, centre_crops, mean_loss, measure
+from .state import CALIBRATION, CHECKPOINT, Log, Progress, State, write_checkpoint, write_state
+from .validation import CROP, Point, centre_crops, mean_loss, measure
 from .workers import Outcome, Workers
 
 SPIKE = 10.0
@@ -78,13 +84,16 @@ class Run:
         self.origin, self.progress = state.origin, replace(state.progress, recent=list(state.progress.recent))
         self.log = Log(folder)
         trained, held = split(pictures)
+        self._trained = trained
         self._crops = Crops(trained, self.config.qualities, self.plan.seed)
         self._held = centre_crops(held)
         self.trainee, self.average = (_filled(self.config, weights, pace.device)
                                       for weights in (state.weights, state.average))
+        self.trainee.record = self.average.record = state.record
         self.workers = Workers(self.trainee, self.average, self.plan, pace.device, pace.threads, pace.compiled)
         self.workers.load_moments(state.moments)
         self._rows: list[Outcome] = []
+        self._since = self.progress.step, self.progress.seconds
         self.log.write("start", {
             "step": self.progress.step, "plan": self.plan.as_dict(), "config": self.config.as_dict(),
             "origin": self.origin, "device": str(pace.device), "threads": pace.threads, "torch": torch.__version__,
@@ -133,12 +142,14 @@ class Run:
         return done
 
     def _step(self, ahead: Ahead) -> None:
-        start = time.monotonic()
         p, plan = self.progress, self.plan
         position = self.position
         stage = plan.stage(position)
         if stage != p.stage:
             p.stage, p.stage_start, p.typical = stage, p.step, 0.0
+        if stage == "quantised" and self.trainee.record is None:
+            self._calibrate()
+        start = time.monotonic()
         self.trainee.train()
         batch = ahead.batch(p.step, plan.batch, plan.crop(position))
         rate = plan.rate_at(position, p.step - p.stage_start)
@@ -154,6 +165,17 @@ class Run:
             self._rows.append(outcome)
         if p.step % self.pace.log_steps == 0:
             self._flush(rate)
+
+    def _calibrate(self) -> None:
+        """Fix the formats of the integer model, for the rest of the run."""
+        count = min(CALIBRATION_PICTURES, len(self._trained))
+        crops = centre_crops([self._trained[n * len(self._trained) // count] for n in range(count)])
+        self.note(f"step {self.progress.step}  calibrating on {count} pictures")
+        state = published(self.average.net)
+        record = calibrate(self.config, float_layers(self.config, state), Bottleneck(state), crops,
+                           calibration_steps(self.config))
+        write_bytes(self.folder / CALIBRATION, record_text(record, count, CROP).encode(), force=True)
+        self.trainee.record = self.average.record = record
 
     def _fault(self, outcome: Outcome) -> None:
         p = self.progress
@@ -175,13 +197,15 @@ class Run:
         mean = {key: float(np.mean([getattr(row, key) for row in rows]))
                 for key in ("loss", "bpp_y", "bpp_z", "mse", "norm")}
         psnr = -10 * math.log10(max(mean.pop("mse"), 1e-12))
+        speed = (p.step - self._since[0]) / max(p.seconds - self._since[1], 1e-9)
+        self._since = p.step, p.seconds
         values: dict[str, Any] = {
             "step": p.step, "seconds": round(p.seconds, 1), "position": round(self.position, 5), "stage": p.stage,
             "rate": rate, **{key: round(value, 5) for key, value in mean.items()}, "psnr": round(psnr, 3),
-            "faults": p.faults}
+            "steps_per_second": round(speed, 3), "faults": p.faults}
         self.log.write("train", values)
         bpp = mean["bpp_y"] + mean["bpp_z"]
-        self.note(f"step {p.step}  {100 * self.position:5.1f} %  {p.seconds:.0f} s  {p.stage}  "
+        self.note(f"step {p.step}  {100 * self.position:5.1f} %  {p.seconds:.0f} s  {speed:.2f} steps/s  {p.stage}  "
                   f"loss {mean['loss']:.4f}  bpp {bpp:.4f}  psnr {psnr:.2f}" + (f"  rate {rate:.1e}" if rate else ""))
         self._rows = []
 
@@ -203,7 +227,8 @@ class Run:
         weights, average, moments = (
             {name: value.detach().cpu() for name, value in tensors.items()}
             for tensors in (self.trainee.state_dict(), self.average.state_dict(), self.workers.moments()))
-        return State(self.config, self.plan, self.progress, weights, average, moments, self.origin)
+        return State(self.config, self.plan, self.progress, weights, average, moments, self.origin,
+                     self.trainee.record)
 
     def save(self) -> None:
         """Write state and checkpoint."""

@@ -8,8 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from refcodec.architecture import config_from
+
+from ..calibrate import Record
 from ..torch_layers import gaussian_likelihood, round_ste
 from ..torch_model import LoCLIC, Noise
+from ..torch_simulation import IntegerLayers, integer_layers, simulate
 
 BALANCE_CENTRE = 0.013
 """Lambda whose loss keeps its weight, whatever the balance."""
@@ -32,11 +36,13 @@ class Coded(NamedTuple):
 
 
 class Trainee(nn.Module):
-    """A network, and the auxiliary layer that stands in for its entropy model in the stage ``transforms``.
+    """A network, and what stages train it with beside itself.
 
-    The layer, a 1x1 convolution that starts as the identity, turns hyper parameters into scales and means of all
-    channels at once. So h_s may speak a language that only the slices understand, and a trained entropy model is
-    disturbed little while the transforms are trained without it.
+    In the stage ``transforms`` an auxiliary layer stands in for the entropy model: a 1x1 convolution that starts as the
+    identity and turns hyper parameters into scales and means of all channels at once. So h_s may speak a language that
+    only the slices understand, and a trained entropy model is disturbed little while the transforms are trained without
+    it. In the stage ``quantised`` the values are those of the integer model that the weights make with the formats of
+    the calibration ``record``.
     """
 
     def __init__(self, net: LoCLIC) -> None:
@@ -47,11 +53,29 @@ class Trainee(nn.Module):
         nn.init.dirac_(self.shortcut.weight)
         assert self.shortcut.bias is not None
         nn.init.zeros_(self.shortcut.bias)
+        self.record: Record | None = None
+        self._integers: IntegerLayers | None = None
+
+    def prepare(self, stage: str) -> None:
+        """Do what ``forward`` needs once the weights are others.
+
+        Raises
+        ------
+        InvalidModel
+            No integer model of the weights can be proved.
+        """
+        if stage == "quantised":
+            assert self.record is not None
+            self._integers = integer_layers(self.net, config_from(self.net.config), self.record)
 
     def forward(self, x: Tensor, q: Tensor, noise: Noise | None, stage: str = "all") -> Coded:
         """Code a batch [B, 3, H, W] in [0, 1] at qualities [B]; without noise, what a codec would do."""
         if stage == "transforms":
             return self._without_slices(x, q, noise)
+        if stage == "quantised":
+            assert self._integers is not None
+            coded = simulate(self.net, self._integers, x, q, noise)
+            return Coded(coded.x_hat, coded.bits_y(), bits(coded.z_likelihoods))
         x_hat, y_likelihoods, z_likelihoods = self.net(x, q, noise)
         return Coded(x_hat, bits(*y_likelihoods), bits(z_likelihoods))
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from refcodec.errors import UsageError
 
-STAGES = ("transforms", "entropy", "all")
+STAGES = ("transforms", "entropy", "all", "quantised")
 """transforms: g_a, g_s, h_a, h_s and gains, rate from a Gaussian whose parameters come from h_s through an auxiliary
-layer; entropy: everything that predicts the latents, which stay as they are; all: everything."""
+layer; entropy: everything that predicts the latents, which stay as they are; all: everything; quantised: everything,
+with the values that the integer model will compute."""
 
 Schedule = tuple[tuple[Any, float], ...]
 """Values, each with the position from which it holds; the first from 0."""

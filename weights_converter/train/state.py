@@ -1,6 +1,7 @@
 """The files of a run: ``state.pt`` to go on from, ``checkpoint.pt`` in the published layout, ``log.jsonl``.
 
-The checkpoint holds the moving average and is what ``convert`` takes. All files are written beside their target and
+The checkpoint holds the moving average and is what ``convert`` takes; with ``calibration.json``, which the stage
+``quantised`` leaves, it gives the integer model that was trained. All files are written beside their target and
 renamed, so an interruption leaves the last whole ones. A state is read without executing anything in it.
 """
 
@@ -24,16 +25,18 @@ from refcodec.errors import InvalidModel, MissingInput, OutputError, RefcodecErr
 from refcodec.files import transfer_error, write_bytes
 from refcodec.model_file import load_model, model_path, read_floats
 
-from ..checkpoint import IGNORED, Checkpoint, read_checkpoint
+from ..calibrate import Record, record_content, record_from
+from ..checkpoint import Checkpoint, read_checkpoint
 from ..export import published_state
 from ..recognise import recognise
 from ..torch_model import LoCLIC, from_checkpoint
+from ..torch_simulation import published
 from ..writers import torch_zip
 from .plan import Plan, plan_from
 
-STATE, CHECKPOINT, LOG = "state.pt", "checkpoint.pt", "log.jsonl"
+STATE, CHECKPOINT, CALIBRATION, LOG = "state.pt", "checkpoint.pt", "calibration.json", "log.jsonl"
 
-FORMAT = "refcodec training state 1"
+FORMAT = "refcodec training state 2"
 
 
 @dataclass
@@ -79,6 +82,8 @@ class State:
         Of the trainee, of its moving average, of the optimiser.
     origin : dict
         What training began from, plain values.
+    record : dict or None
+        The calibration that the stage ``quantised`` began with.
     """
 
     config: Config
@@ -88,13 +93,14 @@ class State:
     average: dict[str, Tensor]
     moments: dict[str, Tensor]
     origin: dict[str, Any]
+    record: Record | None = None
 
 
 def write_state(folder: Path, state: State) -> None:
     """Write ``state.pt``."""
     file = io.BytesIO()
     plain = {"config": state.config.as_dict(), "plan": state.plan.as_dict(), "progress": state.progress.__dict__,
-             "origin": state.origin}
+             "origin": state.origin, "record": state.record and record_content(state.record)}
     torch.save({"format": FORMAT, "weights": state.weights, "average": state.average, "moments": state.moments,
                 **{name: json.dumps(value) for name, value in plain.items()}}, file)
     write_bytes(folder / STATE, file.getvalue(), force=True)
@@ -120,9 +126,10 @@ def read_state(folder: Path) -> State | None:
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise ValueError(f"it is not of the format {FORMAT}")
         tensors = {key: _tensors(found[key]) for key in ("weights", "average", "moments")}
-        plain = {key: json.loads(found[key]) for key in ("config", "plan", "progress", "origin")}
+        plain = {key: json.loads(found[key]) for key in ("config", "plan", "progress", "origin", "record")}
+        record = plain["record"] and record_from(plain["record"], str(path))
         return State(config_from(plain["config"], str(path)), plan_from(plain["plan"], str(path)),
-                     Progress(**plain["progress"]), **tensors, origin=plain["origin"])
+                     Progress(**plain["progress"]), **tensors, origin=plain["origin"], record=record)
     except RefcodecError:
         raise
     except Exception as error:  # torch's reader lets errors of every type through
@@ -134,12 +141,6 @@ def _tensors(values: Any) -> dict[str, Tensor]:
     if not isinstance(values, dict) or not all(isinstance(v, Tensor) for v in values.values()):
         raise ValueError("tensors are missing")
     return values
-
-
-def published(net: LoCLIC) -> dict[str, np.ndarray]:
-    """State dict of a network as checkpoints hold it: float32 arrays, without buffers."""
-    return {name: value.detach().float().cpu().numpy() for name, value in net.state_dict().items()
-            if not IGNORED.fullmatch(name)}
 
 
 def write_checkpoint(path: Path, net: LoCLIC, config: Config) -> None:

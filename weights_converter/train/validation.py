@@ -66,6 +66,7 @@ def measure(trainee: Trainee, pictures: Sequence[np.ndarray], qualities: Sequenc
         One a quality. PSNR is that of 8-bit samples, averaged over pictures in dB.
     """
     trainee.eval()
+    trainee.prepare(stage)
 
     def one(job: tuple[float, np.ndarray]) -> tuple[float, float]:
         q, samples = job

@@ -32,6 +32,7 @@ UNUSED = {
                    "net.global_intra_context.", "net.entropy_parameters_", "net.lrp_"),
     "entropy": ("net.g_a.", "net.g_s.", "net.gain", "net.inv_gain", "shortcut."),
     "all": ("shortcut.",),
+    "quantised": ("shortcut.",),
 }
 """Beginnings of the names of parameters that a stage does not train."""
 
@@ -131,6 +132,7 @@ class Workers:
         largest : float
             A loss above is a fault.
         """
+        self.trainee.prepare(stage)
         trained = [name for name in self.names if not name.startswith(UNUSED[stage])]
         bounds = [len(batch.samples) * n // self.count for n in range(self.count + 1)]
 
@@ -171,16 +173,17 @@ class Workers:
         generator = torch.Generator(self.device)
         generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         net = self.trainee.net
+        forward = self.trainee if stage == "quantised" else self._forward  # integers are not compiled
         noise = net.noise(x.size(0), x.size(2), x.size(3), generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
-            coded = self._forward(x, q, noise, stage)
+            coded = forward(x, q, noise, stage)
         loss = loss_of(coded, x, interpolated(self._lambdas, q), self.plan.balance)
         objective = loss.total / self.plan.batch
         if first:
             objective = objective + net.entropy_bottleneck.quantile_loss()  # reaches the quantiles alone
         wanted = [self._parameters[name] for name in trained]
         gradients = torch.autograd.grad(objective, wanted, allow_unused=True, materialize_grads=True)
-        return _Part(dict(zip(trained, gradients, strict=True)), Loss(*(value.detach() for value in loss)))
+        return _Part(dict(zip(trained, _apart(gradients), strict=True)), Loss(*(value.detach() for value in loss)))
 
     def _update(self, n: int, names: list[str], rate: float, scale: float, momentum: float) -> None:
         """Clip, step and average this core's parameters."""
@@ -212,6 +215,16 @@ class Workers:
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
+
+
+def _apart(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of which none shares memory: those of two biases that are only ever added may be one tensor."""
+    seen: set[int] = set()
+    apart = []
+    for gradient in gradients:
+        apart.append(gradient.clone() if gradient.data_ptr() in seen else gradient)
+        seen.add(gradient.data_ptr())
+    return apart
 
 
 def _fault(loss: float, norm: float, largest: float) -> str:
