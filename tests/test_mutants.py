@@ -1,8 +1,16 @@
 """The mutants fit the code they change, none is there twice, and a sample of them is noticed."""
 
+import argparse
+import json
+
 import pytest
 
+from conformance.errors import UsageError
+from conformance.mutants import command
+from conformance.mutants.hunt import Hunt
+from conformance.mutants.judge import Task
 from conformance.mutants.mutant import DECODER, RUNNER, Mutant, check, declared, read, spans
+from conformance.suites import KIT, Selection, load_all, select
 
 MUTANTS = declared(*DECODER)
 FILES = {"decoder": DECODER, "runner": RUNNER}

@@ -61,8 +61,8 @@ _HDF5 = {  # name in hostile_models.STRUCTURES: own name, clause, what is wrong
 }
 
 
-def _filtered(f: h5py.File, *filters: int) -> None:
-    """Weights through these filters, in this order."""
+def _filtered(f: h5py.File, *filters: int, stored: bytes = b"") -> None:
+    """Weights through these filters in this order, or bytes that are said to be such."""
     array, properties = f[VICTIM][()], h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_chunk(array.shape)
     for code in filters:
@@ -73,7 +73,10 @@ def _filtered(f: h5py.File, *filters: int) -> None:
     del f[VICTIM]
     space = h5py.h5s.create_simple(array.shape)
     ident = h5py.h5d.create(f.id, VICTIM.encode(), h5py.h5t.STD_I16LE, space, properties)
-    ident.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(array))
+    if stored:
+        ident.write_direct_chunk((0,) * array.ndim, stored)
+    else:
+        ident.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(array))
 
 
 def _attribute(f: h5py.File, name: str, value: Any) -> None:
@@ -102,11 +105,56 @@ def _stored_chunk(f: h5py.File, path: str, stored: bytes) -> None:
     dataset.id.write_direct_chunk((0,) * len(shape), stored)
 
 
+def _link(f: h5py.File, target: Any) -> None:
+    """One array under the name of another of its shape."""
+    assert f[SECOND].shape == f[FIRST].shape
+    del f[SECOND]
+    f[SECOND] = target
+
+
+def _typed(f: h5py.File, kind: h5py.h5t.TypeID) -> None:
+    """Weights of another type of 16 bits, in memory as in the file."""
+    array, space = f[VICTIM][()], h5py.h5s.create_simple(f[VICTIM].shape)
+    del f[VICTIM]
+    h5py.h5d.create(f.id, VICTIM.encode(), kind, space).write(h5py.h5s.ALL, h5py.h5s.ALL, array, kind)
+
+
+def _enumeration() -> h5py.h5t.TypeID:
+    kind = h5py.h5t.enum_create(h5py.h5t.STD_I16LE)
+    kind.enum_insert(b"nothing", 0)
+    return kind
+
+
+def _twelve_bits() -> h5py.h5t.TypeID:
+    kind = h5py.h5t.STD_I16LE.copy()
+    kind.set_precision(12)
+    return kind
+
+
+def _virtual(f: h5py.File) -> None:
+    """A field without numbers, which virtual storage holds as well as any other."""
+    configured(lrp=())(f)
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.VIRTUAL)
+    del f["config/lrp"]
+    h5py.h5d.create(f.id, b"config/lrp", h5py.h5t.STD_I32LE, h5py.h5s.create_simple((0,)), properties)
+
+
+def _external(f: h5py.File) -> None:
+    """Weights in a file that many systems have, and that holds as many zeros as one reads."""
+    shape = f[VICTIM].shape
+    del f[VICTIM]
+    f.create_dataset(VICTIM, shape, "<i2", external=[("/dev/zero", 0, 2 * int(np.prod(shape)))])
+
+
 def _attributes(f: h5py.File) -> None:
     f.attrs["more"] = np.arange(3)
     f["layers"].attrs["text"] = "of variable length"
     f[VICTIM].attrs["of an array"] = 1.5
 
+
+FIRST, SECOND = "layers/g_s/2/conv1/weight", "layers/g_s/2/conv2/weight"
+"""Two arrays of one shape."""
 
 _MIB = 1 << 20
 _DEEP = "/".join("d" for _ in range(10))
@@ -133,6 +181,22 @@ FAULTS += [Fault(f"file-{name}", (clause,), says, change) for name, clause, says
      lambda f: _stored_chunk(f, VICTIM, zlib.compress(bytes(_MIB)))),
     ("chunk-bomb", "B.1-15", "a chunk that inflates to 1 MiB, eight times its numbers",
      lambda f: _stored_chunk(f, "tables/gaussian_cdf", zlib.compress(bytes(_MIB)))),
+    ("filters-said-twice", "B.1-9", "gzip twice, where weights are deflated once",
+     lambda f: _filtered(f, _GZIP, _GZIP, stored=zlib.compress(f[VICTIM][()].tobytes()))),
+    ("soft-link-that-fits", "B.1-5", "a soft link to another array of the same shape",
+     lambda f: _link(f, h5py.SoftLink(f"/{FIRST}"))),
+    ("two-names-that-fit", "B.1-5", "an array that is two of the same shape", lambda f: _link(f, f[FIRST])),
+    ("virtual-of-nothing", "B.1-8", "an empty list of widths in virtual storage", _virtual),
+    ("external-zeros", "B.1-8", "weights in another file that has enough of them", _external),
+    ("enumeration", "B.1-11", "an enumeration in place of weights", lambda f: _typed(f, _enumeration())),
+    ("twelve-bits", "B.1-11", "weights of 12 bits in 16", lambda f: _typed(f, _twelve_bits())),
+    ("bits", "B.1-11", "bits in place of weights", lambda f: _typed(f, h5py.h5t.STD_B16LE)),
+    ("chunk-one-byte-more", "B.1-15", "a chunk that inflates to one byte more than its numbers",
+     lambda f: _stored_chunk(f, VICTIM, zlib.compress(f[VICTIM][()].tobytes() + b"\0"))),
+    ("chunk-without-end", "B.1-15", "a chunk whose deflated bytes lack the last four",
+     lambda f: _stored_chunk(f, VICTIM, zlib.compress(f[VICTIM][()].tobytes())[:-4])),
+    ("chunk-wide", "B.1-10", "chunks that are larger than their array in one dimension and smaller in another",
+     lambda f: replaced(f, VICTIM, f[VICTIM][()], chunks=(6, 3, 3, 8), maxshape=(None,) * 4)),
     ("groups-10", "B.1-6", "an array below ten groups", lambda f: f.create_group(_DEEP)),
     ("cdf-int64", "10.2-22", "boundaries of z in 64 bits",
      lambda f: replaced(f, "z/cdf", f["z/cdf"][()].astype(np.int64))),
@@ -163,9 +227,13 @@ HEAVY = Fault("file-many-integers", ("9.1-7", "B.1-14"), "2^28 integers and more
 CHUNKS = Fault("file-many-chunks", ("B.1-10",), "5000 chunks in an array",
                lambda f: replaced(f, _FUSION, f[_FUSION][()], chunks=(1, 1, 1, 1)))
 
-FAULTS += [HEAVY, CHUNKS]
+WIDTH = Fault("file-shuffle-width", ("B.1-9",), "shuffle that says to be of 32 bits for weights of 16",
+              lambda f: _filtered(f, _SHUFFLE))
+
+FAULTS += [HEAVY, CHUNKS, WIDTH]
 
 _ALL: list[Fault | Sound] = [*FAULTS, *SOUND]
 for _made in _ALL:
     edited_model(_made.model, BASE, _made.change, f"nano-7 with {_made.says}", isinstance(_made, Sound),
-                 "v110" if _made is CHUNKS else None)  # indices of older versions take 70 bytes a chunk
+                 "v110" if _made is CHUNKS else None,  # indices of older versions take 70 bytes a chunk
+                 (b"shuffle\0\2\0\0\0", b"shuffle\0\4\0\0\0") if _made is WIDTH else None)

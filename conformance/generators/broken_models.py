@@ -177,6 +177,7 @@ VALUES = [Fault(name, ("10.2-25", *clauses), says, change) for name, clauses, sa
     ("limit-0", ("10.2-21",), "a clamp of 0", form("ctx/0", 1, 0)),
     ("limit-minus-1", ("10.2-21",), "a clamp of -1", form("ctx/0", 1, -1)),
     ("limit-32768", ("10.2-21",), "a clamp of 32768", form("ctx/0", 1, 32768)),
+    ("limit-32768-last", ("10.2-21",), "a clamp of 32768 in the last layer", form("g_s/7", 1, 32768)),
     ("wide-limit-1", ("10.2-21",), "a wide layer with a clamp", form(WIDE, 1, 1)),
     ("weight-minus-32768", ("10.2-3", "10.2-23"), "a weight of -32768", put(f"{CONV}/weight", (0, 0, 0, 0), -32768)),
     ("shift-31", ("10.2-4",), "a convolution's shift of 31", put(f"{CONV}/constants", (0, 1), 31)),
@@ -255,6 +256,8 @@ CONFIGS = [Fault(f"config-{name}", ("6.1-2", "10.2-1", *clauses), says, change) 
     ("field-int64", ("10.2-22",), "a field of int64", lambda f: replaced(f, "config/slices", np.int64(2))),
     ("field-of-two-dimensions", ("10.2-22",), "a list of widths with two dimensions",
      lambda f: replaced(f, "config/hs", np.array([[2], [2]], np.int32))),
+    ("field-of-no-rows", ("10.2-22",), "an empty list of widths with two dimensions",
+     several(configured(lrp=()), lambda f: replaced(f, "config/lrp", np.zeros((0, 2), np.int32)))),
     ("vector-for-a-number", ("10.2-22",), "a list where one number belongs",
      lambda f: replaced(f, "config/M", np.array([20], np.int32))),
 )]

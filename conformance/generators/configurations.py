@@ -23,6 +23,13 @@ CONFIGURATIONS = {
 eight slices of two channels, of which the inter attention is one head; widths just above multiples of 16, 32 and 64."""
 
 
+FLOORED = {
+    "floored-7": Config(N=(2, 4, 2), M=24, slices=3, hyper=2, hs=(2, 4), chan=(4, 2), ent=(4, 2, 2), lrp=(2, 4),
+                        local_heads=2, intra_heads=4, inter_head_width=6, qualities=1),
+}
+"""Eight channels a slice and heads of six: one head and two heads of eight channels, where quotients are not exact."""
+
+
 def _registered(name: str, config: Config) -> None:
     def content() -> Content:
         return build(config, 7)
@@ -32,5 +39,5 @@ def _registered(name: str, config: Config) -> None:
     assert source is content
 
 
-for _name, _config in CONFIGURATIONS.items():
+for _name, _config in {**CONFIGURATIONS, **FLOORED}.items():
     _registered(_name, _config)

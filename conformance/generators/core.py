@@ -44,6 +44,8 @@ SPECIAL = {  # model: clauses beside the networks', what a failure suggests
                  "or an inter_head_width above the width does not give one head."),
     "wide-7": (("6.1-4",), "Widths just above multiples of 16 and 32: a vector loop reads or writes past its end "
                "or leaves out its rest."),
+    "floored-7": (("6.1-4", "5.9-1"), "The number of heads of the inter attention is rounded up or to the nearest, or "
+                  "heads have the width that the configuration names instead of an equal part of the channels."),
 }
 
 

@@ -5,6 +5,7 @@ Every stream is sealed with a right checksum, so that it reaches the range coder
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -21,7 +22,7 @@ from ..hostile_streams import Parts, sealed, take_apart
 from .expectation import decoded
 from .models import model
 from .registry import Case, Reject, generator
-from .writer import random_stream, regular_range
+from .writer import random_stream, regular_range, stream_of
 
 MODEL = "tiny-7"
 
@@ -58,6 +59,9 @@ def _either(data: bytes) -> Reject:
 STATES = {"0": 0, "1": 1, "2-31-less-1": LOW - 1, "2-63": LOW << 32, "2-63-and-2-31": (LOW << 32) + LOW,
           "2-64-less-1": (1 << 64) - 1}
 """First states that no encoder writes."""
+
+EARLY, LATE = 23, 29
+"""Seeds of streams in whose z segment a word can be written before it is due, and one can be left out."""
 
 DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "word-missing": (lambda s: s[:-4], "7.6-3"),
@@ -101,6 +105,49 @@ def segments() -> Iterator[Case]:
             yield case(f"state-{name}", _state(segment, _value(segment) + value), ("7.6-4",))
 
 
+def _first_step(segment: bytes, tables: SymbolTables) -> tuple[int, int, int, list[int]]:
+    """(SPEC 7.4) Start and length of the first symbol's interval of table 0, the state behind it and the words left."""
+    x, words = _value(segment), np.frombuffer(segment[8:], "<u4").tolist()
+    cdf = tables.cdf[:int(tables.start[1])].tolist()
+    at = bisect_right(cdf, x & 0xFFFF)
+    c, f = cdf[at - 1], cdf[at] - cdf[at - 1]
+    x = f * (x >> 16) + (x & 0xFFFF) - c
+    return c, f, x << 32 | words.pop(0) if x < LOW else x, words
+
+
+def _forged(c: int, f: int, x: int, words: list[int]) -> bytes:
+    """A segment whose first symbol leads to this state without a word being read."""
+    return ((x // f << 16) + x % f + c).to_bytes(8, "little") + np.array(words, "<u4").tobytes()
+
+
+@generator("invalid", "forged-states")
+def forged_states() -> Iterator[Case]:
+    """Segments that decode to symbols and end as they should, but for a first state that is out of range: below 2^31
+    since a word was written too early, 2^63 or more since one was written too late; and a state of four bytes alone.
+    """
+    made = model(MODEL)
+    suggests = "The first state of a segment, or its length, is not checked by itself but by what follows it."
+
+    def case(name: str, of: str, data: bytes, clauses: tuple[str, ...], origin: str) -> Case:
+        return Case(f"invalid/forged-{name}", data, of, ("1.4-2", "7.6-5", *clauses), suggests, origin,
+                    Reject("CoderError"), definition=True)
+
+    for name, seed in (("early", EARLY), ("late", LATE)):
+        parts = take_apart(random_stream(made, seed, 5, 3, style="escapes", digest=False))
+        c, f, x, words = _first_step(parts.z, made.factorized)
+        parts.z = _forged(c, f, x >> 32, [x & 0xFFFFFFFF, *words]) if name == "early" else _forged(c, f, x, words)
+        assert (_value(parts.z) < LOW) if name == "early" else (LOW << 32 <= _value(parts.z))
+        parts.put_lengths()
+        yield case(f"word-{name}", MODEL, sealed(parts.body), ("7.3-1", "7.6-2"),
+                   f"the z segment of seed {seed}, its first word written {name}")
+    parts = take_apart(stream_of(model("attentions"), 16, 16, digest=False))
+    assert len(parts.y) == 8 and LOW <= _value(parts.y) < 1 << 32
+    parts.y = parts.y[:4]
+    parts.put_lengths()
+    yield case("state-of-four-bytes", "attentions", sealed(parts.body), ("7.6-1",),
+               "zeros of y, whose state has four bytes of 0, without these")
+
+
 @generator("invalid", "borders")
 def borders() -> Iterator[Case]:
     """Lengths of segments that move the border between them or claim more than there is."""
@@ -132,10 +179,21 @@ def borders() -> Iterator[Case]:
 
 
 class OneSymbol:
-    """(SPEC 7.2) A port that writes zeros and in one place of a segment any symbol, also one that is out of range."""
+    """(SPEC 7.2) A port that writes zeros and in one place of a segment any symbol, also one that is out of range.
 
-    def __init__(self, made: Model, part: str, place: int, symbol: int) -> None:
-        self._model, self._odd = made, {part: (place, symbol)}
+    Parameters
+    ----------
+    made : Model
+    part : str
+        "z" or "y".
+    place, symbol : int
+        Where the other symbol stands, which is escaped.
+    kept : int
+        Of the intervals of the escape, how many are written: itself, sign, length, and the bits if there are any.
+    """
+
+    def __init__(self, made: Model, part: str, place: int, symbol: int, kept: int = 4) -> None:
+        self._model, self._odd, self._kept = made, {part: (place, symbol)}, kept
         self._parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"z": [], "y": []}
         self._count = {"z": 0, "y": 0}
 
@@ -147,7 +205,8 @@ class OneSymbol:
         place, symbol = self._odd.get(part, (-1, 0))
         at = place - self._count[part]
         if 0 <= at < zeros.size:
-            starts, lengths = zip(*escape(symbol, int(numbers.reshape(-1)[at]), tables), strict=True)
+            said = escape(symbol, int(numbers.reshape(-1)[at]), tables)[:self._kept]
+            starts, lengths = zip(*said, strict=True)
             cum, freq = (np.concatenate([a[:at], np.array(new, np.uint16), a[at + 1:]])
                          for a, new in ((cum, starts), (freq, lengths)))
         self._parts[part].append((cum, freq))
@@ -181,24 +240,46 @@ def escape(symbol: int, number: int, tables: SymbolTables) -> list[tuple[int, in
     return [(cum, (1 << 16) - cum), *((value << 16 - bits, 1 << 16 - bits) for value, bits in raw if bits)]
 
 
+def _written(made: Model, port: OneSymbol) -> bytes:
+    """A stream of 4x4 samples with a port's symbols."""
+    walk(Engine(made.layers, made.tables, 0, 1), made.config, made.medians, port, 4, 4)
+    return serialise(width=4, height=4, channels=3, quality=1, fingerprint=made.fingerprint, z=port.segment("z"),
+                     y=port.segment("y"))
+
+
+def _counts(made: Model) -> dict[str, int]:
+    """Symbols of each segment of such a stream."""
+    return {"z": made.config.hyper, "y": 16 * made.config.M}
+
+
 @generator("invalid", "symbols")
 def symbols() -> Iterator[Case]:
     """Symbols of magnitude 32768 and more, which escapes can say: first, last and between in each segment."""
     made = model(MODEL)
-    counts = {"z": made.config.hyper, "y": 16 * made.config.M}
-    for part, count in counts.items():
+    for part, count in _counts(made).items():
         for where, place in (("first", 0), ("middle", count // 2), ("last", count - 1)):
             for symbol in (32768, -32768, 65000):
-                port = OneSymbol(made, part, place, symbol)
-                engine = Engine(made.layers, made.tables, 0, 1)
-                walk(engine, made.config, made.medians, port, 4, 4)
-                data = serialise(width=4, height=4, channels=3, quality=1, fingerprint=made.fingerprint,
-                                 z=port.segment("z"), y=port.segment("y"))
+                data = _written(made, OneSymbol(made, part, place, symbol))
                 yield Case(f"invalid/symbol-{part}-{where}-{'minus-' if symbol < 0 else ''}{abs(symbol)}", data, MODEL,
                            ("1.4-2", "7.2-6", "9.1-3", "8.9-1"),
                            "A decoded symbol is not compared with 32767, so that symbol * 64 + mean leaves its bounds.",
                            f"symbol {symbol} at place {place} of {part}, zeros elsewhere", Reject("SymbolError"),
                            definition=where != "middle")
+
+
+@generator("invalid", "escapes-cut")
+def escapes_cut() -> Iterator[Case]:
+    """Segments whose last symbol is an escape that ends early: after itself, its sign or its length the state is 2^31
+    and no word is left, as at the end of a valid segment.
+    """
+    made = model(MODEL)
+    for part, count in _counts(made).items():
+        for kept, what in ((1, "itself"), (2, "its sign"), (3, "its length")):
+            data = _written(made, OneSymbol(made, part, count - 1, 4000, kept))
+            yield Case(f"invalid/escape-cut-{part}-{kept}", data, MODEL, ("1.4-2", "7.2-2", "7.2-3", "7.6-3", "7.6-5"),
+                       "Words that are missing are read as zeros, or a symbol that is not whole as one that is.",
+                       f"zeros, and for the last symbol of {part} an escape that ends after {what}",
+                       Reject("CoderError"), definition=True)
 
 
 @generator("invalid", "other-models")

@@ -43,12 +43,15 @@ class Edited:
         It holds the same content, so that its fingerprint is the base's.
     library : str or None
         Version of HDF5 whose format new parts have; None for the oldest that can hold them.
+    patch : (bytes, bytes) or None
+        Bytes of the changed file, which stand there once, and what takes their place: what the library never writes.
     """
 
     base: Path
     change: Change
     same: bool = False
     library: str | None = None
+    patch: tuple[bytes, bytes] | None = None
 
 
 def changed(data: bytes, made: Edited) -> bytes:
@@ -56,7 +59,11 @@ def changed(data: bytes, made: Edited) -> bytes:
     file = io.BytesIO(data)
     with h5py.File(file, "r+", libver=made.library and (made.library, made.library)) as f:
         made.change(f)
-    return file.getvalue()
+    new = file.getvalue()
+    if made.patch:
+        assert new.count(made.patch[0]) == 1
+        new = new.replace(*made.patch)
+    return new
 
 
 def edits_between(old: bytes, new: bytes) -> list[tuple[int, bytes]]:

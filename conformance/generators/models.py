@@ -117,8 +117,8 @@ def model_source(name: str) -> Callable[[Callable[[], Content]], Callable[[], Co
 
 
 def edited_model(name: str, base: str, change: Change, description: str, same: bool = False,
-                 library: str | None = None) -> None:
-    """Register a model file made of another model's by a change that need not leave a valid one.
+                 library: str | None = None, patch: tuple[bytes, bytes] | None = None) -> None:
+    """Register a model file made of another model's by a change that need not leave a valid one, as of an `Edited`.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def edited_model(name: str, base: str, change: Change, description: str, same: b
     if name in _SOURCES:
         raise ValueError(f"two models are named {name!r}")
     below = _SOURCES[base]
-    _SOURCES[name] = Source(name, below.content, description, edited=Edited(below.path, change, same, library))
+    _SOURCES[name] = Source(name, below.content, description, edited=Edited(below.path, change, same, library, patch))
 
 
 def sources() -> dict[str, Source]:

@@ -11,7 +11,7 @@ import numpy as np
 from refcodec.architecture import PROFILES, Config
 from refcodec.vectors import numbers
 
-from .configurations import CONFIGURATIONS
+from .configurations import CONFIGURATIONS, FLOORED
 from .unit_writer import Input, annex_a, unit
 
 MAX = 32767
@@ -140,6 +140,27 @@ def configuration_heads() -> Cases:
     for name in ("tiny", "heads-7", "slices-7", "wide-7", "paper"):
         for i in range(1, CONFIGS[name].slices):
             yield f"{name}, slice {i}", {"config": _fields(CONFIGS[name]), "i": i}
+
+
+@unit("configuration-bounds", "config_is_valid", ("6.1-1", "6.1-2", "6.1-4", "9.1-6"),
+      "A bound is missing, too strict or too loose, or the number of heads is not the floor of a quotient.")
+def configuration_bounds() -> Cases:
+    """Slices, qualities and widths at their bounds and beyond; heads that divide the channels once they are floored."""
+    for name, config in FLOORED.items():
+        yield name, {"config": _fields(config)}
+    for change in ({"M": 64, "slices": 32}, {"M": 66, "slices": 33}, {"qualities": 64}, {"qualities": 65},
+                   {"hyper": 4096}, {"hyper": 4098}, {"N": [4096, 2, 4096]}, {"N": [6, 8, 4098]}, {"hs": [2, 4098]}):
+        single = {"local_heads": 1, "intra_heads": 1} if "M" in change else {}
+        yield ", ".join(f"{name} {value}" for name, value in change.items()), {
+            "config": _fields(TINY, **change, **single)}
+
+
+@unit("configuration-heads-floored", "inter_heads", ("6.1-4",), "The number of heads is rounded up or to the nearest.")
+def configuration_heads_floored() -> Cases:
+    """Heads of the inter attention where their width does not divide the channels."""
+    for name, config in FLOORED.items():
+        for i in range(1, config.slices):
+            yield f"{name}, slice {i}", {"config": _fields(config), "i": i}
 
 
 @unit("configuration-lrp", "lrp_widths", ("6.1-5",), "A quotient of the derived widths is floored at another place.")
