@@ -276,7 +276,7 @@ PROOF = [Fault(f"proof-{name}", ("9.2-1", *clauses), says, change) for name, cla
     ("signs", ("9.2-2",), "weights of opposite signs that sum to 0, and an accumulator beyond 2^31",
      several(_INPUT, weighted("g_s/0/conv2", {n: INT16_MAX * (-1) ** n for n in range(8)}))),
     ("second-input", ("9.2-2",), "an accumulator beyond 2^31 by the second of two inputs",
-     several(form("ctx/0", 1, INT16_MAX), weighted("lrp_anchor/0/0", {n: INT16_MAX for n in (20, 21, 22)}))),
+     several(form("inter/1/mlp1", 1, INT16_MAX), weighted("inter/1/mlp2", {n: INT16_MAX for n in (67, 68, 69)}))),
     ("branch", ("9.2-2",), "an accumulator beyond 2^31 by its branch alone",
      several(weighted("g_s/1/upsample", {}), put(f"{BRANCHED}/constants", (0, 2), 20))),
     ("gdn", ("9.2-3",), "a norm that can reach 2^52, half of it beta",
