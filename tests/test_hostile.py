@@ -356,3 +356,14 @@ def test_regressions_are_refused(path, streams, tmp_path):
         else:
             decode_stream(path.read_bytes(), model=streams.model, limits=fuzz.LIMITS)
     assert isinstance(caught.value, InvalidModel | InvalidStream | LimitExceeded)
+
+
+def test_a_name_with_a_slash_is_no_path(tmp_path):
+    """The library writes none; it would open the other object of the same path."""
+    data = io.BytesIO()
+    with h5py.File(data, "w") as f:
+        f["abcdefg"], f["abc/efg"] = np.int32(1), np.int32(2)
+    assert data.getvalue().count(b"abcdefg") == 1
+    with h5py.File(io.BytesIO(data.getvalue().replace(b"abcdefg", b"abc/efg"))) as f:
+        with pytest.raises(InvalidModel, match="a name that may stand for another object"):
+            hdf5_reader.stored(f, "x")
