@@ -150,7 +150,7 @@ def configuration_bounds() -> Cases:
         yield name, {"config": _fields(config)}
     for change in ({"M": 64, "slices": 32}, {"M": 66, "slices": 33}, {"qualities": 64}, {"qualities": 65},
                    {"hyper": 4096}, {"hyper": 4098}, {"N": [4096, 2, 4096]}, {"N": [6, 8, 4098]}, {"hs": [2, 4098]}):
-        single = {"local_heads": 1, "intra_heads": 1} if "M" in change else {}
+        single = {"local_heads": 1, "intra_heads": 1, "inter_head_width": 2} if "M" in change else {}
         yield ", ".join(f"{name} {value}" for name, value in change.items()), {
             "config": _fields(TINY, **change, **single)}
 
