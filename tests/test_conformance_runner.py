@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import threading
 import time
@@ -19,7 +20,8 @@ from tiny_kit import command, sha256, valid, write_suite
 from conformance import suites
 from conformance.errors import SuiteDamaged, UsageError
 from conformance.runner import decoders, models, process
-from conformance.runner.engine import Options, run_all
+from conformance.runner.engine import Options, compare, run_all
+from conformance.runner.pictures import Difference, difference
 from conformance.runner.process import Limits
 
 QUICK = Limits(seconds=20.0, memory=1 << 30, file=4 << 20)
@@ -52,6 +54,22 @@ def test_a_good_decoder_passes(kit, tmp_path):
     assert all(r.seconds > 0 for r in found)
 
 
+def test_results_stand_in_the_order_of_the_vectors(tmp_path):
+    vectors = [valid(f"core/{n}", 2, 2, 3, n, wait=wait) for n, wait in enumerate([1.0, 0.0, 0.5, 0.0])]
+    loaded, told = suites.load(write_suite(tmp_path, "core", vectors)), []
+    found = run_all(loaded.vectors, decoders.parse(command(tmp_path, "good")), Options(limits=QUICK, jobs=4),
+                    lambda result: told.append(result.vector.id))
+    assert [r.vector.id for r in found] == ["core/0", "core/1", "core/2", "core/3"] and told[-1] == "core/0"
+
+
+def test_every_digit_of_the_hash_counts():
+    digest = sha256(SAMPLES)
+    assert compare(suites.Accept(5, 4, 3, digest), SAMPLES) == ""
+    for n, digit in enumerate(digest):
+        other = digest[:n] + ("1" if digit == "0" else "0") + digest[n + 1:]
+        assert compare(suites.Accept(5, 4, 3, other), SAMPLES) == "another picture"
+
+
 LIARS = {
     "exits-early": ("fail", "no output was written"),
     "prints-success": ("fail", "no output was written"),
@@ -67,6 +85,7 @@ LIARS = {
     "transposed": ("fail", "the picture is 4x5 with 3 channels, expected 5x4 with 3"),
     "sixteen-bits": ("fail", "the largest sample is given as 65535"),
     "link": ("fail", "the output is not a plain file"),
+    "link-to-picture": ("fail", "the output is not a plain file"),
     "folder": ("fail", "the output is not a plain file"),
     "pipe": ("fail", "the output is not a plain file"),
     "huge": ("fail", "bytes for 60 samples"),
@@ -123,6 +142,13 @@ def test_what_does_not_end_is_ended(kit, tmp_path, behaviour):
 def test_memory_is_limited_by_the_system(kit, tmp_path):
     result = colour_only(kit, tmp_path, "memory", Limits(20.0, 96 << 20))
     assert result.outcome == "out-of-memory"
+
+
+def test_the_system_refuses_memory_that_is_asked_for_and_not_used(tmp_path):
+    ask = process.resolve([sys.executable, "-S", "-E", "-c", "bytearray(1 << 29)"])
+    for memory, code in [(1 << 30, 0), (128 << 20, 1)]:
+        ended = process.run(ask, Limits(20.0, memory), tmp_path)
+        assert (ended.exit_code, ended.stopped) == (code, "") and (code == 0) == (b"MemoryError" not in ended.stderr)
 
 
 def test_memory_of_all_processes_is_watched(kit, tmp_path):
@@ -204,9 +230,9 @@ def npy(array):
     return file.getvalue()
 
 
-def png(mode="RGB", size=(5, 4), samples=SAMPLES):
+def png(mode="RGB", size=(5, 4), samples=SAMPLES, **options):
     file = io.BytesIO()
-    Image.frombytes(mode, size, samples).save(file, "PNG")
+    Image.frombytes(mode, size, samples).save(file, "PNG", **options)
     return file.getvalue()
 
 
@@ -222,6 +248,7 @@ FILES = [
     ("png", png(), ""),
     ("png", png() + b"\0", "1 bytes follow"),
     ("png", png() + png(), "bytes follow"),
+    ("png", png(save_all=True, append_images=[Image.new("RGB", (5, 4))]), "animated"),
     ("png", png()[:-4], "cut short"),
     ("png", png()[:-20], "cut short"),
     ("png", png().replace(b"IHDR", b"IHDS"), "wrong checksum"),
@@ -379,11 +406,40 @@ def test_differences_are_told_and_drawn(tmp_path, kit):
     assert np.argwhere(picture[::25, ::25].sum(axis=2) > picture.sum(axis=2).min()).tolist() == [[0, 1]]
 
 
+def test_the_largest_difference_need_not_be_the_first():
+    expect = suites.Accept(3, 1, 1, "")
+    assert difference(bytes([7, 10, 250]), bytes([7, 11, 5]), expect) == Difference(2, 3, 245, 0, 1, 0, 10, 11)
+    assert difference(b"abc", b"abc", expect) is None
+
+
 def test_a_reference_that_is_wrong_is_not_believed(tmp_path, kit):
     for behaviour in ("black", "truncated", "refuses-all"):
         reference = decoders.parse(command(tmp_path, behaviour))
         found, _ = run(kit, tmp_path, "another-picture", reference=reference)
         assert found[0].difference is None and found[0].detail == "another picture" and not found[0].heat_map
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Lines of a whole trace."""
+    vectors = suites.select(suites.load_all(), suites.Selection(models=("tiny-7",)))
+    return next(v.trace for v in vectors if v.trace).read_text().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(("spoil", "checked", "outcome", "grade"), [
+    (False, True, "pass", "whole"), (True, True, "fail", "differs"), (True, False, "pass", "")])
+def test_a_wrong_trace_fails_a_run_that_checks_traces(tmp_path, whole, spoil, checked, outcome, grade):
+    [place] = [n for n, line in enumerate(whole) if '"z_hat"' in line]
+    spoilt = re.sub(r"[0-9a-f]{64}", "0" * 64, whole[place])
+    written = [*whole[:place], spoilt, *whole[place + 1:]] if spoil else whole
+    vector, stream = valid("core/a", 5, 4, 3, 9, trace="".join(written))
+    path = write_suite(tmp_path, "core", [(vector | {"trace": "a.jsonl"}, stream)],
+                       files={"a.jsonl": sha256("".join(whole).encode())})
+    (path.parent / "a.jsonl").write_text("".join(whole))
+    spec = decoders.parse(command(tmp_path, "good"), "", "--trace {trace}")
+    [result] = run_all(suites.load(path).vectors, spec, Options(limits=QUICK, traces=checked))
+    assert (result.outcome, result.exact, result.trace) == (outcome, True, grade)
+    assert result.detail == ("the picture is right, but the trace differs" if outcome == "fail" else "")
 
 
 def test_the_suite_s_own_picture_serves_too(tmp_path):

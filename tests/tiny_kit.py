@@ -19,7 +19,7 @@ DECODER = r'''
 import json, os, signal, sys, time
 
 behaviour, stream, output = sys.argv[1:4]
-data = open(stream, "rb").read()
+data, header = open(stream, "rb").read(), {}
 
 
 def refuse(name, code=65):
@@ -88,8 +88,6 @@ if behaviour == "memory-of-children":
 if behaviour == "child-writes-later":
     if not os.fork():
         time.sleep(1.5)
-        open(output + ".late", "wb").write(b"late")
-        open(stream.replace("stream", "late"), "wb").write(b"late")
         open(header["witness"], "wb").write(b"late")
         os._exit(0)
 if behaviour == "floods":
@@ -115,6 +113,8 @@ if behaviour == "sixteen-bits":
     picture = b"P6 %d %d 65535\n" % (width, height)
 if behaviour == "link":
     os.symlink("/dev/zero", output), sys.exit(0)
+if behaviour == "link-to-picture":
+    open(output + ".file", "wb").write(picture + samples), os.symlink(output + ".file", output), sys.exit(0)
 if behaviour == "folder":
     os.mkdir(output), sys.exit(0)
 if behaviour == "pipe":
@@ -125,6 +125,7 @@ if behaviour == "huge":
     picture = picture + bytes(4 << 20)
 if behaviour == "spoils-stream":
     open(stream, "wb").write(b"")
+time.sleep(header.get("wait", 0))
 if "--trace" in sys.argv:
     open(sys.argv[sys.argv.index("--trace") + 1], "w").write(header.get("trace", ""))
 if behaviour == "late-crash":

@@ -14,8 +14,8 @@ from pathlib import Path
 from ..errors import UsageError
 from .mutant import ROOT, Mutant
 
-FILES = "test_conformance_*.py", "test_runner_mutants.py"
-"""Test files that must notice, as patterns."""
+FILES = "test_conformance_*.py"
+"""Test files that must notice, as a pattern."""
 
 FIRST = {"outcomes": "outcomes", "baseline": "outcomes", "pictures": "outcomes", "claim": "claim", "suites": "suites",
          "report": "reports", "report_junit": "reports", "run": "reports"}
@@ -42,7 +42,7 @@ def copy_kit(folder: Path, mutant: Mutant | None) -> None:
 
 def tests_of(mutant: Mutant | None) -> list[str]:
     """Test files in the order in which they are tried."""
-    found = dict.fromkeys(path.name for pattern in FILES for path in sorted((ROOT / "tests").glob(pattern)))
+    found = dict.fromkeys(path.name for path in sorted((ROOT / "tests").glob(FILES)))
     first = FIRST.get(mutant.module.rpartition(".")[2], "runner") if mutant else ""
     return [f"tests/{name}" for name in sorted(found, key=lambda name: name != f"test_conformance_{first}.py")]
 
