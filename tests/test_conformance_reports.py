@@ -310,6 +310,11 @@ if __name__ == "__main__":
 """
 
 
+def listen():
+    """Undo what a shell does to commands in its background: they ignore interrupts, and so does what they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize("decoder", ["command", "callable"])
 def test_an_interrupted_run_leaves_nothing_running(kit, tmp_path, decoder):
     witness = tmp_path / "witness"
@@ -317,7 +322,7 @@ def test_an_interrupted_run_leaves_nothing_running(kit, tmp_path, decoder):
     name = {"command": f"{sys.executable} {tmp_path}/slow.py {{stream}} {{output}}", "callable": "python:slow:decode"}
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "WITNESS": str(witness)}
     run = subprocess.Popen([sys.executable, "-m", "conformance", "run", "--kit", str(kit), "--decoder", name[decoder]],
-                           env=environment, stderr=subprocess.PIPE, text=True)
+                           env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     deadline = time.monotonic() + 60
     while not (witness.exists() and witness.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
