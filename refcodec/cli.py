@@ -7,11 +7,20 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
-from . import __version__, bench, commands, machines, matrix, rd
+from . import __version__, commands
 from .architecture import PROFILES
 from .console import error_line, result_json
 from .errors import RefcodecError
+
+OWN_ARGUMENTS = {
+    "machines": (commands.machines, "do processors, backends, threads and Pythons agree?"),
+    "matrix": (commands.agreement, "code pictures with both backends and many thread counts"),
+    "rd": (commands.rate_distortion, "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF"),
+    "bench": (commands.bench, "speed stage by stage, memory, and PyTorch beside it"),
+}
+"""Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""
 
 INTERRUPTED = 130
 BUG = 70
@@ -71,7 +80,7 @@ def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
-def _checking(add: Callable[..., argparse.ArgumentParser]) -> None:
+def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str]) -> None:
     p = add("compare", commands.compare, "PSNR, MS-SSIM and largest difference of two pictures or streams")
     p.add_argument("a", metavar="A")
     p.add_argument("b", metavar="B")
@@ -92,10 +101,10 @@ def _checking(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     p = add("selftest", commands.selftest, "does this machine compute the right bits?")
     p.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    machines.add_arguments(add("machines", commands.machines, "do processors, backends, threads and Pythons agree?"))
-    matrix.add_arguments(add("matrix", commands.agreement, "code pictures with both backends and many thread counts"))
-    rd.add_arguments(add("rd", commands.rate_distortion, "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF"))
-    bench.add_arguments(add("bench", commands.bench, "speed stage by stage, memory, and PyTorch beside it"))
+    for name, (run, text) in OWN_ARGUMENTS.items():
+        p = add(name, run, text)
+        if name in words:
+            import_module(f".{name}", __package__).add_arguments(p)
     add("warmup", commands.warmup, "compile and cache every kernel ahead")
 
 
@@ -120,8 +129,8 @@ def _models(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.set_defaults(run=commands.model_procedural)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of all commands; ``run`` of the result is the command's function."""
+def parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all commands, ready for these words; ``run`` of the result is the command's function."""
     p = argparse.ArgumentParser(prog="refcodec", description="The LoC-LIC image codec in exact integers.")
     p.add_argument("--version", action="version", version=f"refcodec {__version__}")
     under = p.add_subparsers(required=True, metavar="COMMAND")
@@ -132,14 +141,15 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     _coding(add)
-    _checking(add)
+    _checking(add, words)
     _models(add)
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see refcodec/errors.py); never raises but for a broken interpreter."""
-    args = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = parser(words).parse_args(words)
     try:
         code = int(args.run(args))
         if sys.stdout is not None:

@@ -1,7 +1,8 @@
 """What each command of ``python -m refcodec`` does; cli.py holds their arguments and exit codes.
 
 Every function takes the parsed arguments, writes results to standard output and returns an exit code; whatever goes
-wrong is a RefcodecError. Outputs are checked before the work starts and renamed into place when it is done.
+wrong is a RefcodecError. Outputs are checked before the work starts and renamed into place when it is done. What one
+command alone needs is imported when it runs: a process that decodes has a second for everything.
 """
 
 from __future__ import annotations
@@ -15,10 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from . import bench as benchmark
-from . import machines as machines_table
-from . import matrix, rd
-from . import selftest as self_test
 from .architecture import parameter_count
 from .bitstream.fields import MAGIC
 from .bitstream.info import describe
@@ -33,7 +30,6 @@ from .metrics import compare as compare_samples
 from .metrics import heatmap, psnr
 from .model import Model
 from .model_file import installed, load_model
-from .procedural import write_procedural
 from .rate_search import best_fit
 from .trace import Recorder, Stage, npy_bytes
 
@@ -282,6 +278,8 @@ def model_verify(args: Namespace) -> int:
 
 def model_procedural(args: Namespace) -> int:
     """``model procedural --profile P --seed S OUT.h5``."""
+    from .procedural import write_procedural
+
     model = write_procedural(args.profile, args.seed, args.out, args.force)
     if args.json:
         result_json({"fingerprint": model.fingerprint.hex(), "profile": args.profile, "seed": args.seed})
@@ -292,6 +290,8 @@ def model_procedural(args: Namespace) -> int:
 
 def rate_distortion(args: Namespace) -> int:
     """``rd FOLDER``."""
+    from . import rd
+
     model = load_model(args.model)
     prepare(args.threads)
     common: dict[str, Any] = {"model": model, "threads": args.threads}
@@ -301,12 +301,16 @@ def rate_distortion(args: Namespace) -> int:
 
 def agreement(args: Namespace) -> int:
     """``matrix FOLDER``."""
+    from . import matrix
+
     prepare(None)
     return matrix.main(args)
 
 
 def selftest(args: Namespace) -> int:
     """``selftest``."""
+    from . import selftest as self_test
+
     prepare(None)
     report = self_test.run()
     if not args.json:
@@ -323,12 +327,16 @@ def selftest(args: Namespace) -> int:
 
 def machines(args: Namespace) -> int:
     """``machines``."""
-    return machines_table.main(args)
+    from .machines import main
+
+    return main(args)
 
 
 def bench(args: Namespace) -> int:
     """``bench``."""
-    return benchmark.main(args)
+    from .bench import main
+
+    return main(args)
 
 
 def warmup(args: Namespace) -> int:

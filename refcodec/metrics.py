@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import scipy  # its parts are loaded where they are first used: half a second that decoding need not spend
 
 from .errors import UsageError
 from .image import check_samples
+
+# SciPy is imported where it is used: half a second that decoding need not spend.
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang, Simoncelli, Bovik 2003)."""
@@ -168,11 +169,13 @@ def _ssim_maps(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _window(plane: np.ndarray) -> np.ndarray:
     """Gaussian means of the windows that lie inside the plane."""
+    from scipy import ndimage
+
     for axis in (0, 1):
         taps = min(WINDOW, plane.shape[axis])
         offsets = np.arange(taps) - (taps - 1) / 2
         gaussian = np.exp(-offsets ** 2 / (2 * SIGMA ** 2))
-        whole = scipy.ndimage.correlate1d(plane, gaussian / gaussian.sum(), axis=axis, mode="nearest")
+        whole = ndimage.correlate1d(plane, gaussian / gaussian.sum(), axis=axis, mode="nearest")
         inside = slice(taps // 2, plane.shape[axis] - (taps - 1) // 2)
         plane = whole[inside] if axis == 0 else whole[:, inside]
     return plane
@@ -210,6 +213,8 @@ def bd_rate(rate_a: Any, psnr_a: Any, rate_b: Any, psnr_b: Any,
     UsageError
         Rates are not positive, or the numbers of rates and PSNRs differ.
     """
+    from scipy.interpolate import PchipInterpolator
+
     a, b = _curve(rate_a, psnr_a), _curve(rate_b, psnr_b)
     if a is None or b is None:
         return math.nan
@@ -217,7 +222,7 @@ def bd_rate(rate_a: Any, psnr_a: Any, rate_b: Any, psnr_b: Any,
     low, high = max(start for start, _ in intervals), min(end for _, end in intervals)
     if not low < high:
         return math.nan
-    integral_a, integral_b = (float(scipy.interpolate.PchipInterpolator(quality, log_rate).integrate(low, high))
+    integral_a, integral_b = (float(PchipInterpolator(quality, log_rate).integrate(low, high))
                               for log_rate, quality in (a, b))
     return 100 * math.expm1((integral_b - integral_a) / (high - low))
 
@@ -241,10 +246,12 @@ def _curve(rate: Any, quality: Any) -> tuple[np.ndarray, np.ndarray] | None:
 
 def _psnr_interval(curve: tuple[np.ndarray, np.ndarray], rates: tuple[float, float] | None) -> tuple[float, float]:
     """PSNR at the ends of the curve, or where its interpolation passes the bounds of the rates."""
+    from scipy.interpolate import PchipInterpolator
+
     log_rate, quality = curve
     ends = [float(quality[0]), float(quality[-1])]
     if rates is not None:
-        interpolated = scipy.interpolate.PchipInterpolator(quality, log_rate)
+        interpolated = PchipInterpolator(quality, log_rate)
         bounds = [math.log(bound) for bound in rates]
         ends = [_solve(interpolated, bound, float(quality[0]), float(quality[-1])) for bound in bounds]
     return ends[0], ends[1]
@@ -252,8 +259,10 @@ def _psnr_interval(curve: tuple[np.ndarray, np.ndarray], rates: tuple[float, flo
 
 def _solve(rising: Callable[[float], Any], value: float, low: float, high: float) -> float:
     """Where a rising function takes a value, or the end of low..high that comes closest."""
+    from scipy.optimize import brentq
+
     if value <= float(rising(low)):
         return low
     if value >= float(rising(high)):
         return high
-    return float(scipy.optimize.brentq(lambda at: float(rising(at)) - value, low, high))
+    return float(brentq(lambda at: float(rising(at)) - value, low, high))

@@ -274,7 +274,8 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize(("form", "data", "trouble"), FILES)
+@pytest.mark.parametrize(("form", "data", "trouble"), FILES,
+                         ids=[f"{form}-{n}-{trouble or 'good'}" for n, (form, _, trouble) in enumerate(FILES)])
 def test_outputs_are_read_strictly(kit, tmp_path, form, data, trouble):
     (tmp_path / "data").write_bytes(data)
     vectors = suites.select(suites.load_all(kit), suites.Selection(ids=("core/colour",)))

@@ -60,7 +60,7 @@ def _failing(folder: Path, tests: Sequence[str]) -> str:
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
     if not failed:
         raise UsageError(f"pytest ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-300:]}")
-    return failed[0].split(" ")[1]
+    return failed[0].partition(" ")[2].partition(" - ")[0]
 
 
 def notice(mutant: Mutant | None, known: str = "") -> str:
