@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -24,6 +24,7 @@ from refcodec.errors import CheckFailed, InvalidImage, InvalidModel, MissingInpu
 from weights_converter.__main__ import main
 from weights_converter.checkpoint import read_checkpoint
 from weights_converter.torch_bench import synthetic_picture
+from weights_converter.train import soap
 from weights_converter.train.loop import MOST_FAULTS, Pace, Run, begin
 from weights_converter.train.loss import Trainee, interpolated
 from weights_converter.train.pictures import Crops, Picture, list_pictures, split
@@ -99,7 +100,8 @@ def test_a_plan_of_minutes_counts_time_in_steps() -> None:
 @pytest.mark.parametrize("values", [
     {}, {"steps": 1, "minutes": 1.0}, {"minutes": math.inf}, {"stages": (("some", 0.0),)}, {"crops": ((100, 0.0),)},
     {"crops": ((64, 0.1),)}, {"crops": ((64, 0.0), (128, 1.0))}, {"batch": 0}, {"rate": math.nan}, {"hold": 1.0},
-    {"lambdas": (0.1, 0.01)}, {"balance": 2.0}, {"precision": "float16"}, {"clip": 0.0}, {"average": 1.0}])
+    {"lambdas": (0.1, 0.01)}, {"balance": 2.0}, {"precision": "float16"}, {"clip": 0.0}, {"average": 1.0},
+    {"optimiser": "adam"}])
 def test_impossible_plans_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Plan(**(values if not values or "minutes" in values else {"steps": 5, **values}))
@@ -264,14 +266,81 @@ def test_training_overfits_one_crop(tmp_path: Path) -> None:
     assert losses[-1] < losses[0] / 4
 
 
+# The optimiser in eigenbases.
+
+
+def moved(kind: type[torch.optim.Optimizer], gradients: list[torch.Tensor], **options: Any) -> torch.Tensor:
+    """Where a parameter arrives that began at zero."""
+    parameter = torch.nn.Parameter(torch.zeros_like(gradients[0]))
+    optimiser = kind([parameter], lr=0.1, **options)  # type: ignore[call-arg]
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimiser.step()
+    return parameter.detach()
+
+
+def gradients_of(seed: int, shape: tuple[int, ...], steps: int = 25) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 1), (1, 1, 3, 3), (soap.LARGEST + 1, 1)])
+def test_soap_without_a_mode_to_rotate_is_adam(shape: tuple[int, ...]) -> None:
+    gradients = gradients_of(1, shape)
+    adam = moved(torch.optim.Adam, gradients, betas=soap.BETAS, eps=soap.EPSILON)
+    assert torch.allclose(moved(soap.Soap, gradients), adam, rtol=1e-9, atol=1e-12)
+
+
+@given(seed=st.integers(0, 99), shape=st.sampled_from([(5, 5), (4, 6, 3, 3), (3, soap.LARGEST + 1), (6, 1, 3, 3)]))
+@settings(max_examples=20, deadline=None)
+def test_soap_does_not_care_for_the_axes_of_its_modes(seed: int, shape: tuple[int, ...]) -> None:
+    """Where the first gradient has full rank: else the first basis is one of many."""
+    gradients = gradients_of(seed, shape)
+    turn = torch.linalg.qr(torch.randn(shape[0], shape[0], dtype=torch.float64,
+                                       generator=torch.Generator().manual_seed(seed + 1)))[0]
+
+    def turned(values: torch.Tensor) -> torch.Tensor:
+        return torch.tensordot(turn, values, dims=1)
+
+    assert torch.allclose(moved(soap.Soap, [turned(g) for g in gradients]), turned(moved(soap.Soap, gradients)),
+                          rtol=1e-6, atol=1e-6)
+    adam = moved(torch.optim.Adam, gradients)
+    assert not torch.allclose(moved(torch.optim.Adam, [turned(g) for g in gradients]), turned(adam), atol=1e-2)
+
+
+def test_soap_follows_a_narrow_valley_that_adam_does_not() -> None:
+    turn = torch.linalg.qr(gradients_of(3, (12, 12), 1)[0])[0]
+    curvature = turn @ torch.diag(torch.logspace(0, -4, 12, dtype=torch.float64)) @ turn.T
+    left = {}
+    for kind in (torch.optim.Adam, soap.Soap):
+        parameter = torch.nn.Parameter(gradients_of(4, (12, 8), 1)[0])
+        optimiser = kind([parameter], lr=0.02)
+        for _ in range(300):
+            optimiser.zero_grad()
+            loss = 0.5 * (parameter * (curvature @ parameter)).sum()
+            loss.backward()
+            optimiser.step()
+        left[kind] = float(loss.detach())
+    assert left[soap.Soap] < left[torch.optim.Adam] / 3
+
+
+def test_soap_decays_weights_apart_from_gradients() -> None:
+    parameter = torch.nn.Parameter(torch.full((3, 2), 2.0))
+    parameter.grad = torch.zeros(3, 2)
+    soap.Soap([parameter], lr=0.1, weight_decay=0.5).step()
+    assert torch.allclose(parameter, torch.full((3, 2), 1.9))
+
+
 # Pieces.
 
 
-@pytest.mark.parametrize("cut", [1, 4])
-def test_a_run_in_pieces_equals_a_run_at_once(cut: int, tmp_path: Path, pictures: list[Picture]) -> None:
+@pytest.mark.parametrize(("cut", "optimiser"), [(1, "adamw"), (4, "adamw"), (4, "soap")])
+def test_a_run_in_pieces_equals_a_run_at_once(cut: int, optimiser: str, tmp_path: Path, pictures: list[Picture],
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soap, "EVERY", 2)
     stages = (("transforms", 0.0), ("entropy", 0.3), ("all", 0.6))
-    assert run(tmp_path / "whole", fresh(stages=stages), pictures).go()
-    assert not run(tmp_path / "split", fresh(stages=stages), pictures, pause_steps=cut).go()
+    assert run(tmp_path / "whole", fresh(stages=stages, optimiser=optimiser), pictures).go()
+    assert not run(tmp_path / "split", fresh(stages=stages, optimiser=optimiser), pictures, pause_steps=cut).go()
     paused = read_state(tmp_path / "split")
     assert paused is not None and paused.progress.step == cut
     assert run(tmp_path / "split", paused, pictures).go()

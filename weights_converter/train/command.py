@@ -13,10 +13,10 @@ from typing import Any
 
 from refcodec.errors import Unsupported, UsageError
 
-from .plan import Plan, schedule_from
+from .plan import OPTIMISERS, Plan, schedule_from
 
 PLANNED = ("steps", "minutes", "stages", "crops", "batch", "rate", "hold", "floor", "warmup", "decay", "clip",
-           "average", "lambdas", "balance", "seed", "precision")
+           "average", "lambdas", "balance", "seed", "precision", "optimiser")
 """Options that are fields of the plan."""
 
 
@@ -37,6 +37,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     g.add_argument("--rate", type=float, help=f"peak learning rate ({d.rate})")
     g.add_argument("--hold", type=float, help=f"share of the plan at the peak ({d.hold})")
     g.add_argument("--floor", type=float, help=f"last learning rate, in units of the peak ({d.floor})")
+    g.add_argument("--optimiser", choices=OPTIMISERS, help=f"({d.optimiser})")
     g.add_argument("--warmup", type=int, help=f"steps to the peak ({d.warmup})")
     g.add_argument("--decay", type=float, help=f"weight decay ({d.decay})")
     g.add_argument("--clip", type=float, help=f"largest norm of a gradient ({d.clip})")

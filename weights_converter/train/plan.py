@@ -17,6 +17,8 @@ STAGES = ("transforms", "entropy", "all", "quantised")
 layer; entropy: everything that predicts the latents, which stay as they are; all: everything; quantised: everything,
 with the values that the integer model will compute."""
 
+OPTIMISERS = ("adamw", "soap")
+
 Schedule = tuple[tuple[Any, float], ...]
 """Values, each with the position from which it holds; the first from 0."""
 
@@ -41,7 +43,7 @@ class Plan:
     warmup : int
         Steps over which the rate rises at the start and after a change of stage.
     decay : float
-        Weight decay of AdamW.
+        Decoupled weight decay.
     clip : float
         Largest norm of a gradient.
     average : float
@@ -53,6 +55,8 @@ class Plan:
     seed : int
     precision : str
         float32 or bfloat16.
+    optimiser : str
+        adamw, or soap: Adam in the eigenbases of the gradients (soap.py).
     """
 
     steps: int = 0
@@ -71,6 +75,7 @@ class Plan:
     balance: float = 0.35
     seed: int = 0
     precision: str = "float32"
+    optimiser: str = "adamw"
 
     def __post_init__(self) -> None:
         checks = {
@@ -91,6 +96,7 @@ class Plan:
             "0 <= balance <= 1": 0 <= self.balance <= 1,
             "seed >= 0": self.seed >= 0,
             "precision is float32 or bfloat16": self.precision in ("float32", "bfloat16"),
+            "the optimiser is adamw or soap": self.optimiser in OPTIMISERS,
         }
         for rule, holds in checks.items():
             if not holds:

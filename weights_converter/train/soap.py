@@ -49,7 +49,7 @@ class Soap(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Change every parameter that has a gradient."""
+        """Change every parameter that has a gradient; a closure is not called."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -100,7 +100,7 @@ def _step(parameter: Tensor, state: dict[str, Tensor], rate: float, decay: float
         for mode in rotated:
             state[f"gram_{mode}"] = _gram(gradient, mode)
             state[f"basis_{mode}"] = torch.linalg.eigh(state[f"gram_{mode}"])[1].flip(1).contiguous()
-    state["step"] += 1
+    state["step"] = state["step"].cpu() + 1  # on a GPU, reading it would wait for everything before
     count = int(state["step"])
     bases = {mode: state[f"basis_{mode}"] for mode in rotated}
     seen = _rotated(gradient, bases)

@@ -36,7 +36,7 @@ from .plan import Plan, plan_from
 
 STATE, CHECKPOINT, CALIBRATION, LOG = "state.pt", "checkpoint.pt", "calibration.json", "log.jsonl"
 
-FORMAT = "refcodec training state 2"
+FORMAT = "refcodec training state 3"
 
 
 @dataclass

@@ -22,6 +22,7 @@ from ..torch_conv import allow_winograd
 from .loss import Loss, Trainee, interpolated, loss_of
 from .pictures import Batch
 from .plan import Plan
+from .soap import Soap
 
 BETAS = (0.9, 0.999)
 QUANTILE_RATE = 5.0
@@ -101,7 +102,7 @@ class Workers:
         self._optimisers = [self._optimiser(names) for names in self._dealt]
 
     def _optimiser(self, names: Sequence[str]) -> torch.optim.Optimizer:
-        """AdamW of some parameters: matrices, vectors without weight decay, quantiles with a rate of their own."""
+        """For some parameters: matrices, vectors without weight decay, quantiles with a rate of their own."""
         kinds: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name in names:
             parameter = self._parameters[name]
@@ -109,6 +110,8 @@ class Workers:
             kinds.setdefault(kind, []).append(parameter)
         groups = [{"params": parameters, "weight_decay": decay, "factor": factor}
                   for (factor, decay), parameters in kinds.items()]
+        if self.plan.optimiser == "soap":
+            return Soap(groups, self.plan.rate)
         return torch.optim.AdamW(groups, lr=self.plan.rate, betas=BETAS, fused=True)
 
     def _each(self, work: Callable[[int], T]) -> list[T]:
@@ -200,17 +203,20 @@ class Workers:
     # The optimiser's state by parameter, whatever the number of cores.
 
     def moments(self) -> dict[str, Tensor]:
-        """Everything the optimisers remember: ``NAME/exp_avg``, ``NAME/exp_avg_sq``, ``NAME/step``."""
+        """Everything the optimisers remember: ``NAME/exp_avg``, ``NAME/exp_avg_sq``, ``NAME/step``, of Soap more."""
         return {f"{name}/{key}": value for optimiser, names in zip(self._optimisers, self._dealt, strict=True)
                 for name in names for key, value in optimiser.state.get(self._parameters[name], {}).items()}
 
     def load_moments(self, moments: dict[str, Tensor]) -> None:
         """Take over what ``moments`` gave."""
+        kept: dict[str, dict[str, Tensor]] = {}
+        for path, value in moments.items():
+            name, _, key = path.partition("/")
+            kept.setdefault(name, {})[key] = value.to(self.device, copy=True)
         for optimiser, names in zip(self._optimisers, self._dealt, strict=True):
             for name in names:
-                if f"{name}/step" in moments:
-                    optimiser.state[self._parameters[name]] = {
-                        key: moments[f"{name}/{key}"].to(self.device) for key in ("step", "exp_avg", "exp_avg_sq")}
+                if name in kept:
+                    optimiser.state[self._parameters[name]] = kept[name]
 
     def close(self) -> None:
         """End the threads."""
