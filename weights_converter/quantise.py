@@ -153,6 +153,8 @@ class Quantiser:
         branch = max(-lo, hi) * 2.0 ** k_add if op.add else np.zeros_like(bias)
         shift = _first_shift(scaled, bias + 0.5, branch, groups)
         while True:
+            if shift.min() < 0:
+                raise _TooFine(op.name)
             weight = _round(scaled * (2.0 ** shift)[:, None, None, None])
             fits = np.abs(weight).max(axis=(1, 2, 3)) <= 32767
             offset = _round(bias * 2.0 ** shift) + np.floor(2.0 ** (shift - 1))
@@ -164,8 +166,6 @@ class Quantiser:
             if fits.all():
                 break
             shift = np.where(fits, shift, shift - 1)
-            if shift.min() < 0:
-                raise _TooFine(op.name)
         if op.add and (short := -int((shift + k_add).min())) > 0:  # the accumulator has fewer bits than its branch
             raise _TooFine(op.add, short)
         constants = np.stack([offset, shift, add_shift]).astype(np.int32)  # rows of their own: kernels read them

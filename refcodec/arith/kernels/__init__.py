@@ -4,7 +4,7 @@ library.py  compiled kernels by name: from a file of machine code, or compiled a
             folder that the rest of the package imports
 build.py    compiles with Numba; memory of a task; what a kernel's object file needs from outside
 team.py     threads share out rows of a task
-conv.py, norms.py, attention.py, walk.py, rans.py  the codec's arithmetic (SPEC 5 to 7)
+conv.py, norms.py, attention.py, walk.py, rans.py  the codec's arithmetic (SPEC 5, 6 and 7)
 products.py exact products of matrices in registers, what norms and attention are made of
 roof.py     the bare dot product that the benchmark compares with
 
