@@ -7,6 +7,7 @@ import ctypes
 import math
 import os
 import sys
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,8 @@ from refcodec.errors import Unsupported, UsageError
 
 from .plan import OPTIMISERS, Plan, schedule_from
 
-PLANNED = ("steps", "minutes", "stages", "crops", "batch", "rate", "hold", "floor", "warmup", "decay", "clip",
-           "average", "lambdas", "balance", "seed", "precision", "optimiser")
-"""Options that are fields of the plan."""
+PLANNED = tuple(field.name for field in fields(Plan))
+"""Options, one for each field of the plan."""
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -28,6 +28,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--start", metavar="FILE", help="checkpoint or integer model to start from")
     p.add_argument("--profile", help="configuration of a fresh start, default if not given")
     p.add_argument("--qualities", type=int, help="quality levels of a fresh start")
+    p.add_argument("--initial", choices=("linear", "random"), help="weights of a fresh start: a linear codec for these "
+                   "pictures, or random (linear)")
     g = p.add_argument_group("plan")
     g.add_argument("--steps", type=int, help="length of the plan")
     g.add_argument("--minutes", type=float, help="length of the plan in minutes of training, all pieces together")
@@ -35,6 +37,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     g.add_argument("--crops", help=f"SIDE[,SIDE@POSITION...] ({d.crops[0][0]})")
     g.add_argument("--batch", type=int, help=f"crops a step ({d.batch})")
     g.add_argument("--rate", type=float, help=f"peak learning rate ({d.rate})")
+    g.add_argument("--transform-rate", type=float, help=f"of g_a and g_s, in units of the rate ({d.transform_rate})")
     g.add_argument("--hold", type=float, help=f"share of the plan at the peak ({d.hold})")
     g.add_argument("--floor", type=float, help=f"last learning rate, in units of the peak ({d.floor})")
     g.add_argument("--optimiser", choices=OPTIMISERS, help=f"({d.optimiser})")
@@ -135,18 +138,24 @@ def _planned(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from .linear_start import linear_start, sample
     from .loop import Pace, Run, begin
-    from .pictures import list_pictures
+    from .pictures import list_pictures, split
     from .state import read_state, start_fresh, start_from
 
     folder, values = Path(args.out), _planned(args)
     state = read_state(folder)
+    pictures = list_pictures(args.images)
     if state is None:
         plan = Plan(**values)
-        if args.start and (args.profile or args.qualities):
-            raise UsageError("a start brings its own configuration", where="--profile, --qualities")
+        if args.start and (args.profile or args.qualities or args.initial):
+            raise UsageError("a start brings its own configuration and weights",
+                             where="--profile, --qualities, --initial")
         net, config, origin = start_from(args.start) if args.start else \
             start_fresh(args.profile or "default", plan.seed, args.qualities)
+        if not args.start and args.initial != "random":
+            linear_start(net, sample(split(pictures)[0], plan.seed))
+            origin["initial"] = "linear"
         state = begin(net, config, plan, origin)
     else:
         held = state.plan.as_dict()
@@ -155,7 +164,7 @@ def _train(args: argparse.Namespace) -> None:
                              cause="leave these options out to continue it, or choose another --out")
     pace = Pace(_device(args), _threads(args), args.compile, args.pause_after_steps, args.pause_after_minutes,
                 args.save_minutes, args.validate_minutes, args.log_steps)
-    done = Run(folder, state, list_pictures(args.images), pace, note).go()
+    done = Run(folder, state, pictures, pace, note).go()
     print(f"{folder}: " + ("the plan is done" if done else "paused; the same command goes on"))
 
 

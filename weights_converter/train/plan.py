@@ -38,6 +38,9 @@ class Plan:
     batch : int
     rate : float
         Peak of the learning rate.
+    transform_rate : float
+        That of g_a and g_s, in units of the others': transforms that code well are spoilt by rates that entropy models
+        want.
     hold : float
         Share of the plan at the peak; a half cosine to ``floor`` times the peak follows.
     warmup : int
@@ -65,6 +68,7 @@ class Plan:
     crops: Schedule = ((256, 0.0),)
     batch: int = 8
     rate: float = 2e-4
+    transform_rate: float = 1.0
     hold: float = 0.3
     floor: float = 0.01
     warmup: int = 200
@@ -86,6 +90,7 @@ class Plan:
                 isinstance(c, int) and 64 <= c <= 4096 and c % 64 == 0 for c, _ in self.crops),
             "1 <= batch <= 4096": 1 <= self.batch <= 4096,
             "0 < rate <= 1": 0 < self.rate <= 1,
+            "0 < transform_rate <= 100": 0 < self.transform_rate <= 100,
             "0 <= hold < 1": 0 <= self.hold < 1,
             "0 <= floor <= 1": 0 <= self.floor <= 1,
             "warmup >= 0": self.warmup >= 0,
