@@ -249,6 +249,20 @@ def test_parts_of_a_batch_add_up_to_the_whole(pictures: list[Picture]) -> None:
     assert difference < 1e-3 * scale
 
 
+def test_transforms_and_the_density_of_z_have_rates_of_their_own(pictures: list[Picture]) -> None:
+    """Adam's first step is the rate in every weight whose gradient is not about zero."""
+    state = fresh(transform_rate=0.25)
+    trainee, average = (Trainee(start_fresh("tiny", 0)[0]) for _ in range(2))
+    workers = Workers(trainee, average, state.plan, CPU, 1)
+    before = {name: value.detach().clone() for name, value in trainee.named_parameters()}
+    workers.step(Crops(pictures, 2, 0).batch(0, 2, 64), 0, "all", 1e-4, 0.9)
+    workers.close()
+    for part, factor in (("g_a.", 0.25), ("g_s.", 0.25), ("h_s.", 1), ("gain", 1), ("entropy_bottleneck.", 10)):
+        steps = [(value - before[name]).abs().max().item() for name, value in trainee.named_parameters()
+                 if name.startswith(f"net.{part}")]
+        assert max(steps) == pytest.approx(1e-4 * factor, rel=0.02), part
+
+
 def Silence(batch: int, height: int, width: int) -> Any:
     from weights_converter.torch_model import Noise
     return Noise(torch.zeros(batch, 24, height // 16, width // 16), torch.zeros(batch, 6, height // 64, width // 64))
