@@ -64,17 +64,17 @@ def modes(parameter: Tensor) -> list[int]:
     return [mode for mode, size in ((0, parameter.size(0)), (2, parameter.size(1))) if 1 < size <= LARGEST]
 
 
-def _inner(values: Tensor) -> Tensor:
+def inner(values: Tensor) -> Tensor:
     """[out, in, ...] as [out, ..., in], in three modes: both rotations are products of matrices then."""
     return values.flatten(2).transpose(1, 2).contiguous() if values.ndim > 2 else values.unsqueeze(1)
 
 
-def _outer(values: Tensor, shape: torch.Size) -> Tensor:
-    """The inverse of `_inner`."""
+def outer(values: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse of `inner`."""
     return values.transpose(1, 2).reshape(shape)
 
 
-def _rotated(values: Tensor, bases: dict[int, Tensor], back: bool = False) -> Tensor:
+def rotated(values: Tensor, bases: dict[int, Tensor], back: bool = False) -> Tensor:
     """Into the bases, or back; columns of a basis are its vectors."""
     if 0 in bases:
         basis = bases[0] if back else bases[0].T
@@ -84,47 +84,48 @@ def _rotated(values: Tensor, bases: dict[int, Tensor], back: bool = False) -> Te
     return values
 
 
-def _gram(values: Tensor, mode: int) -> Tensor:
+def gram(values: Tensor, mode: int) -> Tensor:
+    """G G^T of a gradient [out, ..., in] over a mode."""
     rows = values.flatten(1) if mode == 0 else values.flatten(0, 1).T
     return rows @ rows.T
 
 
 def _step(parameter: Tensor, state: dict[str, Tensor], rate: float, decay: float) -> None:
-    rotated = modes(parameter)
-    gradient = _inner(parameter.grad) if rotated else parameter.grad  # type: ignore[arg-type]
+    which = modes(parameter)
+    gradient = inner(parameter.grad) if which else parameter.grad  # type: ignore[arg-type]
     assert gradient is not None
     first = not state
     if first:
         state["step"] = torch.zeros(())
         state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-        for mode in rotated:
-            state[f"gram_{mode}"] = _gram(gradient, mode)
+        for mode in which:
+            state[f"gram_{mode}"] = gram(gradient, mode)
             state[f"basis_{mode}"] = torch.linalg.eigh(state[f"gram_{mode}"])[1].flip(1).contiguous()
     state["step"] = state["step"].cpu() + 1  # on a GPU, reading it would wait for everything before
     count = int(state["step"])
-    bases = {mode: state[f"basis_{mode}"] for mode in rotated}
-    seen = _rotated(gradient, bases)
+    bases = {mode: state[f"basis_{mode}"] for mode in which}
+    seen = rotated(gradient, bases)
     mean, square = state["exp_avg"].lerp_(seen, 1 - BETAS[0]), state["exp_avg_sq"]
     square.mul_(BETAS[1]).addcmul_(seen, seen, value=1 - BETAS[1])
     scale = (square / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
-    change = _rotated(mean / scale, bases, back=True).div_(1 - BETAS[0] ** count)
+    change = rotated(mean / scale, bases, back=True).div_(1 - BETAS[0] ** count)
     if decay:
         parameter.mul_(1 - rate * decay)
-    parameter.sub_(_outer(change, parameter.shape) if rotated else change, alpha=rate)
+    parameter.sub_(outer(change, parameter.shape) if which else change, alpha=rate)
     if not first:
-        for mode in rotated:
-            state[f"gram_{mode}"].lerp_(_gram(gradient, mode), 1 - BETAS[1])
-    if rotated and count % EVERY == 0:
+        for mode in which:
+            state[f"gram_{mode}"].lerp_(gram(gradient, mode), 1 - BETAS[1])
+    if which and count % EVERY == 0:
         _turn(state, bases)
 
 
 def _turn(state: dict[str, Tensor], bases: dict[int, Tensor]) -> None:
     """Turn the bases towards the eigenvectors of the means, largest first, and the moments with them."""
-    mean, square = _rotated(state["exp_avg"], bases, back=True), state["exp_avg_sq"]
+    mean, square = rotated(state["exp_avg"], bases, back=True), state["exp_avg_sq"]
     turned = {}
     for mode, basis in bases.items():
         product = state[f"gram_{mode}"] @ basis
         order = (basis * product).sum(0).argsort(descending=True, stable=True)
         square = square.index_select(mode, order)
         turned[mode] = state[f"basis_{mode}"] = torch.linalg.qr(product[:, order])[0]
-    state["exp_avg"], state["exp_avg_sq"] = _rotated(mean, turned), square
+    state["exp_avg"], state["exp_avg_sq"] = rotated(mean, turned), square

@@ -109,12 +109,7 @@ class Workers:
         kinds: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name in names:
             parameter = self._parameters[name]
-            factor, decay = 1.0, self.plan.decay if parameter.ndim > 1 else 0.0
-            if name.startswith(DENSITY):
-                factor, decay = DENSITY_RATE, 0.0
-            elif name.startswith(TRANSFORMS):
-                factor = self.plan.transform_rate
-            kinds.setdefault((factor, decay), []).append(parameter)
+            kinds.setdefault(rate_and_decay(name, parameter, self.plan), []).append(parameter)
         groups = [{"params": parameters, "weight_decay": decay, "factor": factor}
                   for (factor, decay), parameters in kinds.items()]
         if self.plan.optimiser == "soap":
@@ -168,7 +163,7 @@ class Workers:
             return float(torch.stack(torch._foreach_norm(counted)).double().square().sum()) if counted else 0.0
 
         norm = math.sqrt(sum(self._each(gather)))
-        fault = _fault(loss, norm, largest)
+        fault = fault_of(loss, norm, largest)
         if not fault:
             scale = min(1.0, self.plan.clip / (norm + 1e-6))
             self._each(lambda n: self._update(n, shares[n], rate, scale, momentum))
@@ -240,7 +235,15 @@ def _apart(gradients: Sequence[Tensor]) -> list[Tensor]:
     return apart
 
 
-def _fault(loss: float, norm: float, largest: float) -> str:
+def rate_and_decay(name: str, parameter: Tensor, plan: Plan) -> tuple[float, float]:
+    """Learning rate of a parameter, in units of the plan's, and its weight decay."""
+    if name.startswith(DENSITY):
+        return DENSITY_RATE, 0.0
+    return (plan.transform_rate if name.startswith(TRANSFORMS) else 1.0), (plan.decay if parameter.ndim > 1 else 0.0)
+
+
+def fault_of(loss: float, norm: float, largest: float) -> str:
+    """Why a step must change nothing; empty if it may."""
     if not math.isfinite(loss):
         return "loss not finite"
     if not math.isfinite(norm):
