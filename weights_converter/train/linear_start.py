@@ -5,11 +5,15 @@ A deep network of random weights starts near a saddle: to send one more directio
 g_s has to carry it at once, and a latent channel that rounds to zero meanwhile teaches the decoder nothing. Fine
 detail, whose energy is small, is hardly ever found, and the rate drives what nobody reads to zero: of a network trained
 from random weights, half of the latents were dead after 25,000 steps. Here all directions are there from the first
-step, in the order of their energy.
+step.
 
 The linear path takes what the blocks have: in g_a the two 3x3 convolutions, with a bias that keeps GELU where it is the
 identity; in g_s the subpixel convolutions beside the blocks. What a residual block adds is zero at first. Channels
 beyond the path keep their random weights.
+
+Latents are in rising order of energy. The coefficients of most energy come last, since the last slice is predicted best:
+from all others, and those tell where edges and textures are. So after 450 steps of `entropy` the same latents took 3.3 %
+fewer bits than in falling order, and 2.5 % fewer than dealt to the slices in turn.
 """
 
 from __future__ import annotations
@@ -123,7 +127,7 @@ def linear_start(net: LoCLIC, pictures: Tensor) -> None:
             assert isinstance(block, nn.Conv2d)
             level = _level(x, block.out_channels)
             level = level._replace(scale=torch.full_like(level.scale, 1 / STEP))
-            _fill(block, level, scale)
+            _fill(block, level._replace(basis=level.basis.flip(1)), scale)
         x, scale = level.coefficients(x), level.scale
         levels.append(level)
     _synthesise(net, pictures, levels)

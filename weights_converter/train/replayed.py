@@ -61,6 +61,25 @@ class _Cohort:
     count: int = 0
 
 
+class _Inputs:
+    """What a step reads of a batch, and the sums that it leaves, on the device; pinned copies are sent unwaited."""
+
+    def __init__(self, batch: Batch, device: torch.device) -> None:
+        count = len(batch.samples)
+        self._host = [torch.empty(batch.samples.shape, dtype=torch.uint8), torch.empty(count), torch.empty(count)]
+        if device.type == "cuda":
+            self._host = [value.pin_memory() for value in self._host]
+        self.samples, self.quality, self.lambdas = (value.to(device, copy=True) for value in self._host)
+        self.sums = torch.zeros(5, device=device)
+
+    def fill(self, batch: Batch, lambdas: np.ndarray) -> None:
+        """Take a batch; whoever read ``sums`` since the last has waited for the copies."""
+        values = batch.samples, batch.quality, lambdas
+        for host, value, there in zip(self._host, values, (self.samples, self.quality, self.lambdas), strict=True):
+            host.copy_(torch.from_numpy(value))
+            there.copy_(host, non_blocking=True)
+
+
 class _Replay:
     """A function of memory that never moves."""
 
@@ -153,7 +172,7 @@ class Replayed:
         self._bases = _Bases({} if self._adam else self._parameters, device)
         self._scale, self._share = torch.ones((), device=device), torch.ones((), device=device)
         self._cohorts = self._gathered()
-        self._inputs: dict[tuple[str, torch.Size], tuple[Tensor, Tensor, Tensor, Tensor]] = {}
+        self._inputs: dict[tuple[str, torch.Size], _Inputs] = {}
         self._differentiate: dict[tuple[str, torch.Size], _Replay] = {}
         self._change: dict[str, _Replay] = {}
         self._turn: _Replay | None = None
@@ -194,39 +213,31 @@ class Replayed:
         """Train on a batch; the arguments are those of ``Workers.step``."""
         key = stage, torch.Size(batch.samples.shape)
         if key not in self._differentiate:
-            self._inputs[key] = self._static(batch)
-            self._differentiate[key] = _Replay(lambda: self._gradients_of(*self._inputs[key], key[0]), self.device)
-        samples, quality, lambdas, sums = self._inputs[key]
-        samples.copy_(torch.from_numpy(batch.samples), non_blocking=True)
-        quality.copy_(torch.from_numpy(batch.quality), non_blocking=True)
-        lambdas.copy_(torch.from_numpy(self._interpolated(batch.quality)), non_blocking=True)
+            self._inputs[key] = _Inputs(batch, self.device)
+        inputs = self._inputs[key]
+        inputs.fill(batch, self._interpolated(batch.quality))
+        if key not in self._differentiate:
+            self._differentiate[key] = _Replay(lambda: self._gradients_of(inputs, stage), self.device)
         self._differentiate[key]()
-        *means, norm = sums.tolist()
+        *means, norm = inputs.sums.tolist()
         loss, bpp_y, bpp_z, mse = (value / len(batch.samples) for value in means)
         fault = fault_of(loss, norm, largest)
         if not fault:
             self._update(stage, rate, norm, momentum)
         return Outcome(loss, bpp_y, bpp_z, mse, norm, fault)
 
-    def _static(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Memory for samples, qualities, lambdas and what comes out."""
-        count = len(batch.samples)
-        samples = torch.from_numpy(batch.samples).to(self.device, copy=True)
-        return (samples, torch.from_numpy(batch.quality).to(self.device, copy=True),
-                torch.ones(count, device=self.device), torch.zeros(5, device=self.device))
-
     def _interpolated(self, quality: np.ndarray) -> np.ndarray:
         return np.exp(np.interp(quality, range(len(self._lambdas)), self._lambdas)).astype(np.float32)
 
-    def _gradients_of(self, samples: Tensor, quality: Tensor, lambdas: Tensor, sums: Tensor, stage: str) -> None:
-        x = samples.float().div_(255)
+    def _gradients_of(self, inputs: _Inputs, stage: str) -> None:
+        x = inputs.samples.float().div_(255)
         net, (count, _, height, width) = self.trainee.net, x.shape
         noise = Noise(*(torch.rand(count, channels, height // stride, width // stride, device=self.device).sub_(0.5)
                         for channels, stride in ((net.config["M"], 16), (net.config["hyper"], 64))))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16",
                             cache_enabled=False):
-            coded = self.trainee(x, quality, noise, stage)
-        loss = loss_of(coded, x, lambdas, self.plan.balance)
+            coded = self.trainee(x, inputs.quality, noise, stage)
+        loss = loss_of(coded, x, inputs.lambdas, self.plan.balance)
         objective = loss.total / self.plan.batch + net.entropy_bottleneck.quantile_loss()
         names = [name for name in self._values if not name.startswith(UNUSED[stage])]
         found = torch.autograd.grad(objective, [self._parameters[name] for name in names], allow_unused=True,
@@ -234,7 +245,7 @@ class Replayed:
         self._flat.zero_()
         torch._foreach_copy_([self._gradients[name] for name in names], found)
         square = self._flat.square().sum() - self._gradients[QUANTILES].square().sum()
-        sums.copy_(torch.stack([*loss, square.sqrt()]).detach())
+        inputs.sums.copy_(torch.stack([*loss, square.sqrt()]).detach())
 
     def _update(self, stage: str, rate: float, norm: float, momentum: float) -> None:
         cohorts = [cohort for cohort in self._cohorts if stage in cohort.stages]
@@ -305,7 +316,7 @@ class Replayed:
         grams = [(gram, soap.gram(gradient, mode)) for name, gradient in zip(names, gradients, strict=True)
                  for mode, gram in self._bases.of(self._bases.grams, name).items()]
         if grams:
-            torch._foreach_lerp_(*map(list, zip(*grams, strict=True)), 1 - self._betas[1])
+            torch._foreach_lerp_([gram for gram, _ in grams], [new for _, new in grams], 1 - self._betas[1])
 
     def _follow(self, count: int) -> None:
         """Let the bases follow the gradients; both halves of the work at steps that are fixed."""

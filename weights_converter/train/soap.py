@@ -23,7 +23,7 @@ EVERY = 10
 BETAS = (0.95, 0.99)
 """Momenta of the first moments, and of second moments and of the means that the bases come from."""
 
-EPSILON = 1e-8
+EPSILON = 1e-12
 
 
 class Soap(torch.optim.Optimizer):

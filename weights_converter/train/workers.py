@@ -22,7 +22,7 @@ from ..torch_conv import allow_winograd
 from .loss import Loss, Trainee, interpolated, loss_of
 from .pictures import Batch
 from .plan import Plan
-from .soap import Soap
+from .soap import EPSILON, Soap
 
 BETAS = (0.9, 0.999)
 DENSITY_RATE = 10.0
@@ -114,7 +114,7 @@ class Workers:
                   for (factor, decay), parameters in kinds.items()]
         if self.plan.optimiser == "soap":
             return Soap(groups, self.plan.rate)
-        return torch.optim.AdamW(groups, lr=self.plan.rate, betas=BETAS, fused=True)
+        return torch.optim.AdamW(groups, lr=self.plan.rate, betas=BETAS, eps=EPSILON, fused=True)
 
     def _each(self, work: Callable[[int], T]) -> list[T]:
         """Results of every core, in order."""
