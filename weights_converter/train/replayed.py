@@ -46,8 +46,8 @@ class _Cohort:
     stages : tuple of str
         Those that train them.
     factor, decay : float
-    rate, epsilon : Tensor
-        Scalars with Adam's bias corrections.
+    rate : Tensor
+        Scalar, with Adam's bias corrections.
     count : int
         Steps so far.
     """
@@ -57,7 +57,6 @@ class _Cohort:
     factor: float
     decay: float
     rate: Tensor
-    epsilon: Tensor
     count: int = 0
 
 
@@ -197,7 +196,7 @@ class Replayed:
             parts: list[list[str]] = [[] for _ in range(STREAMS)]
             for n, name in enumerate(sorted(names, key=lambda name: -self._values[name].numel())):
                 parts[n % STREAMS].append(name)
-            cohorts.append(_Cohort(parts, stages, factor, decay, *torch.zeros(2, device=self.device)))
+            cohorts.append(_Cohort(parts, stages, factor, decay, torch.zeros((), device=self.device)))
         return cohorts
 
     # Layout: a rotated parameter as [out, kh kw, in].
@@ -243,7 +242,7 @@ class Replayed:
         found = torch.autograd.grad(objective, [self._parameters[name] for name in names], allow_unused=True,
                                     materialize_grads=True)
         self._flat.zero_()
-        torch._foreach_copy_([self._gradients[name] for name in names], found)
+        torch._foreach_copy_([self._gradients[name] for name in names], [gradient.contiguous() for gradient in found])
         square = self._flat.square().sum() - self._gradients[QUANTILES].square().sum()
         inputs.sums.copy_(torch.stack([*loss, square.sqrt()]).detach())
 
@@ -253,7 +252,6 @@ class Replayed:
             cohort.count += 1
             first, second = (1 - beta ** cohort.count for beta in self._betas)
             cohort.rate.fill_(rate * cohort.factor * math.sqrt(second) / first)
-            cohort.epsilon.fill_(soap.EPSILON * math.sqrt(second))
         self._scale.fill_(min(1.0, self.plan.clip / (norm + 1e-6)))
         self._share.fill_(1 - momentum)
         if stage not in self._change:
@@ -298,20 +296,21 @@ class Replayed:
         torch._foreach_mul_(square, self._betas[1])
         torch._foreach_addcmul_(square, seen, seen, 1 - self._betas[1])
         scale = torch._foreach_sqrt(square)
-        torch._foreach_add_(scale, cohort.epsilon)
+        torch._foreach_add_(scale, soap.EPSILON)
         change = [soap.rotated(c, basis, back=True)
                   for c, basis in zip(torch._foreach_div(mean, scale), bases, strict=True)]
-        torch._foreach_mul_(change, cohort.rate)
+        # with this name, since the others take a scalar tensor for a number and wait for it
+        torch.ops.aten._foreach_mul_.Tensor(change, cohort.rate)
         values = [self._values[name] for name in names]
         if cohort.decay:
             shrink = 1 - cohort.rate * cohort.decay
-            torch._foreach_mul_(values, shrink)
+            torch.ops.aten._foreach_mul_.Tensor(values, shrink)
         moved = [soap.outer(c, value.shape) if self._rotated(name) else c
                  for name, c, value in zip(names, change, values, strict=True)]
         torch._foreach_sub_(values, moved)
         averages = [self._averages[name] for name in names]
         gaps = torch._foreach_sub(values, averages)
-        torch._foreach_mul_(gaps, self._share)
+        torch.ops.aten._foreach_mul_.Tensor(gaps, self._share)
         torch._foreach_add_(averages, gaps)
         grams = [(gram, soap.gram(gradient, mode)) for name, gradient in zip(names, gradients, strict=True)
                  for mode, gram in self._bases.of(self._bases.grams, name).items()]
