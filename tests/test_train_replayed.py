@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import copy
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
+from weights_converter.torch_bench import synthetic_picture  # noqa: E402
 from weights_converter.torch_model import LoCLIC  # noqa: E402
+from weights_converter.train.loop import Pace, Run, begin  # noqa: E402
 from weights_converter.train.loss import Trainee  # noqa: E402
-from weights_converter.train.pictures import Batch  # noqa: E402
+from weights_converter.train.pictures import Batch, list_pictures  # noqa: E402
 from weights_converter.train.plan import Plan  # noqa: E402
 from weights_converter.train.replayed import Replayed  # noqa: E402
+from weights_converter.train.state import CALIBRATION, read_state, start_fresh  # noqa: E402
 from weights_converter.train.workers import UNUSED, Workers  # noqa: E402
 
 TINY = {"N": [8, 8, 8], "M": 24, "slices": 2, "hyper": 8, "hs": [8, 8], "chan": [8, 8], "ent": [16, 8, 8],
@@ -155,3 +161,30 @@ def test_it_learns(no_noise: None):
     losses = [replayed.step(_batch(0), n, "all", 2e-3, 0.5).loss for n in range(60)]
     assert losses[-1] < 0.9 * losses[0]
     replayed.close()
+
+
+def test_a_run_goes_on_from_its_file_through_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[Replayed] = []
+
+    def replayed(trainee: Trainee, average: Trainee, plan: Plan, pace: Pace) -> Replayed:
+        made.append(Replayed(trainee, average, plan, pace.device, pace.threads))
+        return made[-1]
+
+    monkeypatch.setattr("weights_converter.train.loop._workers", replayed)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for n in range(3):
+        Image.fromarray(synthetic_picture(80, 96, n)).save(folder / f"{n}.png")
+    pictures = list_pictures([folder])
+    stages = (("transforms", 0.0), ("entropy", 0.25), ("all", 0.5), ("quantised", 0.75))
+    plan = Plan(steps=8, batch=2, optimiser="soap", stages=stages, crops=((64, 0.0),))
+    net, config, origin = start_fresh("tiny", 1)
+    state = begin(net, config, plan, origin)
+    for pause in (3, math.inf):
+        done = Run(tmp_path, state, pictures, Pace(torch.device("cpu"), pause_steps=pause), lambda _: None).go()
+        state = read_state(tmp_path)
+        assert state is not None
+    assert done and state.progress.step == 8 and state.progress.faults == 0 and len(made) == 2
+    for name, moment in made[1].moments().items():
+        assert torch.equal(state.moments[name], moment), name
+    assert (tmp_path / CALIBRATION).exists()

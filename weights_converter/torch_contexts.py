@@ -129,7 +129,10 @@ class LocalContext(nn.Module):
         qkv = F.linear(values, weight, bias.flatten())
         table = torch.cat((torch.zeros_like(qkv[:1]), qkv[-1:], qkv[:-1]))
         first = torch.arange(batch, device=index.device).view(-1, 1, 1) * index.size(0)
-        return F.embedding(torch.where(index > NONANCHOR, index + first, index), table).flatten(0, 1)
+        rows = torch.where(index > NONANCHOR, index + first, index)
+        if table.is_cuda:  # the gradient of an embedding sorts; this one a graph of kernels may hold
+            return table.index_select(0, rows.flatten()).view(-1, self.w ** 2, 3 * c)
+        return F.embedding(rows, table).flatten(0, 1)
 
     def _attend(self, windows: Tensor, mask: Tensor, batch: int) -> Tensor:
         """[B * L, w^2, 3 C] -> [B * L, w^2 * C]."""

@@ -26,6 +26,7 @@ from ..torch_simulation import published
 from .loss import Trainee
 from .pictures import Ahead, Crops, Picture, digest_of, split
 from .plan import Plan
+from .replayed import Replayed
 from .state import CALIBRATION, CHECKPOINT, Log, Progress, State, write_checkpoint, write_state
 from .validation import CROP, Point, centre_crops, mean_loss, measure
 from .workers import Outcome, Workers
@@ -90,7 +91,7 @@ class Run:
         self.trainee, self.average = (_filled(self.config, weights, pace.device)
                                       for weights in (state.weights, state.average))
         self.trainee.record = self.average.record = state.record
-        self.workers = Workers(self.trainee, self.average, self.plan, pace.device, pace.threads, pace.compiled)
+        self.workers = _workers(self.trainee, self.average, self.plan, pace)
         self.workers.load_moments(state.moments)
         self._rows: list[Outcome] = []
         self._since = self.progress.step, self.progress.seconds
@@ -234,6 +235,13 @@ class Run:
         """Write state and checkpoint."""
         write_state(self.folder, self.state())
         write_checkpoint(self.folder / CHECKPOINT, self.average.net, self.config)
+
+
+def _workers(trainee: Trainee, average: Trainee, plan: Plan, pace: Pace) -> Workers | Replayed:
+    """What carries out the steps."""
+    if pace.device.type == "cuda" and not pace.compiled:
+        return Replayed(trainee, average, plan, pace.device, pace.threads)
+    return Workers(trainee, average, plan, pace.device, pace.threads, pace.compiled)
 
 
 def _filled(config: Config, weights: dict[str, torch.Tensor], device: torch.device) -> Trainee:

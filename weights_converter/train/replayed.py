@@ -3,9 +3,12 @@
 A step is thousands of small operators, and a GPU ends each sooner than Python can ask for the next. So everything a
 step does lies in memory that never moves, and is captured as three graphs: gradients (one for each stage and shape of
 batches), the change of the weights (one a stage), and the turn of the bases that SOAP (soap.py) keeps. Those are
-eigenvectors of small matrices: cores of the host find them meanwhile, from copies.
+eigenvectors of small matrices: cores of the host find them meanwhile, from copies. They begin as the identity.
 
-On a CPU the same work is done without graphs, for the tests.
+On a CPU the same work is done without graphs, for the tests. In the stage `quantised`, gradients are not captured,
+since the host takes part in them.
+
+Measured on an H100 with the small default network, SOAP, 32 crops of 256 or 14 of 384: 18.3 steps a second.
 """
 
 from __future__ import annotations
@@ -82,10 +85,10 @@ class _Inputs:
 class _Replay:
     """A function of memory that never moves."""
 
-    def __init__(self, work: Callable[[], None], device: torch.device, kept: Sequence[Tensor] = ()) -> None:
-        """Capture it; ``kept`` is what it changes and must not have changed by that."""
+    def __init__(self, work: Callable[[], None], captured: bool, kept: Sequence[Tensor] = ()) -> None:
+        """Capture it, or not; ``kept`` is what it changes and must not have changed by that."""
         self._run = work
-        if device.type != "cuda":
+        if not captured:
             return
         copies = [value.clone() for value in kept]
         stream = torch.cuda.Stream()
@@ -178,21 +181,24 @@ class Replayed:
         self._found: list[Future[Tensor]] = []
         self._pool = ThreadPoolExecutor(threads)
         self._streams: list[torch.cuda.Stream] = []
-        if device.type == "cuda":
+        self._captured = device.type == "cuda"
+        if self._captured:
             self._streams = [torch.cuda.Stream() for _ in range(STREAMS)]
             torch.backends.cudnn.benchmark = True
-            torch.backends.cudnn.allow_tf32 = True  # of convolutions; rotations of the optimiser stay float32
+            torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cuda.matmul.allow_tf32 = False  # rotations of the optimiser stay float32
             for transform in (trainee.net.g_a, trainee.net.g_s):
                 _last(transform)
         torch.manual_seed(plan.seed)
 
     def _gathered(self) -> list[_Cohort]:
-        kinds: dict[tuple[float, float, tuple[str, ...]], list[str]] = {}
+        kinds: dict[tuple[float, float, tuple[str, ...], bool], list[str]] = {}
         for name, parameter in self._parameters.items():
             stages = tuple(stage for stage in STAGES if not name.startswith(UNUSED[stage]))
-            kinds.setdefault((*rate_and_decay(name, parameter, self.plan), stages), []).append(name)
+            kind = (*rate_and_decay(name, parameter, self.plan), stages, self._rotated(name))
+            kinds.setdefault(kind, []).append(name)
         cohorts = []
-        for (factor, decay, stages), names in kinds.items():
+        for (factor, decay, stages, _), names in kinds.items():
             parts: list[list[str]] = [[] for _ in range(STREAMS)]
             for n, name in enumerate(sorted(names, key=lambda name: -self._values[name].numel())):
                 parts[n % STREAMS].append(name)
@@ -216,7 +222,9 @@ class Replayed:
         inputs = self._inputs[key]
         inputs.fill(batch, self._interpolated(batch.quality))
         if key not in self._differentiate:
-            self._differentiate[key] = _Replay(lambda: self._gradients_of(inputs, stage), self.device)
+            captured = self._captured and stage != "quantised"  # integers are computed on the host
+            self._differentiate[key] = _Replay(lambda: self._gradients_of(inputs, stage), captured)
+        self.trainee.prepare(stage)
         self._differentiate[key]()
         *means, norm = inputs.sums.tolist()
         loss, bpp_y, bpp_z, mse = (value / len(batch.samples) for value in means)
@@ -255,7 +263,7 @@ class Replayed:
         self._scale.fill_(min(1.0, self.plan.clip / (norm + 1e-6)))
         self._share.fill_(1 - momentum)
         if stage not in self._change:
-            self._change[stage] = _Replay(lambda: self._side_by_side(cohorts), self.device, self._kept())
+            self._change[stage] = _Replay(lambda: self._side_by_side(cohorts), self._captured, self._kept())
         self._change[stage]()
         if not self._adam:
             self._follow(cohorts[0].count)
@@ -324,7 +332,7 @@ class Replayed:
         elif count % EVERY == 1 + EVERY // 2 and self._found:
             self._bases.bring(self._found)
             self._found = []
-            self._turn = self._turn or _Replay(self._turn_all, self.device, self._kept())
+            self._turn = self._turn or _Replay(self._turn_all, self._captured, self._kept())
             self._turn()
 
     def _turn_all(self) -> None:

@@ -94,13 +94,14 @@ def _step(parameter: Tensor, state: dict[str, Tensor], rate: float, decay: float
     which = modes(parameter)
     gradient = inner(parameter.grad) if which else parameter.grad  # type: ignore[arg-type]
     assert gradient is not None
-    first = not state
-    if first:
+    if not state:  # the first gradient says only where to look: in bases of its own it would be degenerate
         state["step"] = torch.zeros(())
         state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
         for mode in which:
             state[f"gram_{mode}"] = gram(gradient, mode)
             state[f"basis_{mode}"] = torch.linalg.eigh(state[f"gram_{mode}"])[1].flip(1).contiguous()
+        if which:
+            return
     state["step"] = state["step"].cpu() + 1  # on a GPU, reading it would wait for everything before
     count = int(state["step"])
     bases = {mode: state[f"basis_{mode}"] for mode in which}
@@ -112,9 +113,8 @@ def _step(parameter: Tensor, state: dict[str, Tensor], rate: float, decay: float
     if decay:
         parameter.mul_(1 - rate * decay)
     parameter.sub_(outer(change, parameter.shape) if which else change, alpha=rate)
-    if not first:
-        for mode in which:
-            state[f"gram_{mode}"].lerp_(gram(gradient, mode), 1 - BETAS[1])
+    for mode in which:
+        state[f"gram_{mode}"].lerp_(gram(gradient, mode), 1 - BETAS[1])
     if which and count % EVERY == 0:
         _turn(state, bases)
 
