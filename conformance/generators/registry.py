@@ -185,10 +185,18 @@ def generator(suite: str, name: str) -> Callable[[Callable[[], Iterable[Made]]],
 
 
 def generators(suite: str) -> list[Generator]:
-    """The generators of a suite in the order of registration; its module is imported for it."""
+    """The generators of a suite: those of its own module before others, in the order of their lines.
+
+    Not in the order of registration, which depends on what was imported before.
+    """
     for module in (suite, SHARED) if suite in MODULES else ():
         import_module(f"{__package__}.{module}")
-    return [g for g in _REGISTERED.values() if g.suite == suite]
+
+    def place(g: Generator) -> tuple[bool, str, int]:
+        module = g.function.__module__
+        return module != f"{__package__}.{suite}", module, g.function.__code__.co_firstlineno
+
+    return sorted((g for g in _REGISTERED.values() if g.suite == suite), key=place)
 
 
 def check(case: Made, source: Generator) -> None:
