@@ -57,7 +57,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
 
 
 def fresh(**values: Any) -> State:
-    plan = Plan(**{"steps": 6, "batch": 3, "crops": ((64, 0.0),), "warmup": 2, "rate": 1e-3, **values})
+    plan = Plan(**{"steps": 6, "batch": 3, "crops": ((64, 0.0),), "warmup": 2, "rate": 1e-3, "stages": (("all", 0.0),),
+                   "optimiser": "adamw", **values})
     net, config, origin = start_fresh("tiny", plan.seed)
     return begin(net, config, plan, origin)
 

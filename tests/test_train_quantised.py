@@ -205,7 +205,8 @@ def run(folder: Path, state: State, pictures: list[Picture], **pace: Any) -> Run
 
 def planned(net: LoCLIC, **values: Any) -> State:
     plan = Plan(**{"steps": 4, "batch": 3, "crops": ((64, 0.0),), "warmup": 1, "rate": 1e-3, "average": 0.5,
-                   "stages": (("all", 0.0), ("quantised", 0.5)), **values})
+                   "stages": (("all", 0.0), ("quantised", 0.5)), "optimiser": "adamw", "transform_rate": 1.0,
+                   "clip": 1.0, **values})
     return begin(net, CONFIG, plan, {})
 
 

@@ -33,7 +33,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     g = p.add_argument_group("plan")
     g.add_argument("--steps", type=int, help="length of the plan")
     g.add_argument("--minutes", type=float, help="length of the plan in minutes of training, all pieces together")
-    g.add_argument("--stages", help="NAME[,NAME@POSITION...] of transforms, entropy, all, quantised (all)")
+    g.add_argument("--stages", help="NAME[,NAME@POSITION...] of transforms, entropy, all, quantised "
+                   f"({','.join(f'{name}@{place}' if place else name for name, place in d.stages)})")
     g.add_argument("--crops", help=f"SIDE[,SIDE@POSITION...] ({d.crops[0][0]})")
     g.add_argument("--batch", type=int, help=f"crops a step ({d.batch})")
     g.add_argument("--rate", type=float, help=f"peak learning rate ({d.rate})")

@@ -27,6 +27,8 @@ Schedule = tuple[tuple[Any, float], ...]
 class Plan:
     """Everything that decides a training but its pictures and its starting weights.
 
+    Defaults are what made the default model (training.md), but for the length, the batch and the crops.
+
     Attributes
     ----------
     steps : int
@@ -64,22 +66,22 @@ class Plan:
 
     steps: int = 0
     minutes: float = 0.0
-    stages: Schedule = (("all", 0.0),)
+    stages: Schedule = (("entropy", 0.0), ("all", 0.05), ("quantised", 0.95))
     crops: Schedule = ((256, 0.0),)
     batch: int = 8
-    rate: float = 2e-4
-    transform_rate: float = 1.0
-    hold: float = 0.3
+    rate: float = 8e-4
+    transform_rate: float = 0.2
+    hold: float = 0.4
     floor: float = 0.01
-    warmup: int = 200
+    warmup: int = 100
     decay: float = 0.0
-    clip: float = 1.0
+    clip: float = 100.0
     average: float = 0.999
     lambdas: tuple[float, float] = (0.0018, 0.18)
-    balance: float = 0.35
+    balance: float = 0.65
     seed: int = 0
     precision: str = "float32"
-    optimiser: str = "adamw"
+    optimiser: str = "soap"
 
     def __post_init__(self) -> None:
         checks = {
