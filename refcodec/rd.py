@@ -308,7 +308,7 @@ def plot(result: dict[str, Any], extension: str = ".png") -> bytes:
         Matplotlib is not installed, or it does not draw this format.
     """
     try:
-        from matplotlib import colormaps
+        from matplotlib import colormaps, rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise Unsupported("plots need Matplotlib", cause='install "refcodec[plot]"') from error
@@ -327,8 +327,10 @@ def plot(result: dict[str, Any], extension: str = ".png") -> bytes:
     if axes.lines:
         figure.legend(loc="outside right upper", fontsize=8)
     file = io.BytesIO()
+    same_bytes: dict[str, Any] = {"metadata": {"Date": None}} if extension == ".svg" else {}
     try:
-        figure.savefig(file, format=extension.removeprefix("."), dpi=150)
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": OWN}):
+            figure.savefig(file, format=extension.removeprefix("."), dpi=150, **same_bytes)
     except ValueError as error:
         raise Unsupported("no format of plots has this extension", extension=extension) from error
     return file.getvalue()

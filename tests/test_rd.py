@@ -111,6 +111,15 @@ def test_command_writes_table_json_and_plot(folder, tmp_path, capsys):
         rd.run(args, quantise, read)
 
 
+def test_the_same_points_draw_the_same_svg():
+    pytest.importorskip("matplotlib")
+    result = {"curves": {rd.OWN: [{"bpp": 0.2, "psnr": 30.0}, {"bpp": 0.9, "psnr": 35.0}]}, "pictures": ["a"],
+              "folder": "f"}
+    drawn = rd.plot(result, ".svg")
+    assert drawn == rd.plot(result, ".svg")
+    assert b">bits per pixel<" in drawn and b"dc:date" not in drawn
+
+
 def test_json_on_standard_output_stands_alone(folder, capsysbinary):
     assert rd.run(arguments(str(folder), "--qualities", "50", "--no-others", "--json", "-"), quantise, read) == 0
     assert json.loads(capsysbinary.readouterr().out)["pictures"] == ["a.png", "b.png"]
