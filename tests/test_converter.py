@@ -25,7 +25,7 @@ from weights_converter.calibrate import (
     run_float,
 )
 from weights_converter.checkpoint import Checkpoint, save_checkpoint_folder
-from weights_converter.convert import make_content
+from weights_converter.convert import make_content, own_pictures
 from weights_converter.evaluate import evaluate
 from weights_converter.float_engine import Bottleneck, FloatEngine
 from weights_converter.published import float_layers, published_key, published_shapes
@@ -251,6 +251,9 @@ def test_the_model_is_faithful(state, floats, model):
     for a, b in zip(result["float_psnr"], result["integer_psnr"], strict=True):
         assert abs(a - b) < 0.5
     assert all(rate < 0.01 for rate in result["clip_rates"].values())
+    assert result["bd_rate"].keys() == {"total", "entropy", "synthesis", "tables"}
+    for a, b in zip(result["tables_bpp"], result["integer_bpp"], strict=True):
+        assert a * 0.995 < b < a * 1.005 + overhead
 
 
 def test_what_is_encoded_decodes(model):
@@ -293,6 +296,7 @@ def test_the_command_converts_a_folder(tmp_path, state, capsys):
     assert main(["convert", str(checkpoint), str(out), "--images", str(images), "--calibration", str(record)]) == 0
     first = load_model(out)
     assert first.provenance["source"]["step"] == 7
+    assert first.provenance["calibration_pictures"]["count"] == 1 + len(own_pictures())
     assert main(["convert", str(checkpoint), str(out)]) == 73  # exists
     assert main(["convert", str(checkpoint), str(out), "--calibration", str(record), "--force"]) == 0
     assert load_model(out).fingerprint == first.fingerprint
@@ -306,10 +310,10 @@ def test_without_pictures_the_projects_own_are_taken_with_a_warning(tmp_path, st
     checkpoint = tmp_path / "checkpoint"
     single = {name: array for name, array in state.items() if "gain" not in name}
     save_checkpoint_folder(checkpoint, single, {"config": dataclasses.replace(TINY, qualities=1).as_dict()})
-    assert main(["convert", str(checkpoint), str(tmp_path / "model.h5"), "--most", "3"]) == 0
+    assert main(["convert", str(checkpoint), str(tmp_path / "model.h5")]) == 0
     assert "warning" in (said := capsys.readouterr().err) and "calibrating 0" not in said and "\r" not in said
     model = load_model(tmp_path / "model.h5")
-    assert model.provenance["calibration_pictures"]["count"] == 3
+    assert model.provenance["calibration_pictures"]["count"] == len(own_pictures()) > 5
     assert model.config.inter_head_width == TINY.inter_head_width
     monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
     assert main(["convert", str(checkpoint), str(tmp_path / "other.h5")]) == 66

@@ -29,6 +29,7 @@ from .convert import (
     convert,
     default_pictures,
     load_pictures,
+    own_pictures,
     record_pictures,
 )
 from .export import export_flat, export_float
@@ -68,9 +69,10 @@ def _record(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[Record, d
     if not args.images:
         _note("weights_converter: warning: calibrating on the project's own few pictures; --images with a folder of "
               "photographs makes a better model")
-    folder = Path(args.images) if args.images else default_pictures()
-    pictures = load_pictures(folder, CALIBRATION_CROP, args.most)
-    record = record_pictures(checkpoint, [samples for _, samples in pictures], _bar("calibrating"))
+    pictures = own_pictures()
+    if args.images:
+        pictures += [samples for _, samples in load_pictures(Path(args.images), CALIBRATION_CROP, args.most)]
+    record = record_pictures(checkpoint, pictures, _bar("calibrating"))
     about = {"count": len(pictures), "crop": CALIBRATION_CROP}
     if args.calibration:
         write_bytes(args.calibration, record_text(record, len(pictures), CALIBRATION_CROP).encode(), force=True)
@@ -165,8 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     c = commands.add_parser("convert", help="make an integer model")
     c.add_argument("checkpoint")
     c.add_argument("out")
-    c.add_argument("--images", help="folder of photographs to calibrate on, the project's own pictures if not given")
-    c.add_argument("--most", type=int, default=CALIBRATION_PICTURES, help="largest number of pictures to calibrate on")
+    c.add_argument("--images", help="folder of photographs to calibrate on, beside the project's own pictures")
+    c.add_argument("--most", type=int, default=CALIBRATION_PICTURES,
+                   help="largest number of photographs to calibrate on")
     c.add_argument("--calibration", help="calibration record: read if the file exists, else written")
     c.add_argument("--card", help="text file to carry as the model's card")
     c.add_argument("--report", metavar="R.json", help="measure every layer; a table and a page are written beside")

@@ -77,6 +77,17 @@ def default_pictures() -> Path:
     return folder
 
 
+def own_pictures() -> list[np.ndarray]:
+    """Crops of the project's own pictures, part of every calibration: charts reach further than photographs do.
+
+    Raises
+    ------
+    MissingInput
+        They are not installed.
+    """
+    return [samples for _, samples in load_pictures(default_pictures(), CALIBRATION_CROP)]
+
+
 def record_pictures(checkpoint: Checkpoint, pictures: Sequence[np.ndarray],
                     progress: Progress | None = None) -> Record:
     """Calibrate on pictures [H, W, 3] at the steps of ``calibration_steps``."""

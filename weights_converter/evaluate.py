@@ -93,7 +93,8 @@ def evaluate(config: Config, floats: Mapping[str, FloatLayer], bottleneck: Bottl
     dict
         ``bits_ratio`` is integer over float bits, summed, ``tables_ratio`` over the bits the coder's tables give the
         float network's own symbols (EstimatingPort); ``bd_rate`` holds per cent against float for ``total``,
-        ``entropy`` (integer latents and rate, float synthesis) and ``synthesis`` (the rest, against the mixture).
+        ``entropy`` (integer latents and rate, float synthesis) and ``synthesis`` (the rest, against the mixture), and
+        for ``tables`` against float with the bits of the coder's tables: what the integers alone cost.
     """
     clips = clip_counter(model)
     rows: list[dict[str, Any]] = []
@@ -112,16 +113,18 @@ def evaluate(config: Config, floats: Mapping[str, FloatLayer], bottleneck: Bottl
         return [float(np.mean([r[key] / r["pixels"] if per_pixel else r[key] for r in rows if r["step"] == s]))
                 for s in steps]
 
-    float_rate, integer_rate = mean("float_bits"), mean("integer_bits")
+    float_rate, table_rate, integer_rate = mean("float_bits"), mean("table_bits"), mean("integer_bits")
     float_psnr, integer_psnr, mixed_psnr = mean("float_psnr"), mean("integer_psnr"), mean("mixed_psnr")
     return {
         "steps": list(steps), "pictures": len(pictures), "float_bpp": float_rate, "integer_bpp": integer_rate,
+        "tables_bpp": table_rate,
         "float_psnr": float_psnr, "integer_psnr": integer_psnr, "mixed_psnr": mixed_psnr,
         "bits_ratio": _ratio(rows, "float_bits"), "tables_ratio": _ratio(rows, "table_bits"),
         "bits_ratio_by_step": [_ratio([r for r in rows if r["step"] == s], "float_bits") for s in steps],
         "tables_ratio_by_step": [_ratio([r for r in rows if r["step"] == s], "table_bits") for s in steps],
         "bd_rate": {"total": bd_rate(float_rate, float_psnr, integer_rate, integer_psnr),
                     "entropy": bd_rate(float_rate, float_psnr, integer_rate, mixed_psnr),
-                    "synthesis": bd_rate(integer_rate, mixed_psnr, integer_rate, integer_psnr)},
+                    "synthesis": bd_rate(integer_rate, mixed_psnr, integer_rate, integer_psnr),
+                    "tables": bd_rate(table_rate, float_psnr, integer_rate, integer_psnr)},
         "clip_rates": clips.rates(), "rows": rows,
     }

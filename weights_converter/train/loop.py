@@ -18,7 +18,7 @@ from refcodec.errors import CheckFailed
 from refcodec.files import write_bytes
 
 from ..calibrate import calibrate, record_text
-from ..convert import CALIBRATION_PICTURES, calibration_steps
+from ..convert import CALIBRATION_PICTURES, calibration_steps, own_pictures
 from ..float_engine import Bottleneck
 from ..published import float_layers
 from ..torch_model import LoCLIC
@@ -170,12 +170,12 @@ class Run:
     def _calibrate(self) -> None:
         """Fix the formats of the integer model, for the rest of the run."""
         count = min(CALIBRATION_PICTURES, len(self._trained))
-        crops = centre_crops([self._trained[n * len(self._trained) // count] for n in range(count)])
-        self.note(f"step {self.progress.step}  calibrating on {count} pictures")
+        crops = own_pictures() + centre_crops([self._trained[n * len(self._trained) // count] for n in range(count)])
+        self.note(f"step {self.progress.step}  calibrating on {len(crops)} pictures")
         state = published(self.average.net)
         record = calibrate(self.config, float_layers(self.config, state), Bottleneck(state), crops,
                            calibration_steps(self.config))
-        write_bytes(self.folder / CALIBRATION, record_text(record, count, CROP).encode(), force=True)
+        write_bytes(self.folder / CALIBRATION, record_text(record, len(crops), CROP).encode(), force=True)
         self.trainee.record = self.average.record = record
 
     def _fault(self, outcome: Outcome) -> None:
