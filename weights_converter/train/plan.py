@@ -66,7 +66,7 @@ class Plan:
 
     steps: int = 0
     minutes: float = 0.0
-    stages: Schedule = (("entropy", 0.0), ("all", 0.05), ("quantised", 0.95))
+    stages: Schedule = (("entropy", 0.0), ("all", 0.05))
     crops: Schedule = ((256, 0.0),)
     batch: int = 8
     rate: float = 8e-4
