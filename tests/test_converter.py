@@ -17,6 +17,7 @@ from weights_converter.__main__ import _bar, main
 from weights_converter.calibrate import (
     LEAST,
     MOST,
+    Format,
     Seen,
     calibrate,
     choose_formats,
@@ -168,6 +169,16 @@ def test_same_record_same_fingerprint(state, record):
     assert a == b
 
 
+@pytest.mark.parametrize("reach", [-3, 0, 5, 14])
+@pytest.mark.parametrize("tail", [0.0, 1e-12, 1e6])
+def test_a_format_has_14_bits_and_the_least_error(record, reach, tail):
+    """Clamps below 2^reach cost much, that at 2^reach costs the tail, those above nothing; rounding step^2 / 12."""
+    costs = np.array([1e9 if e < reach else tail if e == reach else 0.0 for e in range(LEAST, MOST + 1)])
+    formats = choose_formats(TINY, record | {"g_s/0/sum": Seen(1, 2.0 ** reach, costs)})
+    clamp = reach + (tail == 1e6)
+    assert formats["g_s/0/sum"] == Format(max(0, min(14 - clamp, 15)), 2 ** 14 - 1)
+
+
 def test_a_record_of_another_network_is_refused(state, record):
     with pytest.raises(InvalidModel, match="another network"):
         make_content(Checkpoint(state, None, ""), {name: seen for name, seen in record.items() if name != "chan/1/0"})
@@ -249,7 +260,7 @@ def test_the_model_is_faithful(state, floats, model):
     for a, b in zip(result["float_bpp"], result["integer_bpp"], strict=True):
         assert a * 0.98 < b < a * 1.02 + overhead
     for a, b in zip(result["float_psnr"], result["integer_psnr"], strict=True):
-        assert abs(a - b) < 0.5
+        assert abs(a - b) < 0.05
     assert all(rate < 0.01 for rate in result["clip_rates"].values())
     assert result["bd_rate"].keys() == {"total", "entropy", "synthesis", "tables"}
     for a, b in zip(result["tables_bpp"], result["integer_bpp"], strict=True):
@@ -297,6 +308,10 @@ def test_the_command_converts_a_folder(tmp_path, state, capsys):
     first = load_model(out)
     assert first.provenance["source"]["step"] == 7
     assert first.provenance["calibration_pictures"]["count"] == 1 + len(own_pictures())
+    for name in "bc":
+        Image.fromarray(picture()).save(images / f"{name}.png")
+    assert main(["convert", str(checkpoint), str(out), "--images", str(images), "--most", "2", "--force"]) == 0
+    assert load_model(out).provenance["calibration_pictures"]["count"] == 2 + len(own_pictures())
     assert main(["convert", str(checkpoint), str(out)]) == 73  # exists
     assert main(["convert", str(checkpoint), str(out), "--calibration", str(record), "--force"]) == 0
     assert load_model(out).fingerprint == first.fingerprint

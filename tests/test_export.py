@@ -17,19 +17,22 @@ from refcodec.model import fingerprint
 from refcodec.model_file import load_model, read_content, read_floats, write_model
 from weights_converter.__main__ import main
 from weights_converter.checkpoint import Checkpoint, read_checkpoint
-from weights_converter.convert import convert, make_content, record_pictures
+from weights_converter.convert import convert, default_pictures, load_pictures, make_content, record_pictures
+from weights_converter.evaluate import evaluate
 from weights_converter.export import kept_floats
+from weights_converter.float_engine import Bottleneck
 from weights_converter.published import float_layers
 from weights_converter.quantise import conv_fracs
 
 OLD = dataclasses.replace(TINY, lrp=(), old_synthesis=True, qualities=1)
+
 
 @pytest.fixture(scope="module", params=[TINY, OLD], ids=["gains", "old"])
 def made(request, tmp_path_factory):
     """A checkpoint, its calibration record and the path of its model."""
     config = request.param
     checkpoint = Checkpoint(published_state(config), config.as_dict(), "0" * 64)
-    record = record_pictures(checkpoint, [picture()])
+    record = record_pictures(config, checkpoint.tensors, [picture()])
     path = tmp_path_factory.mktemp("export") / "model.h5"
     convert(checkpoint, record, path, {})
     return checkpoint, record, path
@@ -40,6 +43,21 @@ def exported(made, tmp_path_factory):
     out = tmp_path_factory.mktemp("float") / "out.pt"
     assert main(["export", str(made[2]), "--float", str(out)]) == 0
     return out
+
+
+def test_the_default_model_computes_what_its_floats_do(tmp_path):
+    """Against the bits of the coder's tables, without its two final states, 16 bytes; weights are the rounded ones."""
+    out = tmp_path / "default.pt"
+    assert main(["export", "default", "--float", str(out)]) == 0
+    state, model = read_checkpoint(out).tensors, load_model()
+    name, samples = next(p for p in load_pictures(default_pictures(), 256) if p[0] == "scene.png")
+    floats = float_layers(model.config, state)
+    result = evaluate(model.config, floats, Bottleneck(state), model, [(name, samples)], (1, 100))
+    for a, b in zip(result["float_psnr"], result["integer_psnr"], strict=True):
+        assert abs(a - b) < 0.02
+    states = 128 / samples[:, :, 0].size
+    for a, b in zip(result["tables_bpp"], result["integer_bpp"], strict=True):
+        assert abs(b - states - a) < 0.005 * a
 
 
 def test_the_integers_as_safetensors(made, tmp_path):

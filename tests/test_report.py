@@ -23,7 +23,7 @@ from weights_converter.report import compare_stages
 @pytest.fixture(scope="module")
 def parts():
     checkpoint = Checkpoint(published_state(TINY), TINY.as_dict(), "0" * 64)
-    content = make_content(checkpoint, record_pictures(checkpoint, [picture(), picture(4)]))
+    content = make_content(checkpoint, record_pictures(TINY, checkpoint.tensors, [picture(), picture(4)]))
     return float_layers(TINY, checkpoint.tensors), Bottleneck(checkpoint.tensors), content
 
 

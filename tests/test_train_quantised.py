@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from refcodec.model import Model, build_model
 from refcodec.model_file import load_model
 from weights_converter.__main__ import main
 from weights_converter.calibrate import Record, calibrate, choose_formats
+from weights_converter.convert import own_pictures
 from weights_converter.float_engine import Bottleneck
 from weights_converter.published import float_layers
 from weights_converter.quantise import quantise
@@ -38,7 +40,7 @@ from weights_converter.torch_simulation import (
     torch_layers,
 )
 from weights_converter.train.loop import Pace, Run, begin
-from weights_converter.train.pictures import Picture, list_pictures
+from weights_converter.train.pictures import Picture, list_pictures, split
 from weights_converter.train.plan import Plan
 from weights_converter.train.state import CALIBRATION, CHECKPOINT, State, read_state, start_fresh
 from weights_converter.train.validation import mean_loss, measure
@@ -213,6 +215,8 @@ def planned(net: LoCLIC, **values: Any) -> State:
 def test_a_run_in_pieces_becomes_the_model_it_simulated(net: LoCLIC, tmp_path: Path, pictures: list[Picture]) -> None:
     whole = run(tmp_path / "whole", planned(net), pictures)
     assert whole.go()
+    calibrated = json.loads((tmp_path / "whole" / CALIBRATION).read_text())["pictures"]["count"]
+    assert calibrated == len(own_pictures()) + len(split(pictures)[0])
     assert not run(tmp_path / "split", planned(net), pictures, pause_steps=3).go()
     paused = read_state(tmp_path / "split")
     assert paused is not None and paused.progress.stage == "quantised" and paused.record is not None

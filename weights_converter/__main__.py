@@ -72,7 +72,8 @@ def _record(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[Record, d
     pictures = own_pictures()
     if args.images:
         pictures += [samples for _, samples in load_pictures(Path(args.images), CALIBRATION_CROP, args.most)]
-    record = record_pictures(checkpoint, pictures, _bar("calibrating"))
+    config = recognise(checkpoint.tensors, checkpoint.config)
+    record = record_pictures(config, checkpoint.tensors, pictures, _bar("calibrating"))
     about = {"count": len(pictures), "crop": CALIBRATION_CROP}
     if args.calibration:
         write_bytes(args.calibration, record_text(record, len(pictures), CALIBRATION_CROP).encode(), force=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,11 @@ def own_pictures() -> list[np.ndarray]:
     return [samples for _, samples in load_pictures(default_pictures(), CALIBRATION_CROP)]
 
 
-def record_pictures(checkpoint: Checkpoint, pictures: Sequence[np.ndarray],
+def record_pictures(config: Config, state: Mapping[str, np.ndarray], pictures: Sequence[np.ndarray],
                     progress: Progress | None = None) -> Record:
-    """Calibrate on pictures [H, W, 3] at the steps of ``calibration_steps``."""
-    config = recognise(checkpoint.tensors, checkpoint.config)
-    return calibrate(config, float_layers(config, checkpoint.tensors), Bottleneck(checkpoint.tensors), pictures,
-                     calibration_steps(config), progress)
+    """Calibrate a network of published tensors on pictures [H, W, 3] at the steps of ``calibration_steps``."""
+    return calibrate(config, float_layers(config, state), Bottleneck(state), pictures, calibration_steps(config),
+                     progress)
 
 
 def make_content(checkpoint: Checkpoint, record: Record, progress: Progress | None = None) -> dict[str, np.ndarray]:

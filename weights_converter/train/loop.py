@@ -17,10 +17,8 @@ from refcodec.architecture import Config
 from refcodec.errors import CheckFailed
 from refcodec.files import write_bytes
 
-from ..calibrate import calibrate, record_text
-from ..convert import CALIBRATION_PICTURES, calibration_steps, own_pictures
-from ..float_engine import Bottleneck
-from ..published import float_layers
+from ..calibrate import record_text
+from ..convert import CALIBRATION_PICTURES, own_pictures, record_pictures
 from ..torch_model import LoCLIC
 from ..torch_simulation import published
 from .loss import Trainee
@@ -172,9 +170,7 @@ class Run:
         count = min(CALIBRATION_PICTURES, len(self._trained))
         crops = own_pictures() + centre_crops([self._trained[n * len(self._trained) // count] for n in range(count)])
         self.note(f"step {self.progress.step}  calibrating on {len(crops)} pictures")
-        state = published(self.average.net)
-        record = calibrate(self.config, float_layers(self.config, state), Bottleneck(state), crops,
-                           calibration_steps(self.config))
+        record = record_pictures(self.config, published(self.average.net), crops)
         write_bytes(self.folder / CALIBRATION, record_text(record, len(crops), CROP).encode(), force=True)
         self.trainee.record = self.average.record = record
 
