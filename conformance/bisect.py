@@ -21,7 +21,6 @@ import json
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +31,13 @@ from .divergence import Divergence, Element, describe, first_divergence, next_st
 from .errors import FAILED, PASSED, KitError, UsageError
 from .runner import process
 from .runner.decoders import filled, template
+from .runner.files import scratch
 from .runner.models import absence, locate
 from .runner.outcomes import observe
 from .runner.run import seconds
 from .stages import Key
 from .suites import KIT, Vector, load_all
+from .text import say
 from .traces import Folder, Stage, Trace, TraceError, read_trace
 
 REFERENCE = (sys.executable, "-m", "refcodec", "trace")
@@ -148,9 +149,9 @@ def main(args: argparse.Namespace) -> int:
     if (args.vector is None) == (args.stream is None):
         raise UsageError("give either --stream or --vector")
     vector = chosen_vector(args.vector, args.kit) if args.vector else None
-    with tempfile.TemporaryDirectory(prefix="bisect-") as folder:
-        tested = _run_decoder(args, vector, Path(folder)) if args.decoder else read_trace(args.trace, args.values)
-        reference = _reference(args, vector, Path(folder))
+    with scratch() as folder:
+        tested = _run_decoder(args, vector, folder) if args.decoder else read_trace(args.trace, args.values)
+        reference = _reference(args, vector, folder)
         found = first_divergence(reference, tested)
     if found is None:
         return _equal(args, reference, tested)
@@ -159,7 +160,8 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"equal": False, **found.as_dict(), "units": [v.id for v in units]}))
     else:
-        print("\n".join(report(found, units, injection)))
+        for line in report(found, units, injection):
+            say(line)
     return FAILED
 
 
@@ -234,11 +236,11 @@ def _equal(args: argparse.Namespace, reference: Trace, tested: Trace) -> int:
     if args.json:
         print(json.dumps({"equal": True, "stages": len(tested.stages), "next": following and str(following[0])}))
         return PASSED
-    print(f"all {len(tested.stages)} stages of the trace are equal")
+    say(f"all {len(tested.stages)} stages of the trace are equal")
     if following:
         key, node = following
         where = f"{key} ({node.pass_name})" if node.pass_name else str(key)
-        print(f"it ends before {where}: if the decoder stopped there, look at SPEC {', '.join(node.clauses)}")
+        say(f"it ends before {where}: if the decoder stopped there, look at SPEC {', '.join(node.clauses)}")
     return PASSED
 
 

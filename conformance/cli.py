@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .errors import BUG, INTERRUPTED
+from .text import printable, put
 
 COMMANDS = {
     "list": ("conformance.runner.listing", "the vectors, with counts by suite, level and expected outcome"),
@@ -40,9 +41,8 @@ def _overview() -> str:
 
 
 def _say(text: str) -> None:
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     try:
-        print(f"conformance: error: {line}", file=sys.stderr)
+        put(f"conformance: error: {printable(text)}\n", sys.stderr)
     except (OSError, ValueError):  # whoever read the messages has left
         pass
 

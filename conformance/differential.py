@@ -15,7 +15,6 @@ Exit codes: 0 no difference, 1 differences, 2 usage.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,12 +32,14 @@ from .generators.writer import STYLES, random_stream, stream_of
 from .keep import Family, family_of, keep, pinned
 from .runner.decoders import Spec, parse
 from .runner.engine import Options, Result, Trial
+from .runner.files import scratch
 from .runner.outcomes import FAILURES
 from .runner.pictures import FORMATS
 from .runner.process import Limits
 from .runner.run import positive, seconds
 from .shrink import Draft, shrink
 from .stage_recorder import record
+from .text import say
 
 
 @dataclass(frozen=True)
@@ -159,13 +160,13 @@ def main(args: argparse.Namespace) -> int:
         streams = iter([(str(args.stream), read_bytes(args.stream))])
     else:
         streams = random_streams(family, args.seed, args.count, args.side)
-    with tempfile.TemporaryDirectory(prefix="differential-") as name:
-        compare = Comparison(spec, options, family, Path(name))
+    with scratch() as folder:
+        compare = Comparison(spec, options, family, folder)
         try:
             tried, failed = _run(compare, streams, args, family)
         finally:
             compare.close()
-    print(f"{tried} streams compared, {failed} failed")
+    say(f"{tried} streams compared, {failed} failed")
     return FAILED if failed else PASSED
 
 
@@ -178,11 +179,12 @@ def _run(compare: Comparison, streams: Iterator[tuple[str, bytes]], args: argpar
         if found.outcome not in FAILURES:
             continue
         failed += 1
-        print(f"stream {tried}: {found.outcome}: {found.detail}\n  made by: {origin}")
+        say(f"stream {tried}: {found.outcome}: {found.detail}")
+        say(f"  made by: {origin}")
         small = compare.shrunk(data, found.outcome, args.trials)
-        print(f"  shrunk to: {small.describe()}")
+        say(f"  shrunk to: {small.describe()}")
         if args.keep:
-            print(f"  kept as: {keep(args.keep, written(small, family), family, small.slices, origin)}")
+            say(f"  kept as: {keep(args.keep, written(small, family), family, small.slices, origin)}")
         if failed == args.failures:
             break
     return tried, failed

@@ -37,11 +37,13 @@ from refcodec.trace import npy_bytes
 
 from .bisect import chosen_vector
 from .errors import UsageError
+from .reading import read_plain
 from .runner.models import absence, locate
 from .stage_recorder import Recorded, record
 from .stage_runner import Part, part_of, run_part
 from .strict_json import Fields, read_json
 from .suites import KIT
+from .text import say
 from .traces import digest, read_npy
 
 PART_FILE = "part.json"
@@ -105,15 +107,15 @@ def _settings(folder: Path, quality: int | None) -> tuple[int, tuple[int, int, i
     """Quality step, and height, width and channels of the picture, if ``part.json`` tells them."""
     path = folder / PART_FILE
     if not path.is_file():
-        return quality or 1, None
+        return 1 if quality is None else quality, None
     try:
-        value = read_json(path.read_bytes()[:1 << 20])
+        value = read_json(read_plain(path, 1 << 20))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not JSON as it should be: {str(error)[:120]}") from None
     fields = Fields(value, str(path), UsageError)
     step = fields.number("quality", 1, 100)
-    return quality or step, (fields.number("height", 1, 1 << 20), fields.number("width", 1, 1 << 20),
-                             fields.number("channels", 1, 3))
+    crop = fields.number("height", 1, 1 << 20), fields.number("width", 1, 1 << 20), fields.number("channels", 1, 3)
+    return step if quality is None else quality, crop
 
 
 def compute(model: Model, name: str, folder: Path, quality: int | None = None) -> np.ndarray:
@@ -126,7 +128,7 @@ def compute(model: Model, name: str, folder: Path, quality: int | None = None) -
     """
     part = part_of(model, name)
     step, crop = _settings(folder, quality)
-    if step > model.config.steps:
+    if not 1 <= step <= model.config.steps:
         raise UsageError(f"--quality {step}: the model has the steps 1..{model.config.steps}")
     return run_part(model, part, load_inputs(part, folder), step - 1, crop)
 
@@ -164,11 +166,11 @@ def main(args: argparse.Namespace) -> int:
     if stream is None:
         result = compute(model or load_model(None), args.part, args.inputs, args.quality)
         write_bytes(args.out, npy_bytes(result), args.force)
-        print(f"{args.out}: {args.part} of {args.inputs}, {result.dtype}{list(result.shape)}")
+        say(f"{args.out}: {args.part} of {args.inputs}, {result.dtype}{list(result.shape)}")
         return 0
     found = record(model, read_bytes(stream), args.part)
     save(found, args.inputs, args.out, args.force)
     for name in found.part.inputs:
-        print(f"{args.inputs / file_of(name)}: {found.values[name].dtype}{list(found.values[name].shape)}")
-    print(f"{args.out}: {args.part}, {found.result.dtype}{list(found.result.shape)}")
+        say(f"{args.inputs / file_of(name)}: {found.values[name].dtype}{list(found.values[name].shape)}")
+    say(f"{args.out}: {args.part}, {found.result.dtype}{list(found.result.shape)}")
     return 0

@@ -22,6 +22,7 @@ from .errors import OutputFailed
 from .generators import models as sources
 from .suites import FORMAT, Accept, Vector, file_hash, load
 from .suites import Model as ModelEntry
+from .text import as_name
 
 SUITE, LICENCE = "differential", "Apache-2.0"
 
@@ -97,7 +98,7 @@ def family_of(name: str) -> Family:
         source = sources.source(name)
         return Family(name, source.content(), source.seed)
     path = Path(name)
-    return Family(path.stem, read_content(path)[0])
+    return Family(as_name(path.stem), read_content(path)[0])
 
 
 def accepted(samples: np.ndarray) -> Accept:

@@ -11,23 +11,30 @@ from typing import Any
 
 from .errors import SuiteDamaged
 from .strict_json import Fields, read_json, show
+from .text import MAX_NAME, is_name
 from .vectors import ERROR_CLASSES, MODEL_LEVELS, PHASES, PROFILES, Accept, Model, Reject, Suite, Vector
 
 FORMAT = 1
 MAX_SIDE = 1 << 20
+MAX_PATH = 1000
+"""Characters of a path."""
+
 MAX_OFFSET = 1 << 28
 """Of an edit of a model's file, in bytes."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")
 _HEXADECIMAL = re.compile(r"[0-9a-f]+")
+_PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CLAUSE = re.compile(r"[0-9A-Z]+(\.[0-9]+)*(-[0-9]+)?")
 
 
 def _inside(text: str, fields: Fields, folder: Path, root: Path) -> Path:
     """The path that a manifest means, if it lies in the kit."""
-    if text.startswith("/") or "\\" in text or ":" in text or not text.isprintable():
-        raise fields.wrong(f"{show(text)} is not a relative path with forward slashes")
-    path = (folder / text).resolve()
+    if not all(part == ".." or is_name(part) for part in text.split("/")) or len(text) > MAX_PATH:
+        raise fields.wrong(f"{show(text)} is not a relative path of names with forward slashes")
+    try:
+        path = (folder / text).resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise fields.wrong(f"{show(text)} cannot be followed") from error
     if not path.is_relative_to(root):
         raise fields.wrong(f"{show(text)} leaves the kit")
     return path
@@ -43,8 +50,18 @@ def _edits(fields: Fields) -> tuple[tuple[int, bytes], ...]:
     return tuple(edits)
 
 
+def _package(text: str, fields: Fields) -> str:
+    """A path below the folder of packages: a package without dots, which could import another, and names."""
+    first, *rest = text.split("/")
+    if not rest or not _PACKAGE.fullmatch(first) or not all(map(is_name, rest)) or len(text) > MAX_PATH:
+        raise fields.wrong(f"{show(text)} is not PACKAGE/FILE: a package without dots, then names")
+    return text
+
+
 def _model(name: str, value: Any, folder: Path, root: Path) -> Model:
-    fields = Fields(value, f"model {name!r}")
+    fields = Fields(value, f"model {name[:60]!r}")
+    if not is_name(name):
+        raise fields.wrong(f"a model's name has at most {MAX_NAME} letters, digits and ._+=,-, a letter or digit first")
     fingerprint = fields.hexadecimal("fingerprint", 32)
     file, package = fields.optional("file"), fields.optional("package")
     sha256 = fields.hexadecimal("sha256", 64) if file or package else ""
@@ -57,18 +74,19 @@ def _model(name: str, value: Any, folder: Path, root: Path) -> Model:
     if edits and not file:
         raise fields.wrong("'edits' change a 'file' of the kit, and there is none")
     if wrong := [p for p in profiles if p not in PROFILES]:
-        raise fields.wrong(f"'profiles' names {wrong[0]!r}, which SPEC 12.1 does not")
+        raise fields.wrong(f"'profiles' names {wrong[0][:60]!r}, which SPEC 12.1 does not")
     if (file and package) or not (file or package or made):
         raise fields.wrong("one of 'file', 'package' and 'procedural' says where it comes from")
-    if package and (".." in Path(package).parts or Path(package).is_absolute()):
-        raise fields.wrong(f"{show(package)} leaves the folder of packages")
+    package = _package(package, fields) if package else ""
     profile, seed = "", 0
     if made:
         recipe = Fields(made, f"{fields.where}, procedural")
         profile, seed = recipe.text("profile"), recipe.number("seed", 0, 2**64 - 1)
+        if not is_name(profile):  # it becomes a word of a command
+            raise recipe.wrong(f"'profile' is {show(profile)}, expected a name")
         recipe.end()
     path = _inside(file, fields, folder, root) if file else None
-    return Model(name, fingerprint, path, sha256, package or "", profile, seed, profiles, level, edits, edited)
+    return Model(name, fingerprint, path, sha256, package, profile, seed, profiles, level, edits, edited)
 
 
 def _expect(value: Any, where: str) -> Accept | Reject:
@@ -84,7 +102,7 @@ def _expect(value: Any, where: str) -> Accept | Reject:
         expect = Reject(fields.one_of("class", ERROR_CLASSES), fields.one_of("phase", PHASES), fields.texts("also", []))
         wrong = [name for name in expect.also if name not in ERROR_CLASSES or name == expect.error]
         if wrong:
-            raise fields.wrong(f"'also' names {wrong[0]!r}, which is unknown or the class itself")
+            raise fields.wrong(f"'also' names {wrong[0][:60]!r}, which is unknown or the class itself")
     fields.end()
     return expect
 
@@ -116,9 +134,9 @@ class _Reader:
         """Read the vector of this number."""
         fields = Fields(value, f"suite {self.suite!r}, vector {number}")
         name = fields.text("id")
-        fields.where = f"vector {name!r}"
+        fields.where = f"vector {name[:60]!r}"
         suite, _, own = name.partition("/")
-        if suite != self.suite or not _NAME.fullmatch(own):
+        if suite != self.suite or not is_name(own):
             raise fields.wrong("an id is the suite's name, a slash, and letters, digits and ._+=,-")
         unit = fields.optional("unit")
         file = self._pin(unit or fields.text("stream"), fields.hexadecimal("sha256", 64), fields)
@@ -166,7 +184,7 @@ def parse(data: bytes, path: Path) -> Suite:
     fields.number("format", FORMAT, FORMAT)
     folder = path.resolve().parent
     root, name = folder.parent.parent, fields.text("suite")
-    if name != folder.name or not _NAME.fullmatch(name):
+    if name != folder.name or not is_name(name):
         raise fields.wrong(f"'suite' is {show(name)}, but the folder is {folder.name!r}")
     version = fields.number("version", 1, 10**6)
     description, licence = fields.text("description"), fields.text("licence")
@@ -181,6 +199,6 @@ def parse(data: bytes, path: Path) -> Suite:
     if not vectors:
         raise fields.wrong("'vectors' is empty")
     if idle := set(table) - reader.used:
-        raise fields.wrong(f"'files' pins {min(idle)!r}, which no vector names")
+        raise fields.wrong(f"'files' pins {min(idle)[:60]!r}, which no vector names")
     return Suite(name, version, description, licence, path, hashlib.sha256(data).hexdigest(), models, vectors,
                  reader.pinned)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .errors import SuiteDamaged, UsageError
 from .manifest import FORMAT, parse
+from .reading import TooLarge, open_plain, read_plain
 from .vectors import (
     ERROR_CLASSES,
     MODEL_LEVELS,
@@ -37,13 +38,16 @@ __all__ = ["ERROR_CLASSES", "FORMAT", "KIT", "MODEL_LEVELS", "PHASES", "PROFILES
 KIT = Path(__file__).resolve().parent
 """The kit that comes with this package."""
 
-MAX_MANIFEST = 64 << 20
+MAX_MANIFEST = 16 << 20
 """Bytes; a larger manifest is not read."""
+
+MAX_EDITED = 1 << 30
+"""Bytes of all edited models of a suite together: an entry of a few bytes makes a model of another file's size."""
 
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file in hexadecimal; raises OSError."""
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
@@ -53,9 +57,9 @@ def file_hash(path: Path) -> str:
 def load(path: Path) -> Suite:
     """Read one manifest; raises SuiteDamaged."""
     try:
-        if path.stat().st_size > MAX_MANIFEST:
-            raise SuiteDamaged(f"{path}: larger than {MAX_MANIFEST} bytes")
-        data = path.read_bytes()
+        data = read_plain(path, MAX_MANIFEST)
+    except TooLarge as error:
+        raise SuiteDamaged(f"{path}: larger than {MAX_MANIFEST} bytes") from error
     except OSError as error:
         raise SuiteDamaged(f"{path}: {error.strerror}") from error
     return parse(data, path)
@@ -95,10 +99,18 @@ def check_files(suites: Iterable[Suite]) -> None:
                 raise SuiteDamaged(f"suite {suite.name!r}: {path}: {error.strerror}") from error
             if found != sha256:
                 raise SuiteDamaged(f"suite {suite.name!r}: {path}: SHA-256 is {found}, the manifest says {sha256}")
-        for model in suite.models.values():
-            data = model.apply(model.file.read_bytes()) if model.file and model.edits else b""
-            if data and hashlib.sha256(data).hexdigest() != model.edited:
-                raise SuiteDamaged(f"suite {suite.name!r}: model {model.name!r}: the edits do not give {model.edited}")
+        _check_edits(suite)
+
+
+def _check_edits(suite: Suite) -> None:
+    """Compare every edited model with the SHA-256 that pins it; raises SuiteDamaged."""
+    edited = [(model, model.file) for model in suite.models.values() if model.file and model.edits]
+    total = sum(path.stat().st_size + sum(len(new) for _, new in model.edits) for model, path in edited)
+    if total > MAX_EDITED:
+        raise SuiteDamaged(f"suite {suite.name!r}: its edited models have {total} bytes, at most {MAX_EDITED} are made")
+    for model, path in edited:
+        if hashlib.sha256(model.apply(path.read_bytes())).hexdigest() != model.edited:
+            raise SuiteDamaged(f"suite {suite.name!r}: model {model.name!r}: the edits do not give {model.edited}")
 
 
 def kit_hash(suites: Iterable[Suite]) -> str:

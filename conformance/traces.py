@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -25,10 +26,15 @@ from pathlib import Path
 import numpy as np
 
 from .errors import KitError
+from .npy import MAX_HEADER, read_header
+from .reading import TooLarge, open_plain, read_plain
 from .strict_json import Fields, read_json, show
 
 MAX_BYTES = 4 << 20
 """Size of a trace: the longest that SPEC 6.1 allows has 2,000 lines."""
+
+MAX_LINES, MAX_LINE = 100_000, 4096
+"""Lines of a trace, empty ones included, and bytes of a line: a name and a file have at most 200 characters each."""
 
 MAX_INDEX, MAX_VALUES = 1 << 20, 1 << 45
 """Bounds on the index of a stage and on the numbers in it: beyond every decoder of SPEC 9.1."""
@@ -137,12 +143,11 @@ def read_trace(path: Path, values: Path | None = None) -> Trace:
         The file cannot be read, is too long, or breaks the format; or there is no such folder.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # a name with a zero byte raises ValueError
-        raise TraceError(f"{path}: the trace cannot be read: {getattr(error, 'strerror', error)}") from None
-    if len(data) > MAX_BYTES:
-        raise TraceError(f"{path}: longer than {MAX_BYTES} bytes, which no trace is")
+        data = read_plain(path, MAX_BYTES)
+    except TooLarge:
+        raise TraceError(f"{path}: longer than {MAX_BYTES} bytes, which no trace is") from None
+    except OSError as error:
+        raise TraceError(f"{path}: the trace cannot be read: {error.strerror}") from None
     if values is not None and not values.is_dir():
         raise TraceError(f"{values}: no such folder of values")
     return parse_trace(data, str(path), Folder(values) if values else no_values)
@@ -150,6 +155,8 @@ def read_trace(path: Path, values: Path | None = None) -> Trace:
 
 def parse_trace(data: bytes, source: str, values: Values = no_values) -> Trace:
     """As `read_trace`, of bytes; raises TraceError."""
+    if data.count(b"\n") > MAX_LINES:
+        raise TraceError(f"{source}: more than {MAX_LINES} lines, which no trace has")
     lines = enumerate(data.split(b"\n"), 1)
     stages = [_stage(line, f"{source}, line {number}") for number, line in lines if line.strip()]
     if not stages:
@@ -167,7 +174,7 @@ def parse_trace(data: bytes, source: str, values: Values = no_values) -> Trace:
 
 def _stage(line: bytes, where: str) -> Stage:
     try:
-        value = read_json(line)
+        value = read_json(line, MAX_LINE)
     except ValueError as error:
         raise TraceError(f"{where}: not JSON as it should be: {str(error)[:120]}") from None
     fields = Fields(value, where, TraceError)
@@ -208,7 +215,7 @@ class Folder:
         if stage.file is None and stage.index is None:
             return None
         path = self.path / (stage.file or file_name(stage.index or 0, stage.name))
-        if not path.is_file():
+        if not os.path.lexists(path):
             if stage.file is None:
                 return None
             raise TraceError(f"{path}: no such file of values")
@@ -238,22 +245,21 @@ def read_npy(path: Path, shape: tuple[int, ...] | None = None, dtype: str | None
         The file cannot be read or holds something else.
     """
     try:
-        with path.open("rb") as file:
-            if (version := np.lib.format.read_magic(file)) != (1, 0):
-                raise ValueError(f"version {version[0]}.{version[1]}, expected 1.0")
-            found, fortran, kind = np.lib.format.read_array_header_1_0(file)
-            wanted = math.prod(found) * kind.itemsize
-            room = path.stat().st_size - file.tell()
+        with open_plain(path) as file:
+            header = read_header(file.read(MAX_HEADER + 12))
+            found, kind = header.shape, header.dtype
+            room = os.fstat(file.fileno()).st_size - header.start
             if kind.name not in DTYPES:
                 raise ValueError(f"the type is {kind}, not one of {', '.join(DTYPES)}")
-            if any(n < 0 for n in found) or wanted != room:
-                raise ValueError(f"shape {list(found)} of {kind} takes {wanted} bytes, the file holds {room}")
+            if header.bytes != room:
+                raise ValueError(f"shape {list(found)} of {kind} takes {header.bytes} bytes, the file holds {room}")
             if (shape or found, dtype or kind.name) != (found, kind.name):
                 raise ValueError(f"it holds {kind.name}{list(found)}, expected are {dtype}{list(shape or found)}")
-            flat = np.frombuffer(file.read(wanted), kind)
+            file.seek(header.start)
+            flat = np.frombuffer(file.read(room), kind)
+            values = flat.reshape(found[::-1]).T if header.by_columns else flat.reshape(found)
     except (OSError, MemoryError) as error:
         raise TraceError(f"{path}: cannot be read: {getattr(error, 'strerror', 'it is too large')}") from None
-    except (ValueError, TypeError, SyntaxError, RecursionError) as error:
+    except ValueError as error:
         raise TraceError(f"{path}: not the NPY file that is expected: {str(error)[:200]}") from None
-    values = flat.reshape(found[::-1]).T if fortran else flat.reshape(found)
     return np.ascontiguousarray(values, kind.newbyteorder("="))

@@ -68,7 +68,7 @@ def test_how_it_ended_says_what_it_did(ended, kind, error):
     (Ended(-9, MEMORY, peak=300 << 20), "ended at 300 MiB"),
     (Ended(-11), "SIGSEGV"), (Ended(139, stderr=b"core dumped"), "SIGSEGV; core dumped"), (Ended(-63), "SIGRTMAX-1"),
     (Ended(3, stderr=b"one\ntwo\n\n"), "exit code 3; two"), (Ended(3), "exit code 3"), (Ended(200), "exit code 200"),
-    (Ended(65, stderr=b"a\x1b[31mred\xff"), "a?[31mred\ufffd"), (Ended(65, stderr=b"x" * 300), "x" * 197 + "..."),
+    (Ended(65, stderr=b"a\x1b[31mred\xff"), "a\\x1b[31mred\ufffd"), (Ended(65, stderr=b"x" * 300), "x" * 197 + "..."),
     (Ended(65, stderr=b"x" * 200), "x" * 200),
 ])
 def test_the_detail_is_one_safe_line(ended, says):

@@ -89,7 +89,7 @@ LIARS = {
     "link-to-picture": ("fail", "the output is not a plain file"),
     "folder": ("fail", "the output is not a plain file"),
     "pipe": ("fail", "the output is not a plain file"),
-    "huge": ("fail", "bytes for 60 samples"),
+    "huge": ("fail", "too large for 60 samples"),
     "aborts": ("crash", "SIGABRT"),
     "late-crash": ("crash", "SIGABRT"),
     "segfault": ("crash", "SIGSEGV"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..errors import FAILED, INCOMPLETE, NOTHING_RAN, PASSED, UsageError
+from ..errors import FAILED, INCOMPLETE, INTERRUPTED, NOTHING_RAN, PASSED, UsageError
 from .outcomes import FAILURES, OPEN, OUTCOMES, PASS
 
 Baseline = Mapping[str, str]
@@ -83,8 +83,11 @@ class Conclusion:
     text: str
 
 
-def conclude(outcomes: Mapping[str, str], baseline: Baseline) -> Conclusion:
-    """The exit code of a run: skipped vectors and an empty run are never a pass."""
+def conclude(outcomes: Mapping[str, str], baseline: Baseline, interrupted: bool = False) -> Conclusion:
+    """The exit code of a run: skipped vectors, an empty run and an interrupted one are never a pass."""
+    if interrupted:
+        ran = sum(outcome not in OPEN for outcome in outcomes.values())
+        return Conclusion(INTERRUPTED, f"interrupted: {ran} of {len(outcomes)} vectors ran")
     judged = {name: judge(name, outcome, baseline) for name, outcome in outcomes.items()}
     wrong = [name for name, j in judged.items() if j in (NEW, CHANGED, FIXED)]
     if wrong:

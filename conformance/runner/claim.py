@@ -20,13 +20,18 @@ from typing import Any
 
 from ..errors import FAILED, PASSED, KitError, UsageError
 from ..levels import belongs, parse_level
+from ..reading import read_plain
 from ..strict_json import Fields, read_json
 from ..suites import KIT, PROFILES, SPEC_VERSION, Accept, Reject, Suite, Vector, check_files, kit_hash, load_all
+from ..text import say
 from . import trace_check
 from .files import check_target, write
 from .outcomes import OUTCOMES, PASS, UNSUPPORTED
 
 FORMAT = 1
+MAX_REPORT = 64 << 20
+"""Bytes of a report or a claim."""
+
 KIND = "claim of conformance"
 POINTS = ("P", "E", "D", "T", "R", "N")
 _KEPT = ("outcome", "seen", "exact", "wrote", "trace")
@@ -153,7 +158,7 @@ def make(report: Mapping[str, Any], suites: Sequence[Suite], facts: Mapping[str,
 def _read(data: bytes, source: str) -> dict[str, Any]:
     """A claim with its fields checked; raises ClaimFails."""
     try:
-        value = read_json(data)
+        value = read_json(data, MAX_REPORT)
     except ValueError as error:
         raise ClaimFails(f"{source}: not JSON as it should be: {error}") from error
     fields = Fields(value, source, ClaimFails)
@@ -174,7 +179,7 @@ def _read(data: bytes, source: str) -> dict[str, Any]:
     run = Fields(fields.take("run", dict), f"{source}, run", ClaimFails)
     run.one_of("kind", ("decoder", "encoder"))
     for name, result in fields.take("results", dict).items():
-        entry = Fields(result, f"{source}, result of {name!r}", ClaimFails)
+        entry = Fields(result, f"{source}, result of {name[:60]!r}", ClaimFails)
         entry.one_of("outcome", OUTCOMES)
         for text in ("seen", "trace"):
             entry.take(text, str)
@@ -230,7 +235,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_plain(path, MAX_REPORT)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
 
@@ -242,15 +247,15 @@ def main(args: argparse.Namespace) -> int:
     if args.check:
         claim = check(_bytes(args.check), str(args.check), args.kit)
         about = claim["implementation"]
-        print(f"holds: {about['vendor']} {about['name']} {about['version']}, profile {claim['profile']}, level "
-              f"{claim['level']}, points {', '.join(claim['points'])}; {len(claim['results'])} results")
+        say(f"holds: {about['vendor']} {about['name']} {about['version']}, profile {claim['profile']}, level "
+            f"{claim['level']}, points {', '.join(claim['points'])}; {len(claim['results'])} results")
         return PASSED
     facts = {name: getattr(args, name) for name in ("name", "version", "vendor")}
     if lacking := [name for name, value in facts.items() if not value]:
         raise UsageError(f"--{lacking[0]} is missing")
     check_target(args.output)
     try:
-        report = read_json(_bytes(args.report))
+        report = read_json(_bytes(args.report), MAX_REPORT)
         suites = _suites(args.kit, report["kit"]["suites"])
         claim = make(report, suites, facts, args.profile, args.level, args.points)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

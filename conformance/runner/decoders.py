@@ -16,19 +16,25 @@ import shlex
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import UsageError
+from ..strict_json import read_json
 from . import process
-from .process import Ended, Limits, Watch
+from .outcomes import last_line
+from .process import Ended, Family, Limits, NotStarted, Watch
 
 CALLABLE = "python:"
 _PLACE = re.compile(r"\{(\w+)\}")
 _IMPORT_SECONDS = 600.0
 """A worker may compile kernels before it is ready."""
+
+_ENDING_SECONDS = 5.0
+"""Time from the end of a worker's replies to its own end; a callable may have closed the pipe and run on."""
 
 _MAX_REPLY = 1 << 20
 
@@ -181,7 +187,7 @@ class _Worker:
             self._start(job.limits, stop)
         if self._process is None:
             return Ended(0, process.INTERRUPTED)
-        started = self._errors.stat().st_size
+        started = self._errors.seek(0, os.SEEK_END)
         request = {"stream": str(job.stream), "output": str(job.output), "model": job.model and str(job.model),
                    "trace": job.trace and str(job.trace)}
         ended = self._ask(request, self._watch, started)
@@ -192,18 +198,20 @@ class _Worker:
     def _start(self, limits: Limits, stop: threading.Event) -> None:
         command = [sys.executable, "-m", "conformance.runner.worker", self._spec.callable]
         paths = [os.getcwd(), str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        variables = {**process.environment(self._folder), "PYTHONPATH": os.pathsep.join(paths)}
-        self._errors = self._folder / f"worker-{threading.get_ident()}.txt"
-        with open(self._errors, "wb") as stderr:
-            self._process = subprocess.Popen(process.wrapped(command, limits), stdin=subprocess.PIPE, env=variables,
-                                             stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
-        self._watch = Watch(self._process.pid, limits, stop)
-        ready = self._ask(None, Watch(self._process.pid, replace(limits, seconds=_IMPORT_SECONDS), stop), 0)
+        mark, path = process.new_mark(), self._folder / f"worker-{threading.get_ident()}.txt"
+        with open(path, "wb") as stderr:
+            self._errors = open(path, "rb")  # a position of its own, which the worker does not share
+            self._process = process.start(command, limits, self._folder, mark, stdin=subprocess.PIPE,
+                                          stdout=subprocess.PIPE, stderr=stderr.fileno(),
+                                          variables={"PYTHONPATH": os.pathsep.join(paths)})
+        self._family = Family(self._process.pid, mark)
+        self._watch = Watch(self._family, limits, stop)
+        ready = self._ask(None, Watch(self._family, replace(limits, seconds=_IMPORT_SECONDS), stop), 0)
         if ready.exit_code or ready.stopped:
             self.close()
             if ready.stopped != process.INTERRUPTED:
-                says = ready.stderr.decode("utf-8", "replace").strip().splitlines()
-                raise UsageError(f"decoder {self._spec.text!r}: {says[-1] if says else 'the worker does not start'}")
+                says = last_line(ready.stderr) or "the worker does not start"
+                raise NotStarted(f"decoder {self._spec.text!r}: {says}")
 
     def _ask(self, request: object, watch: Watch, errors_from: int) -> Ended:
         """Send a request, if there is one, and wait for the reply or the end."""
@@ -228,19 +236,25 @@ class _Worker:
             pass
         seconds = watch.seconds
         stderr = process.tail(self._errors, errors_from)
-        if stopped:
-            process.kill_group(self._process.pid)
-            return Ended(self._process.wait(), stopped, seconds, watch.peak, b"", stderr)
-        if not reply.endswith(b"\n"):
-            process.kill_group(self._process.pid) if len(reply) >= _MAX_REPLY else None
-            return Ended(self._process.wait() or 70, "", seconds, watch.peak, b"", stderr)
+        if stopped or not reply.endswith(b"\n"):
+            if not stopped and len(reply) < _MAX_REPLY:
+                self._wait_for_end(watch)
+            self._family.end()
+            return Ended(self._process.wait() or 70, stopped, seconds, watch.peak, b"", stderr)
         return Ended(_exit_code(reply), "", seconds, watch.peak, reply, stderr)
+
+    def _wait_for_end(self, watch: Watch) -> None:
+        """Give a worker that closed its pipe the time to end by itself, so that its exit code is known."""
+        assert self._process is not None
+        until = time.monotonic() + _ENDING_SECONDS
+        while self._process.poll() is None and time.monotonic() < until:
+            time.sleep(watch.pause())
 
     def close(self) -> None:
         if self._process is not None:
-            process.kill_group(self._process.pid)
+            self._family.end()
             self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
+            for pipe in (self._process.stdin, self._process.stdout, self._errors):
                 if pipe is not None:
                     try:
                         pipe.close()
@@ -251,7 +265,8 @@ class _Worker:
 
 def _exit_code(reply: bytes) -> int:
     try:
-        code = json.loads(reply)["exit_code"]
-    except (ValueError, KeyError, TypeError):
+        value = read_json(reply)
+    except ValueError:
         return 70
-    return code if isinstance(code, int) else 70
+    code = value.get("exit_code") if isinstance(value, dict) else None
+    return code if type(code) is int and 0 <= code < 256 else 70

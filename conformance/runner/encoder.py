@@ -18,13 +18,9 @@ import math
 import shlex
 import shutil
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +31,13 @@ from ..strict_json import read_json
 from ..suites import KIT, Accept, Vector
 from . import outcomes, process
 from .decoders import filled, template
-from .engine import Interrupted, Options, Result
-from .files import check_target
+from .engine import Interrupted, Options, Result, gather
+from .files import check_target, scratch
 from .outcomes import Seen, Verdict
 from .pictures import OutputWrong, read_picture
 from .process import Limits
 from .report import Run, build
-from .run import RENDERERS, Progress, add_reports, add_running, publish
+from .run import RENDERERS, add_reports, add_running, execute, publish
 from .system import system_facts
 
 REFERENCE = shlex.join([sys.executable, "-m", "refcodec"])
@@ -142,6 +138,11 @@ def psnr(a: bytes, b: bytes) -> float:
     return math.inf if error == 0 else 10 * math.log10(255**2 / float(error))
 
 
+def skipped(task: Task) -> Result:
+    """The result of a task that an interrupted run did not finish."""
+    return Result(task.vector(), outcomes.SKIPPED, "the run was interrupted")
+
+
 class Bench:
     """Encodes, validates and decodes one task after another in a folder."""
 
@@ -149,6 +150,8 @@ class Bench:
         self._tools, self._stop = tools, stop
 
     def _run(self, command: tuple[str, ...], folder: Path) -> process.Ended:
+        if self._stop.is_set():
+            raise Interrupted
         ended = process.run(command, self._tools.limits, folder, self._stop)
         if ended.stopped == process.INTERRUPTED:
             raise Interrupted
@@ -156,8 +159,7 @@ class Bench:
 
     def try_task(self, task: Task) -> Result:
         """The result of one task; raises Interrupted, and UsageError where the reference does not run."""
-        with tempfile.TemporaryDirectory(prefix="conformance-") as name:
-            folder = Path(name)
+        with scratch() as folder:
             stream, picture = folder / "stream.loclic", folder / "picture.png"
             shutil.copyfile(task.picture, picture)
             values = {"picture": picture, "stream": stream, "quality": task.quality, "model": self._tools.model}
@@ -181,7 +183,7 @@ class Bench:
         info = self._run(self._tools.refcodec("info", stream), folder)
         if info.exit_code:
             return self._refused("the header", info)
-        facts = read_json(info.stdout)
+        facts = self._facts(info)
         if wrong := wrong_header(facts, task):
             return Verdict(outcomes.FAIL, wrong)
         verify = ("--verify",) if facts.get("digest") else ()
@@ -199,6 +201,16 @@ class Bench:
             quality = psnr(picture.tobytes(), samples)
         bits = 8 * stream.stat().st_size / (task.width * task.height)
         return Verdict(outcomes.PASS, f"{bits:.4f} bpp, PSNR {quality:.2f} dB{'' if verify else ', no digest'}")
+
+    def _facts(self, info: process.Ended) -> dict[str, object]:
+        """What the reference says of a header; raises UsageError where that is no object of JSON."""
+        try:
+            facts = read_json(info.stdout)
+        except ValueError as error:
+            raise UsageError(f"the reference's info is not JSON: {error}") from error
+        if not isinstance(facts, dict):
+            raise UsageError("the reference's info is no object of JSON")
+        return facts
 
     def _refused(self, what: str, ended: process.Ended) -> Verdict:
         """Why the reference refuses; raises UsageError where it fails for a reason of its own."""
@@ -243,17 +255,9 @@ def main(args: argparse.Namespace) -> int:
     todo = tasks(args.pictures, parse_qualities(args.qualities))
     if not todo:
         raise NothingToDo(f"{args.pictures}: no PNG files")
-    started, clock = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
-    stop, progress = threading.Event(), Progress(len(todo))
-    bench, results = Bench(tools, stop), list[Result]()
-    with ThreadPoolExecutor(args.jobs) as pool:
-        try:
-            for result in pool.map(bench.try_task, todo):
-                results.append(result)
-                progress(result)
-        finally:
-            stop.set()
-            progress.end()
+    stop = threading.Event()
+    bench = Bench(tools, stop)
+    done = execute(len(todo), lambda tell: gather(todo, bench.try_task, args.jobs, stop, tell, skipped))
     options = replace(Options(), limits=limits, jobs=args.jobs)
-    return publish(build(Run("encoder", args.encoder, (), results, options, {}, started, time.monotonic() - clock,
-                             system_facts())), args)
+    return publish(build(Run("encoder", args.encoder, (), done.results, options, {}, done.started, done.seconds,
+                             system_facts(), done.interrupted)), args)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
+from ..errors import KitError
 from ..suites import Accept, Vector
+from ..text import printable
 from . import outcomes, process, trace_check, units
 from .decoders import Decoder, Job, Spec
+from .files import scratch
 from .models import absence, locate
 from .pictures import Difference, OutputWrong, difference, heat_map, left_something, read_picture
-from .process import Limits
+from .process import Limits, NotStarted
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,28 @@ class Result:
     divergence: tuple[str, ...] = ()
 
 
+Item = TypeVar("Item")
+
+MAX_DETAIL = 300
+"""Characters of a message that is no message of the decoder."""
+
+
 class Interrupted(Exception):
-    """The run was stopped."""
+    """A vector was not finished, since the run was stopped."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The user stopped the run.
+
+    Attributes
+    ----------
+    results : list of Result
+        Of all vectors; those that did not finish are skipped.
+    """
+
+    def __init__(self, results: list[Result]) -> None:
+        super().__init__("interrupted")
+        self.results = results
 
 
 def limits_for(vector: Vector, limits: Limits) -> Limits:
@@ -130,10 +153,14 @@ class Trial:
         Temporary; every vector gets a folder in it.
     stop : threading.Event
         Ends the run when set.
+    began : set of str
+        Programs that were started at least once in this run, by what is done with them; added to.
     """
 
-    def __init__(self, spec: Spec, options: Options, folder: Path, stop: threading.Event) -> None:
+    def __init__(self, spec: Spec, options: Options, folder: Path, stop: threading.Event,
+                 began: set[str] | None = None) -> None:
         self._spec, self._options, self._folder, self._stop = spec, options, folder, stop
+        self._began = set[str]() if began is None else began
         self._decoder = spec.open(folder)  # which starts nothing yet
         self._reference = options.reference.open(folder) if options.reference else None
 
@@ -144,21 +171,56 @@ class Trial:
             self._reference.close()
 
     def try_vector(self, vector: Vector) -> Result:
-        """The result of one vector; raises Interrupted."""
+        """The result of one vector, whatever the decoder leaves.
+
+        Raises
+        ------
+        Interrupted
+        KitError
+            The decoder cannot be started at all, or the suite is damaged.
+        """
+        try:
+            with scratch(self._folder) as folder:
+                return self._try_any(vector, folder)
+        except (Interrupted, KitError):
+            raise
+        except Exception as error:  # the decoder removed a folder, or this is a bug: in both cases no pass
+            says = f"no verdict, the runner met {type(error).__name__}: {error}"
+            return Result(vector, outcomes.FAIL, printable(says)[:MAX_DETAIL])
+
+    def _try_any(self, vector: Vector, folder: Path) -> Result:
         if vector.expect is None:
-            return self._try_unit(vector)
+            return self._try_unit(vector, folder)
         model = locate(vector.model, self._options.models) if vector.model else None
         if vector.model and model is None:
             return Result(vector, outcomes.SKIPPED, absence(vector.model))
-        with tempfile.TemporaryDirectory(dir=self._folder) as name:
-            return self._try(vector, model, Path(name))
+        return self._try(vector, model, folder)
 
-    def _try_unit(self, vector: Vector) -> Result:
-        with tempfile.TemporaryDirectory(dir=self._folder) as name:
-            ended, seen, verdict = units.try_unit(vector, self._options.units, self._options.limits, Path(name),
-                                                  self._stop)
+    def _run(self, role: str, run: Callable[[], process.Ended]) -> process.Ended:
+        """How a program ended; one that could be started before and cannot any more has crashed.
+
+        Raises
+        ------
+        NotStarted
+            It was never started: that is the user's command, and not what a decoder did.
+        Interrupted
+        """
+        try:
+            ended = run()
+        except NotStarted as error:
+            if role not in self._began:
+                raise
+            return process.Ended(126, stderr=str(error).encode("utf-8", "replace"))
         if ended.stopped == process.INTERRUPTED:
             raise Interrupted
+        self._began.add(role)
+        return ended
+
+    def _try_unit(self, vector: Vector, folder: Path) -> Result:
+        head, cases = units.read_cases(vector.file.read_bytes(), str(vector.file))
+        words = units.asked(head, cases, self._options.units, folder)
+        ended = self._run("units", lambda: process.run(words, self._options.limits, folder, self._stop))
+        seen, verdict = units.judged(cases, ended, folder)
         return Result(vector, verdict.outcome, verdict.detail, seen.error, seen.kind,
                       exact=verdict.outcome == outcomes.PASS, seconds=ended.seconds, peak=ended.peak)
 
@@ -175,10 +237,8 @@ class Trial:
                   limits_for(vector, self._options.limits))
         # a copy, under a name that tells nothing, which a decoder may spoil
         shutil.copyfile(vector.file, job.stream)
-        ended = decoder.run(job, self._stop)
-        if ended.stopped == process.INTERRUPTED:
-            raise Interrupted
-        return ended, job
+        role = "decoder" if decoder is self._decoder else "reference"
+        return self._run(role, lambda: decoder.run(job, self._stop)), job
 
     def _try(self, vector: Vector, model: Path | None, folder: Path) -> Result:
         expect = vector.expect
@@ -249,6 +309,50 @@ def closing(trials: Sequence[Trial]) -> Iterator[None]:
             trial.close()
 
 
+def gather(todo: Sequence[Item], work: Callable[[Item], Result], jobs: int, stop: threading.Event,
+           tell: Callable[[Result], None], skipped: Callable[[Item], Result]) -> list[Result]:
+    """Do work in threads; results in the order of what is to do.
+
+    Parameters
+    ----------
+    todo : sequence
+    work : callable
+        Gives the result of one item; raises Interrupted soon after ``stop`` is set.
+    jobs : int
+        Threads.
+    stop : threading.Event
+    tell : callable
+        Told every result as it comes, from the calling thread.
+    skipped : callable
+        Gives the result of an item that was not finished.
+
+    Raises
+    ------
+    Stopped
+        On KeyboardInterrupt, when all threads have ended their work.
+    """
+    results: dict[int, Result] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        places: dict[Future[Result], int] = {}
+        try:
+            places = {pool.submit(work, item): n for n, item in enumerate(todo)}
+            for future in as_completed(places):
+                results[places[future]] = future.result()
+                tell(results[places[future]])
+        except KeyboardInterrupt:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            results |= {n: future.result() for future, n in places.items()
+                        if not future.cancelled() and future.exception() is None}
+            raise Stopped([results.get(n) or skipped(item) for n, item in enumerate(todo)]) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            stop.set()
+    return [results[n] for n in range(len(todo))]
+
+
 def run_all(vectors: Sequence[Vector], spec: Spec, options: Options,
             tell: Callable[[Result], None] = lambda result: None) -> list[Result]:
     """Results in the order of the vectors.
@@ -265,29 +369,23 @@ def run_all(vectors: Sequence[Vector], spec: Spec, options: Options,
     ------
     KitError
         The decoder cannot be started.
+    Stopped
+        The user stopped the run.
     """
-    stop, local, trials = threading.Event(), threading.local(), list[Trial]()
-    results: dict[int, Result] = {}
-    with tempfile.TemporaryDirectory(prefix="conformance-") as name, closing(trials):
+    stop, local, trials, began = threading.Event(), threading.local(), list[Trial](), set[str]()
+    with scratch() as folder, closing(trials):
 
         def work(vector: Vector) -> Result:
             if stop.is_set():
                 raise Interrupted
             if not hasattr(local, "trial"):
-                local.trial = Trial(spec, options, Path(name), stop)
+                local.trial = Trial(spec, options, folder, stop, began)
                 trials.append(local.trial)
             done: Result = local.trial.try_vector(vector)
             return done
 
-        with ThreadPoolExecutor(options.jobs) as pool:
-            try:
-                places = {pool.submit(work, vector): n for n, vector in enumerate(vectors)}
-                for future in as_completed(places):
-                    results[places[future]] = future.result()
-                    tell(results[places[future]])
-            finally:
-                stop.set()
-    return [results[n] for n in range(len(vectors))]
+        return gather(vectors, work, options.jobs, stop, tell,
+                      lambda vector: Result(vector, outcomes.SKIPPED, "the run was interrupted"))
 
 
 def counts(results: Iterable[Result]) -> dict[str, int]:

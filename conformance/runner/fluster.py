@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import NothingToDo, OutputFailed
 from ..suites import Accept, Suite, Vector, check_files, load_all, select
+from ..text import say
 from .models import ENDING, locate
 from .run import add_selection, selection_of
 
@@ -116,6 +117,6 @@ def main(args: argparse.Namespace) -> int:
     vectors = [v for v in select(suites, selection_of(args)) if v.expect is not None]
     absent = export(suites, vectors, args.out, args.models)
     names = sorted({suite_name(v.suite) for v in vectors if v not in absent})
-    print(f"{args.out}: {len(vectors) - len(absent)} vectors in {', '.join(names)}"
-          f"{f'; left out for want of a model: {len(absent)}' if absent else ''}")
+    say(f"{args.out}: {len(vectors) - len(absent)} vectors in {', '.join(names)}"
+        f"{f'; left out for want of a model: {len(absent)}' if absent else ''}")
     return 0

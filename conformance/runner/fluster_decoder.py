@@ -15,7 +15,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from subprocess import TimeoutExpired
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from fluster.codec import Codec, OutputFormat
@@ -23,6 +22,7 @@ from fluster.decoder import Decoder, NotSupportedError, register_decoder
 
 from conformance.runner import outcomes, pictures, process
 from conformance.runner.decoders import filled, parse
+from conformance.runner.files import remove, scratch
 from conformance.suites import Accept, Reject
 
 DECODER = os.environ.get("LOCLIC_DECODER", f"{sys.executable} -m refcodec decode {{stream}} {{output}} --json --force")
@@ -72,13 +72,13 @@ class LocLic(Decoder):
         words, values = spec.command, {"stream": stream, "output": output, "model": None, "trace": None}
         if facts.get("model"):
             words, values["model"] = words + spec.model_words, (stream.parent / facts["model"]).resolve()
-        with TemporaryDirectory() as folder:
+        with scratch() as folder:
             limits = replace(process.Limits(), seconds=float(timeout))
-            ended = process.run(filled(words, values), limits, Path(folder))
+            ended = process.run(filled(words, values), limits, folder)
         if ended.stopped == process.TIMEOUT:
             raise TimeoutExpired(list(words), timeout)
         try:
             return answer(outcomes.observe(ended), output, facts)
         finally:
             if not keep_files:
-                output.unlink(missing_ok=True)
+                remove(output)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from ..errors import NothingToDo
 from ..levels import level_of
 from ..suites import Reject, Selection, Suite, Vector, check_files, kit_hash, load_all, select
+from ..text import printable, put
 from .report import expected_text
-from .report_text import printable, table
+from .report_text import table
 from .run import add_selection
 
 OUTCOMES = ("accept", "reject", "unit")
@@ -76,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
     if not vectors:
         raise NothingToDo("no vector is left by --suite, --id, --clause, --with-model and --expect")
     if args.json:
-        print(json.dumps(as_json(suites, vectors), indent=1))
+        put(json.dumps(as_json(suites, vectors), indent=1) + "\n", sys.stdout)
     else:
-        print("\n".join(map(printable, as_text(suites, vectors, args.vectors))))
+        put("\n".join(map(printable, as_text(suites, vectors, args.vectors))) + "\n", sys.stdout)
     return 0

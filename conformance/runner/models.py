@@ -15,6 +15,7 @@ from ..errors import SuiteDamaged, UsageError
 from ..strict_json import read_json
 from ..suites import Model, Vector, file_hash
 from . import process
+from .files import scratch
 from .outcomes import last_line
 
 ENDING = ".h5"
@@ -27,8 +28,12 @@ def _hash(path: Path) -> str:
 
 
 def _in_packages(place: str) -> Path | None:
+    """A file below an installed package, which is found and not imported: a name with dots would import its first."""
     package, _, rest = place.partition("/")
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package) if "." not in package else None
+    except (ImportError, ValueError, AttributeError):  # what lies there under this name is no package
+        spec = None
     folders = spec.submodule_search_locations if spec else None
     found = [path for folder in folders or () if (path := Path(folder) / rest).is_file()]
     return found[0] if found else None
@@ -95,12 +100,15 @@ def make(model: Model, folder: Path) -> None:
     SuiteDamaged
         What was made is another model than the suite's.
     """
-    with TemporaryDirectory() as name:
+    with scratch() as place:
         limits = process.Limits(seconds=1800.0, memory=16 << 30, file=4 << 30)
-        ended = process.run(recipe(model, folder / (model.name + ENDING)), limits, Path(name))
+        ended = process.run(recipe(model, folder / (model.name + ENDING)), limits, place)
     if ended.exit_code:
         raise UsageError(f"model {model.name!r} cannot be made: {ended.stopped or last_line(ended.stderr)}")
-    made = read_json(ended.stdout).get("fingerprint")
+    try:
+        made = dict(read_json(ended.stdout)).get("fingerprint")
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"model {model.name!r}: what made it did not say its fingerprint") from error
     if made != model.fingerprint:
         raise SuiteDamaged(f"model {model.name!r} was made with fingerprint {made}, the suite says {model.fingerprint}")
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from ..strict_json import read_json
 from ..suites import ERROR_CLASSES, UNSUPPORTED_CLASSES, Accept, Reject
+from ..text import printable
 from . import process
 from .process import Ended
 
@@ -98,7 +99,7 @@ def reported_class(stdout: bytes, stderr: bytes) -> str:
 def last_line(text: bytes) -> str:
     """The last line that is not empty, shortened, safe to print."""
     lines = [line for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
-    line = "".join(c if c.isprintable() else "?" for c in lines[-1].strip()) if lines else ""
+    line = printable(lines[-1].strip()[:201]) if lines else ""
     return line if len(line) <= 200 else f"{line[:197]}..."
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..npy import read_header
+from ..reading import NotPlain, TooLarge, read_plain
 from ..suites import Accept
 
 FORMATS = ("pnm", "png", "npy", "raw")
@@ -87,29 +89,27 @@ def _read_png(data: bytes, expect: Accept) -> bytes:
             width, height = picture.size
             _expect_size(width, height, channels, expect)
             samples = picture.tobytes()
-    except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
-        if isinstance(error, OutputWrong):
-            raise
-        raise OutputWrong(f"the PNG file cannot be read: {error}") from error
+    except OutputWrong:
+        raise
+    except Exception as error:  # Pillow raises IndexError, struct.error and others for damaged chunks
+        raise OutputWrong(f"the PNG file cannot be read: {type(error).__name__}: {error}") from error
     if end < len(data):
         raise OutputWrong(f"{len(data) - end} bytes follow the picture")
     return samples
 
 
 def _read_npy(data: bytes, expect: Accept) -> bytes:
-    file = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, by_columns, dtype = read(file)
-    except (ValueError, KeyError, SyntaxError, TypeError) as error:
-        raise OutputWrong("not a NPY file of version 1.0 or 2.0") from error
-    if dtype != np.uint8 or (by_columns and len(shape) > 1):
-        raise OutputWrong(f"the array is {dtype}{' by columns' if by_columns else ''}, expected uint8 by rows")
+        header = read_header(data, versions=(1, 2))
+    except ValueError as error:
+        raise OutputWrong(f"not a NPY file of version 1.0 or 2.0: {error}") from error
+    shape, by_columns = header.shape, header.by_columns
+    if header.dtype != np.uint8 or (by_columns and len(shape) > 1):
+        raise OutputWrong(f"the array is {header.dtype}{' by columns' if by_columns else ''}, expected uint8 by rows")
     if len(shape) not in (2, 3):
         raise OutputWrong(f"the array has shape {shape}, expected [H, W] or [H, W, 3]")
     _expect_size(shape[1], shape[0], shape[2] if len(shape) == 3 else 1, expect)
-    return _exactly(data[file.tell():], expect)
+    return _exactly(data[header.start:], expect)
 
 
 _READERS = {"pnm": _read_pnm, "png": _read_png, "npy": _read_npy, "raw": _exactly}
@@ -129,17 +129,16 @@ def read_picture(path: Path, form: str, expect: Accept) -> bytes:
     Raises
     ------
     OutputWrong
-        There is no file, or it is not that picture.
+        There is no file, or it is not that picture. No content of the file gives another exception.
     """
     try:
-        facts = os.lstat(path)
-        if not stat.S_ISREG(facts.st_mode):
-            raise OutputWrong("the output is not a plain file")
-        if facts.st_size > 2 * expect.count + SPARE:
-            raise OutputWrong(f"the output has {facts.st_size} bytes for {expect.count} samples")
-        data = path.read_bytes()
+        data = read_plain(path, 2 * expect.count + SPARE, links=False)
     except FileNotFoundError as error:
         raise OutputWrong("no output was written") from error
+    except NotPlain as error:
+        raise OutputWrong("the output is not a plain file") from error
+    except TooLarge as error:
+        raise OutputWrong(f"the output is too large for {expect.count} samples: {error.strerror}") from error
     except OSError as error:
         raise OutputWrong(f"the output cannot be read: {error.strerror}") from error
     if not data:

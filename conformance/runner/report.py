@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..suites import Reject, Suite, Vector, kit_hash
+from ..text import cleaned
 from .baseline import Baseline, conclude, judge
 from .engine import Options, Result, counts
 from .outcomes import FAILURES, PASS
@@ -42,6 +43,8 @@ class Run:
         Date and time, ISO 8601.
     seconds : float
     system : dict
+    interrupted : bool
+        The user stopped it before all vectors ran.
     """
 
     kind: str
@@ -53,6 +56,7 @@ class Run:
     started: str
     seconds: float
     system: Mapping[str, object]
+    interrupted: bool = False
 
 
 def _parts(clause: str) -> tuple[str, int]:
@@ -114,13 +118,13 @@ def entry(result: Result, baseline: Baseline, show_map: bool) -> dict[str, Any]:
 
 
 def build(run: Run) -> dict[str, Any]:
-    """The report of a run."""
+    """The report of a run; every text in it is printable, wherever it comes from."""
     outcomes = {r.vector.id: r.outcome for r in run.results}
-    conclusion = conclude(outcomes, run.baseline)
+    conclusion = conclude(outcomes, run.baseline, run.interrupted)
     mapped = [r.vector.id for r in run.results if r.heat_map][:MAX_MAPS]
     names = dict.fromkeys(r.vector.suite for r in run.results)
     by_suite = {name: counts(r for r in run.results if r.vector.suite == name) for name in names}
-    return {
+    report = {
         "format": FORMAT, "kind": run.kind, "command": run.command, "started": run.started,
         "seconds": round(run.seconds, 3), "exit_code": conclusion.exit_code, "conclusion": conclusion.text,
         "kit": {"sha256": kit_hash(run.suites),
@@ -133,3 +137,4 @@ def build(run: Run) -> dict[str, Any]:
         "divergences": divergences(run.results), "suspects": suspects(run.results), "baseline": dict(run.baseline),
         "vectors": [entry(r, run.baseline, r.vector.id in mapped) for r in run.results],
     }
+    return dict(cleaned(report))

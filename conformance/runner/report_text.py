@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..text import printable
 from .baseline import AS_HOPED, EXPECTED, NEW, NOT_RUN
 from .outcomes import OUTCOMES
 from .report import Report, brief
 
 SUSPECTS = 24
 """Most clauses that are told as suspects."""
-
-
-def printable(text: str) -> str:
-    """A line that any terminal shows as it is."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def table(rows: list[list[str]]) -> list[str]:

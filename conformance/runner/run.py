@@ -8,8 +8,9 @@ runs in a process group of its own under limits of time and memory. Exit codes o
 refused, 69 not supported; others refuse if they name an error class of SPEC 8.9, else they are a crash. With --units a
 program computes the unit cases: of a JSON file {unit} it writes results by case id as JSON to {output}.
 
-Exit codes of this command: 0 all as expected, 1 failures (or passes that the baseline denies), 2 usage, 3 nothing
-failed but something did not run, 4 nothing ran, 5 a suite is damaged.
+Exit codes of this command: 0 all as expected, 1 failures (or passes that the baseline denies), 2 usage, or a decoder
+that cannot be started at all, 3 nothing failed but something did not run, 4 nothing ran, 5 a suite is damaged, 130
+interrupted, with reports of what ran.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from ..errors import NothingToDo, UsageError
-from ..suites import KIT, Selection, Suite, Vector, check_files, load_all, select
+from ..suites import KIT, Selection, Suite, check_files, load_all, select
+from ..text import put
 from . import baseline, report_html, report_junit, report_text
 from .decoders import Spec, parse, template
-from .engine import Options, Result, run_all
+from .engine import Options, Result, Stopped, run_all
 from .files import check_target, write
 from .models import locate, make_absent
 from .outcomes import FAILURES
@@ -165,21 +168,51 @@ def read_baseline(path: Path | None, kit: Path) -> dict[str, str]:
     return baseline.parse(text, str(path), (v.id for s in load_all(kit) for v in s.vectors))
 
 
-def execute(vectors: Sequence[Vector], spec: Spec, options: Options) -> tuple[list[Result], str, float]:
-    """Run, with progress; results, the time of the start and the seconds it took."""
-    started, clock, progress = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic(), None
-    progress = Progress(len(vectors))
+@dataclass(frozen=True)
+class Done:
+    """What `execute` did.
+
+    Attributes
+    ----------
+    results : list of Result
+    started : str
+        Date and time, ISO 8601.
+    seconds : float
+    interrupted : bool
+        The user stopped it; vectors that did not finish are skipped.
+    """
+
+    results: list[Result]
+    started: str
+    seconds: float
+    interrupted: bool
+
+
+def execute(count: int, run: Callable[[Callable[[Result], None]], list[Result]]) -> Done:
+    """Run with progress; an interrupted run has results, too.
+
+    Parameters
+    ----------
+    count : int
+        Of results.
+    run : callable
+        Gives the results; is given what to call with each.
+    """
+    started, clock = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+    progress, interrupted = Progress(count), False
     try:
-        results = run_all(vectors, spec, options, progress)
+        results = run(progress)
+    except Stopped as stopped:
+        results, interrupted = stopped.results, True
     finally:
         progress.end()
-    return results, started, time.monotonic() - clock
+    return Done(results, started, time.monotonic() - clock, interrupted)
 
 
 def publish(report: Report, args: argparse.Namespace) -> int:
     """Print the text, write the reports that were asked for, and give the exit code."""
     to_stdout = any(str(getattr(args, name)) == "-" for name in RENDERERS)
-    print(report_text.render(report), end="", file=sys.stderr if to_stdout else sys.stdout)
+    put(report_text.render(report), sys.stderr if to_stdout else sys.stdout)
     for name, render in RENDERERS.items():
         if path := getattr(args, name):
             write(path, render(report))
@@ -204,10 +237,10 @@ def main(args: argparse.Namespace) -> int:
             raise UsageError("--make-models needs --models DIR")
         make_absent(vectors, args.models)
     options = options_of(args, suites, reference)
-    results, started, took = execute(vectors, spec, options)
+    done = execute(len(vectors), lambda tell: run_all(vectors, spec, options, tell))
     chosen = {v.id for v in vectors}
     known = {name: outcome for name, outcome in known.items() if name in chosen}
-    if args.write_baseline:
-        write(args.write_baseline, baseline.render({r.vector.id: r.outcome for r in results}))
-    return publish(build(Run("decoder", args.decoder or args.units, suites, results, options, known, started, took,
-                             system_facts())), args)
+    if args.write_baseline and not done.interrupted:
+        write(args.write_baseline, baseline.render({r.vector.id: r.outcome for r in done.results}))
+    return publish(build(Run("decoder", args.decoder or args.units, suites, done.results, options, known, done.started,
+                             done.seconds, system_facts(), done.interrupted)), args)

@@ -59,9 +59,9 @@ def grade(reference: Trace, tested: Trace) -> Found:
 
 def check(reference: Path, tested: Path) -> Found:
     """Compare two trace files; one that is absent or malformed is missing."""
-    if not tested.is_file():
-        return Found(MISSING)
     try:
+        if tested.is_symlink() or not tested.is_file():
+            return Found(MISSING)
         return grade(read_trace(reference), read_trace(tested))
-    except KitError as error:
+    except (KitError, OSError) as error:
         return Found(MISSING, (f"the trace is of no use: {error}",))

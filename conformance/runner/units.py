@@ -8,21 +8,19 @@ equal as integers or not at all: 1, 1.0 and true are three different results. Ex
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import SuiteDamaged
+from ..reading import NotPlain, TooLarge, read_plain
 from ..strict_json import Fields, read_json, show
-from ..suites import Vector
 from . import outcomes, process
 from .decoders import filled
 from .outcomes import Seen, Verdict
-from .process import Limits
 
-MAX_OUTPUT = 64 << 20
-"""Bytes of a program's answer that are read."""
+SPREAD, SPARE = 16, 1 << 20
+"""How much longer than what is expected an answer may be, for indentation, and bytes that it may have at least."""
 
 Case = Mapping[str, Any]
 
@@ -52,6 +50,11 @@ def question(head: Mapping[str, Any], cases: Sequence[Case]) -> bytes:
     return json.dumps({**head, "cases": asked}).encode()
 
 
+def longest_answer(cases: Sequence[Case]) -> int:
+    """Bytes of a program's answer that are read."""
+    return SPARE + SPREAD * len(json.dumps([case["expect"] for case in cases]))
+
+
 def first_difference(expected: Any, got: Any, place: str = "") -> str:
     """Where two values of JSON differ first and how, "" if they are equal."""
     if isinstance(expected, list) and isinstance(got, list):
@@ -74,36 +77,40 @@ def compare(cases: Sequence[Case], results: Any) -> str:
     if absent := [name for name in names if name not in results]:
         return f"{len(absent)} of {len(names)} cases are missing, such as {absent[0]!r}"
     if unknown := results.keys() - set(names):
-        return f"there is no case {min(unknown)!r}"
+        return f"there is no case {min(unknown)[:60]!r}"
     found = [(name, first_difference(case["expect"], results[name])) for name, case in zip(names, cases, strict=True)]
     wrong = [f"case {name!r}: {difference}" for name, difference in found if difference]
     return f"{len(wrong)} of {len(names)} cases differ; {wrong[0]}" if wrong else ""
 
 
-def read_answer(path: Path) -> tuple[Any, str]:
-    """What a program wrote, and what is wrong with it as JSON."""
-    if path.is_symlink() or not path.is_file():
-        return None, "no answer was written"
-    if path.stat().st_size > MAX_OUTPUT:
-        return None, f"the answer is larger than {MAX_OUTPUT} bytes"
+def read_answer(path: Path, most: int) -> tuple[Any, str]:
+    """What a program wrote, at most so many bytes, and what is wrong with it as JSON."""
     try:
-        return read_json(path.read_bytes()), ""
+        return read_json(read_plain(path, most, links=False), most), ""
+    except TooLarge:
+        return None, f"the answer is larger than {most} bytes"
+    except (FileNotFoundError, NotPlain):
+        return None, "no answer was written"
+    except OSError as error:
+        return None, f"the answer cannot be read: {error.strerror}"
     except ValueError as error:
         return None, f"the answer is not JSON: {error}"
 
 
-def try_unit(vector: Vector, words: tuple[str, ...], limits: Limits, folder: Path,
-             stop: threading.Event) -> tuple[process.Ended, Seen, Verdict]:
-    """Run a program on one unit file in a folder of its own."""
-    head, cases = read_cases(vector.file.read_bytes(), str(vector.file))
+def asked(head: Mapping[str, Any], cases: Sequence[Case], words: tuple[str, ...], folder: Path) -> tuple[str, ...]:
+    """Write the file that the program is given; returns the program's command."""
     unit, output = folder / "unit.json", folder / "output.json"
     unit.write_bytes(question(head, cases))
-    ended = process.run(filled(words, {"unit": unit, "output": output}), limits, folder, stop)
+    return filled(words, {"unit": unit, "output": output})
+
+
+def judged(cases: Sequence[Case], ended: process.Ended, folder: Path) -> tuple[Seen, Verdict]:
+    """What a program did, and the result."""
     seen = outcomes.observe(ended)
     if seen.kind == "refused":
-        return ended, seen, Verdict(outcomes.FAIL, f"refused: {seen.detail or seen.error or 'no reason given'}")
+        return seen, Verdict(outcomes.FAIL, f"refused: {seen.detail or seen.error or 'no reason given'}")
     if seen.kind != "accepted":
-        return ended, seen, Verdict(seen.kind, seen.detail)
-    results, trouble = read_answer(output)
+        return seen, Verdict(seen.kind, seen.detail)
+    results, trouble = read_answer(folder / "output.json", longest_answer(cases))
     trouble = trouble or compare(cases, results)
-    return ended, seen, Verdict(outcomes.FAIL, trouble) if trouble else Verdict(outcomes.PASS, f"{len(cases)} cases")
+    return seen, Verdict(outcomes.FAIL, trouble) if trouble else Verdict(outcomes.PASS, f"{len(cases)} cases")
