@@ -20,7 +20,6 @@ import argparse
 import json
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,12 +34,13 @@ from .runner.files import scratch
 from .runner.models import absence, locate
 from .runner.outcomes import observe
 from .runner.run import seconds
+from .runner.system import python_module
 from .stages import Key
 from .suites import KIT, Vector, load_all
 from .text import say
 from .traces import Folder, Stage, Trace, TraceError, read_trace
 
-REFERENCE = (sys.executable, "-m", "refcodec", "trace")
+REFERENCE = (*python_module("refcodec"), "trace")
 
 
 class ReferenceFailed(KitError):

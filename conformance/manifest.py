@@ -59,7 +59,7 @@ def _package(text: str, fields: Fields) -> str:
 
 
 def _model(name: str, value: Any, folder: Path, root: Path) -> Model:
-    fields = Fields(value, f"model {name[:60]!r}")
+    fields = Fields(value, f"suite {folder.name!r}, model {name[:60]!r}")
     if not is_name(name):
         raise fields.wrong(f"a model's name has at most {MAX_NAME} letters, digits and ._+=,-, a letter or digit first")
     fingerprint = fields.hexadecimal("fingerprint", 32)

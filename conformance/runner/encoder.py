@@ -17,7 +17,6 @@ import argparse
 import math
 import shlex
 import shutil
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -38,9 +37,9 @@ from .pictures import OutputWrong, read_picture
 from .process import Limits
 from .report import Run, build
 from .run import RENDERERS, add_reports, add_running, execute, publish
-from .system import system_facts
+from .system import python_module, system_facts
 
-REFERENCE = shlex.join([sys.executable, "-m", "refcodec"])
+REFERENCE = shlex.join(python_module("refcodec"))
 SUITE = "encoder"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import threading
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -17,6 +16,7 @@ from ..suites import Model, Vector, file_hash
 from . import process
 from .files import scratch
 from .outcomes import last_line
+from .system import python_module
 
 ENDING = ".h5"
 _COPYING = threading.Lock()
@@ -86,8 +86,8 @@ def locate(model: Model, folders: Sequence[Path] = ()) -> Path | None:
 
 def recipe(model: Model, path: Path) -> tuple[str, ...]:
     """The command that makes a procedural model."""
-    return (sys.executable, "-m", "refcodec", "model", "procedural", "--profile", model.profile, "--seed",
-            str(model.seed), str(path), "--json")
+    return (*python_module("refcodec"), "model", "procedural", "--profile", model.profile, "--seed", str(model.seed),
+            str(path), "--json")
 
 
 def make(model: Model, folder: Path) -> None:

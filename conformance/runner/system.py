@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("refcodec", "numpy", "numba", "llvmlite", "scipy", "h5py", "pillow")
+
+
+_RUN = "import runpy, sys; sys.path[0] = {!r}; runpy.run_module({!r}, run_name='__main__', alter_sys=True)"
+
+
+def python_module(name: str) -> tuple[str, ...]:
+    """Words of a command that run a module by this Python, as ``-m`` does, but never one of the current folder.
+
+    It is looked for in the folder that holds this package, then where Python finds packages.
+    """
+    return (sys.executable, "-c", _RUN.format(str(Path(__file__).resolve().parents[2]), name))
 
 
 def processor(cpuinfo: str) -> tuple[str, list[str]]:
