@@ -79,7 +79,8 @@ CORPUS: dict[str, list[bytes]] = {
 
 _WORDS = [b"0", b"-1", b"1e999", b"NaN", b"4294967296", b"9" * 30, b"9" * 5000, b"[" * 2000, b'{"a":' * 800,
           b"(" * 900, b"\\ud800", b"\\u0000", b"\xff\xfe", b"\0", b"\n" * 3000, b"'", b'"', b"{", b"}", b"None",
-          b"True", b"lambda: 0", b"'shape': (4, 5, 3), ", b"'descr': '|O', ", b"# \n", b"P7", b"\x93NUMPY\x01\0", b"IEND", b"\x1b[2J"]
+          b"True", b"lambda: 0", b"'shape': (4, 5, 3), ", b"'descr': '|O', ", b"# \n", b"P7",
+          b"\x93NUMPY\x01\0", b"IEND", b"\x1b[2J"]
 _CHUNKS = [b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"tEXt", b"zTXt", b"iTXt",
            b"eXIf", b"pHYs", b"acTL", b"fcTL", b"fdAT", b"CgBI", b"XXXX"]
 

@@ -122,9 +122,9 @@ def test_numpy_s_files_are_read_as_numpy_reads_them(tmp_path, kind):
 
 
 def test_structured_damage_of_outputs_gives_no_other_exception():
-    found = fuzz(3000, seed=5)
-    assert not found.wrong and sum(found.outcomes.values()) == 3000
-    assert all(found.outcomes[f"{kind}, refused"] > 50 for kind in CORPUS), "each kind is damaged and noticed"
+    found = fuzz(800, seed=5)
+    assert not found.wrong and sum(found.outcomes.values()) == 800
+    assert all(found.outcomes[f"{kind}, refused"] > 20 for kind in CORPUS), "each kind is damaged and noticed"
 
 
 def test_fuzzed_outputs_are_the_same_every_time():
@@ -195,7 +195,8 @@ def test_a_trace_that_is_no_file_is_missing(tmp_path, name):
     path = write_suite(tmp_path, "core", [(vector | {"trace": "a.jsonl"}, stream)],
                        files={"a.jsonl": tiny_kit.sha256(b"{}")})
     (path.parent / "a.jsonl").write_bytes(b"{}")
-    spec = decoders.parse(program(tmp_path, f"trace = sys.argv[3] if len(sys.argv) > 3 else sys.exit(0)\n{make}"), "", "{trace}")
+    body = f"trace = sys.argv[3] if len(sys.argv) > 3 else sys.exit(0)\n{make}"
+    spec = decoders.parse(program(tmp_path, body), "", "{trace}")
     [result] = run_all(suites.load(path).vectors, spec, Options(limits=QUICK, traces=True))
     assert (result.outcome, result.trace) == ("fail", "missing")
 
@@ -336,27 +337,28 @@ def test_a_decoder_that_removes_itself_has_crashed(kit, tmp_path):
 
 
 def test_an_interrupted_run_writes_its_reports(tmp_path):
-    vectors = [valid(f"core/{n}", 2, 2, 3, n, wait=600.0 if n == 2 else 0.0) for n in range(4)]
-    write_suite(tmp_path / "kit", "core", vectors)
+    write_suite(tmp_path / "kit", "core", [valid(f"core/{n}", 2, 2, 3, n) for n in range(4)])
+    witness = tmp_path / "witness"
+    witness.touch()
+    body = f"open({str(witness)!r}, 'a').write('x')\nif os.path.getsize({str(witness)!r}) == 3:\n    time.sleep(600)"
     names = [tmp_path / f"report.{kind}" for kind in ("json", "html", "junit")]
     words = [sys.executable, "-m", "conformance", "run", "--kit", str(tmp_path / "kit"), "--decoder",
-             command(tmp_path, "good"), "--write-baseline", str(tmp_path / "baseline")]
+             program(tmp_path, body), "--write-baseline", str(tmp_path / "baseline")]
     for name in names:
         words += [f"--{name.suffix[1:]}", str(name)]
     run = subprocess.Popen(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 60
-    while not alive(f"{tmp_path / 'decoder.py'}") and time.monotonic() < deadline:
+    while witness.stat().st_size < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(2.0)
     os.kill(run.pid, signal.SIGINT)
     out, _ = run.communicate(timeout=60)
     assert run.returncode == 130 and "interrupted: 2 of 4 vectors ran" in out
     assert all(name.exists() for name in names) and not (tmp_path / "baseline").exists()
     report = json.loads(names[0].read_text())
-    assert report["exit_code"] == 130 and [e["outcome"] for e in report["vectors"]] == ["pass", "pass", "skipped",
+    assert report["exit_code"] == 130 and [e["outcome"] for e in report["vectors"]] == ["fail", "fail", "skipped",
                                                                                         "skipped"]
-    assert not alive(f"{tmp_path / 'decoder.py'}") and not list(tmp_path.glob("*.part"))
+    assert not alive(str(tmp_path / "hostile.py")) and not list(tmp_path.glob("*.part"))
 
 
 def test_reports_hold_any_text(kit, tmp_path):
