@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,7 +18,9 @@ from tiny_kit import invalid, sha256, tiny_kit, toy_model, valid, write_suite
 from conformance import suites
 from conformance.errors import SuiteDamaged, UsageError
 from conformance.levels import belongs, level_of, parse_level, picture_level
+from conformance.strict_json import read_json
 from conformance.suites import Accept, Reject, Selection
+from conformance.text import as_name, is_name
 
 
 def changed(kit, change, suite="core"):
@@ -60,6 +67,21 @@ def without(*path):
         for step in path[:-1]:
             manifest = manifest[step]
         del manifest[path[-1]]
+    return change
+
+
+def named(name):
+    """The model under another name."""
+    def change(manifest):
+        manifest["models"][name] = manifest["models"].pop("toy")
+    return change
+
+
+def package(place):
+    """The model from an installed package."""
+    def change(manifest):
+        del manifest["models"]["toy"]["file"]
+        manifest["models"]["toy"]["package"] = place
     return change
 
 
@@ -116,6 +138,17 @@ def without(*path):
     (model(profiles=["huge"]), "which SPEC 12.1 does not"),
     (model(level="E"), "allowed are A, B, C, D"),
     (without("models", "toy", "file"), "unknown field 'sha256'"),
+    (named("../../../victim/planted"), "a model's name has at most 100 letters"),
+    (named("a/b"), "a model's name"), (named(".."), "a model's name"), (named(""), "a model's name"),
+    (named("-x"), "a model's name"), (named("a\nb"), "a model's name"), (named("a" * 101), "a model's name"),
+    (package("kitmod.x/f.h5"), "a package without dots"), (package("../x"), "a package without dots"),
+    (package("/etc/passwd"), "a package without dots"), (package("kitmod"), "a package without dots"),
+    (package("kitmod/../x"), "a package without dots"), (package("kitmod//x"), "a package without dots"),
+    (replace("models", {"toy": {"fingerprint": "0" * 32, "procedural": {"profile": "--help", "seed": 1}}}),
+     "expected a name"),
+    (first("id", "core/" + "a" * 101), "an id is the suite's name"),
+    (first("stream", "a/./b"), "not a relative path"), (first("stream", "-x"), "not a relative path"),
+    (first("stream", "a/" * 600 + "b"), "not a relative path"),
 ])
 def test_what_is_wrong_with_a_manifest_is_said(tmp_path, change, says):
     with pytest.raises(SuiteDamaged) as error:
@@ -140,7 +173,9 @@ def test_what_is_wrong_with_a_refusal_is_said(tmp_path, change, says):
 @pytest.mark.parametrize(("data", "says"), [
     (b"{", "Expecting property name"), (b"[1, 2", "Expecting"), (b"\xff", "utf-8"),
     (b'{"format": 1, "format": 1}', "'format' occurs twice"), (b'{"format": NaN}', "NaN is not JSON"),
-    (b"[" * 100_000, "nested too deeply"), (b"3", "an object is expected, got 3"), (b"1" * 5000, ""),
+    (b"[" * 100_000, "nested too deeply"), (b"[" * 33 + b"]" * 33, "nested too deeply"),
+    (b'{"a": "\\ud800"}', "half of a surrogate pair"), (b'{"\\udfff": 1}', "half of a surrogate pair"),
+    (b'{"a": 1e999}', "too large"), (b'{"a": %s}' % (b"1" * 41), "a number of 41 characters"), (b"3", "an object is expected, got 3"), (b"1" * 5000, ""),
 ])
 def test_what_is_no_manifest_is_refused(tmp_path, data, says):
     path = tmp_path / "suites" / "core" / "manifest.json"
@@ -158,6 +193,67 @@ def test_a_manifest_that_is_absent_or_too_large_is_refused(tmp_path, monkeypatch
         suites.load(path)
     with pytest.raises(SuiteDamaged, match="No such file"):
         suites.load(path.parent / "absent.json")
+
+
+def test_costs_of_a_manifest_are_a_small_factor_of_its_size():
+    """Names that occur twice are found in one pass; the memory of the densest texts is bounded."""
+    many = b",".join(b'"%d":0' % n for n in range(200_000))
+    before = time.process_time()
+    with pytest.raises(ValueError, match="'199999' occurs twice"):
+        read_json(b"{" + many + b',"199999":1}')
+    assert time.process_time() - before < 5.0
+    for part in (b"[]", b"{}", b'{"":0}', b'""', b"0"):
+        data = b"[" + b",".join([part] * 50_000) + b"]"
+        tracemalloc.start()
+        read_json(data)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 64 * len(data)
+    assert read_json(b'["\\ud83d\\ude00", "\\\\ud800"]') == ["\U0001f600", "\\ud800"]
+    with pytest.raises(ValueError, match="at most 3 are read"):
+        read_json(b"[1, 2]", 3)
+
+
+def test_edits_do_not_multiply_a_file(tmp_path, monkeypatch):
+    entry = toy_model() | {"edits": [[0, "41"]], "edited": sha256(b"A model")}
+    path = write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models={"toy": entry, "more": entry})
+    suites.check_files([suites.load(path)])
+    monkeypatch.setattr(suites, "MAX_EDITED", 15)
+    with pytest.raises(SuiteDamaged, match="its edited models have 16 bytes, at most 15"):
+        suites.check_files([suites.load(path)])
+
+
+def test_a_pipe_in_a_kit_is_not_waited_for(tmp_path):
+    path = write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)])
+    stream = path.parent / "streams" / "a.bin"
+    stream.unlink()
+    os.mkfifo(stream)
+    with pytest.raises(SuiteDamaged, match="not a plain file"):
+        suites.check_files([suites.load(path)])
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(SuiteDamaged, match="not a plain file"):
+        suites.load(path)
+
+
+def test_no_module_of_the_current_folder_is_imported(tmp_path):
+    """Neither for a model of a package, nor by the command line itself."""
+    for name in ("kitmod", "numpy", "refcodec", "json", "runpy"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})")
+    made = {"fingerprint": "1" * 32, "procedural": {"profile": "tiny", "seed": 3}}
+    entries = {"toy": made, "other": {"fingerprint": "0" * 32, "package": "kitmod/x.h5", "sha256": "0" * 64}}
+    write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models=entries)
+    root = str(suites.KIT.parent)
+    words = [sys.executable, "-m", "conformance", "run", "--kit", ".", "--decoder", "true {stream} {output}",
+             "--make-models", "--models", "made"]
+    done = subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True)
+    assert done.returncode == 5 and "the suite says 1111" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_names_are_made_to_fit():
+    assert [as_name(text) for text in ("a b", "../x", "", "é", "ok-1.h5")] == ["a-b", "x..-x", "x", "x-", "ok-1.h5"]
+    assert all(is_name(as_name(text)) for text in ("", "/", "." * 300, "\ud800", "x" * 300))
 
 
 def test_links_do_not_lead_out_of_the_kit(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGES = ("refcodec", "numpy", "numba", "llvmlite", "scipy", "h5py", "pillow")
 
 
-_RUN = "import runpy, sys; sys.path[0] = {!r}; runpy.run_module({!r}, run_name='__main__', alter_sys=True)"
+_RUN = "import sys; sys.path[0] = {!r}; import runpy; runpy.run_module({!r}, run_name='__main__', alter_sys=True)"
 
 
 def python_module(name: str) -> tuple[str, ...]:
