@@ -53,12 +53,6 @@ def _real(text: str) -> float:
     return value
 
 
-def _parts(values: list[Any]) -> list[Any]:
-    """What is directly inside the lists and objects among these values."""
-    return [part for value in values if isinstance(value, (list, dict))
-            for part in (value.values() if isinstance(value, dict) else value)]
-
-
 def read_json(data: bytes, most: int = 1 << 24) -> Any:
     """Parse JSON from others, strictly.
 
@@ -86,10 +80,11 @@ def read_json(data: bytes, most: int = 1 << 24) -> Any:
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     level, depth = [value], 0
-    while level := _parts(level):
+    while level := [part for part in level if isinstance(part, (list, dict))]:
         depth += 1
         if depth > MAX_DEPTH:
             raise ValueError("nested too deeply")
+        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)]
     if b"\\u" in data:  # the only way to half a pair: the decoder of UTF-8 refuses it
         try:
             json.dumps(value, ensure_ascii=False).encode()

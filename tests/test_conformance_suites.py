@@ -175,7 +175,8 @@ def test_what_is_wrong_with_a_refusal_is_said(tmp_path, change, says):
     (b'{"format": 1, "format": 1}', "'format' occurs twice"), (b'{"format": NaN}', "NaN is not JSON"),
     (b"[" * 100_000, "nested too deeply"), (b"[" * 33 + b"]" * 33, "nested too deeply"),
     (b'{"a": "\\ud800"}', "half of a surrogate pair"), (b'{"\\udfff": 1}', "half of a surrogate pair"),
-    (b'{"a": 1e999}', "too large"), (b'{"a": %s}' % (b"1" * 41), "a number of 41 characters"), (b"3", "an object is expected, got 3"), (b"1" * 5000, ""),
+    (b'{"a": 1e999}', "too large"), (b'{"a": %s}' % (b"1" * 41), "a number of 41 characters"),
+    (b"3", "an object is expected, got 3"), (b"1" * 5000, ""),
 ])
 def test_what_is_no_manifest_is_refused(tmp_path, data, says):
     path = tmp_path / "suites" / "core" / "manifest.json"
@@ -197,13 +198,13 @@ def test_a_manifest_that_is_absent_or_too_large_is_refused(tmp_path, monkeypatch
 
 def test_costs_of_a_manifest_are_a_small_factor_of_its_size():
     """Names that occur twice are found in one pass; the memory of the densest texts is bounded."""
-    many = b",".join(b'"%d":0' % n for n in range(200_000))
+    many = b",".join(b'"%d":0' % n for n in range(50_000))
     before = time.process_time()
-    with pytest.raises(ValueError, match="'199999' occurs twice"):
-        read_json(b"{" + many + b',"199999":1}')
+    with pytest.raises(ValueError, match="'49999' occurs twice"):
+        read_json(b"{" + many + b',"49999":1}')
     assert time.process_time() - before < 5.0
     for part in (b"[]", b"{}", b'{"":0}', b'""', b"0"):
-        data = b"[" + b",".join([part] * 50_000) + b"]"
+        data = b"[" + b",".join([part] * 10_000) + b"]"
         tracemalloc.start()
         read_json(data)
         peak = tracemalloc.get_traced_memory()[1]
