@@ -7,7 +7,7 @@ PASSED, FAILED, USAGE, INCOMPLETE, NOTHING_RAN, DAMAGED, CANNOT_WRITE, BUG, INTE
 
 0    every vector that was asked for passed, or fell out exactly as the baseline says
 1    something failed, or passed although the baseline says that it fails
-2    the command is wrong
+2    the command is wrong, or the decoder cannot be started at all
 3    nothing failed, but some vectors were skipped or are not supported
 4    nothing ran
 5    a suite is damaged
