@@ -35,7 +35,7 @@ from .files import check_target, scratch
 from .outcomes import Seen, Verdict
 from .pictures import OutputWrong, read_picture
 from .process import Limits
-from .report import Run, build
+from .report import Run
 from .run import RENDERERS, add_reports, add_running, execute, publish
 from .system import python_module, system_facts
 
@@ -258,5 +258,5 @@ def main(args: argparse.Namespace) -> int:
     bench = Bench(tools, stop)
     done = execute(len(todo), lambda tell: gather(todo, bench.try_task, args.jobs, stop, tell, skipped))
     options = replace(Options(), limits=limits, jobs=args.jobs)
-    return publish(build(Run("encoder", args.encoder, (), done.results, options, {}, done.started, done.seconds,
-                             system_facts(), done.interrupted)), args)
+    return publish(Run("encoder", args.encoder, (), done.results, options, {}, done.started, done.seconds,
+                       system_facts(), done.interrupted), args)

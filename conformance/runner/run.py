@@ -209,13 +209,17 @@ def execute(count: int, run: Callable[[Callable[[Result], None]], list[Result]])
     return Done(results, started, time.monotonic() - clock, interrupted)
 
 
-def publish(report: Report, args: argparse.Namespace) -> int:
-    """Print the text, write the reports that were asked for, and give the exit code."""
+def publish(run: Run, args: argparse.Namespace) -> int:
+    """Print the text, write the reports that were asked for, and give the exit code; raises KeyboardInterrupt after it
+    for a run that was interrupted."""
+    report = build(run)
     to_stdout = any(str(getattr(args, name)) == "-" for name in RENDERERS)
     put(report_text.render(report), sys.stderr if to_stdout else sys.stdout)
     for name, render in RENDERERS.items():
         if path := getattr(args, name):
             write(path, render(report))
+    if run.interrupted:
+        raise KeyboardInterrupt
     return int(report["exit_code"])
 
 
@@ -242,5 +246,5 @@ def main(args: argparse.Namespace) -> int:
     known = {name: outcome for name, outcome in known.items() if name in chosen}
     if args.write_baseline and not done.interrupted:
         write(args.write_baseline, baseline.render({r.vector.id: r.outcome for r in done.results}))
-    return publish(build(Run("decoder", args.decoder or args.units, suites, done.results, options, known, done.started,
-                             done.seconds, system_facts(), done.interrupted)), args)
+    return publish(Run("decoder", args.decoder or args.units, suites, done.results, options, known, done.started,
+                       done.seconds, system_facts(), done.interrupted), args)
