@@ -211,7 +211,8 @@ def execute(count: int, run: Callable[[Callable[[Result], None]], list[Result]])
 
 def publish(run: Run, args: argparse.Namespace) -> int:
     """Print the text, write the reports that were asked for, and give the exit code; raises KeyboardInterrupt after it
-    for a run that was interrupted."""
+    for a run that was interrupted.
+    """
     report = build(run)
     to_stdout = any(str(getattr(args, name)) == "-" for name in RENDERERS)
     put(report_text.render(report), sys.stderr if to_stdout else sys.stdout)
