@@ -116,9 +116,11 @@ def resolve(command: Sequence[str]) -> tuple[str, ...]:
     return (os.path.abspath(program), *command[1:])
 
 
-def _head(path: str) -> bytes:
+def _kind(path: str) -> bytes:
+    """The beginning of a file; of an ELF file its class, byte order and machine."""
     with open(path, "rb") as file:
-        return file.read(20)
+        head = file.read(20)
+    return head[:6] + head[18:20] if head.startswith(b"\x7fELF") else head
 
 
 def _check_format(program: str) -> None:
@@ -128,8 +130,8 @@ def _check_format(program: str) -> None:
     empty, or binary and of another kind than this Python's own, is started here, for a moment and without arguments.
     """
     try:
-        head = _head(program)
-        if head and (b"\0" not in head or head == _head(os.path.realpath(sys.executable))):
+        kind = _kind(program)
+        if kind and ((b"\0" not in kind and b"\x7f" not in kind) or kind == _kind(os.path.realpath(sys.executable))):
             return
     except OSError:  # an executable need not be readable
         return
