@@ -88,9 +88,12 @@ _JPEG_HOLDS = {"exif": 65527, "icc_profile": 255 * 65519, "xmp": 65504}
 """A segment of 65533 bytes less the name it begins with; profiles are spread over up to 255 segments."""
 _EXTENSIONS |= {".jpeg": _EXTENSIONS[".jpg"], ".tiff": _EXTENSIONS[".tif"]}
 
-_BYTES_PER_PIXEL = {"PNG": 8, "PPM": 8, "JPEG": 20, "MPO": 20, "BMP": 12, "GIF": 8, "TIFF": 20, "WEBP": 30, "AVIF": 30,
-                    "JPEG2000": 40, "TGA": 8, "PCX": 8, "QOI": 16}
-"""Largest memory that reading takes per pixel, by format."""
+_BYTES_PER_PIXEL = {"PNG": 8, "PPM": 16, "JPEG": 12, "MPO": 12, "BMP": 8, "GIF": 8, "TIFF": 12, "WEBP": 20, "AVIF": 16,
+                    "JPEG2000": 28, "TGA": 8, "PCX": 8, "QOI": 12}
+"""Largest memory that reading takes per pixel, by format: four bytes for Pillow's picture, three for the samples, and
+what the format's library holds meanwhile (coefficients, canvases, 32-bit components)."""
+_READ_WHOLE = ("WEBP", "AVIF")
+"""Formats whose file is in memory, twice, while it is decoded."""
 
 _pillow_lock = threading.Lock()
 _patches = ExitStack()
@@ -131,7 +134,8 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def check_size(width: int, height: int, limits: Limits, where: str = "", bytes_per_pixel: int = 8) -> None:
+def check_size(width: int, height: int, limits: Limits, where: str = "", bytes_per_pixel: int = 8,
+               more_bytes: int = 0) -> None:
     """Refuse a picture by its size alone, before memory is taken.
 
     Parameters
@@ -140,7 +144,7 @@ def check_size(width: int, height: int, limits: Limits, where: str = "", bytes_p
     limits : Limits
     where : str
         The place that errors name.
-    bytes_per_pixel : int
+    bytes_per_pixel, more_bytes : int
         What reading its format takes at most.
 
     Raises
@@ -156,7 +160,7 @@ def check_size(width: int, height: int, limits: Limits, where: str = "", bytes_p
     padded = -(-width // PAD) * -(-height // PAD) * (PAD // 16) ** 2
     for name, value, allowed in (("side", max(width, height), MAX_SIDE), ("pixels", width * height, limits.max_pixels),
                                  ("latent positions", padded, MAX_LATENT_POSITIONS),
-                                 ("bytes", bytes_per_pixel * width * height, limits.max_memory)):
+                                 ("bytes", bytes_per_pixel * width * height + more_bytes, limits.max_memory)):
         if allowed is not None and value > allowed:
             raise LimitExceeded(f"the picture is too large in {name}", where=where, width=width, height=height,
                                 value=value, allowed=allowed)
@@ -197,7 +201,7 @@ def read_picture(source: str | os.PathLike[str] | bytes, limits: Limits = Limits
         See `check_size`; also metadata or elements of the file beyond their bounds, and lack of memory.
     """
     where = "the given bytes" if isinstance(source, bytes) else str(source)
-    with opened(source) as file, _translated(where):
+    with opened(source) as file, translated(where):
         if not file.seekable():
             file = io.BytesIO(_pipe_bytes(file, limits, where))
         head = file.read(8)
@@ -220,7 +224,7 @@ _UNSUPPORTED = ("unsupported", "not supported", "not yet supported", "cannot han
 
 
 @contextmanager
-def _translated(where: str, rare: str = "") -> Iterator[None]:
+def translated(where: str, rare: str = "") -> Iterator[None]:
     """Give every exception of Pillow its class: its readers raise nearly every type on damaged files.
 
     With ``rare``, a feature that Pillow may lack, what cannot be decoded is not called damaged.
@@ -312,15 +316,16 @@ def _read_pnm(file: IO[bytes], limits: Limits, where: str) -> np.ndarray | None:
 
 
 @contextmanager
-def _pillow(max_pixels: int) -> Iterator[None]:
-    """Quiet Pillow's warnings, and set its bound on pixels to ours: WebP allocates its canvas while being opened."""
+def _pillow(limits: Limits) -> Iterator[None]:
+    """Quiet Pillow's warnings, and set its bound on pixels to ours: WebP allocates two canvases while being opened."""
     global _patches
     with _pillow_lock, ExitStack() as stack:
         _patches = stack
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # it raises beyond twice this number
+        pixels = limits.max_pixels if limits.max_memory is None else min(limits.max_pixels, limits.max_memory // 8)
+        Image.MAX_IMAGE_PIXELS = (pixels + 1) // 2  # it raises beyond twice this number
         yield
 
 
@@ -344,7 +349,7 @@ def open_picture(file: IO[bytes], where: str = "") -> Image.Image:
     InvalidImage, Unsupported, LimitExceeded, TransferError
         As `read_picture`.
     """
-    with _translated(where):
+    with translated(where):
         return _open_readable(file, where)
 
 
@@ -370,8 +375,10 @@ def _read_pillow(file: IO[bytes], limits: Limits, where: str) -> Picture:
     if facts.bits > 8:
         raise Unsupported("samples have more than eight bits", where=where, bits=facts.bits,
                           cause="reduce the picture to eight bits first")
-    with _pillow(limits.max_pixels), _translated(where, facts.rare), _open_readable(file, where) as image:
-        check_size(*image.size, limits, where, _BYTES_PER_PIXEL[str(image.format)])
+    with _pillow(limits), translated(where, facts.rare), _open_readable(file, where) as image:
+        width, height = image.size
+        whole = 2 * file.seek(0, os.SEEK_END) if image.format in _READ_WHOLE else 0
+        check_size(width, height, limits, where, _BYTES_PER_PIXEL[str(image.format)], whole)
         if image.format == "TIFF":
             _check_tiff(image, limits, where)
         if image.format not in ("TIFF", "MPO") and getattr(image, "is_animated", False):
@@ -458,7 +465,7 @@ def _samples(image: Image.Image, where: str) -> np.ndarray:
     plain = image.mode in ("1", "L", "RGB") and "transparency" not in image.info
     width, height = image.size
     out = np.empty((height, width) if grey else (height, width, 3), np.uint8)
-    rows = max(1, (1 << 20) // max(1, width))
+    rows = max(1, (1 << 16) // width)
     for top in range(0, height, rows):
         bottom = min(height, top + rows)
         strip = image if rows >= height else image.crop((0, top, width, bottom))

@@ -28,7 +28,7 @@ _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 ORIENTATION, X_RESOLUTION, XMP, ICC_PROFILE, SUB_DIRECTORIES = 274, 282, 700, 34675, 330
 
-_DESCRIPTION = {270, 271, 272, 282, 283, 296, 301, 305, 306, 315, 316, 318, 319, 18246, 18249, 33432, 34665, 34853,
+DESCRIPTION = {270, 271, 272, 282, 283, 296, 301, 305, 306, 315, 316, 318, 319, 18246, 18249, 33432, 34665, 34853,
                 *range(40091, 40096), *range(42080, 42120)}
 """Tags of a TIFF that EXIF has, too, and that say something of the picture rather than of its storage."""
 _STORAGE = {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, ORIENTATION, 273, 277, 278, 279, 280, 281, 284, 288,
@@ -196,12 +196,12 @@ def tiff_facts(file: IO[bytes]) -> TiffFacts:
     facts = TiffFacts(compression=reader.integer(entries.get(259)))
     _count_pages(reader, following, facts)
     facts.preview = bool(reader.integer(entries.get(254)) & 1) and (SUB_DIRECTORIES in entries or facts.pages > 0)
-    found, unread = reader.directory(entries, _DESCRIPTION)
+    found, unread = reader.directory(entries, DESCRIPTION)
     if found:
         found[ORIENTATION] = (3, 1, struct.pack(reader.order + "H", 1))
         facts.exif = struct.pack(reader.order + "2sHI", b"II" if reader.order == "<" else b"MM", 42, 8) \
             + packed(found, reader.order, 8)
-    lost = {*unread, *(entries.keys() - _DESCRIPTION - _STORAGE)}
+    lost = {*unread, *(entries.keys() - DESCRIPTION - _STORAGE)}
     if lost:
         more = " and others" if len(lost) > 12 else ""
         facts.lost.append("TIFF tags " + ", ".join(map(str, sorted(lost)[:12])) + more)
@@ -271,8 +271,8 @@ def tiff_file(samples: np.ndarray, exif: bytes | None, icc_profile: bytes | None
             reader = Reader(io.BytesIO(exif))
             entries, _ = reader.raw(reader.first)
             order = reader.order
-            found, unread = reader.directory(entries, _DESCRIPTION | {ORIENTATION})
-            tags = {*unread, *(entries.keys() - _DESCRIPTION - _STORAGE)}
+            found, unread = reader.directory(entries, DESCRIPTION | {ORIENTATION})
+            tags = {*unread, *(entries.keys() - DESCRIPTION - _STORAGE)}
             lost = ["EXIF tags " + ", ".join(map(str, sorted(tags)[:12]))] if tags else []
         except Damaged:
             lost = ["EXIF, which is damaged"]

@@ -39,7 +39,7 @@ def test_opening_reads_header_and_metadata_and_decodes_nothing(monkeypatch):
 def test_pixels_are_decoded_once_and_arrive_unchanged(monkeypatch, tmp_path, channels):
     samples = np.arange(35 * channels, dtype=np.uint8).reshape((5, 7) if channels == 1 else (5, 7, 3))
     calls = []
-    monkeypatch.setattr(refcodec, "decode", lambda data: calls.append(data) or samples)
+    monkeypatch.setattr(refcodec, "decode", lambda data, limits: calls.append(data) or samples)
     path = tmp_path / "x.loclic"
     path.write_bytes(stream(channels))
     image = Image.open(path)
@@ -59,7 +59,7 @@ def test_errors_are_those_of_pillow(monkeypatch):
     with pytest.raises(OSError):
         Image.open(io.BytesIO(stream()[:20]))
 
-    def missing(_):
+    def missing(_, limits):
         raise ModelError("no such model")
 
     monkeypatch.setattr(refcodec, "decode", missing)
@@ -87,8 +87,10 @@ def test_saving_passes_quality_and_metadata(monkeypatch, tmp_path):
     assert seen["exif"] == exif.tobytes()[6:]
     source.save(tmp_path / "y.loclic")
     assert (seen["quality"], seen["exif"], seen["xmp"]) == (60, None, None)
-    with pytest.raises(OSError, match="RGBA"):
-        source.convert("RGBA").save(tmp_path / "z.loclic")
+    transparent = source.copy()
+    transparent.putalpha(254)
+    with pytest.raises(OSError, match="transparent.*RGBA"):
+        transparent.save(tmp_path / "z.loclic")
     assert not (tmp_path / "z.loclic").exists()
 
 
