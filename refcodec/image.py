@@ -79,7 +79,7 @@ _EXTENSIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     ".avif": ("AVIF", {"quality": 100, "subsampling": "4:4:4"}, ("exif", "icc_profile", "xmp")),
     ".tif": ("TIFF", {}, ("exif", "icc_profile", "xmp")),
     ".jp2": ("JPEG2000", {}, ()), ".j2k": ("JPEG2000", {}, ()),
-    ".bmp": ("BMP", {}, ()), ".tga": ("TGA", {}, ()), ".qoi": ("QOI", {}, ()),
+    ".bmp": ("BMP", {}, ()), ".tga": ("TGA", {}, ()), ".qoi": ("QOI", {"colorspace": "sRGB"}, ()),
 }
 _METADATA = {"exif": "EXIF", "icc_profile": "the ICC profile", "xmp": "XMP"}
 _COLOUR_ONLY = ("WEBP", "AVIF")

@@ -101,7 +101,8 @@ def facts_of(file: IO[bytes], where: str) -> Facts:
         elif head == _JP2 or head[4:8] == b"ftyp":
             _walk_boxes(file, facts, where)
         elif head.startswith(b"qoif"):
-            facts.points = (1, 8) if file.read(2)[1] == 1 else None  # all channels linear
+            if file.read(2)[1]:  # informative in QOI, and programs set it by mistake
+                facts.lost.append("the header's statement that samples are linear")
         elif head.startswith(b"BM"):
             _walk_bmp(file, facts)
         elif head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):

@@ -146,9 +146,10 @@ def test_saving_warns_of_what_it_leaves_out(tmp_path, monkeypatch):
         file = io.BytesIO()
         source.save(file, name, exif=exif.tobytes(), xmp=b"<x/>", comment="words")
         opened = Image.open(file)
-        with pytest.warns(UserWarning, match=r"exif=image\.getexif") as told:
+        with pytest.warns(UserWarning) as told:
             opened.save(tmp_path / "x.loclic")
         words = " ".join(str(w.message) for w in told)
+        assert "exif=image.getexif" in words
         assert ("comment" in words) == (name == "JPEG") and ("XMP" in words) == ("xmp" in opened.info)
     frames = io.BytesIO()
     source.save(frames, "GIF", save_all=True, append_images=[Image.fromarray(np.full((5, 7, 3), 255, np.uint8))])
@@ -158,7 +159,6 @@ def test_saving_warns_of_what_it_leaves_out(tmp_path, monkeypatch):
         warnings.simplefilter("error")
         source.info = {"exif": exif.tobytes(), "xmp": b"<x/>"}
         source.save(tmp_path / "x.loclic", exif=exif, xmp=None)
-        Image.open(tmp_path / "x.loclic")
 
 
 @pytest.mark.parametrize("options", [{"exif": "text"}, {"exif": 5}, {"icc_profile": "text"}, {"xmp": 3}, {"exif": {}}])
