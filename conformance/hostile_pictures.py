@@ -39,7 +39,8 @@ def picture_corpus() -> tuple[bytes, ...]:
         ("RGB", "TIFF", lzw), ("L...", "TIFF", {}), ("1", "TIFF", {}), ("RGB", "TIFF", rich),
         ("RGB", "TIFF", rich | {"big_tiff": True}), ("PA", "TIFF", {}), ("RGB", "WEBP", rich | lossless),
         ("RGB...", "WEBP", {}), ("RGB", "AVIF", rich), ("RGB", "JPEG2000", rich),
-        ("RGBA", "JPEG2000", {"no_jp2": True}), ("RGB...", "GIF", {}), ("P", "BMP", {}), ("RGB", "TGA", {}), ("P", "TGA", {"compression": "tga_rle"}),
+        ("RGBA", "JPEG2000", {"no_jp2": True}), ("RGB...", "GIF", {}), ("P", "BMP", {}), ("RGB", "TGA", {}),
+        ("P", "TGA", {"compression": "tga_rle"}),
         ("P", "PCX", {}), ("RGB", "PCX", {}), ("RGBA", "QOI", {})]
     Image.init()
     files = []

@@ -67,6 +67,7 @@ _PROPERTIES = {
     "id_section": "the identification of a TGA file",
 }
 _COLOUR_KEYS = {"icc_profile", "gamma", "chromaticity", "srgb", "transparency"}
+"""Properties that decide on the meaning of samples, so that no text of a PNG may have their names."""
 _PROFILE_SPACES = {b"GRAY": "grey", b"RGB ": "RGB", b"CMYK": "CMYK", b"Lab ": "Lab", b"XYZ ": "XYZ", b"YCbr": "YCbCr"}
 
 _EXTENSIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
@@ -251,8 +252,8 @@ def translated(where: str, rare: str = "") -> Iterator[None]:
 
 
 def _pipe_bytes(file: IO[bytes], limits: Limits, where: str) -> bytes:
-    """All of a pipe, up to what any picture within the limits needs: four bytes per pixel and some metadata."""
-    allowed = 4 * limits.max_pixels + 4 * MAX_METADATA_BYTES
+    """All of a pipe, up to what any picture within the limits needs: plain PPM has twelve bytes per pixel."""
+    allowed = 12 * limits.max_pixels + 4 * MAX_METADATA_BYTES
     allowed = allowed if limits.max_memory is None else min(allowed, limits.max_memory)
     data = file.read(allowed + 1)
     if len(data) > allowed:
