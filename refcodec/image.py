@@ -9,6 +9,7 @@ picture. TIFF alone states the order of its rows in the file, so its samples are
 from __future__ import annotations
 
 import io
+import logging
 import os
 import struct
 import threading
@@ -95,6 +96,8 @@ _BYTES_PER_PIXEL = {"PNG": 8, "PPM": 16, "JPEG": 12, "MPO": 12, "BMP": 8, "GIF":
 what the format's library holds meanwhile (coefficients, canvases, 32-bit components)."""
 _READ_WHOLE = ("WEBP", "AVIF")
 """Formats whose file is in memory, twice, while it is decoded."""
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # exceptions repeat what would go to standard error
 
 _pillow_lock = threading.Lock()
 _patches = ExitStack()
