@@ -84,6 +84,8 @@ def encode(args: Namespace) -> int:
     """``encode IN OUT``."""
     check_target(args.out, args.force)
     picture = read_picture(args.input, limits_of(args))
+    for text in picture.notes:
+        note(f"{args.input}: {text}")
     model = load_model(args.model)
     prepare(args.threads)
     start = time.perf_counter()
@@ -118,8 +120,8 @@ def decode(args: Namespace) -> int:
     seconds = time.perf_counter() - start
     chunks = dict(stream.chunks)
     picture = Picture(samples, chunks.get("exif"), chunks.get("iccp"), chunks.get("xmp "))
-    for lost in write_picture(args.out, picture, args.force):
-        note(f"{args.out}: the format does not carry {lost}; it is left out")
+    for text in write_picture(args.out, picture, args.force):
+        note(f"{args.out}: {text}")
     if args.json:
         result_json({"width": samples.shape[1], "height": samples.shape[0], "channels": 1 if samples.ndim == 2 else 3,
                      "quality": stream.header.quality, "fingerprint": stream.header.fingerprint.hex(),

@@ -1,23 +1,30 @@
 """Pillow plug-in: importing this module lets ``Image.open`` and ``Image.save`` handle ``.loclic`` files.
 
 Opening reads header and metadata; pixels are decoded when they are first asked for. Errors are raised as `OSError`,
-which is what users of Pillow expect, with the refcodec error as its cause.
+which is what users of Pillow expect, with the refcodec error as its cause. ``refcodec.pillow_plugin.limits`` holds what
+a picture may cost.
 """
 
 from __future__ import annotations
 
 import io
+import warnings
+from collections.abc import Iterator
 from typing import IO, Any
 
-import numpy as np
 from PIL import Image, ImageFile
 
-from .bitstream.container import parse, parse_header
+from .bitstream.container import check_limits, parse, parse_header
 from .bitstream.fields import MAGIC
 from .errors import RefcodecError
-from .image import EXIF_PREFIX
+from .image import EXIF_PREFIX, Picture, from_pillow, translated
+from .limits import Limits
+from .tiff_tags import DESCRIPTION
 
 FORMAT = "LOCLIC"
+
+limits = Limits()
+"""Limits of opening and decoding; assign others to change them."""
 
 _INFO = {"exif": "exif", "iccp": "icc_profile", "xmp ": "xmp"}
 _HEADER_BYTES = 60
@@ -36,6 +43,7 @@ class LoclicImageFile(ImageFile.ImageFile):
         head = self.fp.read(_HEADER_BYTES)
         try:
             header = parse_header(head)
+            check_limits(header, limits)
             self._size = (header.width, header.height)
             self._mode = "L" if header.channels == 1 else "RGB"
             self._stream = head + self.fp.read()
@@ -53,13 +61,13 @@ class LoclicImageFile(ImageFile.ImageFile):
         Raises
         ------
         OSError
-            The stream is damaged, or its model is not at hand.
+            The stream is damaged, its model is not at hand, or it exceeds the limits.
         """
         if self._stream is not None:
             from . import decode
 
             try:
-                samples = decode(self._stream)
+                samples = decode(self._stream, limits=limits)
             except RefcodecError as error:
                 raise OSError(str(error)) from error
             if self.fp and getattr(self, "_exclusive_fp", False):
@@ -78,22 +86,53 @@ def _accept(head: bytes) -> bool:
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    """Save as Pillow's own formats do: the ICC profile of the image is kept, EXIF and XMP are those that are given.
+
+    Modes are converted or refused as on the command line. What is left out is named in a UserWarning.
+
+    Raises
+    ------
+    OSError
+        The picture is transparent, has another mode than those of eight-bit grey and RGB, or cannot be coded.
+    ValueError
+        ``exif``, ``icc_profile`` or ``xmp`` has a wrong type.
+    """
     from . import encode
 
-    if image.mode not in ("L", "RGB"):
-        raise OSError(f"cannot write mode {image.mode} as {FORMAT}")
     options: dict[str, Any] = dict(image.encoderinfo)  # type: ignore[attr-defined]
-    exif = options.get("exif")
-    exif = exif.tobytes() if isinstance(exif, Image.Exif) else exif
-    xmp = options.get("xmp")
+    given = {name: _given(name, options[name]) for name in _INFO.values() if name in options}
     try:
-        data = encode(np.array(image), quality=options.get("quality", 60), model=options.get("model"),
-                      threads=options.get("threads"), exif=exif.removeprefix(EXIF_PREFIX) if exif else None,
-                      icc_profile=options.get("icc_profile", image.info.get("icc_profile")) or None,
-                      xmp=(xmp.encode() if isinstance(xmp, str) else xmp) or None)
+        with translated(f"saving {FORMAT}"):
+            picture = from_pillow(image)
+        given.setdefault("icc_profile", picture.icc_profile)
+        data = encode(picture.samples, quality=options.get("quality", 60), model=options.get("model"),
+                      threads=options.get("threads"), **{name: given.get(name) for name in _INFO.values()})
     except RefcodecError as error:
         raise OSError(str(error)) from error
     file.write(data)
+    for text in (*picture.notes, *_left_out(image, picture, given)):
+        warnings.warn(f"{FORMAT}: {text}", stacklevel=3)
+
+
+def _given(name: str, value: Any) -> bytes | None:
+    if name == "exif" and isinstance(value, Image.Exif):
+        value = value.tobytes()
+    if name == "xmp" and isinstance(value, str):
+        value = value.encode()
+    if value is not None and not isinstance(value, (bytes, bytearray, memoryview)):
+        kinds = {"exif": "bytes or an Image.Exif", "icc_profile": "bytes", "xmp": "bytes or str"}[name]
+        raise ValueError(f"{FORMAT}: {name} is {kinds}, not {type(value).__name__}")
+    value = bytes(value or b"")
+    return (value.removeprefix(EXIF_PREFIX) if name == "exif" else value) or None
+
+
+def _left_out(image: Image.Image, picture: Picture, given: dict[str, bytes | None]) -> Iterator[str]:
+    tags = picture.exif or DESCRIPTION & set(getattr(image, "tag_v2", ()))
+    for name, there, how in (("exif", tags, "exif=image.getexif()"), ("xmp", picture.xmp, "xmp=image.info['xmp']")):
+        if there and name not in given:
+            yield f"left out: its {name.upper()}; save with {how}"
+    if getattr(image, "is_animated", False):
+        yield "left out: its other frames"
 
 
 Image.register_open(FORMAT, LoclicImageFile, _accept)

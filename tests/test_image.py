@@ -140,7 +140,7 @@ def test_avif_of_eight_bits_is_read_and_of_more_refused():
     deep = bytearray(data)
     deep[data.index(b"av1C") + 6] |= 0x40  # high_bitdepth
     with pytest.raises(Unsupported, match="eight bits"):
-        image.check_depth(SimpleNamespace(format="AVIF"), io.BytesIO(bytes(deep)), "")
+        read_picture(bytes(deep))
 
 
 @pytest.mark.parametrize("source", [Image.fromarray(RGB).convert("CMYK"), Image.fromarray(RGB).convert("LAB"),
@@ -306,9 +306,14 @@ def test_metadata_travels_and_samples_are_not_rotated(tmp_path, extension):
 
 
 def test_metadata_that_a_format_does_not_hold_is_named(tmp_path):
-    assert write_picture(tmp_path / "o.ppm", Picture(RGB, b"a", None, b"c")) == ("exif", "xmp")
-    assert write_picture(tmp_path / "o.tif", Picture(RGB, None, b"b" * 200, b"c")) == ("xmp",)
-    assert read_picture(tmp_path / "o.tif").icc_profile == b"b" * 200
+    assert write_picture(tmp_path / "o.ppm", Picture(RGB, b"a", None, b"c")) == (
+        "the format does not carry EXIF; it is left out", "the format does not carry XMP; it is left out")
+    assert write_picture(tmp_path / "o.bmp", Picture(RGB, exif_block(6)))[1] == (
+        "the picture is not upright: its orientation (6) was in the EXIF")
+    assert write_picture(tmp_path / "o.tif", Picture(RGB, b"damaged", b"b" * 200, b"c")) == (
+        "left out: EXIF, which is damaged",)
+    read = read_picture(tmp_path / "o.tif")
+    assert (read.icc_profile, read.xmp, read.exif) == (b"b" * 200, b"c", None)
 
 
 def test_metadata_too_long_for_a_format_is_refused_and_leaves_nothing(tmp_path):

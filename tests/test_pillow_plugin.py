@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import refcodec
+from refcodec import pillow_plugin
 from refcodec.bitstream.container import parse, serialise
 from refcodec.errors import ModelError
+from refcodec.limits import Limits
 from refcodec.pillow_plugin import FORMAT
 
 EXIF = b"MM\0*\0\0\0\x08\0\0"
@@ -39,7 +42,7 @@ def test_opening_reads_header_and_metadata_and_decodes_nothing(monkeypatch):
 def test_pixels_are_decoded_once_and_arrive_unchanged(monkeypatch, tmp_path, channels):
     samples = np.arange(35 * channels, dtype=np.uint8).reshape((5, 7) if channels == 1 else (5, 7, 3))
     calls = []
-    monkeypatch.setattr(refcodec, "decode", lambda data: calls.append(data) or samples)
+    monkeypatch.setattr(refcodec, "decode", lambda data, limits: calls.append(data) or samples)
     path = tmp_path / "x.loclic"
     path.write_bytes(stream(channels))
     image = Image.open(path)
@@ -59,7 +62,7 @@ def test_errors_are_those_of_pillow(monkeypatch):
     with pytest.raises(OSError):
         Image.open(io.BytesIO(stream()[:20]))
 
-    def missing(_):
+    def missing(_, limits):
         raise ModelError("no such model")
 
     monkeypatch.setattr(refcodec, "decode", missing)
@@ -87,8 +90,10 @@ def test_saving_passes_quality_and_metadata(monkeypatch, tmp_path):
     assert seen["exif"] == exif.tobytes()[6:]
     source.save(tmp_path / "y.loclic")
     assert (seen["quality"], seen["exif"], seen["xmp"]) == (60, None, None)
-    with pytest.raises(OSError, match="RGBA"):
-        source.convert("RGBA").save(tmp_path / "z.loclic")
+    transparent = source.copy()
+    transparent.putalpha(254)
+    with pytest.raises(OSError, match=r"transparent.*RGBA"):
+        transparent.save(tmp_path / "z.loclic")
     assert not (tmp_path / "z.loclic").exists()
 
 
@@ -102,3 +107,68 @@ def test_a_picture_survives_the_real_codec(tmp_path, mode):
     with Image.open(tmp_path / "x.loclic") as image:
         assert (image.mode, image.size, image.info["icc_profile"]) == (mode, (40, 24), b"p")
         assert np.array_equal(np.asarray(image), refcodec.decode(data))
+
+
+def test_saving_converts_modes_as_the_command_line_does(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(refcodec, "encode", lambda samples, **_: seen.update(samples=samples) or stream())
+    rows = np.arange(105, dtype=np.uint8).reshape(5, 7, 3)
+    colour, grey = Image.fromarray(rows), Image.fromarray(np.ascontiguousarray(rows[:, :, 0]))
+    for source, plain in ((grey.convert("1"), "L"), (colour.convert("P"), "RGB"), (colour.convert("RGBA"), "RGB"),
+                          (grey.convert("LA"), "L"), (colour.convert("RGBA").convert("RGBa"), "RGB"),
+                          (colour.convert("P").convert("PA"), "RGB")):
+        source.save(tmp_path / "x.loclic")
+        expected = source.convert("RGBA").convert(plain) if source.mode == "RGBa" else source.convert(plain)
+        assert np.array_equal(seen["samples"], np.asarray(expected)), source.mode
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("L", 0), ("RGB", (0, 1, 2)), ("P", 0), ("1", 0)])
+def test_saving_refuses_a_transparent_colour(tmp_path, mode, colour):
+    source = Image.fromarray(np.arange(105, dtype=np.uint8).reshape(5, 7, 3)).convert(mode)
+    if mode == "P":
+        colour = source.getpixel((0, 0))
+    source.putpixel((0, 0), colour)
+    source.info["transparency"] = colour
+    with pytest.raises(OSError, match="transparent"):
+        source.save(tmp_path / "x.loclic")
+    assert not (tmp_path / "x.loclic").exists()
+    with pytest.raises(OSError, match="CMYK"):
+        Image.new("CMYK", (3, 3)).save(tmp_path / "x.loclic")
+
+
+def test_saving_warns_of_what_it_leaves_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(refcodec, "encode", lambda samples, **_: stream())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "maker"
+    source = Image.fromarray(np.zeros((5, 7, 3), np.uint8))
+    for name in ("JPEG", "PNG", "TIFF"):
+        file = io.BytesIO()
+        source.save(file, name, exif=exif.tobytes(), xmp=b"<x/>", comment="words")
+        opened = Image.open(file)
+        with pytest.warns(UserWarning) as told:
+            opened.save(tmp_path / "x.loclic")
+        words = " ".join(str(w.message) for w in told)
+        assert "exif=image.getexif" in words
+        assert ("comment" in words) == (name == "JPEG") and ("XMP" in words) == ("xmp" in opened.info)
+    frames = io.BytesIO()
+    source.save(frames, "GIF", save_all=True, append_images=[Image.fromarray(np.full((5, 7, 3), 255, np.uint8))])
+    with pytest.warns(UserWarning, match="other frames"):
+        Image.open(frames).save(tmp_path / "x.loclic")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        source.info = {"exif": exif.tobytes(), "xmp": b"<x/>"}
+        source.save(tmp_path / "x.loclic", exif=exif, xmp=None)
+
+
+@pytest.mark.parametrize("options", [{"exif": "text"}, {"exif": 5}, {"icc_profile": "text"}, {"xmp": 3}, {"exif": {}}])
+def test_metadata_of_a_wrong_type_is_named(tmp_path, options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is bytes"):
+        Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(tmp_path / "x.loclic", **options)
+    assert not (tmp_path / "x.loclic").exists()
+
+
+def test_limits_hold_on_opening(monkeypatch):
+    monkeypatch.setattr(pillow_plugin, "limits", Limits(max_pixels=34))
+    with pytest.raises(OSError, match="pixels"):
+        Image.open(io.BytesIO(stream()))
