@@ -19,7 +19,7 @@ import numpy as np
 from .architecture import Config
 from .arith.engine import Engine
 from .arith.maps import borrowed_pool, interior
-from .arith.strips import Rows, in_strips
+from .arith.strips import Rows
 from .bitstream.container import Header, Stream, check_limits, parse, parse_header, reconstruction_digest, serialise
 from .entropy.ports import Reader, Writer
 from .errors import CheckFailed, ModelError, UsageError
@@ -28,9 +28,9 @@ from .limits import Limits
 from .memory import memory_estimate
 from .model import Model
 from .model_file import find_model, load_model
-from .nets.analysis import analysis
+from .nets.analysis import analysis_strips
 from .nets.hyperprior import hyper_analysis
-from .nets.synthesis import synthesis
+from .nets.synthesis import synthesis_strips
 from .slices import walk
 
 ModelArgument = Model | str | os.PathLike[str] | None
@@ -76,7 +76,7 @@ def _reconstruct(engine: Engine, config: Config, y_hat: np.ndarray, width: int, 
                  channels: int) -> np.ndarray:
     """(SPEC 4.3) y_hat -> samples: synthesis, clamp to 0..255, crop; strip by strip."""
     samples = np.empty((height, width, 3) if channels == 3 else (height, width), np.uint8)
-    for first, planes in in_strips(engine, synthesis, y_hat, 64 * config.N[0], lag=7):
+    for first, planes in synthesis_strips(engine, config, y_hat):
         rows = min(height - first, planes.shape[0])  # one or more: the last strip is higher than the padding
         clamped = np.clip(planes[:rows], 0, 255).astype(np.uint8)
         samples[first:first + rows] = crop_samples(clamped, rows, width, channels)
@@ -119,7 +119,7 @@ def encode_picture(samples: np.ndarray, quality: int = 60, *, model: ModelArgume
         engine = Engine(model.layers, model.tables, int(quality) - 1, threads, backend, trace, pool)
         y = engine.map(latent_height, latent_width, model.config.M)
         x = Rows(16 * latent_height, 16 * latent_width, 4, lambda first, out: pad_rows(samples, first, out))
-        for first, rows in in_strips(engine, analysis, x, model.config.N[0] / 4):
+        for first, rows in analysis_strips(engine, model.config, x):
             interior(y)[first:first + rows.shape[0]] = rows
         z = hyper_analysis(engine, y)
         port = Writer(engine, y, z, model.tables.gaussian, model.factorized)
