@@ -7,6 +7,8 @@ reaches a caller is a bug of refcodec (exit code 70).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -135,7 +137,7 @@ class TransferError(RefcodecError):
 
 
 class LimitExceeded(RefcodecError):
-    """A declared limit refuses this input before any memory is taken."""
+    """A declared limit refuses this input before memory is taken, or the system gives no more memory or threads."""
 
     exit_code = 77
 
@@ -148,3 +150,31 @@ class ModelError(RefcodecError):
 
 class InvalidModel(ModelError):
     """The model file is damaged, has a wrong schema, or cannot be proved free of overflow."""
+
+
+@contextmanager
+def within_resources(action: str) -> Iterator[None]:
+    """Report a lack of memory or threads inside the block, or inside a function that this decorates, as a limit.
+
+    Parameters
+    ----------
+    action : str
+        What is done, as the beginning of the message: "decoding".
+
+    Raises
+    ------
+    LimitExceeded
+        The system gave no more memory, or started no more threads.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise LimitExceeded(f"{action} needs more memory than the system gives", detail=str(error) or "MemoryError",
+                            cause="free memory, raise the limit of the process (ulimit -v, its container), or use a "
+                            "smaller picture") from error
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        raise LimitExceeded(f"{action} needs more threads than the system starts", detail=str(error),
+                            cause="use fewer threads (--threads), or raise the limit of the user or container "
+                            "(ulimit -u)") from error

@@ -44,9 +44,9 @@ class Limits:
 
     Attributes
     ----------
-    max_pixels : int or None
-        Largest number of pixels after padding to multiples of 64 (SPEC 4.2): padded pixels decide time and memory. None
-        for no bound; by default every picture of level 6 is accepted (SPEC 12.2).
+    max_pixels : int
+        Largest number of pixels after padding to multiples of 64 (SPEC 4.2): padded pixels decide time and memory. By
+        default every picture of level 6 is accepted (SPEC 12.2).
     max_memory : int or None
         Largest estimated working memory in bytes (memory.py), None for no bound; by default `default_memory`.
 
@@ -56,18 +56,19 @@ class Limits:
         A limit is no positive integer.
     """
 
-    max_pixels: int | None = 1 << 27
+    max_pixels: int = 1 << 27
     max_memory: int | None = field(default_factory=default_memory)
 
     def __post_init__(self) -> None:
         for name in ("max_pixels", "max_memory"):
             value = getattr(self, name)
             try:
-                fits = value is None or operator.index(value) > 0
+                fits = operator.index(value) > 0 if value is not None else name == "max_memory"
             except TypeError:
                 fits = False
             if not fits:
-                raise UsageError("a limit is a positive integer or None", where=name, value=repr(value))
+                raise UsageError("a limit is a positive integer, that of memory may be None", where=name,
+                                 value=repr(value))
 
 
 def padded(size: int) -> int:
@@ -88,7 +89,7 @@ def check_pixels(width: int, height: int, limits: Limits, where: str = "") -> No
     LimitExceeded
     """
     pixels = padded_pixels(width, height)
-    if limits.max_pixels is not None and pixels > limits.max_pixels:
+    if pixels > limits.max_pixels:
         raise LimitExceeded("the picture has more pixels than allowed", where=where, width=width, height=height,
                             padded_pixels=pixels, max_pixels=limits.max_pixels,
                             cause="sides are padded to multiples of 64; raise max_pixels (--max-pixels) if the source "

@@ -5,7 +5,7 @@ maps that have a shape and no content, and adds up what they would hold. So bord
 halves of the checkerboard, blocks that lie idle in the pool, and the moments when maps die are those of the real run,
 whatever the shape of the picture. Four kinds of memory are counted:
 
-- maps: blocks of the pool, as far as maps have covered them (arith/maps.py);
+- maps: blocks of the pool, which are up to an eighth larger than the maps in them (arith/maps.py);
 - arrays outside the pool that live on: wide results, levels, means and symbols of half a slice, the encoder's
   intervals, the picture;
 - scratch, which an operation takes and gives back: NumPy's temporaries, and in the NumPy backend a band of float64 for
@@ -45,7 +45,7 @@ SEGMENT_COPIES = {"numba": 4, "numpy": 12}
 """Bytes that decoding holds for a byte of the segments: the segment twice, and its words of four bytes as int64 or as a
 list of Python integers (eight bytes for the pointer, 32 for the number)."""
 
-WRITER_INTERVALS = 4
+MOST_INTERVALS = 4
 """Intervals of one symbol at most, four bytes each: the escape, its sign, its length and its remainder (SPEC 7.2)."""
 
 WRITER_SCRATCH = 100
@@ -87,20 +87,17 @@ class _Phantom:
 
 
 class _Block:
-    """A block of the pool: its length in int16, and how much of it maps have covered so far."""
+    """A block of the pool, which counts from its making to its end: its length in int16."""
 
     def __init__(self, ledger: _Ledger, length: int) -> None:
-        self._ledger, self._length, self._covered = ledger, length, 0
+        self._ledger, self._length = ledger, length
+        ledger.take(2 * length)
 
     def __len__(self) -> int:
         return self._length
 
-    def cover(self, size: int) -> None:
-        self._ledger.take(2 * max(0, size - self._covered))
-        self._covered = max(self._covered, size)
-
     def __del__(self) -> None:
-        self._ledger.take(-2 * self._covered)
+        self._ledger.take(-2 * self._length)
 
 
 class _Held:
@@ -136,7 +133,6 @@ class _Ledger(Pool):
         shape = (height + 2 * BORDER, width + 2 * BORDER, channels)
         size = shape[0] * shape[1] * shape[2]
         block: Any = self._take(size)
-        block.cover(size)
         return _Phantom(shape, _Held(partial(insort, self._free, block, key=len)))
 
     def array(self, shape: tuple[int, ...], itemsize: int) -> Any:
@@ -302,6 +298,9 @@ class _Shadow(Engine):
     def _shown(self, name: str, values: Any) -> None:
         self._ledger.use(4 * values.size)  # a trace that hashes makes the values contiguous, and bytes of them
 
+    def _done(self, name: str, out: Any) -> Any:
+        return super()._done(name, out) if self.trace else out
+
     def wide_map(self, height: int, width: int, channels: int) -> Any:
         return self._ledger.array((height + 2 * BORDER, width + 2 * BORDER, channels), 4)
 
@@ -365,7 +364,7 @@ class _Port:
         symbols = self._ledger.array(shape, 4)
         if self._encoding:
             self._ledger.use(WRITER_SCRATCH * symbols.size)
-            self._kept.append(self._ledger.array(shape, 4 * WRITER_INTERVALS))
+            self._kept.append(self._ledger.array(shape, 4 * MOST_INTERVALS))
         else:
             self._ledger.use((4 + self._coder) * symbols.size)
         return symbols
@@ -374,8 +373,8 @@ class _Port:
         """The encoder's words, twice: at most one for an interval, and half as many bytes in sum."""
         if self._encoding:
             largest = max(kept.size for kept in self._kept)
-            self._ledger.use(sum(kept.size for kept in self._kept) * 2 * WRITER_INTERVALS
-                             + largest * WRITER_INTERVALS * (4 + 2 * self._coder))
+            self._ledger.use(sum(kept.size for kept in self._kept) * 2 * MOST_INTERVALS
+                             + largest * MOST_INTERVALS * (4 + 2 * self._coder))
 
 
 # --------------------------------------------------------------------------------------------------------- estimate

@@ -76,8 +76,7 @@ class Engine:
         """A map whose border is zero and whose interior is not set."""
         return self._pool.map(height, width, channels, self._clear)
 
-    @staticmethod
-    def wide_map(height: int, width: int, channels: int) -> np.ndarray:
+    def wide_map(self, height: int, width: int, channels: int) -> np.ndarray:
         """A map of int32, which a wide layer needs."""
         return np.zeros((height + 2 * BORDER, width + 2 * BORDER, channels), np.int32)
 
