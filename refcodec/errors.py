@@ -11,6 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+INTERRUPTED = 130
+"""Exit code of a command that the user interrupts (SIGINT)."""
+
+BUG = 70
+"""Exit code of a fault of refcodec itself."""
+
 
 class RefcodecError(Exception):
     """Base of all errors.
@@ -27,7 +33,7 @@ class RefcodecError(Exception):
         The offending values by name, JSON-serialisable.
     """
 
-    exit_code = 70
+    exit_code = BUG
 
     def __init__(self, what: str, *, where: str = "", cause: str = "", **values: Any) -> None:
         self.what, self.where, self.cause, self.values = what, where, cause, values
@@ -178,3 +184,16 @@ def within_resources(action: str) -> Iterator[None]:
         raise LimitExceeded(f"{action} needs more threads than the system starts", detail=str(error),
                             cause="use fewer threads (--threads), or raise the limit of the user or container "
                             "(ulimit -u)") from error
+
+
+PACKAGES = {"numpy": "numpy", "PIL": "pillow", "h5py": "h5py", "scipy": "scipy", "numba": "numba",
+            "llvmlite": "numba", "matplotlib": "refcodec[plot]", "mpmath": "refcodec[convert]",
+            "torch": "refcodec[train]"}
+"""Packages that refcodec imports, by module, and what to install for each."""
+
+
+def missing_package(error: BaseException) -> Unsupported | None:
+    """The error to report for a module that is not installed; None if ``error`` is no lack of a known package."""
+    if not isinstance(error, ModuleNotFoundError) or (name := (error.name or "").split(".")[0]) not in PACKAGES:
+        return None
+    return Unsupported("a package is missing", where=name, cause=f'pip install "{PACKAGES[name]}"')

@@ -355,6 +355,6 @@ def check_limits(header: Header, limits: Limits, memory: int | None = None) -> N
 
 
 def longest_stream(header: Header) -> int:
-    """(SPEC 8.3, 8.4) Bytes of the longest valid stream with this header: as many and as long chunks as there may be."""
+    """(SPEC 8.3, 8.4) Bytes of the longest valid stream with this header: all chunks there may be, in full length."""
     chunks = MAX_CHUNKS * (_CHUNK_HEAD + MAX_METADATA_BYTES)
     return header.size + header.z_length + header.y_length + chunks + _CHECKSUM_BYTES
