@@ -389,7 +389,7 @@ def run(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]) -> d
     limits = limits_of(args)
     source = picture(args.picture, limits)
     sizes = args.sizes or ([source.shape[1::-1]] if args.picture else SIZES if args.full else SIZES[:FEW_SIZES])
-    pictures = {size: fitted(source, *size, limits=limits) for size in sizes}
+    pictures = {(width, height): fitted(source, width, height, limits) for width, height in sizes}
     subjects = [subject(name) for name in names]
     prepare(max(threads))
     head = {"machine": machine(), "repeats": args.repeats}
@@ -447,8 +447,8 @@ def _processes(args: argparse.Namespace, each: Subject, samples: np.ndarray, thr
 def estimates(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Measure what ``--estimates`` asks for; ``report`` is given every row as soon as it is there."""
     sizes = args.sizes or shapes(args.long)
-    for size in sizes:
-        check_size(*size, limits=limits_of(args), where="--sizes")
+    for width, height in sizes:
+        check_size(width, height, limits_of(args), "--sizes")
     with tempfile.TemporaryDirectory(prefix="refcodec-") as folder:
         models = [(name, subject(name).file(Path(folder))) for name in args.model or DEFAULT_MODELS]
         return {"machine": machine(), "rows": table(models, sizes, thread_count((args.threads or [None])[-1]), report)}
