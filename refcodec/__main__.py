@@ -11,8 +11,10 @@ from .errors import INTERRUPTED, missing_package
 
 def _end(*_: object) -> None:
     """End the process while its modules are imported: an exception inside an import may become any other."""
-    os.write(2, b"refcodec: error: interrupted\n")
-    os._exit(INTERRUPTED)
+    try:
+        os.write(2, b"refcodec: error: interrupted\n")
+    finally:
+        os._exit(INTERRUPTED)
 
 
 def main() -> int:

@@ -94,7 +94,7 @@ def subject(name: str) -> Subject:
     return Subject(name, load_model(wanted), model_path(wanted))
 
 
-def picture(path: str | None, limits: Limits) -> np.ndarray:
+def picture(path: str | None, limits: Limits = Limits()) -> np.ndarray:
     """Samples [H, W, 3] or [H, W] of a picture, of the project's own without a path.
 
     Raises

@@ -13,7 +13,7 @@ from typing import NoReturn
 from . import __version__, commands
 from .architecture import PROFILES
 from .console import error_line, result_json
-from .errors import BUG, INTERRUPTED, RefcodecError, UsageError, missing_package, within_resources
+from .errors import BUG, INTERRUPTED, RefcodecError, UsageError, within_resources
 from .options import add_limits, positive
 
 OWN_ARGUMENTS = {
@@ -147,12 +147,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     args = argparse.Namespace(json="--json" in words)  # until they are parsed
     try:
-        args = parser(words).parse_args(words)
         with within_resources("the command"):
+            args = parser(words).parse_args(words)
             code = int(args.run(args))
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
+    except RefcodecError as e:
+        error_line(str(e))
+        if getattr(args, "json", False) is True and getattr(args, "out", None) != "-":
+            result_json(e.fields())
+        return e.exit_code
     except KeyboardInterrupt:
         error_line("interrupted")
         return INTERRUPTED
@@ -161,14 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 74
     except Exception as e:
-        error = e if isinstance(e, RefcodecError) else missing_package(e)
-        if error is None:
-            if os.environ.get("REFCODEC_DEBUG"):
-                traceback.print_exc()
-            error_line(f"internal error: {type(e).__name__}: {e}; please report it (REFCODEC_DEBUG=1 shows the "
-                       "traceback)")
-            return BUG
-        error_line(str(error))
-        if getattr(args, "json", False) is True and getattr(args, "out", None) != "-":
-            result_json(error.fields())
-        return error.exit_code
+        if os.environ.get("REFCODEC_DEBUG"):
+            traceback.print_exc()
+        error_line(f"internal error: {type(e).__name__}: {e}; please report it (REFCODEC_DEBUG=1 shows the traceback)")
+        return BUG

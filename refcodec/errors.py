@@ -160,7 +160,7 @@ class InvalidModel(ModelError):
 
 @contextmanager
 def within_resources(action: str) -> Iterator[None]:
-    """Report a lack of memory or threads inside the block, or inside a function that this decorates, as a limit.
+    """Report a lack of memory, threads or packages inside the block, or inside a function that this decorates.
 
     Parameters
     ----------
@@ -171,6 +171,8 @@ def within_resources(action: str) -> Iterator[None]:
     ------
     LimitExceeded
         The system gave no more memory, or started no more threads.
+    Unsupported
+        A package is not installed.
     """
     try:
         yield
@@ -184,6 +186,10 @@ def within_resources(action: str) -> Iterator[None]:
         raise LimitExceeded(f"{action} needs more threads than the system starts", detail=str(error),
                             cause="use fewer threads (--threads), or raise the limit of the user or container "
                             "(ulimit -u)") from error
+    except ModuleNotFoundError as error:
+        if (missing := missing_package(error)) is None:
+            raise
+        raise missing from error
 
 
 PACKAGES = {"numpy": "numpy", "PIL": "pillow", "h5py": "h5py", "scipy": "scipy", "numba": "numba",

@@ -207,6 +207,13 @@ def test_lack_of_memory_or_threads_is_a_limit(monkeypatch, tiny, error, told):
         refcodec.info(data)
 
 
+def test_a_missing_package_is_no_foreign_exception():
+    with pytest.raises(errors.Unsupported, match="missing at llvmlite"), errors.within_resources("testing"):
+        raise ModuleNotFoundError("No module named 'llvmlite'", name="llvmlite.binding")
+    with pytest.raises(ModuleNotFoundError), errors.within_resources("testing"):
+        raise ModuleNotFoundError("No module named 'refcodec.nothing'", name="refcodec.nothing")
+
+
 def test_other_runtime_errors_stay_what_they_are():
     with pytest.raises(RuntimeError, match="made for this test"), errors.within_resources("testing"):
         raise RuntimeError("made for this test")
