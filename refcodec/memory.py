@@ -390,8 +390,8 @@ def _few_strips(height: int, width: int, widest: float, lag: int = 0) -> int:
 
 @lru_cache(maxsize=64)
 def _maps(config: Config, rows: int, columns: int, backend: str, threads: int, encoding: bool, trace: bool,
-          picture: int, row: int) -> int:
-    """Peak of maps, arrays and scratch; rows and columns of y, bytes of the samples and of one row of them."""
+          lines: int, row: int) -> int:
+    """Peak of maps, arrays and scratch; rows and columns of y, rows of samples and the bytes of one of them."""
     ledger = _Ledger()
     engine = _Shadow(config, backend, threads, trace, ledger)
     if encoding:
@@ -403,10 +403,10 @@ def _maps(config: Config, rows: int, columns: int, backend: str, threads: int, e
     port = _Port(ledger, backend, encoding)
     y_hat: Any = walk(engine, config, None, port, rows, columns)  # type: ignore[arg-type]
     port.finish()
-    ledger.take(picture)
+    ledger.take(lines * row)
     height = rows if trace else _few_strips(rows, columns, SYNTHESIS_WIDEST * config.N[0], SYNTHESIS_LAG)
     for _, planes in synthesis_strips(engine, config, y_hat[:height + 2 * BORDER]):
-        ledger.use(planes.shape[0] * (9 * planes.shape[1] + 5 * row))  # clamped, as uint8, and grey in uint16
+        ledger.use(min(lines, planes.shape[0]) * (9 * planes.shape[1] + 5 * row))  # clamped, uint8, grey in uint16
     if encoding:
         del y, z
     return ledger.peak
@@ -446,7 +446,7 @@ def memory_estimate(width: int, height: int, model: Model, backend: str | None =
     backend = backend or default_backend()
     rows, columns = padded(height) // 16, padded(width) // 16
     row = width * channels
-    return (_maps(model.config, rows, columns, backend, thread_count(threads), encoding, trace, height * row, row)
+    return (_maps(model.config, rows, columns, backend, thread_count(threads), encoding, trace, height, row)
             + SEGMENT_COPIES[backend] * segments + model_bytes(model) + BASE)
 
 
