@@ -73,36 +73,44 @@ def detail_of(error: Exception) -> str:
 
 
 def read_stream(path: str | os.PathLike[str], limits: Limits) -> bytes:
-    """Read a stream from a file or from standard input (``-``), and no more than its header announces.
-
-    The header is read and checked first, so what is no stream is refused after 60 bytes. The rest is read up to the
-    longest stream that the header allows, if that fits into the memory that ``limits`` allow.
-
-    Raises
-    ------
-    MissingInput, TransferError
-        As `read_bytes`.
-    BadMagic, UnknownVersion, TruncatedStream, HeaderError
-        As `refcodec.bitstream.container.parse_header`.
-    LimitExceeded
-        The input is longer than the memory allowed.
-    """
+    """Read a stream from a file or from standard input (``-``); raises as `read_bytes` and `stream_from`."""
     with opened(path) as file:
-        try:
-            data = bytearray(file.read(HEADER_SIZE))
-            longest = longest_stream(parse_header(data))
-            allowed = longest if limits.max_memory is None else min(longest, limits.max_memory)
-            while len(data) <= allowed and (more := file.read(min(_PIECE, allowed + 1 - len(data)))):
-                data += more  # one byte more than allowed shows that there is more
-        except OSError as error:
-            raise transfer_error("reading", path, error) from error
-    if len(data) > allowed < longest:
-        raise LimitExceeded("the stream is longer than the memory allowed", where=str(path),
-                            max_memory=limits.max_memory, cause="raise max_memory (--max-memory)")
-    return bytes(data)
+        return stream_from(file, limits, str(path))
 
 
 _PIECE = 1 << 20
+
+STREAM_COPIES = 4
+"""Times that a stream is in memory at most: as it is read, whole, and in its parts of which one is copied again."""
+
+
+def stream_from(file: IO[bytes], limits: Limits, where: str) -> bytes:
+    """Read a stream from an open file, and no more than its header announces.
+
+    The header is read and checked first, so what is no stream is refused after 60 bytes. The rest is read up to the
+    longest stream that the header allows, if that and its copies fit into the memory that ``limits`` allow.
+
+    Raises
+    ------
+    TransferError
+        Reading fails.
+    BadMagic, UnknownVersion, TruncatedStream, HeaderError
+        As `refcodec.bitstream.container.parse_header`.
+    LimitExceeded
+        The input is too long for the memory allowed.
+    """
+    try:
+        data = bytearray(file.read(HEADER_SIZE))
+        longest = longest_stream(parse_header(data))
+        allowed = longest if limits.max_memory is None else min(longest, limits.max_memory // STREAM_COPIES)
+        while len(data) <= allowed and (more := file.read(min(_PIECE, allowed + 1 - len(data)))):
+            data += more  # one byte more than allowed shows that there is more
+    except OSError as error:
+        raise transfer_error("reading", where, error) from error
+    if len(data) > allowed < longest:
+        raise LimitExceeded("the stream is too long for the memory allowed", where=where, longest=allowed,
+                            max_memory=limits.max_memory, cause="raise max_memory (--max-memory)")
+    return bytes(data)
 
 
 def check_target(path: str | os.PathLike[str], force: bool, *inputs: str | os.PathLike[str]) -> None:
