@@ -178,13 +178,11 @@ class _NumpyScratch:
     def __init__(self, ledger: _Ledger) -> None:
         self._use = ledger.use
 
-    @staticmethod
-    def _threads(threads: int, rows: int, size: int) -> int:
-        return min(threads, rows) if size > 1 << 14 else 1
-
-    @staticmethod
-    def _band(row: int, rows: int) -> int:
-        return max(1, min(rows, numpy_ops._BAND // row))
+    def _share(self, threads: int, height: int, size: int, row: int, band: Callable[[int], int]) -> None:
+        """Count ``band(rows)`` bytes for every thread, for the rows of a band of rows of ``row`` float64 elements."""
+        threads = min(threads, height) if size > 1 << 14 else 1
+        rows = max(1, min(-(-height // threads), numpy_ops._BAND // row))
+        self._use(threads * band(rows))
 
     def half(self, *arguments: object) -> None:
         """Nothing."""
@@ -209,8 +207,9 @@ class _NumpyScratch:
         parts = -(-windows // max(1, numpy_ops.ONE_THREAD // block))
         windows = parts * -(-windows // parts)
         pitch = windows * stride * k + stride * (k - 1)
-        threads = self._threads(threads, height, height * width * columns)
-        rows = max(1, min(numpy_ops._BAND // (pitch * k * inputs + windows * (k + 1) * columns), -(-height // k)))
+        threads = min(threads, height) if height * width * columns > 1 << 14 else 1
+        rows = max(1, min(numpy_ops._BAND // (pitch * k * inputs + windows * (k + 1) * columns),
+                          -(-height // (threads * k))))
         lines, sums = 8 * rows * pitch * k * inputs, 8 * rows * windows * (k + 1) * columns
         result = (10 + 10 * (add is not None)) * rows * width * columns
         self._use(8 * weights * columns + 16 * width * columns + threads * (lines + sums + result))
@@ -220,15 +219,15 @@ class _NumpyScratch:
         self.conv(x, layer, out, skip, -1, threads)
 
     def _depthwise(self, height: int, width: int, channels: int, k: int, threads: int) -> None:
-        rows = self._band(2 * width * channels, height)
-        band = (rows + k - 1) * (width + k - 1) * channels * 4 + rows * width * channels * 26
-        self._use((4 * k * k + 8) * width * channels
-                  + self._threads(threads, height, height * width * channels) * band)
+        """Weights and scales of a row; int32 of a band and its neighbours, sums, products and results."""
+        row = width * channels
+        self._share(threads, height, height * row, 2 * row, lambda rows: (4 * k * k + 8) * row + 26 * rows * row
+                    + 4 * (rows + k - 1) * (width + k - 1) * channels)
 
     def _rowwise(self, x: Any, threads: int) -> None:
         """Five arrays of float64 for a band."""
         height, row = x.shape[0] - 2 * BORDER, (x.shape[1] - 2 * BORDER) * x.shape[2]
-        self._use(self._threads(threads, height, height * row) * self._band(4 * row, height) * row * 40)
+        self._share(threads, height, height * row, 4 * row, lambda rows: 40 * rows * row)
 
     def gdn(self, x: Any, layer: object, out: object, threads: int) -> None:
         """See `_rowwise`."""
@@ -240,18 +239,16 @@ class _NumpyScratch:
         """Windows of a band in int16 and float64, six arrays of their logits, three of the result."""
         height, width, channels = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER, qkv.shape[2] // 3
         logits = 625 * layer.heads
-        rows = self._band(2 * width * logits, height)
         each = 25 * 3 * channels * 10 + logits * 46 + 25 * channels * 24
-        self._use(qkv.shape[0] * qkv.shape[1]
-                  + self._threads(threads, height, height * width * 25 * channels) * rows * width * each)
+        self._share(threads, height, height * width * 25 * channels, 2 * width * logits,
+                    lambda rows: qkv.shape[0] * qkv.shape[1] + rows * width * each)
 
     def linear_attention(self, queries: Any, keys: Any, values: object, layer: object, table: object, out: object,
                          keys_at: int, queries_at: int, threads: int) -> None:
         """Rows of a band in int16 and six arrays of their weights."""
-        for x, row in ((keys, 2), (queries, 2)):
-            height, width, channels = x.shape[0] - 2 * BORDER, x.shape[1] - 2 * BORDER, x.shape[2]
-            rows = self._band(row * width * channels, height)
-            self._use(self._threads(threads, height, height * width * channels) * rows * width * channels * 54)
+        for x in (keys, queries):
+            height, row = x.shape[0] - 2 * BORDER, (x.shape[1] - 2 * BORDER) * x.shape[2]
+            self._share(threads, height, height * row, 2 * row, lambda rows, row=row: 54 * rows * row)
 
 
 # ----------------------------------------------------------------------------------------------------------- engine
