@@ -1,5 +1,7 @@
 """Limits of one picture: padded pixels, the machine's memory, and an estimate that bounds what coding takes."""
 
+import json
+import os
 import resource
 import tracemalloc
 
@@ -8,9 +10,10 @@ import pytest
 from conftest import random_picture
 
 import refcodec
-from refcodec import errors, limits, memory, system_memory
+from refcodec import bench_memory, errors, limits, memory, system_memory
 from refcodec.arith import maps
 from refcodec.bitstream.container import parse, serialise
+from refcodec.cli import main
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import CoderError, LimitExceeded, UsageError
 from refcodec.limits import Limits
@@ -255,3 +258,22 @@ def test_progress_grows_to_one(tiny):
     shares.clear()
     decode_stream(data, model=tiny, progress=shares.append)
     assert shares == sorted(shares) and len(shares) >= 7 and shares[-1] == pytest.approx(1)
+
+
+# ---------------------------------------------------------------------------------------------------------- command
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of a process is Linux's")
+def test_the_command_measures_what_processes_take(capsys):
+    assert main(["bench", "--estimates", "--model", "tiny", "--sizes", "300x200", "--threads", "1", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["backend"], row["direction"]) for row in rows] == [
+        (backend, direction) for backend in ("numba", "numpy") for direction in ("encode", "decode")]
+    assert all(0 < row["taken_bytes"] < row["estimate_bytes"] < 3 * row["taken_bytes"] for row in rows), rows
+
+
+def test_shapes_go_from_a_column_to_a_row():
+    for long in (256, 1 << 14, 1 << 20):
+        sizes = bench_memory.shapes(long)
+        assert sizes[0] == (1, long) and sizes[-1] == (long, 1)
+        areas = [limits.padded_pixels(*size) for size in sizes if size != (97, 61)]
+        assert max(areas) <= 2 * min(areas)
