@@ -123,7 +123,7 @@ def check_target(path: str | os.PathLike[str], force: bool, *inputs: str | os.Pa
     force : bool
         The target may exist.
     *inputs : str or path
-        Files that the work reads: none of them may be the target, by whatever name or link.
+        Files that the work reads: none of them may be the target, by any name or link.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def check_target(path: str | os.PathLike[str], force: bool, *inputs: str | os.Pa
 
 
 def _followed(target: str) -> str:
-    """The file that a name stands for: a symbolic link is followed.
+    """The file that a name leads to: a symbolic link is followed.
 
     As in Linux (``fs.protected_symlinks``), a link in a folder where everybody may write and only owners may delete is
     followed only if it belongs to this user or to the folder's owner: anybody else could choose where the output goes.

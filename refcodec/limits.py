@@ -1,7 +1,7 @@
 """Every limit of the format and of this implementation, with its reason (SPEC 9.1).
 
 Format limits bind every stream and decoder. Implementation limits are defaults that a caller may change. They are
-checked on the size of a picture, before memory is taken, by the two functions of this module: whoever reads, codes or
+checked on the size of a picture, before memory is taken, by two functions of this module. Code that reads, codes or
 decodes a picture calls `check_pixels` as soon as its size is known and `check_memory` as soon as an estimate is.
 """
 

@@ -2,8 +2,8 @@
 
 No formula describes the maps: the estimate runs the networks themselves (refcodec/nets, the slice walk, the strips) on
 maps that have a shape and no content, and adds up what they would hold. So borders of two positions, windows of strips,
-halves of the checkerboard, blocks that lie idle in the pool, and the moments when maps die are those of the real run,
-whatever the shape of the picture. Four kinds of memory are counted:
+halves of the checkerboard, blocks that lie idle in the pool, and the moments when maps die are those of the real run, for
+every shape of picture. Four kinds of memory are counted:
 
 - maps: blocks of the pool, which are up to an eighth larger than the maps in them (arith/maps.py);
 - arrays outside the pool that live on: wide results, levels, means and symbols of half a slice, the encoder's
