@@ -2,8 +2,8 @@
 
 No formula describes the maps: the estimate runs the networks themselves (refcodec/nets, the slice walk, the strips) on
 maps that have a shape and no content, and adds up what they would hold. So borders of two positions, windows of strips,
-halves of the checkerboard, blocks that lie idle in the pool, and the moments when maps die are those of the real run, for
-every shape of picture. Four kinds of memory are counted:
+halves of the checkerboard, blocks that lie idle in the pool, and the moments when maps die are those of the real run,
+for every shape of picture. Four kinds of memory are counted:
 
 - maps: blocks of the pool, which are up to an eighth larger than the maps in them (arith/maps.py);
 - arrays outside the pool that live on: wide results, levels, means and symbols of half a slice, the encoder's
@@ -24,6 +24,7 @@ from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from operator import mul
 from types import SimpleNamespace
 from typing import Any
 
@@ -248,7 +249,7 @@ class _NumpyScratch:
         """Rows of a band in int16 and six arrays of their weights."""
         for x in (keys, queries):
             height, row = x.shape[0] - 2 * BORDER, (x.shape[1] - 2 * BORDER) * x.shape[2]
-            self._share(threads, height, height * row, 2 * row, lambda rows, row=row: 54 * rows * row)
+            self._share(threads, height, height * row, 2 * row, partial(mul, 54 * row))
 
 
 # ----------------------------------------------------------------------------------------------------------- engine
