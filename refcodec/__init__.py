@@ -14,14 +14,38 @@ The same bytes and the same pixels on every machine. SPEC.md defines the codec; 
 ====================  =========================================================
 """
 
-from .bitstream.info import StreamInfo
-from .bitstream.info import describe as info
-from .codec import decode, encode
-from .errors import RefcodecError
-from .limits import Limits
-from .model import Model
-from .model_file import load_model
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bitstream.info import StreamInfo
+    from .bitstream.info import describe as info
+    from .codec import decode, encode
+    from .errors import RefcodecError
+    from .limits import Limits
+    from .model import Model
+    from .model_file import load_model
 
 __version__ = "0.1.0"
 
 __all__ = ["Limits", "Model", "RefcodecError", "StreamInfo", "__version__", "decode", "encode", "info", "load_model"]
+
+_HOMES = {"StreamInfo": ("bitstream.info", "StreamInfo"), "info": ("bitstream.info", "describe"),
+          "decode": ("codec", "decode"), "encode": ("codec", "encode"), "RefcodecError": ("errors", "RefcodecError"),
+          "Limits": ("limits", "Limits"), "Model": ("model", "Model"), "load_model": ("model_file", "load_model")}
+"""Module and name of what the package offers. It is imported on first use, so that the command line can start to watch
+for interrupts before NumPy and Pillow are imported, and errors are at hand where one of them is missing."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home, inner = _HOMES[name]
+    value = globals()[name] = getattr(import_module(f".{home}", __name__), inner)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -28,6 +28,8 @@ from . import __version__
 from .architecture import PROFILES, Op
 from .arith.backend import default_backend
 from .arith.threads import thread_count
+from .bench_memory import LONG, shapes, table
+from .bench_memory import line as estimate_line
 from .bench_processes import Twin, peak_memory, start_times
 from .bench_table import lines
 from .codec import decode_stream, encode_picture
@@ -35,10 +37,11 @@ from .console import note, prepare, result, result_json
 from .errors import MissingInput, UsageError
 from .files import write_bytes
 from .image import Picture, check_size, read_picture, write_picture
-from .limits import Limits
+from .limits import MAX_SIDE, Limits
 from .memory import memory_estimate
 from .model import Model
 from .model_file import load_model, model_path
+from .options import add_limits, limits_of
 from .procedural import procedural_model, write_procedural
 from .stopwatch import CONVOLUTION, KINDS, STAGES, Clock, Key, recording_cost, watch
 
@@ -91,7 +94,7 @@ def subject(name: str) -> Subject:
     return Subject(name, load_model(wanted), model_path(wanted))
 
 
-def picture(path: str | None) -> np.ndarray:
+def picture(path: str | None, limits: Limits = Limits()) -> np.ndarray:
     """Samples [H, W, 3] or [H, W] of a picture, of the project's own without a path.
 
     Raises
@@ -104,16 +107,16 @@ def picture(path: str | None) -> np.ndarray:
             raise MissingInput("the project's own pictures are not installed", where=str(own),
                                cause="name a picture with --picture")
         path = str(own)
-    return read_picture(path, Limits()).samples
+    return read_picture(path, limits).samples
 
 
-def fitted(samples: np.ndarray, width: int, height: int) -> np.ndarray:
+def fitted(samples: np.ndarray, width: int, height: int, limits: Limits = Limits()) -> np.ndarray:
     """The middle of a picture, or the picture and its mirror images side by side, at another size."""
     def places(size: int, have: int) -> np.ndarray:
         place = (np.arange(size) + max(0, have - size) // 2) % (2 * have)
         return np.minimum(place, 2 * have - 1 - place)
 
-    check_size(width, height, Limits(), "--sizes")
+    check_size(width, height, limits, "--sizes")
     rows, columns = places(height, samples.shape[0]), places(width, samples.shape[1])
     return np.ascontiguousarray(samples[rows[:, None], columns])
 
@@ -249,7 +252,7 @@ def _roof(threads: int) -> tuple[float, float] | None:
 
 
 def measure(model: Model, samples: np.ndarray, quality: int, threads: int, repeats: int,
-            twin: Twin | None = None) -> dict[str, Any]:
+            twin: Twin | None = None, limits: Limits | None = None) -> dict[str, Any]:
     """Time encoding and decoding of one picture, plain, watched and beside the twin in turn.
 
     Parameters
@@ -265,10 +268,10 @@ def measure(model: Model, samples: np.ndarray, quality: int, threads: int, repea
     """
     height, width = samples.shape[:2]
     rows, columns = (-(-n // 64) * 64 for n in (height, width))
-    data = encode_picture(samples, quality, model=model, threads=threads).data
-    work: dict[str, Callable[[], Any]] = {
-        "encode": lambda: encode_picture(samples, quality, model=model, threads=threads),
-        "decode": lambda: decode_stream(data, model=model, threads=threads)}
+    ways: dict[str, Any] = {"model": model, "threads": threads, "limits": limits}
+    data = encode_picture(samples, quality, **ways).data
+    work: dict[str, Callable[[], Any]] = {"encode": lambda: encode_picture(samples, quality, **ways),
+                                          "decode": lambda: decode_stream(data, **ways)}
     work["decode"]()
     plain: dict[str, list[float]] = {name: [] for name in work}
     theirs: dict[str, list[float]] = {name: [] for name in work}
@@ -324,6 +327,12 @@ def _counts(text: str) -> list[int]:
     return [_count(word) for word in text.split(",")]
 
 
+def _long(text: str) -> int:
+    if not 256 <= int(text) <= MAX_SIDE:
+        raise ValueError
+    return int(text)
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= 10000:
         raise ValueError
@@ -331,6 +340,7 @@ def _count(text: str) -> int:
 
 
 _sizes.__name__, _counts.__name__, _count.__name__ = "list of sizes", "list of thread counts", "positive number"
+_long.__name__ = f"side of 256..{MAX_SIDE}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -347,12 +357,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--picture", metavar="FILE", help="picture to code, cropped or tiled to the sizes")
     parser.add_argument("--ops", action="store_true", help="every operation as well")
     parser.add_argument("--memory", action="store_true", help="peak memory of a fresh process that decodes")
+    parser.add_argument("--estimates", action="store_true", help="instead of all else: estimated against measured "
+                        "memory of pictures of all shapes, both backends, both directions")
+    parser.add_argument("--long", type=_long, default=LONG, metavar="N", help="long side of the narrowest of those "
+                        f"pictures, default {LONG}")
     parser.add_argument("--start", action="store_true", help="time of a fresh process that decodes, with and without "
                         "compiled kernels")
     parser.add_argument("--full", action="store_true", help="all sizes, memory and start")
     parser.add_argument("--twin", action="store_true", help="beside the float network in PyTorch, in alternation")
     parser.add_argument("--checkpoint", metavar="C", help="weights of the twin; random ones without it")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_limits(parser)
 
 
 def run(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -371,9 +386,10 @@ def run(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]) -> d
         raise UsageError("a checkpoint is for --twin and one model", where="--checkpoint")
     names = args.model or (DEFAULT_MODELS[:1] if args.checkpoint else DEFAULT_MODELS)
     threads = list(dict.fromkeys(map(thread_count, args.threads or [1, None])))
-    source = picture(args.picture)
+    limits = limits_of(args)
+    source = picture(args.picture, limits)
     sizes = args.sizes or ([source.shape[1::-1]] if args.picture else SIZES if args.full else SIZES[:FEW_SIZES])
-    pictures = {size: fitted(source, *size) for size in sizes}
+    pictures = {(width, height): fitted(source, width, height, limits) for width, height in sizes}
     subjects = [subject(name) for name in names]
     prepare(max(threads))
     head = {"machine": machine(), "repeats": args.repeats}
@@ -400,7 +416,7 @@ def _result(args: argparse.Namespace, each: Subject, samples: np.ndarray, thread
         if args.twin:
             write_picture(folder / "twin.png", Picture(samples), force=True)
             twin = stack.enter_context(Twin(each.model.config, args.checkpoint, folder / "twin.png", quality, threads))
-        found = measure(each.model, samples, quality, threads, args.repeats, twin)
+        found = measure(each.model, samples, quality, threads, args.repeats, twin, limits_of(args))
     if not args.ops:
         for direction in STAGES:
             del found[direction]["operations"]
@@ -416,15 +432,26 @@ def _processes(args: argparse.Namespace, each: Subject, samples: np.ndarray, thr
     note(f"bench: processes that decode {samples.shape[1]}x{samples.shape[0]}")
     quality = min(args.quality, each.model.config.steps)
     stream, found = folder / "stream.loclic", dict[str, Any]()
-    write_bytes(stream, encode_picture(samples, quality, model=each.model).data, force=True)
+    data = encode_picture(samples, quality, model=each.model, limits=limits_of(args)).data
+    write_bytes(stream, data, force=True)
     command = ["decode", str(stream), str(folder / "out.png"), "--force", "--model", str(each.file(folder)),
-               "--threads", str(threads)]
+               "--threads", str(threads), "--max-pixels", str(1 << 31)]
     if memory:
         found["memory"] = {"peak_bytes": peak_memory(command),
                            "estimate_bytes": memory_estimate(samples.shape[1], samples.shape[0], each.model)}
     if start:
         found["start_seconds"] = start_times(command, args.repeats, default_backend())
     return found
+
+
+def estimates(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Measure what ``--estimates`` asks for; ``report`` is given every row as soon as it is there."""
+    sizes = args.sizes or shapes(args.long)
+    for width, height in sizes:
+        check_size(width, height, limits_of(args), "--sizes")
+    with tempfile.TemporaryDirectory(prefix="refcodec-") as folder:
+        models = [(name, subject(name).file(Path(folder))) for name in args.model or DEFAULT_MODELS]
+        return {"machine": machine(), "rows": table(models, sizes, thread_count((args.threads or [None])[-1]), report)}
 
 
 def main(args: argparse.Namespace) -> int:
@@ -437,10 +464,10 @@ def main(args: argparse.Namespace) -> int:
     """
     def report(part: dict[str, Any]) -> None:
         if not args.json:
-            for line in lines(part):
+            for line in [estimate_line(part)] if args.estimates else lines(part):
                 result(line)
 
-    found = run(args, report)
+    found = estimates(args, report) if args.estimates else run(args, report)
     if args.json:
         result_json(found)
     return 0

@@ -31,7 +31,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in path if p), **more}
 
 
-def _run(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[float, str]:
+def run_python(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[float, str]:
     """Run Python: seconds and standard output.
 
     Raises
@@ -58,12 +58,12 @@ def start_times(command: Sequence[str], repeats: int, backend: str) -> dict[str,
         none and compiles them, None where nothing is compiled.
     """
     arguments = ["-m", "refcodec", *command]
-    _run(arguments, environment())
-    warm = statistics.median(_run(arguments, environment())[0] for _ in range(repeats))
+    run_python(arguments, environment())
+    warm = statistics.median(run_python(arguments, environment())[0] for _ in range(repeats))
     if backend != "numba":
         return {"warm": warm, "cold": None}
     with tempfile.TemporaryDirectory(prefix="refcodec-") as folder:
-        return {"warm": warm, "cold": _run(arguments, environment(NUMBA_CACHE_DIR=folder))[0]}
+        return {"warm": warm, "cold": run_python(arguments, environment(NUMBA_CACHE_DIR=folder))[0]}
 
 
 def peak_memory(command: Sequence[str]) -> int | None:
@@ -71,7 +71,7 @@ def peak_memory(command: Sequence[str]) -> int | None:
 
     None where the system does not tell.
     """
-    answer = _run(["-m", "refcodec.bench_processes", *command], environment())[1].split()
+    answer = run_python(["-m", "refcodec.bench_processes", *command], environment())[1].split()
     return int(answer[-1]) if answer[-1].isdigit() else None
 
 

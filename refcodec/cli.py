@@ -8,11 +8,13 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from . import __version__, commands
 from .architecture import PROFILES
 from .console import error_line, result_json
-from .errors import RefcodecError
+from .errors import BUG, INTERRUPTED, RefcodecError, UsageError, within_resources
+from .options import add_limits, positive
 
 OWN_ARGUMENTS = {
     "machines": (commands.machines, "do processors, backends, threads and Pythons agree?"),
@@ -22,15 +24,11 @@ OWN_ARGUMENTS = {
 }
 """Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""
 
-INTERRUPTED = 130
-BUG = 70
+class _Parser(argparse.ArgumentParser):
+    """A parser whose refusals are errors like all others."""
 
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, cause=f"{self.prog} --help lists the arguments")
 
 
 def _rate(text: str) -> float:
@@ -40,20 +38,15 @@ def _rate(text: str) -> float:
     return value
 
 
-_positive.__name__, _rate.__name__ = "positive number", "rate"  # argparse names types in its messages
+_rate.__name__ = "rate"  # argparse names types in its messages
 
 
 def _common(p: argparse.ArgumentParser, *, out: bool = False) -> None:
     p.add_argument("--model", metavar="M", help="name or path of the model")
-    p.add_argument("--threads", type=_positive, metavar="N", help="threads, all cores if not given; no byte changes")
+    p.add_argument("--threads", type=positive, metavar="N", help="threads, all cores if not given; no byte changes")
     p.add_argument("--json", action="store_true", help="one JSON object on standard output")
     if out:
         p.add_argument("--force", action="store_true", help="overwrite an existing output")
-
-
-def _bounds(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--max-pixels", type=_positive, metavar="N", help="largest width * height accepted")
-    p.add_argument("--max-memory", type=_positive, metavar="MIB", help="largest estimated working memory")
 
 
 def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -61,19 +54,19 @@ def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.add_argument("input", metavar="IN", help="picture, - for standard input")
     p.add_argument("out", metavar="OUT", help="stream, - for standard output")
     rate = p.add_mutually_exclusive_group()
-    rate.add_argument("-q", "--quality", type=_positive, metavar="1..100", help="quality step, default 60")
+    rate.add_argument("-q", "--quality", type=positive, metavar="1..100", help="quality step, default 60")
     rate.add_argument("--bpp", type=_rate, metavar="R", help="best quality of at most R bits per pixel")
-    rate.add_argument("--size", type=_positive, metavar="BYTES", help="best quality of at most BYTES bytes")
+    rate.add_argument("--size", type=positive, metavar="BYTES", help="best quality of at most BYTES bytes")
     p.add_argument("--strip", metavar="LIST", help="metadata to leave out: exif,icc,xmp or all")
     _common(p, out=True)
-    _bounds(p)
+    add_limits(p)
 
     p = add("decode", commands.decode, ".loclic -> picture; the format follows the name")
     p.add_argument("input", metavar="IN", help="stream, - for standard input")
     p.add_argument("out", metavar="OUT", help="picture, - for PNG on standard output")
     p.add_argument("--verify", action="store_true", help="check the encoder's digest before anything is written")
     _common(p, out=True)
-    _bounds(p)
+    add_limits(p)
 
     p = add("info", commands.info, "header, sizes and metadata of a stream; needs no model")
     p.add_argument("input", metavar="FILE")
@@ -87,10 +80,12 @@ def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str])
     p.add_argument("--exact", action="store_true", help="exit code 1 unless every sample is equal")
     p.add_argument("--heatmap", metavar="OUT.png", help="write the differences as a picture")
     _common(p, out=True)
+    add_limits(p)
 
     p = add("verify", commands.verify, "does this machine reproduce the encoder's pixels?")
     p.add_argument("input", metavar="FILE")
     _common(p)
+    add_limits(p)
 
     p = add("trace", commands.trace, "SHA-256 of every named stage of decoding")
     p.add_argument("input", metavar="FILE")
@@ -98,6 +93,7 @@ def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str])
     p.add_argument("--values", metavar="DIR", help="write the values of every stage as NPY files")
     p.add_argument("--stage", metavar="NAME", help="only this stage and those below it")
     _common(p, out=True)
+    add_limits(p)
 
     p = add("selftest", commands.selftest, "does this machine compute the right bits?")
     p.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -131,7 +127,7 @@ def _models(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all commands, ready for these words; ``run`` of the result is the command's function."""
-    p = argparse.ArgumentParser(prog="refcodec", description="The LoC-LIC image codec in exact integers.")
+    p = _Parser(prog="refcodec", description="The LoC-LIC image codec in exact integers.")
     p.add_argument("--version", action="version", version=f"refcodec {__version__}")
     under = p.add_subparsers(required=True, metavar="COMMAND")
 
@@ -149,15 +145,17 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see refcodec/errors.py); never raises but for a broken interpreter."""
     words = sys.argv[1:] if argv is None else argv
-    args = parser(words).parse_args(words)
+    args = argparse.Namespace(json="--json" in words)  # until they are parsed
     try:
-        code = int(args.run(args))
+        with within_resources("the command"):
+            args = parser(words).parse_args(words)
+            code = int(args.run(args))
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
     except RefcodecError as e:
         error_line(str(e))
-        if getattr(args, "json", False) is True:
+        if getattr(args, "json", False) is True and getattr(args, "out", None) != "-":
             result_json(e.fields())
         return e.exit_code
     except KeyboardInterrupt:

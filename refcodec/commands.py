@@ -17,19 +17,21 @@ from typing import Any
 import numpy as np
 
 from .architecture import parameter_count
-from .bitstream.fields import MAGIC
+from .bitstream.container import Stream
+from .bitstream.fields import MAGIC, VERSION
 from .bitstream.info import describe
 from .bounds import bound_table
 from .codec import Encoded, decode_stream, encode_picture, metadata_chunks
 from .console import note, prepare, progress, result, result_json
 from .errors import CheckFailed, OutputError, UsageError
-from .files import check_target, read_bytes, write_bytes
+from .files import PICTURE_SUFFIXES, check_target, read_stream, starts_with, write_bytes
 from .image import Picture, check_format, read_picture, write_picture
 from .limits import Limits
 from .metrics import compare as compare_samples
 from .metrics import heatmap, psnr
 from .model import Model
 from .model_file import installed, load_model
+from .options import limits_of
 from .rate_search import best_fit
 from .trace import Recorder, Stage, npy_bytes
 
@@ -37,11 +39,12 @@ METADATA = ("exif", "icc", "xmp")
 DEFAULT_QUALITY = 60
 
 
-def limits_of(args: Namespace) -> Limits:
-    """Limits from ``--max-pixels`` and ``--max-memory``."""
-    defaults = Limits()
-    memory = args.max_memory << 20 if args.max_memory is not None else defaults.max_memory
-    return Limits(args.max_pixels if args.max_pixels is not None else defaults.max_pixels, memory)
+def _check_output(args: Namespace) -> None:
+    """Refuse an output that cannot be written, or that would be mixed with other output."""
+    check_target(args.out, args.force, args.input)
+    if args.json and str(args.out) == "-":
+        raise UsageError("--json and the output - would both write to standard output", where="--json",
+                         cause="name a file for the output")
 
 
 def _finite(value: float) -> float | None:
@@ -60,13 +63,18 @@ def _coded(args: Namespace, picture: Picture, model: Model) -> tuple[int, Encode
     kept = _stripped(picture, args.strip)
     chunks = metadata_chunks(kept["exif"], kept["icc"], kept["xmp"])
 
+    limits, trials = limits_of(args), 0
+
     def encode(quality: int) -> Encoded:
-        with progress("encoding") as trace:
+        nonlocal trials
+        trials += 1
+        with progress(f"encoding at quality {quality}" + (f", trial {trials}" if searched else "")) as share:
             return encode_picture(picture.samples, quality, model=model, threads=args.threads, chunks=chunks,
-                                  trace=trace)
+                                  limits=limits, progress=share)
 
     steps = model.config.steps
-    if args.bpp is None and args.size is None:
+    searched = args.bpp is not None or args.size is not None
+    if not searched:
         quality = args.quality if args.quality is not None else min(DEFAULT_QUALITY, steps)
         return quality, encode(quality)
     pixels = picture.samples.shape[0] * picture.samples.shape[1]
@@ -82,7 +90,10 @@ def _coded(args: Namespace, picture: Picture, model: Model) -> tuple[int, Encode
 
 def encode(args: Namespace) -> int:
     """``encode IN OUT``."""
-    check_target(args.out, args.force)
+    _check_output(args)
+    if (suffix := Path(args.out).suffix.lower()) in PICTURE_SUFFIXES:
+        raise UsageError("the output is a stream, its name is that of a picture", where=str(args.out), suffix=suffix,
+                         cause="name it .loclic; decode writes pictures")
     picture = read_picture(args.input, limits_of(args))
     for text in picture.notes:
         note(f"{args.input}: {text}")
@@ -104,19 +115,27 @@ def encode(args: Namespace) -> int:
         note(f"{width}x{height} at quality {quality}: {len(coded.data)} bytes, "
              f"{8 * len(coded.data) / (width * height):.4f} bits per pixel, "
              f"{psnr(picture.samples, coded.reconstruction):.2f} dB, {seconds:.2f} s")
+    _advise(args.input, len(coded.data))
     return 0
+
+
+def _advise(source: str, size: int) -> None:
+    """Say what a user may not expect: a stream larger than its source, and the format's state."""
+    file = Path(source)
+    if source != "-" and file.is_file() and size > (before := file.stat().st_size):
+        note(f"the stream is larger than the source of {before} bytes: the codec is made for photographs; of text, "
+             "graphics and flat colours a PNG is smaller and lossless")
+    note(f"format version {VERSION} is not frozen, a later refcodec may not decode this stream: keep the source")
 
 
 def decode(args: Namespace) -> int:
     """``decode IN OUT``."""
-    check_target(args.out, args.force)
+    _check_output(args)
     check_format(args.out)
-    data = read_bytes(args.input)
+    data = read_stream(args.input, limits_of(args))
     prepare(args.threads)
     start = time.perf_counter()
-    with progress("decoding") as trace:
-        samples, stream = decode_stream(data, model=args.model, threads=args.threads, limits=limits_of(args),
-                                        trace=trace, verify=args.verify)
+    samples, stream = _decoded(data, args, verify=args.verify)
     seconds = time.perf_counter() - start
     chunks = dict(stream.chunks)
     picture = Picture(samples, chunks.get("exif"), chunks.get("iccp"), chunks.get("xmp "))
@@ -130,9 +149,15 @@ def decode(args: Namespace) -> int:
     return 0
 
 
+def _decoded(data: bytes, args: Namespace, verify: bool = False) -> tuple[np.ndarray, Stream]:
+    with progress("decoding") as share:
+        return decode_stream(data, model=args.model, threads=args.threads, limits=limits_of(args), verify=verify,
+                             progress=share)
+
+
 def info(args: Namespace) -> int:
     """``info FILE``."""
-    facts = describe(read_bytes(args.input))
+    facts = describe(read_stream(args.input, Limits()))
     if args.json:
         result_json(facts.as_dict())
         return 0
@@ -147,16 +172,15 @@ def info(args: Namespace) -> int:
 
 
 def _samples(path: str, args: Namespace) -> np.ndarray:
-    data = read_bytes(path)
-    if data[:len(MAGIC)] == MAGIC:
-        return decode_stream(data, model=args.model, threads=args.threads)[0]
-    return read_picture(data, Limits()).samples
+    if starts_with(path, MAGIC):
+        return _decoded(read_stream(path, limits_of(args)), args)[0]
+    return read_picture(path, limits_of(args)).samples
 
 
 def compare(args: Namespace) -> int:
     """``compare A B``."""
     if args.heatmap:
-        check_target(args.heatmap, args.force)
+        check_target(args.heatmap, args.force, args.a, args.b)
         check_format(args.heatmap)
     a, b = _samples(args.a, args), _samples(args.b, args)
     found = compare_samples(a, b)
@@ -175,10 +199,9 @@ def compare(args: Namespace) -> int:
 
 def verify(args: Namespace) -> int:
     """``verify FILE``."""
-    data = read_bytes(args.input)
+    data = read_stream(args.input, limits_of(args))
     prepare(args.threads)
-    with progress("decoding") as trace:
-        samples, stream = decode_stream(data, model=args.model, threads=args.threads, verify=True, trace=trace)
+    samples, stream = _decoded(data, args, verify=True)
     assert stream.header.digest is not None  # verify=True refuses a stream without one
     if args.json:
         result_json({"verified": True, "digest": stream.header.digest.hex(),
@@ -190,8 +213,8 @@ def verify(args: Namespace) -> int:
 
 def trace(args: Namespace) -> int:
     """``trace FILE OUT.jsonl``."""
-    check_target(args.out, args.force)
-    data = read_bytes(args.input)
+    _check_output(args)
+    data = read_stream(args.input, limits_of(args))
     prepare(args.threads)
     folder = Path(args.values) if args.values else None
 
@@ -202,7 +225,7 @@ def trace(args: Namespace) -> int:
     if folder is not None and not folder.is_dir():
         _make_folder(folder)
     recorder = Recorder(args.stage, save if folder else None)
-    samples, _ = decode_stream(data, model=args.model, threads=args.threads, trace=recorder)
+    samples, _ = decode_stream(data, model=args.model, threads=args.threads, limits=limits_of(args), trace=recorder)
     recorder("samples", samples)
     if not recorder.stages:
         raise UsageError("no stage has this name", where="--stage", name=args.stage, known=list(recorder.names)[:12])
@@ -296,7 +319,7 @@ def rate_distortion(args: Namespace) -> int:
 
     model = load_model(args.model)
     prepare(args.threads)
-    common: dict[str, Any] = {"model": model, "threads": args.threads}
+    common: dict[str, Any] = {"model": model, "threads": args.threads, "limits": limits_of(args)}
     return rd.run(args, lambda samples, quality: encode_picture(samples, quality, **common).data,
                   lambda data: decode_stream(data, **common)[0])
 

@@ -1,4 +1,7 @@
-"""What the command line prints: results on standard output, messages and progress on standard error."""
+"""Output of the command line: results on standard output, messages and progress on standard error.
+
+Every text that reaches a terminal passes `printable`: names of files and metadata may hold control sequences.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from .arith.backend import default_backend
 from .arith.threads import thread_count
-
-"""Importing these compiles every kernel, or loads it from the cache: kernels state their signatures."""
 
 
 def printable(text: str) -> str:
@@ -53,20 +52,21 @@ def _write(text: str) -> None:
 
 
 @contextmanager
-def progress(action: str) -> Iterator[Callable[[str, np.ndarray], None] | None]:
-    """Give a trace that counts finished slices on a terminal; None where standard error is none."""
+def progress(action: str) -> Iterator[Callable[[float], None] | None]:
+    """Give a function that shows which share of the work, 0 to 1, is done; None where standard error is no terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
-    done = 0
+    shown = -1
 
-    def show(name: str, values: np.ndarray) -> None:
-        nonlocal done
-        if name.startswith("y_hat/"):
-            done += 1
-            _write(f"\r{action} {'#' * done} {done} slices ")
+    def show(share: float) -> None:
+        nonlocal shown
+        if (percent := int(100 * share)) != shown:
+            shown = percent
+            _write(f"\r{printable(action)} {percent:3d} %")
 
     try:
+        show(0)
         yield show
     finally:
         _write("\r\033[K")

@@ -7,7 +7,15 @@ reaches a caller is a bug of refcodec (exit code 70).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+INTERRUPTED = 130
+"""Exit code of a command that the user interrupts (SIGINT)."""
+
+BUG = 70
+"""Exit code of a fault of refcodec itself."""
 
 
 class RefcodecError(Exception):
@@ -25,7 +33,7 @@ class RefcodecError(Exception):
         The offending values by name, JSON-serialisable.
     """
 
-    exit_code = 70
+    exit_code = BUG
 
     def __init__(self, what: str, *, where: str = "", cause: str = "", **values: Any) -> None:
         self.what, self.where, self.cause, self.values = what, where, cause, values
@@ -135,7 +143,7 @@ class TransferError(RefcodecError):
 
 
 class LimitExceeded(RefcodecError):
-    """A declared limit refuses this input before any memory is taken."""
+    """A declared limit refuses this input before memory is taken, or the system gives no more memory or threads."""
 
     exit_code = 77
 
@@ -148,3 +156,50 @@ class ModelError(RefcodecError):
 
 class InvalidModel(ModelError):
     """The model file is damaged, has a wrong schema, or cannot be proved free of overflow."""
+
+
+@contextmanager
+def within_resources(action: str) -> Iterator[None]:
+    """Report a lack of memory, threads or packages inside the block, or inside a function that this decorates.
+
+    Parameters
+    ----------
+    action : str
+        What is done, as the beginning of the message: "decoding".
+
+    Raises
+    ------
+    LimitExceeded
+        The system gave no more memory, or started no more threads.
+    Unsupported
+        A package is not installed.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise LimitExceeded(f"{action} needs more memory than the system gives", detail=str(error) or "MemoryError",
+                            cause="free memory, raise the limit of the process (ulimit -v, its container), or use a "
+                            "smaller picture") from error
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        raise LimitExceeded(f"{action} needs more threads than the system starts", detail=str(error),
+                            cause="use fewer threads (--threads), or raise the limit of the user or container "
+                            "(ulimit -u)") from error
+    except ModuleNotFoundError as error:
+        if (missing := missing_package(error)) is None:
+            raise
+        raise missing from error
+
+
+PACKAGES = {"numpy": "numpy", "PIL": "pillow", "h5py": "h5py", "scipy": "scipy", "numba": "numba",
+            "llvmlite": "numba", "matplotlib": "refcodec[plot]", "mpmath": "refcodec[convert]",
+            "torch": "refcodec[train]"}
+"""Packages that refcodec imports, by module, and what to install for each."""
+
+
+def missing_package(error: BaseException) -> Unsupported | None:
+    """The error to report for a module that is not installed; None if ``error`` is no lack of a known package."""
+    if not isinstance(error, ModuleNotFoundError) or (name := (error.name or "").split(".")[0]) not in PACKAGES:
+        return None
+    return Unsupported("a package is missing", where=name, cause=f'pip install "{PACKAGES[name]}"')

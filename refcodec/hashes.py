@@ -22,6 +22,7 @@ import numpy as np
 from .arith.backend import default_backend
 from .arith.threads import thread_count
 from .codec import decode_stream, encode_picture
+from .errors import missing_package
 from .model import Model
 from .model_file import DEFAULT, load_model
 from .procedural import draws, procedural_model
@@ -120,6 +121,8 @@ def compute(backend: str | None = None, threads: int | None = None,
 
 
 def _failure(e: Exception) -> str:
+    if missing := missing_package(e):  # says nothing about this machine's arithmetic
+        raise missing from e
     return f"error: {type(e).__name__}: {e}"
 
 

@@ -33,12 +33,9 @@ from .errors import (
 )
 from .files import check_target, detail_of, opened, transfer_error, write_bytes
 from .files import read_bytes as read_bytes
-from .limits import MAX_LATENT_POSITIONS, MAX_METADATA_BYTES, MAX_SIDE, Limits
+from .limits import MAX_LATENT_POSITIONS, MAX_METADATA_BYTES, MAX_SIDE, PAD, Limits, check_memory, check_pixels
 from .picture_facts import Facts, facts_of, several_frames
 from .tiff_tags import exif_facts, tiff_file
-
-PAD = 64
-"""Padded sides are multiples of this: 16 for the latents times 4 for the hyper latents."""
 
 READABLE = ("PNG", "PPM", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA", "PCX", "QOI")
 """Pillow formats that are read: those whose sample depth is known, and that run no external program."""
@@ -162,12 +159,14 @@ def check_size(width: int, height: int, limits: Limits, where: str = "", bytes_p
     if width < 1 or height < 1:
         raise InvalidImage("the picture is empty", where=where, width=width, height=height)
     padded = -(-width // PAD) * -(-height // PAD) * (PAD // 16) ** 2
-    for name, value, allowed in (("side", max(width, height), MAX_SIDE), ("pixels", width * height, limits.max_pixels),
-                                 ("latent positions", padded, MAX_LATENT_POSITIONS),
-                                 ("bytes", bytes_per_pixel * width * height + more_bytes, limits.max_memory)):
-        if allowed is not None and value > allowed:
+    check_pixels(width, height, limits, where)
+    for name, value, allowed in (("side", max(width, height), MAX_SIDE),
+                                 ("latent positions", padded, MAX_LATENT_POSITIONS)):
+        if value > allowed:
             raise LimitExceeded(f"the picture is too large in {name}", where=where, width=width, height=height,
                                 value=value, allowed=allowed)
+    check_memory(bytes_per_pixel * width * height + more_bytes, limits, "reading the picture", where, width=width,
+                 height=height)
 
 
 # ---------------------------------------------------------------------------------------------------------- reading

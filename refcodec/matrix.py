@@ -9,18 +9,19 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .codec import decode_stream, encode_picture
+from .console import note, result
 from .errors import CheckFailed
 from .files import list_pictures, write_bytes
 from .image import read_picture
 from .limits import Limits
 from .model import Model
 from .model_file import load_model
+from .options import add_limits, limits_of
 
 Way = tuple[str, int]
 """Backend and number of threads."""
@@ -29,7 +30,7 @@ WAYS: tuple[Way, ...] = (("numba", 1), ("numba", 2), ("numpy", 1))
 
 
 def agreement(model: Model, path: Path, quality: int, ways: Sequence[Way] = WAYS,
-              decode_only: bool = False) -> dict[str, Any]:
+              decode_only: bool = False, limits: Limits | None = None) -> dict[str, Any]:
     """Code one picture in every way; with ``decode_only`` the first way encodes and all decode.
 
     Returns
@@ -38,11 +39,12 @@ def agreement(model: Model, path: Path, quality: int, ways: Sequence[Way] = WAYS
         ``stream`` and ``samples``: SHA-256 of the first way's stream and reconstruction; ``encoded`` and ``decoded``:
         whether each way's equal them, for the ways that encode and for all.
     """
-    samples = read_picture(path, Limits()).samples
+    limits = limits or Limits()
+    samples = read_picture(path, limits).samples
     encoders = ways[:1] if decode_only else ways
-    streams = [encode_picture(samples, quality, model=model, backend=b, threads=t) for b, t in encoders]
+    streams = [encode_picture(samples, quality, model=model, backend=b, threads=t, limits=limits) for b, t in encoders]
     first = streams[0]
-    pictures = [decode_stream(first.data, model=model, backend=b, threads=t)[0] for b, t in ways]
+    pictures = [decode_stream(first.data, model=model, backend=b, threads=t, limits=limits)[0] for b, t in ways]
     encoded = [coded.data == first.data for coded in streams]
     decoded = [picture.tobytes() == first.reconstruction.tobytes() for picture in pictures]
     return {"picture": path.name, "quality": quality, "stream": hashlib.sha256(first.data).hexdigest(),
@@ -50,7 +52,7 @@ def agreement(model: Model, path: Path, quality: int, ways: Sequence[Way] = WAYS
 
 
 def run(folder: Path, model: Model, qualities: Sequence[int], progress: Callable[[str], None],
-        ways: Sequence[Way] = WAYS, decode_only: bool = False) -> dict[str, Any]:
+        ways: Sequence[Way] = WAYS, decode_only: bool = False, limits: Limits | None = None) -> dict[str, Any]:
     """Agreement on every picture of a folder at every quality.
 
     Raises
@@ -63,7 +65,7 @@ def run(folder: Path, model: Model, qualities: Sequence[int], progress: Callable
     for quality in qualities:
         for path in paths:
             progress(f"{path.name} at quality {quality}")
-            rows.append(agreement(model, path, quality, ways, decode_only))
+            rows.append(agreement(model, path, quality, ways, decode_only, limits))
     return {"model": model.fingerprint.hex(), "ways": [f"{b} {t}" for b, t in ways], "rows": rows}
 
 
@@ -85,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decode-only", action="store_true", help="encode in the first way only, decode in all")
     parser.add_argument("--model", help="model name or path")
     parser.add_argument("--json", metavar="FILE", help="write every row, with hashes, to FILE")
+    add_limits(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -97,12 +100,12 @@ def main(args: argparse.Namespace) -> int:
     """
     model = load_model(args.model)
     qualities = [int(q) for q in args.qualities.split(",")] if model.config.steps > 1 else [1]
-    result = run(Path(args.folder), model, qualities, lambda text: print(text, file=sys.stderr, flush=True),
-                 decode_only=args.decode_only)
+    found = run(Path(args.folder), model, qualities, note, decode_only=args.decode_only, limits=limits_of(args))
     if args.json:
-        write_bytes(args.json, json.dumps(result, indent=1).encode(), force=True)
-    print(table(result))
-    bad = [r for r in result["rows"] if not all(r["encoded"] + r["decoded"])]
+        write_bytes(args.json, json.dumps(found, indent=1).encode(), force=True)
+    for line in table(found).splitlines():
+        result(line)
+    bad = [r for r in found["rows"] if not all(r["encoded"] + r["decoded"])]
     if bad:
         raise CheckFailed("some ways of computing disagree", where=bad[0]["picture"], rows=len(bad),
                           cause="a fault of refcodec, of Numba or of this machine: please report it")

@@ -1,41 +1,413 @@
-"""What decoding a picture takes, estimated from its size and the model alone (SPEC 8.5, 11)."""
+"""Working memory of one picture, estimated from its size and the model's configuration alone (SPEC 8.5, 11).
+
+No formula describes the maps: the estimate runs the networks themselves (refcodec/nets, the slice walk, the strips) on
+maps that have a shape and no content, and adds up what they would hold. So borders of two positions, windows of strips,
+halves of the checkerboard, blocks that lie idle in the pool, and the moments when maps die are those of the real run,
+for every shape of picture. Four kinds of memory are counted:
+
+- maps: blocks of the pool, which are up to an eighth larger than the maps in them (arith/maps.py);
+- arrays outside the pool that live on: wide results, levels, means and symbols of half a slice, the encoder's
+  intervals, the picture;
+- scratch, which an operation takes and gives back: NumPy's temporaries, and in the NumPy backend a band of float64 for
+  every thread, whose rows are as wide as the picture (`_NumpyScratch`);
+- segments: the copies that the decoder makes of them.
+
+Weights are counted apart (`model_bytes`). Not counted are the interpreter with its libraries, about 100 MiB, the stream
+itself, metadata, and what the caller does with the samples.
+
+``python -m refcodec bench --estimates`` compares estimates with measured peaks for a table of shapes.
+"""
 
 from __future__ import annotations
 
-from functools import cache
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from operator import mul
+from types import SimpleNamespace
+from typing import Any
 
 from .architecture import Config, layer_table
+from .arith import numpy_ops
 from .arith.backend import default_backend
-from .arith.strips import STRIP
+from .arith.engine import Engine
+from .arith.maps import BORDER, Pool, interior
+from .arith.strips import Rows, strip_rows
+from .arith.threads import thread_count
+from .limits import padded
 from .model import Model
+from .nets.analysis import ANALYSIS_WIDEST, analysis_strips
+from .nets.hyperprior import hyper_analysis
+from .nets.synthesis import SYNTHESIS_LAG, SYNTHESIS_WIDEST, synthesis_strips
+from .slices import walk
 
-_NUMPY = 128 << 20
+SEGMENT_COPIES = {"numba": 4, "numpy": 13}
+"""Bytes that decoding holds for a byte of the segments: the segment twice, and its words of four bytes as int64 or as a
+list of Python integers (eight bytes for the pointer, an eighth more while the list grows, 32 for the number)."""
 
-SPARE = 1.4
-"""Blocks of the pool are up to an eighth larger than the maps in them, some lie idle, and a growing window is there
-twice. Measured with the default model: the estimate is 1.1 to 1.9 times the peak from 64x64 to 1920x1080."""
+MOST_INTERVALS = 4
+"""Intervals of one symbol at most, four bytes each: the escape, its sign, its length and its remainder (SPEC 7.2)."""
+
+WRITER_SCRATCH = 100
+"""Bytes for a symbol while the encoder turns half a slice into intervals: some ten arrays of 4 and 8 bytes."""
+
+CODER_SCRATCH = {"numba": 0, "numpy": 80}
+"""Bytes for a symbol in the range coder's Python lists: two pointers, and two numbers of 32 bytes."""
+
+STRIPS = 4
+"""Strips after which every later one holds what the one before it held; the estimate leaves out those between."""
+
+BASE = 1 << 19
+"""Bytes of what does not grow with the picture: plans of convolutions, tables, Python objects."""
 
 
-@cache
-def _walk_bytes(config: Config) -> float:
-    """Bytes for a position of y_hat: what the walk holds throughout, and what its largest context adds."""
-    M, ch = config.M, config.ch
-    held = 5 * M + 10 * ch
-    inter = 6 * (config.slices - 1) * ch  # queries, keys and values, each before and after its second convolution
-    local = (3 + config.window ** 2 / 2 + 6) * ch
-    hyper = 2 * M + 2 * max(config.hs)
-    return 2 * (held + max(inter, local, hyper, 2 * M))
+class _Phantom:
+    """An array with a shape and no content. Views share its owner, whose end gives the memory back."""
+
+    __slots__ = ("owner", "shape")
+
+    def __init__(self, shape: tuple[int, ...], owner: object) -> None:
+        self.shape, self.owner = shape, owner
+
+    def __getitem__(self, key: Any) -> _Phantom:
+        cuts = () if key is Ellipsis else key if isinstance(key, tuple) else (key,)
+        cut = tuple(len(range(*at.indices(size))) for at, size in zip(cuts, self.shape, strict=False))
+        return _Phantom(cut + self.shape[len(cuts):], self.owner)
+
+    def __setitem__(self, key: object, value: object) -> None:
+        """Nothing is stored."""
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        total = 1
+        for n in self.shape:
+            total *= n
+        return total
 
 
-@cache
-def _synthesis_bytes(config: Config) -> float:
-    """Bytes for a position of the picture that is in the strip: every map of g_s, int16."""
-    total = last = config.M / 256  # of the gain
-    for op in layer_table(config):
-        if op.name.startswith("g_s/") and op.kind in ("conv", "igdn"):  # a sum takes the place of its convolution
-            last = op.channels * op.positions or last
-            total += last
-    return 2 * total
+class _Block:
+    """A block of the pool, which counts from its making to its end: its length in int16."""
+
+    def __init__(self, ledger: _Ledger, length: int) -> None:
+        self._ledger, self._length = ledger, length
+        ledger.take(2 * length)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __del__(self) -> None:
+        self._ledger.take(-2 * self._length)
+
+
+class _Held:
+    """Calls a function when the last view of a phantom is gone."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+
+    def __del__(self) -> None:
+        self._end()
+
+
+class _Ledger(Pool):
+    """The pool's policy over blocks without memory, and the largest sum of all that was held at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = self.peak = 0
+
+    def take(self, size: int) -> None:
+        """Count bytes that stay."""
+        self.held += size
+        self.peak = max(self.peak, self.held)
+
+    def use(self, size: int) -> None:
+        """Count bytes that are given back at once."""
+        self.peak = max(self.peak, self.held + size)
+
+    def _new(self, length: int) -> Any:
+        return _Block(self, length)
+
+    def map(self, height: int, width: int, channels: int, clear: object = None) -> Any:
+        shape = (height + 2 * BORDER, width + 2 * BORDER, channels)
+        size = shape[0] * shape[1] * shape[2]
+        block: Any = self._take(size)
+        return _Phantom(shape, _Held(partial(insort, self._free, block, key=len)))
+
+    def array(self, shape: tuple[int, ...], itemsize: int) -> Any:
+        """An array outside the pool."""
+        out = _Phantom(shape, None)
+        self.take(itemsize * out.size)
+        out.owner = _Held(partial(self.take, -itemsize * out.size))
+        return out
+
+
+# ---------------------------------------------------------------------------------------------------------- scratch
+
+class _NumbaScratch:
+    """The functions of numba_backend.py: kernels compute in registers and on the stack."""
+
+    def __init__(self, ledger: _Ledger) -> None:
+        self._numpy = _NumpyScratch(ledger)
+
+    def conv(self, *arguments: object) -> None:
+        """Nothing."""
+
+    conv_sum = gdn = igdn = layer_norm = half = conv
+
+    def local_attention(self, qkv: Any, layer: Any, table: object, out: Any, threads: int) -> None:
+        """Heads too wide for the kernel are left to NumPy."""
+        if qkv.shape[2] // 3 // layer.heads > 32:
+            self._numpy.local_attention(qkv, layer, table, out, 1)
+
+    def linear_attention(self, queries: Any, keys: Any, values: Any, layer: Any, table: object, out: Any, keys_at: int,
+                         queries_at: int, threads: int) -> None:
+        """Heads too wide for the kernel are left to NumPy."""
+        if keys.shape[2] // layer.heads > 32:
+            self._numpy.linear_attention(queries, keys, values, layer, table, out, keys_at, queries_at, 1)
+
+
+class _NumpyScratch:
+    """The functions of numpy_ops.py: their temporaries in bytes, counted for all threads at once.
+
+    Every function works on bands of rows whose number numpy_ops.py chooses by the size of a row. A band has at
+    least one row, and a row is as wide as the picture: for wide pictures that is most of what is counted here.
+    """
+
+    def __init__(self, ledger: _Ledger) -> None:
+        self._use = ledger.use
+
+    def _share(self, threads: int, height: int, size: int, row: int, band: Callable[[int], int]) -> None:
+        """Count ``band(rows)`` bytes for every thread, for the rows of a band of rows of ``row`` float64 elements."""
+        threads = min(threads, height) if size > 1 << 14 else 1
+        rows = max(1, min(-(-height // threads), numpy_ops._BAND // row))
+        self._use(threads * band(rows))
+
+    def half(self, *arguments: object) -> None:
+        """Nothing."""
+
+    def conv(self, x: Any, layer: Any, out: Any, add: Any, parity: int, threads: int) -> None:
+        """Weights in float64; a band laid out for its windows, their sums, and their results."""
+        height, width = (n - 2 * BORDER for n in out.shape[:2])
+        outputs, k, _, inputs = layer.weight.shape
+        if layer.depthwise:
+            self._depthwise(height, width, outputs, k, threads)
+            return
+        stride = layer.stride
+        if layer.shuffle:
+            height, width = height // 2, width // 2
+        if parity >= 0:
+            height, stride = -(-height // 2), 2
+        across = -(-outputs // 32)
+        columns = across * -(-outputs // (8 * across)) * 8
+        weights = k * k * inputs
+        block = -(-weights // -(-weights // 576)) * (columns // across)
+        windows = -(-width // k)
+        parts = -(-windows // max(1, numpy_ops.ONE_THREAD // block))
+        windows = parts * -(-windows // parts)
+        pitch = windows * stride * k + stride * (k - 1)
+        threads = min(threads, height) if height * width * columns > 1 << 14 else 1
+        rows = max(1, min(numpy_ops._BAND // (pitch * k * inputs + windows * (k + 1) * columns),
+                          -(-height // (threads * k))))
+        lines, sums = 8 * rows * pitch * k * inputs, 8 * rows * windows * (k + 1) * columns
+        result = (10 + 10 * (add is not None)) * rows * width * columns
+        self._use(8 * weights * columns + 16 * width * columns + threads * (lines + sums + result))
+
+    def conv_sum(self, x: Any, layer: Any, out: Any, skip: Any, total: object, threads: int) -> None:
+        """As a convolution with a branch."""
+        self.conv(x, layer, out, skip, -1, threads)
+
+    def _depthwise(self, height: int, width: int, channels: int, k: int, threads: int) -> None:
+        """Weights and scales of a row; int32 of a band and its neighbours, sums, products and results."""
+        row = width * channels
+        self._share(threads, height, height * row, 2 * row, lambda rows: (4 * k * k + 8) * row + 26 * rows * row
+                    + 4 * (rows + k - 1) * (width + k - 1) * channels)
+
+    def _rowwise(self, x: Any, threads: int) -> None:
+        """Five arrays of float64 for a band."""
+        height, row = x.shape[0] - 2 * BORDER, (x.shape[1] - 2 * BORDER) * x.shape[2]
+        self._share(threads, height, height * row, 4 * row, lambda rows: 40 * rows * row)
+
+    def gdn(self, x: Any, layer: object, out: object, threads: int) -> None:
+        """See `_rowwise`."""
+        self._rowwise(x, threads)
+
+    igdn = layer_norm = gdn
+
+    def local_attention(self, qkv: Any, layer: Any, table: object, out: Any, threads: int) -> None:
+        """Windows of a band in int16 and float64, six arrays of their logits, three of the result."""
+        height, width, channels = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER, qkv.shape[2] // 3
+        logits = 625 * layer.heads
+        each = 25 * 3 * channels * 10 + logits * 46 + 25 * channels * 24
+        self._share(threads, height, height * width * 25 * channels, 2 * width * logits,
+                    lambda rows: qkv.shape[0] * qkv.shape[1] + rows * width * each)
+
+    def linear_attention(self, queries: Any, keys: Any, values: object, layer: object, table: object, out: object,
+                         keys_at: int, queries_at: int, threads: int) -> None:
+        """Rows of a band in int16 and six arrays of their weights."""
+        for x in (keys, queries):
+            height, row = x.shape[0] - 2 * BORDER, (x.shape[1] - 2 * BORDER) * x.shape[2]
+            self._share(threads, height, height * row, 2 * row, partial(mul, 54 * row))
+
+
+# ----------------------------------------------------------------------------------------------------------- engine
+
+@dataclass(frozen=True)
+class _Layer:
+    """As much of a layer as shapes depend on."""
+
+    weight: Any
+    limit: int
+    stride: int
+    shuffle: bool
+    depthwise: bool
+    heads: int
+
+    @property
+    def kernel(self) -> int:
+        return int(self.weight.shape[1])
+
+
+@lru_cache(maxsize=4)
+def _layers(config: Config) -> dict[str, Any]:
+    layers = {op.name: _Layer(SimpleNamespace(shape=(op.channels, op.kernel, op.kernel,
+                                                     1 if op.depthwise else op.in_channels)),
+                              0 if op.wide else 1, op.stride, op.shuffle, op.depthwise, op.heads)
+              for op in layer_table(config)}
+    return layers
+
+
+class _Shadow(Engine):
+    """An engine that computes nothing: it takes the maps that the real one takes, and counts scratch.
+
+    What the engine computes by NumPy itself, in both backends, is overridden here: temporaries of int32 and int64.
+    """
+
+    conv, conv_sum, conv_halves = Engine.conv, Engine.conv_sum, Engine.conv_halves
+    """Bound here, so that an estimate does not run what a test has put in their place to damage values."""
+
+    def __init__(self, config: Config, backend: str, threads: int, trace: bool, ledger: _Ledger) -> None:
+        self.layers, self.step, self.threads, self.backend = _layers(config), 0, threads, backend
+        self._pool, self._clear = ledger, None  # type: ignore[assignment]
+        self.tables: Any = SimpleNamespace(exp2=None)
+        self._ops: Any = _NumbaScratch(ledger) if backend == "numba" else _NumpyScratch(ledger)
+        self._ledger = ledger
+        self.trace = self._shown if trace else None
+
+    def _shown(self, name: str, values: Any) -> None:
+        self._ledger.use(4 * values.size)  # a trace that hashes makes the values contiguous, and bytes of them
+
+    def _done(self, name: str, out: Any) -> Any:
+        return super()._done(name, out) if self.trace else out
+
+    def wide_map(self, height: int, width: int, channels: int) -> Any:
+        return self._ledger.array((height + 2 * BORDER, width + 2 * BORDER, channels), 4)
+
+    def _by_numpy(self, name: str, x: Any, out: Any, size: int) -> Any:
+        out = self._like(x, out)
+        self._ledger.use(size * interior(x).size)
+        return self._done(name, out)
+
+    def sum(self, name: str, a: Any, b: Any, out: Any = None) -> Any:
+        return self._by_numpy(name, a, out, 8)
+
+    def gain(self, name: str, x: Any, out: Any = None) -> Any:
+        return self._by_numpy(name, x, out, 4)
+
+    def rescale(self, name: str, x: Any, out: Any = None) -> Any:
+        return self._by_numpy(name, x, out, 8)
+
+    def masked(self, x: Any, parity: int) -> Any:
+        return self._by_numpy("", x, None, 1)
+
+    def levels_and_means(self, parameters: Any) -> Any:
+        height, width, channels = interior(parameters).shape
+        shape = height, width, channels // 2
+        levels, means = self._ledger.array(shape, 4), self._ledger.array(shape, 4)
+        if self.backend == "numpy":
+            self._ledger.use(8 * levels.size)
+        return levels, means
+
+    def place(self, name: str, symbols: Any, means: Any, parity: int, y_hat: Any, current: Any) -> None:
+        self._half_slice(name, symbols.size, y_hat, current, 24)
+
+    def add_residual(self, name: str, residual: str, x: Any, parity: int, y_hat: Any, current: Any) -> None:
+        self._half_slice(name, interior(x).size, y_hat, current, 48)
+
+    def _half_slice(self, name: str, size: int, y_hat: Any, current: Any, each: int) -> None:
+        if self.backend == "numpy" or self.trace:
+            self._ledger.use(each * size)
+            self.rescale(name, y_hat, out=current)
+
+    def reconstruct(self, symbols: Any, mean: object) -> Any:  # type: ignore[override]
+        self._ledger.use(24 * symbols.size)
+        return symbols
+
+
+class _Port:
+    """As much of a reader or writer of symbols as memory depends on."""
+
+    def __init__(self, ledger: _Ledger, backend: str, encoding: bool) -> None:
+        self._ledger, self._encoding, self._coder = ledger, encoding, CODER_SCRATCH[backend]
+        self._kept: list[Any] = []
+
+    def z(self, medians: object, shape: tuple[int, ...]) -> Any:
+        """Symbols of z."""
+        return self._symbols(shape)
+
+    def y(self, i: int, parity: int, levels: Any, means: object) -> Any:
+        """Symbols of half a slice."""
+        return self._symbols(levels.shape)
+
+    def _symbols(self, shape: tuple[int, ...]) -> Any:
+        symbols = self._ledger.array(shape, 4)
+        if self._encoding:
+            self._ledger.use(WRITER_SCRATCH * symbols.size)
+            self._kept.append(self._ledger.array(shape, 4 * MOST_INTERVALS))
+        else:
+            self._ledger.use((4 + self._coder) * symbols.size)
+        return symbols
+
+    def finish(self) -> None:
+        """The encoder's words, twice: at most one for an interval, and half as many bytes in sum."""
+        if self._encoding:
+            largest = max(kept.size for kept in self._kept)
+            self._ledger.use(sum(kept.size for kept in self._kept) * 2 * MOST_INTERVALS
+                             + largest * MOST_INTERVALS * (4 + 2 * self._coder))
+
+
+# --------------------------------------------------------------------------------------------------------- estimate
+
+def _few_strips(height: int, width: int, widest: float, lag: int = 0) -> int:
+    """Rows of a picture that has the same width and the same last strip, and no more strips than STRIPS say."""
+    strip = strip_rows(width, widest)
+    return height - max(0, (height - lag - STRIPS * strip) // strip) * strip
+
+
+@lru_cache(maxsize=64)
+def _maps(config: Config, rows: int, columns: int, backend: str, threads: int, encoding: bool, trace: bool,
+          lines: int, row: int) -> int:
+    """Peak of maps, arrays and scratch; rows and columns of y, rows of samples and the bytes of one of them."""
+    ledger = _Ledger()
+    engine = _Shadow(config, backend, threads, trace, ledger)
+    if encoding:
+        y = engine.map(rows, columns, config.M)
+        height = 16 * rows if trace else _few_strips(16 * rows, 16 * columns, ANALYSIS_WIDEST * config.N[0])
+        for _ in analysis_strips(engine, config, Rows(height, 16 * columns, 4, lambda first, out: None)):
+            pass
+        z = hyper_analysis(engine, y)
+    port = _Port(ledger, backend, encoding)
+    y_hat: Any = walk(engine, config, None, port, rows, columns)  # type: ignore[arg-type]
+    port.finish()
+    ledger.take(lines * row)
+    height = rows if trace else _few_strips(rows, columns, SYNTHESIS_WIDEST * config.N[0], SYNTHESIS_LAG)
+    for _, planes in synthesis_strips(engine, config, y_hat[:height + 2 * BORDER]):
+        ledger.use(min(lines, planes.shape[0]) * (9 * planes.shape[1] + 5 * row))  # clamped, uint8, grey in uint16
+    if encoding:
+        del y, z
+    return ledger.peak
 
 
 def model_bytes(model: Model) -> int:
@@ -43,12 +415,9 @@ def model_bytes(model: Model) -> int:
     return 4 * sum(op.parameters for op in model.ops)
 
 
-def memory_estimate(width: int, height: int, model: Model, backend: str | None = None) -> int:
-    """(SPEC 8.5) Bytes of working memory for one picture: an upper bound, less than twice what is taken.
-
-    Counted are the maps that the walk holds and one context's beside them, all maps of g_s for one strip, the picture,
-    and the weights; NumPy's convolutions hold up to 128 MiB of float64 more. Not counted are the interpreter with its
-    libraries, about 100 MiB, and the stream.
+def memory_estimate(width: int, height: int, model: Model, backend: str | None = None, *, channels: int = 3,
+                    threads: int | None = None, encoding: bool = False, trace: bool = False, segments: int = 0) -> int:
+    """(SPEC 8.5) Bytes of working memory for one picture and its model: an upper bound, at most twice what is taken.
 
     Parameters
     ----------
@@ -56,16 +425,27 @@ def memory_estimate(width: int, height: int, model: Model, backend: str | None =
         Size of the picture, before it is padded to multiples of 64.
     model : Model
     backend : "numba", "numpy" or None for ``REFCODEC_BACKEND``
+    channels : int
+        Samples per pixel, 1 or 3.
+    threads : int or None for all cores
+        The scratch of the NumPy backend grows with them.
+    encoding : bool
+        Estimate encoding instead of decoding.
+    trace : bool
+        A trace sees every result, so the networks run over the whole picture instead of strips.
+    segments : int
+        Bytes of the two segments, of which a decoder makes copies.
+
+    Raises
+    ------
+    UsageError
+        The backend or the number of threads.
     """
-    columns, rows = (-(-n // 64) * 64 for n in (width, height))
-    config = model.config
-    area = rows * columns
-    strip = min(area, 256 * max(STRIP // (64 * config.N[0]), 4 * columns // 16))
-    walk, synthesis = area / 256 * _walk_bytes(config), strip * _synthesis_bytes(config)
-    if (backend or default_backend()) == "numpy":
-        synthesis += min(_NUMPY, 2400 * area)
-    picture = 6 * area + 9 * strip  # samples and what the caller makes of them; clamped planes of a strip
-    return int(SPARE * (walk + synthesis) + picture) + model_bytes(model)
+    backend = backend or default_backend()
+    rows, columns = padded(height) // 16, padded(width) // 16
+    row = width * channels
+    return (_maps(model.config, rows, columns, backend, thread_count(threads), encoding, trace, height, row)
+            + SEGMENT_COPIES[backend] * segments + model_bytes(model) + BASE)
 
 
 __all__ = ["memory_estimate", "model_bytes"]

@@ -14,9 +14,10 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from .bitstream.container import check_limits, parse, parse_header
+from .bitstream.container import check_limits, parse
 from .bitstream.fields import MAGIC
 from .errors import RefcodecError
+from .files import stream_from
 from .image import EXIF_PREFIX, Picture, from_pillow, translated
 from .limits import Limits
 from .tiff_tags import DESCRIPTION
@@ -27,7 +28,6 @@ limits = Limits()
 """Limits of opening and decoding; assign others to change them."""
 
 _INFO = {"exif": "exif", "iccp": "icc_profile", "xmp ": "xmp"}
-_HEADER_BYTES = 60
 
 
 class LoclicImageFile(ImageFile.ImageFile):
@@ -40,14 +40,13 @@ class LoclicImageFile(ImageFile.ImageFile):
 
     def _open(self) -> None:
         assert self.fp is not None  # Image.open sets it
-        head = self.fp.read(_HEADER_BYTES)
         try:
-            header = parse_header(head)
+            self._stream = stream_from(self.fp, limits, str(self.filename or "stream"))
+            stream = parse(self._stream)
+            header, chunks = stream.header, dict(stream.chunks)
             check_limits(header, limits)
             self._size = (header.width, header.height)
             self._mode = "L" if header.channels == 1 else "RGB"
-            self._stream = head + self.fp.read()
-            chunks = dict(parse(self._stream).chunks)
         except RefcodecError as error:
             raise OSError(str(error)) from error
         for tag, name in _INFO.items():

@@ -23,10 +23,12 @@ import PIL
 from PIL import Image, features
 
 from . import metrics
+from .console import note, result
 from .errors import InvalidImage, MissingInput, Unsupported, UsageError
 from .files import check_target, detail_of, read_bytes, write_bytes
 from .image import read_picture
 from .limits import Limits
+from .options import add_limits, limits_of
 
 EncodeFunction = Callable[[np.ndarray, int], bytes]
 DecodeFunction = Callable[[bytes], np.ndarray]
@@ -372,6 +374,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="F", help="write every point, versions and machine (- is standard output)")
     parser.add_argument("--plot", metavar="F.png", help="draw the curves (needs Matplotlib)")
     parser.add_argument("--force", action="store_true", help="overwrite the outputs")
+    add_limits(parser)
 
 
 def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction) -> int:
@@ -400,18 +403,19 @@ def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction
     published = read_published(args.anchors) if args.anchors else {}
     if args.plot:
         plot({"curves": {}, "pictures": [], "folder": ""}, _plot_extension(args.plot))  # refuse before the long run
-    progress = (lambda line: print(line, file=sys.stderr, flush=True)) if sys.stderr.isatty() else (lambda line: None)
-    result = measure(args.folder, encode, decode, qualities=args.qualities, others=not args.no_others,
-                     progress=progress)
+    progress = note if sys.stderr is not None and sys.stderr.isatty() else (lambda line: None)
+    found = measure(args.folder, encode, decode, qualities=args.qualities, others=not args.no_others,
+                    limits=limits_of(args), progress=progress)
     if published:
-        result["published"] = published
-        result["published_bd_rates"] = bd_rates({OWN: result["curves"][OWN], **published})
+        found["published"] = published
+        found["published_bd_rates"] = bd_rates({OWN: found["curves"][OWN], **published})
     if args.json != "-":
-        print(table(result))
+        for line in table(found).splitlines():
+            result(line)
     if args.json:
-        write_bytes(args.json, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(), args.force)
+        write_bytes(args.json, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode(), args.force)
     if args.plot:
-        write_bytes(args.plot, plot(result, _plot_extension(args.plot)), args.force)
+        write_bytes(args.plot, plot(found, _plot_extension(args.plot)), args.force)
     return 0
 
 

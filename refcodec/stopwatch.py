@@ -47,7 +47,7 @@ _NO_OPERATIONS = ("map", "show", "channels")
 """Public methods of the engine that compute nothing."""
 
 _FUNCTIONS = {"parse_header": CONTAINER, "check_limits": CONTAINER, "parse": CONTAINER, "memory_estimate": CONTAINER,
-              "serialise": CONTAINER, "pad_rows": INPUT}
+              "check_segments": CONTAINER, "serialise": CONTAINER, "pad_rows": INPUT}
 """Functions of codec.py that are operations of a stage."""
 
 Key = tuple[str, str, str]

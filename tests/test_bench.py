@@ -267,7 +267,7 @@ def test_start_is_warm_and_cold(monkeypatch):
         return float(len(runs)), ""
 
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.setattr(bench_processes, "_run", run)
+    monkeypatch.setattr(bench_processes, "run_python", run)
     assert bench_processes.start_times(["decode"], 2, "numba") == {"warm": 2.5, "cold": 4.0}
     assert [cache is None for _, cache in runs] == [True, True, True, False]
     assert all(command == ["-m", "refcodec", "decode"] for command, _ in runs)

@@ -168,31 +168,30 @@ def test_every_refusal_has_its_code_and_writes_nothing(tmp_path, small, stream, 
     Image.new("CMYK", (4, 4)).save(cmyk)
     version = bytearray(good)
     version[4] = 9
-    out = str(tmp_path / "out.png")
+    out, coded = str(tmp_path / "out.png"), str(tmp_path / "out.loclic")
     cases = [
         (65, "decode", file("empty.loclic", b""), out), (65, "decode", file("text.loclic", b"no stream"), out),
         (65, "decode", file("short.loclic", good[:-5]), out), (65, "decode", file("long.loclic", good + b"x"), out),
         (69, "decode", file("version.loclic", bytes(version)), out),
-        (66, "decode", str(tmp_path / "absent.loclic"), out), (66, "encode", str(tmp_path / "absent.png"), out),
-        (65, "encode", file("empty.png", b""), out), (65, "encode", file("text.png", b"no picture at all"), out),
-        (65, "encode", file("cut.png", small.read_bytes()[:200]), out),
-        (69, "encode", str(alpha), out), (69, "encode", str(deep), out), (69, "encode", str(cmyk), out),
+        (66, "decode", str(tmp_path / "absent.loclic"), out), (66, "encode", str(tmp_path / "absent.png"), coded),
+        (65, "encode", file("empty.png", b""), coded), (65, "encode", file("text.png", b"no picture at all"), coded),
+        (65, "encode", file("cut.png", small.read_bytes()[:200]), coded),
+        (69, "encode", str(alpha), coded), (69, "encode", str(deep), coded), (69, "encode", str(cmyk), coded),
         (77, "decode", str(stream), out, "--max-pixels", "100"), (77, "decode", str(stream), out, "--max-memory", "1"),
-        (77, "encode", str(small), out, "--max-pixels", "100"),
+        (77, "encode", str(small), coded, "--max-pixels", "100"),
         (78, "decode", str(stream), out, "--model", str(tmp_path / "absent.h5")),
         (78, "decode", str(stream), out, "--model", file("junk.h5", b"junk")),
-        (78, "encode", str(small), out, "--model", "nobody"),
+        (78, "encode", str(small), coded, "--model", "nobody"),
         (69, "decode", str(stream), str(tmp_path / "out.xyz")),
         (73, "decode", str(stream), str(tmp_path / "no" / "out.png")),
-        (73, "decode", str(stream), str(tmp_path)), (2, "encode", str(small), out, "-q", "101"),
-        (2, "encode", str(small), out, "-q", "0"), (2, "encode", str(small), out, "-q", "5", "--size", "5"),
-        (2, "encode", str(small), out, "--threads", "1000"), (2, "encode", str(small)), (2, "nothing"),
+        (73, "decode", str(stream), str(tmp_path)), (2, "encode", str(small), coded, "-q", "101"),
+        (2, "encode", str(small), coded, "-q", "0"), (2, "encode", str(small), coded, "-q", "5", "--size", "5"),
+        (2, "encode", str(small), coded, "--threads", "1000"), (2, "encode", str(small)), (2, "nothing"),
     ]
     before = {p.name for p in tmp_path.iterdir()}
     for code, *argv in cases:
         line = refused(capsys, code, *argv)
-        if code != 2:
-            assert line.startswith("refcodec: error: ") and line.count("\n") == 1, line
+        assert line.startswith("refcodec: error: ") and line.count("\n") == 1, line
     assert {p.name for p in tmp_path.iterdir()} == before
 
 
@@ -254,3 +253,109 @@ def test_every_error_class_has_a_documented_code():
 
     documented = {1, 2, 65, 66, 69, 70, 73, 74, 77, 78}
     assert all(cls.exit_code in documented and cls.__doc__ for cls in below(RefcodecError))
+
+
+def test_json_and_a_stream_do_not_share_standard_output(tmp_path, small, stream, capsys):
+    for words in (["encode", str(small), "-"], ["decode", str(stream), "-"]):
+        assert "standard output" in refused(capsys, 2, *words, "--json")
+        assert main([*words, "--json"]) == 2 and capsys.readouterr().out == ""
+
+
+def test_usage_errors_have_one_style(tmp_path, small, capsys):
+    """Those that argparse finds and those that a command finds: one line, and fields with ``--json``."""
+    for words in (["-q", "0"], ["-q", "101"], ["--size", "x"], ["--nothing"], ["--max-memory", "0"]):
+        capsys.readouterr()
+        assert main(["encode", str(small), str(tmp_path / "a"), *words, "--json"]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("refcodec: error: ") and captured.err.count("\n") == 1
+        fields = json.loads(captured.out)
+        assert fields["error"] == "UsageError" and fields["exit_code"] == 2
+
+
+def test_every_command_that_codes_takes_limits(tmp_path, small, stream, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(small.read_bytes())
+    commands = [["encode", str(small), str(tmp_path / "a")], ["decode", str(stream), str(tmp_path / "a.png")],
+                ["verify", str(stream)], ["compare", str(small), str(stream)], ["compare", str(stream), str(small)],
+                ["trace", str(stream), str(tmp_path / "a.jsonl")], ["matrix", str(folder), "--qualities", "50"],
+                ["rd", str(folder), "--qualities", "50", "--no-others"],
+                ["bench", "--picture", str(small), "--repeats", "1", "--model", "tiny", "--threads", "1"]]
+    for words in commands:
+        assert "max_memory=1048576" in refused(capsys, 77, *words, "--max-memory", "1")
+        assert "max_pixels=4095" in refused(capsys, 77, *words, "--max-pixels", "4095")
+
+
+def test_a_stream_larger_than_its_source_is_announced(tmp_path, small, capsys):
+    flat = tmp_path / "flat.png"
+    Image.new("RGB", (64, 64), (0, 255, 0)).save(flat)
+    for source, told in ((flat, True), (small, False)):
+        capsys.readouterr()
+        assert main(["encode", str(source), str(tmp_path / "s.loclic"), "-q", "30", "--force"]) == 0
+        err = capsys.readouterr().err
+        assert ("larger than the source" in err) == told and err.count("not frozen") == 1
+
+
+class Terminal(io.StringIO):
+    """A standard error that is a terminal."""
+
+    def isatty(self) -> bool:
+        """It is."""
+        return True
+
+
+def test_progress_is_a_percentage_of_the_work(tmp_path, small, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    assert main(["encode", str(small), str(tmp_path / "p.loclic"), "--size", "900"]) == 0
+    text = terminal.getvalue()
+    for trial in (1, 2):
+        shown = [int(part.split()[-2]) for part in text.split("\r") if f", trial {trial} " in part]
+        assert shown[0] == 0 and shown == sorted(shown) and shown[-1] >= 99 and len(shown) > 5
+    terminal.truncate(0)
+    assert main(["decode", str(tmp_path / "p.loclic"), str(tmp_path / "p.png")]) == 0
+    assert "decoding   0 %" in terminal.getvalue() and "decoding 100 %" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("module, package", [("scipy", "scipy"), ("llvmlite", "numba"), ("h5py.h5f", "h5py"),
+                                             ("matplotlib", "refcodec[plot]")])
+def test_a_missing_package_is_named(monkeypatch, tmp_path, small, capsys, module, package):
+    import refcodec.commands as commands
+
+    def lacking(*args, **more):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(commands, "read_picture", lacking)
+    line = refused(capsys, 69, "encode", str(small), str(tmp_path / "o.loclic"))
+    assert f'pip install "{package}"' in line and line.count("\n") == 1
+
+
+def test_a_missing_package_says_nothing_about_the_machine(monkeypatch, capsys):
+    from refcodec import hashes
+
+    def lacking(way):
+        raise ModuleNotFoundError("No module named 'h5py'", name="h5py")
+
+    monkeypatch.setattr(hashes, "VECTORS", {"lacking": lacking})
+    assert 'pip install "h5py"' in refused(capsys, 69, "selftest")
+
+
+def test_an_interrupt_while_starting_is_in_order():
+    """The signal arrives while a module is imported: where an exception could become any other."""
+    code = ("import sys, os, signal, refcodec.__main__ as start\n"
+            "class Finder:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            "        if name == 'refcodec.commands': os.kill(os.getpid(), signal.SIGINT)\n"
+            "sys.meta_path.insert(0, Finder())\n"
+            "sys.argv = ['refcodec', 'warmup']\n"
+            "sys.exit(start.main())\n")
+    signals = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    ended = subprocess.run([sys.executable, "-c", signals + code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "refcodec: error: interrupted\n")
+
+
+def test_the_package_imports_nothing_heavy_by_itself():
+    """So the command line watches for interrupts early; every name is there when it is asked for."""
+    code = ("import sys, refcodec; heavy = {'numpy', 'PIL', 'numba'} & set(sys.modules); print(sorted(heavy)); "
+            "print(all(getattr(refcodec, name) for name in refcodec.__all__))")
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["[]", "True"]

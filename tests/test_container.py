@@ -366,12 +366,12 @@ def test_info_accounts_for_every_byte():
 
 def test_limits_are_tested_on_the_header_alone():
     header = parse_header(FULL[:60])
-    check_limits(header, Limits(max_pixels=1200))
+    check_limits(header, Limits(max_pixels=64 * 64))  # 40 x 30, padded
     check_limits(header, Limits(max_memory=5000), memory=5000)
     check_limits(header, Limits(max_memory=5000))
-    check_limits(header, Limits(), memory=1 << 60)
-    with pytest.raises(LimitExceeded, match="1200"):
-        check_limits(header, Limits(max_pixels=1199))
+    check_limits(header, Limits(max_memory=None), memory=1 << 60)
+    with pytest.raises(LimitExceeded, match="4096"):
+        check_limits(header, Limits(max_pixels=64 * 64 - 1))
     with pytest.raises(LimitExceeded, match="5001"):
         check_limits(header, Limits(max_memory=5000), memory=5001)
 

@@ -27,13 +27,11 @@ from conformance.hostile_models import (
 from conformance.hostile_pictures import hostile_picture, picture_corpus
 from conformance.hostile_streams import STATES, corpus, hostile_stream, sealed
 from refcodec import errors, hdf5_reader
-from refcodec.arith import maps
 from refcodec.bitstream.fields import FIELDS
 from refcodec.codec import decode_stream
 from refcodec.errors import CoderError, InvalidModel, InvalidStream, LimitExceeded, RefcodecError
 from refcodec.image import read_picture
 from refcodec.limits import Limits
-from refcodec.memory import memory_estimate, model_bytes
 from refcodec.model import build_model
 from refcodec.model_file import load_model, read_content
 from refcodec.procedural import procedural_model
@@ -183,21 +181,6 @@ def test_a_small_stream_of_a_large_picture_ends_with_its_words(streams, width, h
     assert took < 2 and memory < 32 << 20
     with pytest.raises(LimitExceeded, match="memory"):
         decode_stream(data, model=streams.model, threads=1, limits=Limits(max_memory=64 << 20))
-
-
-@pytest.mark.parametrize("backend, size", [("numba", (64, 64)), ("numba", (130, 200)), ("numpy", (64, 64))])
-def test_the_memory_estimate_is_an_upper_bound_within_a_factor_two(backend, size):
-    """Of all that is allocated while a picture is decoded. NumPy widens weights as it goes and packs none."""
-    model = refcodec.load_model()
-    samples = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
-    data = refcodec.encode(samples, 40)
-    decode_stream(data, threads=1)  # packs the weights
-    maps._idle.clear()  # what an earlier call left would serve this one
-    _, memory = measured(lambda: decode_stream(data, threads=1, backend=backend))
-    estimate = memory_estimate(size[1], size[0], model, backend) - model_bytes(model)
-    if backend == "numpy":
-        estimate += model_bytes(model) // 2
-    assert estimate / (2 if backend == "numba" else 4) < memory < estimate
 
 
 # ---------------------------------------------------------------------------------------------------------- models

@@ -250,8 +250,8 @@ def test_limits_hold_on_the_header_alone():
             read_picture(f"P5 {MAX_SIDE + 1} 1 255\n".encode())
     before = Image.MAX_IMAGE_PIXELS
     data = saved(Image.fromarray(RGB), "PNG")
-    assert read_picture(data, Limits(max_pixels=13 * 21, max_memory=8 * 13 * 21)).samples.shape == RGB.shape
-    for limits in (Limits(max_pixels=13 * 21 - 1), Limits(max_memory=8 * 13 * 21 - 1), Limits(max_pixels=1)):
+    assert read_picture(data, Limits(max_pixels=64 * 64, max_memory=8 * 13 * 21)).samples.shape == RGB.shape
+    for limits in (Limits(max_pixels=64 * 64 - 1), Limits(max_memory=8 * 13 * 21 - 1), Limits(max_pixels=1)):
         with pytest.raises(LimitExceeded):
             read_picture(data, limits)
     assert Image.MAX_IMAGE_PIXELS == before

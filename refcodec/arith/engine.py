@@ -76,6 +76,10 @@ class Engine:
         """A map whose border is zero and whose interior is not set."""
         return self._pool.map(height, width, channels, self._clear)
 
+    def wide_map(self, height: int, width: int, channels: int) -> np.ndarray:
+        """A map of int32, which a wide layer needs."""
+        return np.zeros((height + 2 * BORDER, width + 2 * BORDER, channels), np.int32)
+
     def channels(self, name: str) -> int:
         """Channels of a convolution's result."""
         layer: Any = self.layers[name]
@@ -105,7 +109,7 @@ class Engine:
         if parity >= 0:
             w //= 2
         if out is None:
-            out = self.map(h, w, co) if layer.limit else np.zeros((h + 2 * BORDER, w + 2 * BORDER, co), np.int32)
+            out = self.map(h, w, co) if layer.limit else self.wide_map(h, w, co)
         self._ops.conv(x, layer, out, add, parity, self.threads)
         return self._done(name, out)
 

@@ -63,7 +63,10 @@ class Pool:
                 return block
             insort(self._free, block, key=len)  # too large; or a map of an earlier call died just now and moved others
         self.trim(IDLE)
-        return np.empty(size + size // 8, np.int16)  # an eighth more: the next strip's map may have a few rows more
+        return self._new(size + size // 8)  # an eighth more: the next strip's map may have a few rows more
+
+    def _new(self, length: int) -> np.ndarray:
+        return np.empty(length, np.int16)
 
     def map(self, height: int, width: int, channels: int,
             clear: Callable[[np.ndarray], None] = clear_border) -> np.ndarray:

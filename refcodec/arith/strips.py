@@ -145,6 +145,11 @@ class Rows(NamedTuple):
     fill: Callable[[int, np.ndarray], None]
 
 
+def strip_rows(width: int, widest: float) -> int:
+    """Rows of a strip of a network's input: as high as STRIP allows, and four or more; arguments as `in_strips`."""
+    return max(4, int(STRIP / (width * widest)))
+
+
 def in_strips(engine: Engine, network: Callable[[Any, Any], Any], x: np.ndarray | Rows,
               widest: float, lag: int = 0) -> Iterator[tuple[int, np.ndarray]]:
     """Run a network and give its result in pieces: (first row, rows [n, W, C] int16), from the top down.
@@ -163,7 +168,7 @@ def in_strips(engine: Engine, network: Callable[[Any, Any], Any], x: np.ndarray 
     """
     height = x.height if isinstance(x, Rows) else x.shape[0] - 2 * BORDER
     width = x.width if isinstance(x, Rows) else x.shape[1] - 2 * BORDER
-    strip = height if engine.trace else max(4, int(STRIP / (width * widest)))
+    strip = height if engine.trace else strip_rows(width, widest)
     strips, done = Strips(engine), 0
     ends = [strip + lag]
     while ends[-1] < height - max(strip - lag, 1):

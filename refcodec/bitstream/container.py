@@ -19,14 +19,13 @@ from ..errors import (
     ChecksumError,
     ChunkError,
     HeaderError,
-    LimitExceeded,
     RefcodecError,
     TrailingBytes,
     TruncatedStream,
     UnknownRequiredChunk,
     UsageError,
 )
-from ..limits import MAX_LATENT_POSITIONS, MAX_METADATA_BYTES, Limits
+from ..limits import MAX_LATENT_POSITIONS, MAX_METADATA_BYTES, Limits, check_memory, check_pixels
 from .crc32c import crc32c
 from .fields import (
     DIGEST_BYTES,
@@ -283,10 +282,11 @@ def parse(data: Buffer) -> Stream:
     return Stream(header, bytes(view[header.size:z_end]), bytes(view[z_end:y_end]), chunks)
 
 
-def _pack_chunks(chunks: Iterable[tuple[str, Buffer]]) -> Iterator[bytes]:
+def pack_chunks(chunks: Iterable[tuple[str, Buffer]]) -> Iterator[bytes]:
+    """(SPEC 8.4) Write metadata chunks; UsageError for a tag or payload that a decoder would refuse."""
     tags: list[str] = []
     for tag, payload in chunks:
-        view = as_view(payload)
+        view = as_view(payload, "the payload of a chunk")
         if not isinstance(tag, str) or not _is_tag(tag):
             raise UsageError("a chunk's tag is four ASCII letters, digits or spaces, the first a letter", tag=repr(tag))
         fault = _chunk_fault(tag, len(view), tags)
@@ -326,7 +326,7 @@ def serialise(*, width: int, height: int, channels: int, quality: int, fingerpri
     parts: list[Buffer] = [pack(field, values[field.name]) for field in FIELDS
                            if not (field.flag and values[field.name] is None)]
     _check_positions(operator.index(width), operator.index(height), UsageError)
-    parts += [z_view, y_view, *_pack_chunks(chunks)]
+    parts += [z_view, y_view, *pack_chunks(chunks)]
     body = b"".join(parts)
     return body + crc32c(body).to_bytes(_CHECKSUM_BYTES, "little")
 
@@ -348,12 +348,13 @@ def check_limits(header: Header, limits: Limits, memory: int | None = None) -> N
     LimitExceeded
         The pixels or the memory exceed the limits.
     """
-    pixels = header.width * header.height
-    if pixels > limits.max_pixels:
-        raise LimitExceeded("the picture has more pixels than allowed", where="byte 8 (SPEC 8.1)",
-                            cause="raise max_pixels if the source is trusted", width=header.width,
-                            height=header.height, pixels=pixels, max_pixels=limits.max_pixels)
-    if memory is not None and limits.max_memory is not None and memory > limits.max_memory:
-        raise LimitExceeded("decoding takes more memory than allowed", where="byte 8 (SPEC 8.1)",
-                            cause="raise max_memory", width=header.width, height=header.height,
-                            memory=memory, max_memory=limits.max_memory)
+    where = "byte 8 (SPEC 8.1)"
+    check_pixels(header.width, header.height, limits, where)
+    if memory is not None:
+        check_memory(memory, limits, "decoding", where, width=header.width, height=header.height)
+
+
+def longest_stream(header: Header) -> int:
+    """(SPEC 8.3, 8.4) Bytes of the longest valid stream with this header: all chunks there may be, in full length."""
+    chunks = MAX_CHUNKS * (_CHUNK_HEAD + MAX_METADATA_BYTES)
+    return header.size + header.z_length + header.y_length + chunks + _CHECKSUM_BYTES

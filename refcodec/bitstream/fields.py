@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import struct
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -95,12 +96,14 @@ HEADER_SIZE = max(field.end for field in FIELDS)
 """Bytes of the longest header: 60."""
 
 
-def as_view(data: Buffer) -> memoryview:
+def as_view(data: Buffer, what: str = "a stream") -> memoryview:
     """(SPEC 8) View ``data`` as flat bytes; UsageError if it is not bytes-like and contiguous."""
     try:
         return memoryview(data).cast("B")
     except (TypeError, ValueError):  # not a buffer, or one whose items are no plain numbers
-        raise UsageError("a stream is a bytes-like object", type=type(data).__name__) from None
+        is_path = isinstance(data, (str, os.PathLike))
+        raise UsageError(f"{what} is a bytes-like object", type=type(data).__name__,
+                         cause="read the file first: pathlib.Path(name).read_bytes()" if is_path else "") from None
 
 
 def shown(value: int | bytes) -> int | str:

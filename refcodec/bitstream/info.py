@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..errors import within_resources
 from .container import parse, read_fields
 from .fields import FIELDS, Buffer, as_view, shown
 
@@ -62,6 +63,7 @@ class StreamInfo:
                            for offset, name, value, meaning in self.fields]}
 
 
+@within_resources("reading the stream")
 def describe(data: Buffer) -> StreamInfo:
     """(SPEC 8.5) Read a stream's facts; everything that needs no model is checked.
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from ..architecture import Config
 from ..arith.engine import Engine
+from ..arith.strips import Rows, in_strips
 from .blocks import residual_block, residual_block_with_stride
+
+ANALYSIS_WIDEST = 1 / 4
+"""Elements of the widest map of g_a for a position of the picture and a channel of the first stage."""
 
 
 def analysis(engine: Engine, x: np.ndarray) -> np.ndarray:
@@ -24,3 +31,8 @@ def analysis(engine: Engine, x: np.ndarray) -> np.ndarray:
     for n in (0, 2, 4):
         x = residual_block(engine, f"g_a/{n + 1}", residual_block_with_stride(engine, f"g_a/{n}", x))
     return engine.gain("y", engine.conv("g_a/6", x))
+
+
+def analysis_strips(engine: Engine, config: Config, x: Rows) -> Iterator[tuple[int, np.ndarray]]:
+    """(SPEC 6.2) `analysis` strip by strip: first row and rows of y, from the top down."""
+    return in_strips(engine, analysis, x, ANALYSIS_WIDEST * config.N[0])

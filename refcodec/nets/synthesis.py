@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from ..architecture import Config
 from ..arith.engine import Engine
+from ..arith.strips import in_strips
 from .blocks import residual_block, residual_block_upsample
+
+SYNTHESIS_WIDEST = 64
+"""Elements of the widest map of g_s for a position of y_hat and a channel of the first stage."""
+
+SYNTHESIS_LAG = 7
+"""Rows of y_hat that the last operations of g_s are behind the first."""
 
 
 def synthesis(engine: Engine, y_hat: np.ndarray) -> np.ndarray:
@@ -24,3 +34,8 @@ def synthesis(engine: Engine, y_hat: np.ndarray) -> np.ndarray:
     for n in (0, 2, 4):
         x = residual_block_upsample(engine, f"g_s/{n + 1}", residual_block(engine, f"g_s/{n}", x))
     return engine.conv("g_s/7", residual_block(engine, "g_s/6", x))
+
+
+def synthesis_strips(engine: Engine, config: Config, y_hat: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(SPEC 6.10) `synthesis` strip by strip: first row and rows of planes, from the top down."""
+    return in_strips(engine, synthesis, y_hat, SYNTHESIS_WIDEST * config.N[0], lag=SYNTHESIS_LAG)
