@@ -122,14 +122,14 @@ def _conv(numbers: Numbers, op: Op, limit: int, frac: int, known: _Tensors) -> d
     kinds = np.searchsorted([65, 80, 92], numbers.many(f"{op.name}/kind", op.channels, 0, 100), side="right").tolist()
     choices = numbers.many(f"{op.name}/choices", 6 * op.channels, 0, 1 << 16).reshape(-1, 6).tolist()
     weight = numbers.many(f"{op.name}/weight", int(np.prod(shape)), -INT16_MAX, 2 * INT16_MAX + 1).reshape(shape)
-    constants = np.zeros((op.channels, 3), np.int64)
-    for n, (kind, (size, shift, add, bias, near, end)) in enumerate(zip(kinds, choices, strict=True)):
+    constants, deviations = np.zeros((op.channels, 3), np.int64), []
+    branch = known.ranges[op.add] if op.add else (0, 0)
+    for n, (kind, (size, shift, add, _, near, _)) in enumerate(zip(kinds, choices, strict=True)):
         room = INT32_MAX
         if op.add:
-            branch = max(abs(v) for v in known.ranges[op.add])
-            most = (room // (2 * branch)).bit_length() - 1  # half of the room at most
+            most = (room // (2 * max(map(abs, branch)))).bit_length() - 1  # half of the room at most
             constants[n, 2] = min(30, most if add % 4 == 0 else add % (most + 1))
-            room -= branch << int(constants[n, 2])
+            room -= max(map(abs, branch)) << int(constants[n, 2])
         largest = max(1, min(INT16_MAX, room // each))
         if kind == FULL:
             weight[n] = np.where(weight[n] < 0, -largest, largest)
@@ -140,18 +140,19 @@ def _conv(numbers: Numbers, op: Op, limit: int, frac: int, known: _Tensors) -> d
         aim = (40000 if n < op.channels // 2 else 20000) if op.wide else 2 << frac if op.gelu else limit
         fit = min(30, max(0, (deviation // max(1, aim)).bit_length() - 1))
         constants[n, 1] = fit if kind != BIASED and shift % 8 < 6 else (0, 30, 16 + shift % 15, shift % 31)[near % 4]
-        low, high = (int(v[0]) for v in accumulator_range(weight[n:n + 1].astype(np.int16), groups))
-        if op.add:
-            low, high = (v + (b << int(constants[n, 2])) for v, b in zip((low, high), known.ranges[op.add], strict=True))
-        least, greatest = -INT32_MAX - min(low, 0), INT32_MAX - max(high, 0)  # what the bound leaves for the bias
+        deviations.append(deviation)
+    low, high = (v + (end << constants[:, 2]) for v, end in
+                 zip(accumulator_range(weight.astype(np.int16), groups), branch, strict=True))
+    leasts = (-INT32_MAX - np.minimum(low, 0)).tolist()  # what the bound leaves for the bias
+    greatests = (INT32_MAX - np.maximum(high, 0)).tolist()
+    for n, (kind, (*_, bias, near, end)) in enumerate(zip(kinds, choices, strict=True)):
         if kind in (FULL, BIASED):
-            wanted = greatest - near % 3 if end % 2 else least + near % 3
+            wanted = greatests[n] - near % 3 if end % 2 else leasts[n] + near % 3
         elif kind == TIED:
-            step = 1 << int(constants[n, 1])
-            wanted = step * (bias % 7 - 3) + near % 3 - 1
+            wanted = (bias % 7 - 3 << int(constants[n, 1])) + near % 3 - 1
         else:
-            wanted = (2 * deviation * bias >> 16) - deviation
-        constants[n, 0] = min(max(wanted, least), greatest)
+            wanted = (2 * deviations[n] * bias >> 16) - deviations[n]
+        constants[n, 0] = min(max(wanted, leasts[n]), greatests[n])
     return {"weight": weight.astype(np.int16), "constants": constants.astype(np.int32)}
 
 
