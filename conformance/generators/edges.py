@@ -36,7 +36,7 @@ class Numbers:
     """Choices of one model by name (SPEC B.3)."""
 
     def __init__(self, seed: int, number: int) -> None:
-        self._seed, self._prefix = seed, f"{number}/"
+        self._seed, self._prefix = seed, f"edges/{number}/"  # a seed and the first byte are added (SPEC B.3)
 
     def many(self, name: str, count: int, low: int | np.ndarray, choices: int | np.ndarray) -> np.ndarray:
         """``count`` numbers from low..low + choices - 1, int64; of more than 2^16 choices, so many are taken."""
