@@ -96,8 +96,8 @@ def _near_ties(shift: int, end: int) -> Input:
 
 
 @unit("local-attention-ties", "local_attention", ("5.8-4", "5.2-2", "9.2-5", "10.2-13", "10.2-14"),
-      "The position bias is added before the shift's floor in floating point: product, 1/2 and bias need up to 61 bits, "
-      "a double has 53. Or the product is shifted without its rounding.")
+      "The position bias is added before the shift's floor in floating point: product, 1/2 and bias need up to 61 "
+      "bits, a double has 53. Or the product is shifted without its rounding.")
 def local_attention_ties() -> Cases:
     """Products at and around 2^(shift-1) and its negative, position biases near 2^31, -2^31 and 2^30."""
     for shift, end in product((24, 26, 28, 30), (2**31 - 1, -(2**31), 2**30)):
