@@ -31,9 +31,10 @@ from refcodec.procedural import draws
 from refcodec.trace import npy_bytes
 
 from .definition import definition, plain_content
+from .differential import Recipe
 from .errors import FAILED, PASSED, UsageError
-from .generators.edges import edge_content, edge_stream
-from .generators.writer import random_stream
+from .generators.edges import Numbers, edge_content
+from .generators.writer import STYLES, random_stream
 from .runner.run import positive
 from .stages import Key, keyed
 
@@ -84,6 +85,13 @@ class Difference:
         return f"{self.way} differs from {self.reference} at {self.key}: {self.detail}"
 
 
+def stream_recipe(seed: int, number: int, steps: int) -> Recipe:
+    """The stream of a model: of a picture of one block of 64x64, or two for some models."""
+    own, width, height, colour, quality, style = Numbers(seed, number).many("stream", 6, 0, 1 << 16).tolist()
+    return Recipe(own, 1 + width % (64 if width % 8 else 128), 1 + height % 64, 3 if colour % 2 else 1,
+                  1 + quality % steps, list(STYLES)[style % len(STYLES)])
+
+
 def trial_of(seed: int, number: int) -> Trial:
     """The model of a number with its stream and picture.
 
@@ -95,7 +103,7 @@ def trial_of(seed: int, number: int) -> Trial:
     content = edge_content(seed, number)
     label = f"edges-{seed}-{number}"
     model = build_model(content, label)
-    made = edge_stream(seed, number, model.config.steps)
+    made = stream_recipe(seed, number, model.config.steps)
     shape = (made.height, made.width, 3)[:2 if made.channels == 1 else 3]
     picture = draws(made.seed, "picture", int(np.prod(shape)), 0, 256).astype(np.uint8).reshape(shape)
     return Trial(label, content, model, random_stream(model, **asdict(made), digest=False), picture, made.quality)

@@ -19,8 +19,8 @@ from refcodec.bounds import GDN_MAX, INT16_MAX, INT32_MAX, Range, accumulator_ra
 from refcodec.data import load_tables
 from refcodec.procedural import draws
 
+from .attentions import near_tie
 from .wires import blank, z_arrays
-from .writer import STYLES
 
 _T = TypeVar("_T")
 
@@ -160,23 +160,21 @@ def _near_ties(numbers: Numbers, op: Op, shift: int, heads: int, arrays: Mapping
     """(SPEC 5.8-4) Let products of queries and keys lie on both sides of 2^(shift-1) or its negative, at most some
     hundreds away.
 
-    The first channel of a head holds r = floor(sqrt(2^(shift-1))) in queries and keys, or -r in the latter. The second
-    has 1 and 2^(shift-1) - r^2 plus an input times a small factor.
+    An input of the layer joins the key's second channel, which meets a query of 1.
     """
-    ch = op.channels // 3
-    d, root = ch // heads, isqrt(1 << shift - 1)
-    rest = (1 << shift - 1) - root * root
+    ch, (query, key) = op.channels // 3, near_tie(shift, 0)
+    d = ch // heads
     weight, constants = arrays["weight"], arrays["constants"]
     weight[:2 * ch] = 0
     constants[:2 * ch] = 0
     for head in range(heads):
-        query, key = head * d, ch + head * d
+        q, k = head * d, ch + head * d
         sign, scale, offset, source = numbers.many(f"{op.name}/tie/{head}", 4, 0, 1 << 16).tolist()
         sign, scale = 1 - 2 * (sign % 2), 1 + scale % 7
-        constants[query, 0], constants[query + 1, 0] = root, 1
-        constants[key, 0] = sign * root
-        constants[key + 1, :2] = (sign * rest - offset % (1 << 12 - scale)) << scale, scale
-        weight[key + 1, 0, 0, source % op.in_channels] = 1
+        constants[q:q + 2, 0] = query
+        constants[k, 0] = sign * key[0]
+        constants[k + 1, :2] = (sign * key[1] - offset % (1 << 12 - scale)) << scale, scale
+        weight[k + 1, 0, 0, source % op.in_channels] = 1
 
 
 def _gdn(numbers: Numbers, op: Op, x: int) -> dict[str, np.ndarray]:
@@ -285,23 +283,4 @@ def edge_content(seed: int, number: int) -> dict[str, np.ndarray]:
     return content
 
 
-@dataclass(frozen=True)
-class EdgeStream:
-    """Arguments of ``random_stream`` beside the model."""
-
-    seed: int
-    width: int
-    height: int
-    channels: int
-    quality: int
-    style: str
-
-
-def edge_stream(seed: int, number: int, steps: int) -> EdgeStream:
-    """A small picture's stream for a model: one block, in one of eight models two."""
-    own, width, height, colour, quality, style = Numbers(seed, number).many("stream", 6, 0, 1 << 16).tolist()
-    return EdgeStream(own, 1 + width % (64 if width % 8 else 128), 1 + height % 64, 3 if colour % 2 else 1,
-                      1 + quality % steps, list(STYLES)[style % len(STYLES)])
-
-
-__all__ = ["EdgeStream", "Numbers", "edge_config", "edge_content", "edge_stream"]
+__all__ = ["LOGIT_SHIFTS", "Numbers", "edge_config", "edge_content"]
