@@ -97,8 +97,8 @@ def test_a_fault_of_one_backend_is_found_and_kept(planted, tmp_path):
     said = []
     found = search(1, range(FAULTY, FAULTY + 3), 3, failures=1, folder=tmp_path, say=said.append)
     assert (found.models, found.differing, found.refused) == (1, 1, 0)
-    assert said[0] == (f"model {FAULTY} of seed 1: numpy, 1 thread differs from SPEC.md at local/0/attention: 34 of 1200 "
-                    "numbers differ, the first at [0, 0, 75]: 20732 instead of 20731")
+    assert said[0] == (f"model {FAULTY} of seed 1: numpy, 1 thread differs from SPEC.md at local/0/attention: 34 of "
+                       "1200 numbers differ, the first at [0, 0, 75]: 20732 instead of 20731")
     label = f"edges-1-{FAULTY}"
     kept = load_model(tmp_path / f"{label}.h5")
     trial = trial_of(1, FAULTY)
