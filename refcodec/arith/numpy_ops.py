@@ -349,7 +349,8 @@ def gdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int = 1) -> None:
             v = source[band].astype(np.float64)
             r = _norm_root(v, layer)
             v *= 2.0**layer.shift  # shift <= 36: integers below 2^51, 51 bits
-            v += np.floor(0.5 * r)  # r / 2 < 2^25, a multiple of 1/2 before its floor; |v| + r < 2^52: 52 bits
+            # r / 2 < 2^25, a multiple of 1/2 before its floor; |v| + r < 2^52: 52 bits
+            v += np.floor(0.5 * r)
             target[band] = np.clip(_quotient(v, r), -layer.limit, layer.limit)
 
     _share(rows, source.shape[0], threads, source.size)
@@ -376,7 +377,8 @@ def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int = 1) ->
             h = (52 - np.frexp(v)[1]) >> 1  # frexp's exponent is the bit length
             r = np.floor(np.sqrt(np.ldexp(v, 2 * h)))  # v 4^h in [2^50, 2^52), so the floor is right (_norm_root)
             d *= np.ldexp(float(norm_gain(channels)), h)  # |D| 2^h <= sqrt(v 4^h) < 2^26, gain < 2^22: 48 bits
-            d += 128 * r  # r < 2^26; |d| + 256 r < 2^48 + 2^33 + 2^34, as _quotient wants: 49 bits
+            # r < 2^26; |d| + 256 r < 2^48 + 2^33 + 2^34, as _quotient wants: 49 bits
+            d += 128 * r
             target[band] = np.clip(_quotient(d, 256 * r), -layer.limit, layer.limit)
 
     _share(rows, source.shape[0], threads, source.size)
@@ -396,7 +398,8 @@ def _exp2(t: np.ndarray, table: np.ndarray) -> np.ndarray:
     e = np.take(_fractions(table.tobytes()), t & 0xFFFF, mode="clip")
     t >>= 16
     np.ldexp(e, -8 - t, out=e)  # t <= 40 now: multiples of 2^-(8+t), at most 2^(24-t): 33 bits
-    e += 0.5  # at most 2^(24-t) + 1/2 in units of 2^-(8+t), where 1/2 is 2^(7+t), t <= 40: 48 bits
+    # at most 2^(24-t) + 1/2 in units of 2^-(8+t), where 1/2 is 2^(7+t), t <= 40: 48 bits
+    e += 0.5
     return np.floor(e, out=e)
 
 
@@ -476,7 +479,8 @@ def key_weights(keys: np.ndarray, top: np.ndarray, shift: int, table: np.ndarray
 
 def query_weights(queries: np.ndarray, heads: int, shift: int, table: np.ndarray) -> np.ndarray:
     """(SPEC 5.9) Softmax weights in Q16 of queries [P, C] int16 over the channels of each head, as float64 integers."""
-    logits = queries.reshape(queries.shape[0], heads, -1).astype(np.float64) * 2.0**shift  # shift <= 16: 31 bits
+    # shift <= 16: 31 bits
+    logits = queries.reshape(queries.shape[0], heads, -1).astype(np.float64) * 2.0**shift
     return softmax_weights(logits, table).reshape(queries.shape)
 
 
