@@ -25,6 +25,7 @@ COMMANDS = {
     "bisect": ("conformance.bisect", "find the first value where a decoder's trace parts from the reference"),
     "inject": ("conformance.inject", "run one stage of decoding on given inputs"),
     "differential": ("conformance.differential", "compare a decoder with the reference on random valid streams"),
+    "agree": ("conformance.agree", "compare backends and SPEC.md's blocks on models at the edges of the proof"),
     "generate": ("conformance.generators.generate", "rebuild the suites, or check that they are what generators make"),
     "bounds": ("conformance.generators.bounds", "proved and reached bounds of accumulators, layer by layer"),
     "catalogue": ("conformance.generators.catalogue", "what every generator makes, from its docstring"),

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spec import spec_module
 
+from conformance.generators.attentions import near_tie
 from refcodec.arith import checkerboard, numba_attention, numpy_ops
 from refcodec.arith.engine import Engine
 from refcodec.arith.layers import Conv, Gain, Gdn, LinearAttention, LocalAttention, Norm, Rescale, Sum
@@ -600,6 +601,18 @@ def test_local_attention_with_the_largest_logits(sign, bias):
     table = np.full((81, 2), bias)
     table[::2] = -bias - 1
     check_local(qkv, 2, 0, table, MAX)
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(seeds, st.integers(1, 3), st.integers(1, 2), st.integers(1, 30),
+       st.sampled_from([-2**31, -2**30, 2**30, 2**31 - 1]))
+def test_local_attention_near_ties_with_the_largest_biases(seed, h, half, shift, end):
+    """Product, 1/2 and bias together need up to 61 bits, a float64 has 53: the floor comes before the bias."""
+    rng = np.random.default_rng(seed)
+    qkv = integers(rng, -MAX, MAX, (h, 2 * half, 6))
+    for place in np.ndindex(h, 2 * half):
+        qkv[place][:4] = np.concatenate(near_tie(shift, int(rng.choice([-300, -1, 0, 1, 2, 3, 300]))))
+    check_local(qkv, 1, shift, end - np.sign(end) * integers(rng, 0, 4095, (81, 1)), MAX)
 
 
 @pytest.mark.parametrize("threads", [2, 5])

@@ -2,18 +2,21 @@
 
 Anchors of slice 0 feed the local attention, whose results are the means of its non-anchors. Slice 0 feeds the inter
 attention, whose results are the means of slice 1's anchors, and the intra attention, those of its non-anchors. All else
-is a wire, and the picture shows y_hat.
+is a wire, and the picture shows y_hat. A second model has other logits: products a little below and above a tie, and
+position biases at the ends of 32 bits.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isqrt
 
 import numpy as np
 
 from refcodec.architecture import layer_table
 from refcodec.arith.numpy_ops import RELATIVE
-from refcodec.bounds import INT32_MAX
+from refcodec.bounds import INT16_MAX, INT32_MAX
+from refcodec.procedural import draws
 
 from .models import Content, model_source
 from .wires import CONFIG as WIRES
@@ -73,6 +76,40 @@ def _local(content: dict[str, np.ndarray]) -> None:
     content["layers/local/0/norm1/constants"][0] = NORM_EPSILON
 
 
+LOGIT_SHIFT = 30
+"""The greatest shift, which leaves 2^-30 of a logit to the rounding."""
+
+LOGIT_ENDS = (INT32_MAX, -INT32_MAX, 1 << 30, -1 << 29)
+"""Position biases by head, less 0 to 4095 towards 0."""
+
+SEED = 8
+
+
+def near_tie(shift: int, below: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(SPEC 5.8-4) A query and a key of two channels whose product is 2^(shift-1) - below, shift in 1..30."""
+    root = isqrt(1 << shift - 1)
+    return (root, 1), (root, (1 << shift - 1) - root * root - below)
+
+
+def _logits(content: dict[str, np.ndarray]) -> None:
+    """(SPEC 5.8-4) Products within some 100 of 2^29, of -2^29 in every other head; biases at the ends of 32 bits."""
+    query, key = near_tie(LOGIT_SHIFT, 64)
+    bias = content["layers/local/0/attention/bias"]
+    for head, end in enumerate(LOGIT_ENDS):
+        sign, first, keys = 1 - 2 * (head % 2), head * D, CONFIG.ch + head * D
+        for c in range(D):
+            for part in range(2):
+                content["layers/local/0/qkv/weight"][part * CONFIG.ch + first + c] = 0
+            connect(content, "local/0/qkv", 2 * CONFIG.ch + first + c, [(first + c, 4)])
+        connect(content, "local/0/qkv", first, [], query[0])
+        connect(content, "local/0/qkv", first + 1, [], query[1])
+        connect(content, "local/0/qkv", keys, [], sign * key[0])
+        connect(content, "local/0/qkv", keys + 1, [(first + 1, 1)], sign * key[1] << 5, 5)
+        bias[:, head] = end - (1 if end > 0 else -1) * draws(SEED, f"logits/{head}", 81, 0, 1 << 12)
+    content["layers/local/0/attention/constants"][0] = LOGIT_SHIFT
+    content["layers/local/0/norm1/constants"][0] = 1
+
+
 def _linear(content: dict[str, np.ndarray], name: str, shifts: tuple[int, int, int]) -> None:
     """(SPEC 6.7) Queries of a head are the symbols of its channels, keys those of the next head, values those after."""
     for c in range(CONFIG.ch):
@@ -94,9 +131,8 @@ def _means(content: dict[str, np.ndarray], name: str, first: int, sources: int, 
         connect(content, f"{name}/3", CONFIG.ch + c, inputs, -OFFSET * sum(weights))
 
 
-@model_source("attentions")
-def attentions() -> Content:
-    """Wires around attentions: symbols are queries, keys and values, results are means of y, the picture shows them."""
+def _content(local_weights: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Means of slice 0's non-anchors are the results of the two queries times the weights."""
     content = blank(CONFIG)
     content.update(z_arrays([(-1, [0, 20000, 45000, 65000, 65536])] * CONFIG.hyper))
     _local(content)
@@ -104,7 +140,7 @@ def attentions() -> Content:
     for c in range(CONFIG.ch):
         connect(content, "inter/1/mlp2", c, [(c, 1)])
     _linear(content, "intra/1", (16, 0, 12))
-    _means(content, "ep_nonanchor/0", 0, 2 * CONFIG.ch, (1, 3))
+    _means(content, "ep_nonanchor/0", 0, 2 * CONFIG.ch, local_weights)
     _means(content, "ep_anchor/1", 0, CONFIG.ch, (1,))
     _means(content, "ep_nonanchor/1", 2 * CONFIG.ch, CONFIG.ch, (1,))
     for n, op in enumerate(layer_table(CONFIG)):
@@ -116,4 +152,21 @@ def attentions() -> Content:
     return content
 
 
-__all__ = ["CONFIG", "D", "attentions", "tie_octaves"]
+@model_source("attentions")
+def attentions() -> Content:
+    """Wires around attentions: symbols are queries, keys and values, results are means of y, the picture shows them."""
+    return _content((1, 3))
+
+
+@model_source("logits")
+def logits() -> Content:
+    """The model of attentions with products of queries and keys near ties of the shift by 30, and biases near 2^31."""
+    content = _content((64, 0))  # a result that is 1 too great is a step of y_hat, which the picture shows
+    _logits(content)
+    for n, op in enumerate(layer_table(CONFIG)):
+        if op.name == "local/0/qkv":
+            content["formats"][n, 1] = INT16_MAX
+    return content
+
+
+__all__ = ["CONFIG", "D", "attentions", "logits", "near_tie", "tie_octaves"]

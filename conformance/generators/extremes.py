@@ -182,6 +182,21 @@ def attention_sums() -> Iterator[Case]:
                f"style escapes, seed {SEED}")
 
 
+@generator("extremes", "logits")
+def logits() -> Iterator[Case]:
+    """The model of logits: products of queries and keys lie up to some 100 below and above 2^29 or -2^29, the shift is
+    30, and position biases are near 2^31, -2^31, 2^30 and -2^29.
+    """
+    made, ch = model("logits"), attentions.CONFIG.ch
+    for name, bound in (("small", 3), ("large", 20)):
+        field = draws(SEED, f"logits/{name}", 64 * ch, -bound, 2 * bound + 1).reshape(8, 8, ch)
+        yield Case(f"extremes/logits-{name}", stream_of(made, 128, 128, choose_y=_anchors(field)), "logits",
+                   ("5.2-2", "5.8-4", "5.8-5", "5.7-3", "6.5-2", "9.2-5", "10.2-13", "10.2-14"),
+                   "The position bias is added before the shift's floor in floating point: product, 1/2 and bias need "
+                   "61 bits, a double has 53. Logits are 1 too great then.",
+                   f"symbols of anchors within {bound}, seed {SEED}", definition=name == "small", trace=True)
+
+
 @generator("extremes", "z")
 def z_ends() -> Iterator[Case]:
     """All of z at an end of its clamp while y is 0, and the other way round, for a procedural model at both ends of its

@@ -9,6 +9,7 @@ import numpy as np
 
 from refcodec.vectors import numbers
 
+from .attentions import near_tie
 from .unit_writer import Input, unit
 
 MAX = 32767
@@ -79,6 +80,28 @@ def local_attention() -> Cases:
     values = np.zeros((3, 4, 3), np.int64)
     values[..., 2] = np.arange(12).reshape(3, 4) * 100
     yield "biases alone", {"qkv": values, "op": {"heads": 1}, "layer": places}
+
+
+def _near_ties(shift: int, end: int) -> Input:
+    """Products of 2^(shift-1) and of its negative, less or more 0 to 3 or some hundreds; values of the whole range."""
+    qkv = numbers(f"local/ties/{shift}", -MAX, MAX, 2, 4, 12)
+    for n, below in enumerate((1, 0, 2, 300, 3, -1, 1, -200)):
+        for head, sign in enumerate((1, -1)):
+            query, key = near_tie(shift, below)
+            qkv[n // 4, n % 4, 2 * head:2 * head + 2] = query
+            qkv[n // 4, n % 4, 4 + 2 * head:6 + 2 * head] = sign * key[0], sign * key[1]
+    inwards = -1 if end > 0 else 1
+    bias = end + inwards * numbers(f"local/ties/bias/{shift}", 0, 4095, 81, 2)
+    return {"qkv": qkv, "op": {"heads": 2}, "layer": {"constants": [shift], "bias": bias, "limit": MAX}}
+
+
+@unit("local-attention-ties", "local_attention", ("5.8-4", "5.2-2", "9.2-5", "10.2-13", "10.2-14"),
+      "The position bias is added before the shift's floor in floating point: product, 1/2 and bias need up to 61 "
+      "bits, a double has 53. Or the product is shifted without its rounding.")
+def local_attention_ties() -> Cases:
+    """Products at and around 2^(shift-1) and its negative, position biases near 2^31, -2^31 and 2^30."""
+    for shift, end in product((24, 26, 28, 30), (2**31 - 1, -(2**31), 2**30)):
+        yield f"shift {shift}, biases near {end}", _near_ties(shift, end)
 
 
 def _linear(name: str, queries: int, keys: int, heads: int, d: int, top: int, constants: list[int],

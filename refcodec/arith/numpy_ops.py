@@ -1,9 +1,15 @@
 """The arithmetic in NumPy alone (SPEC 5): exact integers in float64, which BLAS and vector units multiply fastest.
 
-A float64 holds every multiple of 2^-s below 2^(53-s). So sums of integers are exact, in any order of summation and with
-or without fused multiply-add, while every partial sum stays below 2^53; and a shift is a scale by a power of two, exact
-as well, and a floor. The proofs stand where the sums are. Feature maps are int16 [H + 4, W + 4, C] with a border of two
-zeros on every side (see maps.py).
+A float64 holds every multiple of 2^-s of magnitude up to 2^(53-s). So sums of integers are exact, in any order of
+summation and with or without fused multiply-add, while every partial sum stays below 2^53. A shift is a scale by a
+power of two, which is exact as well, and a floor.
+
+Every block of float64 operations has its proof as a comment. "n bits" means: each result is a multiple of some 2^-s,
+at most 2^(n-s) in magnitude, so it is exact for n <= 53. A proof covers every operation up to the floor, constants that
+are added included, for every model that SPEC 9.2 and 10.2 admit: |weight|, |x| < 2^15; accumulators, biases of
+convolutions and position biases at most 2^31 in magnitude; shifts at most 30 (GDN: 36); widths at most 2^12.
+
+Feature maps are int16 [H + 4, W + 4, C] with a border of two zeros on every side (see maps.py).
 
 Functions work on bands of rows whose intermediate results stay in cache, and threads share the rows. Products are made
 so small that BLAS leaves them to the calling thread: its own threads would compete with ours.
@@ -48,17 +54,18 @@ def round_shift(a: np.ndarray, s: np.ndarray | int) -> np.ndarray:
 
 
 def _shifted(a: np.ndarray, s: int) -> np.ndarray:
-    """(SPEC 5.2) ``round_shift`` in place of integers in float64 below 2^52; a / 2^s + 1/2 is exact for s <= 52."""
-    a *= 2.0**-s
-    a += 0.5
+    """(SPEC 5.2) ``round_shift`` in place of integers in float64 of magnitude below 2^52, 0 <= s <= 52."""
+    a *= 2.0**-s  # multiples of 2^-s below 2^(52-s): 52 bits
+    a += 0.5  # s >= 1: multiples of 2^-s below 2^(52-s) + 1/2; s = 0: multiples of 1/2 below 2^52: 53 bits
     return np.floor(a, out=a)
 
 
 def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Give floor(a / b) of integers in float64, b >= 1 and |a| + b < 2^53, into a.
 
-    Rounding is monotone, so the quotient cannot fall below its floor. It lies 1 / b or more below the next integer m,
-    and only what lies within |m| 2^-53 of m is rounded to it: less than 1 / b, as |m| b <= |a| + b.
+    The quotient is rounded, but its floor is right. Rounding is monotone, so the quotient cannot fall below its floor.
+    It lies 1 / b or more below the next integer m, and only what lies within |m| 2^-53 of m is rounded to it: less than
+    1 / b, as |m| b <= |a| + b.
     """
     a /= b
     return np.floor(a, out=a)
@@ -119,6 +126,7 @@ class _Packed:
             self.gelu = np.clip(gelu(v, layer.gelu), -layer.limit, layer.limit).astype(np.int16)
         n, across = layer.weight[0].size, -(-co // 32)
         down, columns = -(-n // 576), -(-co // (8 * across)) * 8
+        # scale, factor: powers of two. bias: multiples of 2^-shift below 2^(31-shift) + 2^15, shift <= 30: 46 bits
         self.scale, self.bias = np.zeros((2, across * columns))
         self.scale[:co] = np.ldexp(1.0, -layer.shift[order])
         self.bias[:co] = layer.bias[order] * self.scale[:co] + self.zero
@@ -177,7 +185,7 @@ def _window_sums(x: np.ndarray, blocks: list[np.ndarray], kernel: int, stride: i
                 lined = lines[:r, p * stride:p * stride + windows * step].reshape(r, parts, run, -1)
                 total, at = sums[:r, :, :, p], 0
                 for block in blocks:
-                    product = part[:r] if at else total
+                    product = part[:r] if at else total  # partial sums of |w x|: below 2^33 (_convolve), 33 bits
                     np.matmul(lined[..., at:at + block.shape[3]], block,
                               out=product.reshape(r, parts, run, *block.shape[::4]).transpose(3, 0, 1, 2, 4))
                     if at:
@@ -190,9 +198,9 @@ def _convolve(x: np.ndarray, layer: Conv, stride: int, height: int, width: int, 
               store: Callable[[slice, np.ndarray], None]) -> None:
     """Hand accumulators / 2^shift, still without a branch, to ``store``: rows, float64 [rows, width, Co or more].
 
-    The loader has proved that the accumulator fits int32 for every input within the clamps; the terms of the sum are
-    then below 2^33 in total magnitude, so the products' sum is exact. Divided, sums are multiples of 2^-shift below
-    2^(33 - shift), and stay below 2^15 more with ``_Packed.zero``: fewer than 53 bits, as shift <= 30.
+    The loader has proved that the accumulator lies in low..high, which fit int32, for every input within the clamps.
+    The magnitudes of its terms, the branch's included, sum to at most high - low < 2^32 (SPEC 9.2-2: below 2^33), so
+    every partial sum has at most 33 bits. `_finish` begins with the floor; nothing is added to it before.
     """
     packed, k = _pack(layer), layer.kernel
     x = x[BORDER - k // 2:, BORDER - k // 2:]
@@ -201,8 +209,8 @@ def _convolve(x: np.ndarray, layer: Conv, stride: int, height: int, width: int, 
 
     def work(y0: int, y1: int) -> None:
         for rows, sums in _window_sums(x, blocks, k, stride, width, y0, y1):
-            sums *= scale
-            sums += bias
+            sums *= scale  # multiples of 2^-shift below 2^(33-shift): 33 bits
+            sums += bias  # zero <= 2^15: multiples of 2^-shift below 2^(34-shift) + 2^15, shift <= 30: 46 bits
             store(rows, sums)
 
     _share(work, height, threads, height * bias.size)
@@ -213,9 +221,9 @@ def _finish(v: np.ndarray, layer: Conv) -> np.ndarray:
     packed = _pack(layer)
     if packed.gelu is not None:
         np.clip(v, 0, packed.gelu.size - 1, out=v)
-        return np.take(packed.gelu, v.astype(np.intp), mode="clip")  # what truncates is the floor from 0 on
+        return np.take(packed.gelu, v.astype(np.intp), mode="clip")  # v >= 0, where truncation is the floor
     if layer.limit:
-        np.clip(v, -layer.limit, layer.limit, out=v)
+        np.clip(v, -layer.limit, layer.limit, out=v)  # the clamp is an integer, so it may precede the floor
     return np.floor(v, out=v)
 
 
@@ -243,7 +251,7 @@ def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, pa
 
     def convolve(x: np.ndarray, stride: int, target: np.ndarray, branch: np.ndarray | None) -> None:
         def store(rows: slice, sums: np.ndarray) -> None:
-            if branch is not None:
+            if branch is not None:  # multiples of 2^-shift below 2^(34-shift) + 2^15, as in _convolve: 46 bits
                 sums[:, :, :co] += branch[rows].reshape(*sums.shape[:2], co) * factor
             target[rows] = _finish(sums, layer)[:, :, :co].reshape(target[rows].shape)
 
@@ -257,7 +265,10 @@ def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, pa
 
 
 def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, total: Sum, threads: int = 1) -> None:
-    """(SPEC 5.3, 5.4) The residual sum of map skip and the convolution of map x; its terms are below 2^30."""
+    """(SPEC 5.3, 5.4) The residual sum of map skip and the convolution of map x, in int32.
+
+    Its terms are at most 32767 * 2^15, and with the rounding term the proved bound is 2^31 - 1 (SPEC 9.2-7).
+    """
     target, skip = interior(out), interior(skip)
 
     def store(rows: slice, sums: np.ndarray) -> None:
@@ -294,49 +305,51 @@ def _depthwise(x: np.ndarray, layer: Conv, target: np.ndarray, threads: int) -> 
                 for kx in range(k):
                     np.multiply(near[ky:ky + sums.shape[0], kx:kx + width], weight[ky, kx], out=part)
                     sums += part
-            shifted = sums * scale
-            shifted += packed.zero
+            shifted = sums * scale  # multiples of 2^-shift, at most 2^(31-shift): 32 bits
+            shifted += packed.zero  # shift <= 30, zero <= 2^15: 46 bits
             target[band] = _finish(shifted, layer)
 
     _share(work, height, threads, height * width * channels)
 
 
 def _norm_root(x: np.ndarray, layer: Gdn) -> np.ndarray:
-    """floor(sqrt(beta + gamma x^2)) as float64; the loader has proved the sum below 2^52.
+    """floor(sqrt(beta + gamma x^2)) as float64, below 2^26; the loader has proved the sum below 2^52.
 
-    Below 2^52 the sum is exact in float64, and so is the floor of its square root: sqrt is correctly rounded by
-    IEEE 754, and for n < 2^52 the distance from sqrt(n) up to the next integer is at least 2^-27, above half an ulp.
+    The root is correctly rounded by IEEE 754, and its floor is right. With m the next integer, m <= 2^26 and
+    n <= m^2 - 1, so m - sqrt(n) > 1 / (2 m) >= 2^-27. Doubles just below m lie 2^-27 or less apart, so what lies within
+    2^-28 of m alone is rounded to it.
     """
     n = np.empty(x.shape)
     _product((x * x).reshape(-1, x.shape[2]), layer.gamma.T.astype(np.float64), n.reshape(-1, x.shape[2]))
-    n += layer.beta
+    n += layer.beta  # beta, gamma and x^2 >= 0, so every partial sum is at most the whole, below 2^52: 52 bits
     np.sqrt(n, out=n)
     return np.floor(n, out=n)
 
 
 def igdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int = 1) -> None:
-    """(SPEC 5.5) clamp(x * r >> shift, rounded), maps in and out; |x r| < 2^41."""
+    """(SPEC 5.5) clamp(x * r >> shift, rounded), maps in and out."""
     source, target = interior(x), interior(out)
 
     def rows(y0: int, y1: int) -> None:
         for band in _bands(y0, y1, 4 * source[0].size):
             v = source[band].astype(np.float64)
             product = _norm_root(v, layer)
-            product *= v
+            product *= v  # |x r| < 2^15 * 2^26: 41 bits, as _shifted wants with shift <= 36
             target[band] = np.clip(_shifted(product, layer.shift), -layer.limit, layer.limit)
 
     _share(rows, source.shape[0], threads, source.size)
 
 
 def gdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int = 1) -> None:
-    """(SPEC 5.5) clamp(floor((x * 2^shift + floor(r / 2)) / r)), maps in and out; |x| 2^shift < 2^51 and r < 2^26."""
+    """(SPEC 5.5) clamp(floor((x * 2^shift + floor(r / 2)) / r)), maps in and out."""
     source, target = interior(x), interior(out)
 
     def rows(y0: int, y1: int) -> None:
         for band in _bands(y0, y1, 4 * source[0].size):
             v = source[band].astype(np.float64)
             r = _norm_root(v, layer)
-            v *= 2.0**layer.shift
+            v *= 2.0**layer.shift  # shift <= 36: integers below 2^51, 51 bits
+            # r / 2 < 2^25, a multiple of 1/2 before its floor; |v| + r < 2^52: 52 bits
             v += np.floor(0.5 * r)
             target[band] = np.clip(_quotient(v, r), -layer.limit, layer.limit)
 
@@ -351,20 +364,20 @@ def norm_gain(channels: int) -> int:
 def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int = 1) -> None:
     """(SPEC 5.6) D * sqrt(C / (sum D^2 + epsilon)) in Q10, maps in and out, without rounding errors before the last.
 
-    The loader has proved sum D^2 below 2^50, so v < 2^51; the lift brings v to [2^50, 2^52), where the float64 square
-    root's floor is exact, and |D| 2^h <= sqrt(v 4^h) < 2^26, so the numerator stays below 2^49.
+    The loader has proved C^3 x^2 and with it sum D^2 below 2^50 and C <= 128, and epsilon < 2^50.
     """
     source, target = interior(x), interior(out)
     channels = source.shape[2]
 
     def rows(y0: int, y1: int) -> None:
         for band in _bands(y0, y1, 4 * source[0].size):
-            d = channels * source[band].astype(np.float64)
-            d -= source[band].sum(axis=2, keepdims=True)
-            v = (d * d).sum(axis=2, keepdims=True) + layer.epsilon
+            d = channels * source[band].astype(np.float64)  # C |x| < 2^22: 22 bits
+            d -= source[band].sum(axis=2, keepdims=True)  # |D| < 2 C |x|: 23 bits
+            v = (d * d).sum(axis=2, keepdims=True) + layer.epsilon  # partial sums grow to below 2^51: 51 bits
             h = (52 - np.frexp(v)[1]) >> 1  # frexp's exponent is the bit length
-            r = np.floor(np.sqrt(np.ldexp(v, 2 * h)))
-            d *= np.ldexp(float(norm_gain(channels)), h)
+            r = np.floor(np.sqrt(np.ldexp(v, 2 * h)))  # v 4^h in [2^50, 2^52), so the floor is right (_norm_root)
+            d *= np.ldexp(float(norm_gain(channels)), h)  # |D| 2^h <= sqrt(v 4^h) < 2^26, gain < 2^22: 48 bits
+            # r < 2^26; |d| + 256 r < 2^48 + 2^33 + 2^34, as _quotient wants: 49 bits
             d += 128 * r
             target[band] = np.clip(_quotient(d, 256 * r), -layer.limit, layer.limit)
 
@@ -373,18 +386,19 @@ def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int = 1) ->
 
 @lru_cache(maxsize=4)
 def _fractions(table: bytes) -> np.ndarray:
-    """(SPEC 5.7) 2^(32 - u / 2^16) of every u below 2^16 by the bytes of the table; float64 integers up to 2^32."""
+    """(SPEC 5.7) 2^(32 - u / 2^16) of every u below 2^16 by the bytes of the table; in int64, then float64: 33 bits."""
     t, u = np.frombuffer(table, np.int32).astype(np.int64), np.arange(1 << 16)
     i, j = u >> 8, u & 255
     return (t[i] * (256 - j) + t[i + 1] * j).astype(np.float64)
 
 
 def _exp2(t: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """(SPEC 5.7) ``exp2_negative`` in float64 of t in 0..``_NEVER``, integers of any type, which are overwritten."""
+    """(SPEC 5.7) ``exp2_negative`` in float64 of integers t >= 0 of any type, float64 below 2^53, overwritten."""
     t = np.minimum(t, _NEVER, out=t).astype(np.int32)
     e = np.take(_fractions(table.tobytes()), t & 0xFFFF, mode="clip")
     t >>= 16
-    np.ldexp(e, -8 - t, out=e)
+    np.ldexp(e, -8 - t, out=e)  # t <= 40 now: multiples of 2^-(8+t), at most 2^(24-t): 33 bits
+    # at most 2^(24-t) + 1/2 in units of 2^-(8+t), where 1/2 is 2^(7+t), t <= 40: 48 bits
     e += 0.5
     return np.floor(e, out=e)
 
@@ -397,12 +411,14 @@ def exp2_negative(t: np.ndarray, table: np.ndarray) -> np.ndarray:
 def softmax_weights(logits: np.ndarray, table: np.ndarray) -> np.ndarray:
     """(SPEC 5.7) Weights in Q16 along the last axis of Q16 logits, as float64 integers.
 
-    Masked logits are below the others by 2^30 or more. The largest e is 2^24, so s >= 2^24 and R <= 2^23;
-    e * R <= 2^47.
+    Logits are integers below 2^38 in magnitude, at most 2^12 in a row; masked ones are less by 2^40, so at least 2^39
+    below the others, and their exponential is 0. The largest e is 2^24, so s >= 2^24 and R <= 2^23.
     """
-    e = _exp2(logits.max(axis=-1, keepdims=True) - logits, table)
-    e *= np.floor(2.0**47 / e.sum(axis=-1, keepdims=True)) * 2.0**-31  # the floor as in _quotient
-    e += 0.5
+    e = _exp2(logits.max(axis=-1, keepdims=True) - logits, table)  # differences of integers, below 2^41: 41 bits
+    # s <= 2^12 * 2^24: 37 bits; 2^47 + s < 2^53, so R is right (_quotient); it is scaled by a power of two. e <= s, so
+    # e R <= 2^47: 48 bits
+    e *= np.floor(2.0**47 / e.sum(axis=-1, keepdims=True)) * 2.0**-31
+    e += 0.5  # multiples of 2^-31, at most 2^16 + 1/2: 48 bits
     return np.floor(e, out=e)
 
 
@@ -420,7 +436,7 @@ def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, o
     target = interior(out)
     h, half, c = target.shape[0], target.shape[1], qkv.shape[2] // 3
     d = c // layer.heads
-    bias = layer.bias[RELATIVE].transpose(2, 0, 1) + 0.5  # [heads, 25, 25]
+    bias = layer.bias[RELATIVE].transpose(2, 0, 1).astype(np.float64)  # [heads, 25, 25], at most 2^31: 32 bits
     inside = np.zeros((*qkv.shape[:2], 1), bool)
     interior(inside)[...] = True
     odd = np.array([(y + x) % 2 == 1 for y, x in _OFFSETS])
@@ -429,15 +445,16 @@ def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, o
         for band in _bands(y0, y1, 2 * half * layer.heads * 625):
             window = _windows(qkv, band, half).astype(np.float64).reshape(-1, 25, 3, layer.heads, d)
             q, k, v = window.transpose(2, 0, 3, 1, 4)
-            q *= 2.0**-layer.shift
+            q *= 2.0**-layer.shift  # multiples of 2^-shift below 2^(15-shift): 15 bits
             anchor = _windows(inside, band, half).reshape(-1, 25) & odd
             hidden = anchor[:, :, None] > anchor[:, None, :]
-            logits = np.matmul(q, k.swapaxes(2, 3))  # below 2^15 * 2^15 * d, before the shift: exact
-            logits += bias
-            np.floor(logits, out=logits)  # an integer more does not change how a shift rounds
-            logits -= 2.0**40 * hidden[:, None]
+            logits = np.matmul(q, k.swapaxes(2, 3))  # multiples of 2^-shift below 2^30 d 2^-shift, d <= 2^12: 42 bits
+            logits += 0.5  # 1/2 is 2^(shift-1) units of 2^-shift, shift <= 30 (units of 1/2 for shift 0): 43 bits
+            np.floor(logits, out=logits)
+            logits += bias  # only now: before the floor, 31 bits of bias above 2^-30 would need 61 bits. 2^38: 38 bits
+            logits -= 2.0**40 * hidden[:, None]  # below 2^41: 41 bits
             weights = softmax_weights(logits, table)
-            seen = _shifted(np.matmul(weights, v), WEIGHT_FRAC)  # below 2^17 * 2^15 * 25: exact
+            seen = _shifted(np.matmul(weights, v), WEIGHT_FRAC)  # sum of |p v| < 25 * 2^17 * 2^15: 37 bits
             np.clip(seen, -layer.limit, layer.limit, out=seen)
             target[band] = seen.transpose(0, 2, 1, 3).reshape(-1, half, 25 * c)
 
@@ -453,12 +470,16 @@ def _windows(x: np.ndarray, rows: slice, half: int) -> np.ndarray:
 
 
 def key_weights(keys: np.ndarray, top: np.ndarray, shift: int, table: np.ndarray) -> np.ndarray:
-    """(SPEC 5.9) 2^(24 + (k - top) ...) of keys [P, C] int16, top their maxima; float64 integers <= 2^24."""
+    """(SPEC 5.9) 2^(24 - (top - k) 2^(shift - 16)) of keys [P, C] int16, top their maxima; float64 integers <= 2^24.
+
+    Differences below 2^16 are shifted by at most 16 in int64.
+    """
     return _exp2((top.astype(np.int64) - keys) << shift, table)
 
 
 def query_weights(queries: np.ndarray, heads: int, shift: int, table: np.ndarray) -> np.ndarray:
     """(SPEC 5.9) Softmax weights in Q16 of queries [P, C] int16 over the channels of each head, as float64 integers."""
+    # shift <= 16: 31 bits
     logits = queries.reshape(queries.shape[0], heads, -1).astype(np.float64) * 2.0**shift
     return softmax_weights(logits, table).reshape(queries.shape)
 
@@ -493,13 +514,14 @@ def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, 
             for at in range(0, k.shape[0], block):
                 e = key_weights(k[at:at + block], top, layer.key_shift, table).reshape(-1, heads, d)
                 f = v[at:at + block].astype(np.float64).reshape(e.shape)
+                # at most 2^13 products below 2^24 * 2^15, 52 bits, and weights, 38 bits; sums of blocks are int64
                 sums += np.matmul(e.transpose(1, 2, 0), f.swapaxes(0, 1)).astype(np.int64)
                 total += e.sum(axis=0).astype(np.int64)[:, :, None]
         parts.append((sums, total))
 
     _share(summarise, rows, threads, keys.size)
     sums, total = (np.sum(part, axis=0) for part in zip(*parts, strict=True))
-    context = contexts(sums, total, layer.context_shift).astype(np.float64)
+    context = contexts(sums, total, layer.context_shift).astype(np.float64)  # clamped: 15 bits
 
     def attend(y0: int, y1: int) -> None:
         for band in _bands(y0, y1, 2 * queries[0].size):
@@ -507,7 +529,7 @@ def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, 
             p, seen = query_weights(q, heads, layer.query_shift, table), np.empty(q.shape)
             for head in range(heads):
                 part = slice(head * d, head * d + d)
-                _product(p[:, part], context[head], seen[:, part])  # |sum p c| < 2^15 * (2^16 + d): exact
+                _product(p[:, part], context[head], seen[:, part])  # sum of |p c| < (2^16 + d) 2^15, d <= 2^12: 33 bits
             _shifted(seen, WEIGHT_FRAC)
             put_rows(_part(out, band), _turned(queries_at, band), np.clip(seen, -layer.limit, layer.limit, out=seen))
 
