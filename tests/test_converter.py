@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from weights_converter.calibrate import (
 from weights_converter.checkpoint import Checkpoint, save_checkpoint_folder
 from weights_converter.convert import make_content, own_pictures
 from weights_converter.evaluate import evaluate
-from weights_converter.float_engine import Bottleneck, FloatEngine
+from weights_converter.float_engine import Bottleneck, EstimatingPort, FloatEngine, gaussian_likelihood
 from weights_converter.published import float_layers, published_key, published_shapes
 from weights_converter.quantise import quantise, z_content
 from weights_converter.recognise import recognise
@@ -265,6 +266,48 @@ def test_the_model_is_faithful(state, floats, model):
     assert result["bd_rate"].keys() == {"total", "entropy", "synthesis", "tables"}
     for a, b in zip(result["tables_bpp"], result["integer_bpp"], strict=True):
         assert a * 0.995 < b < a * 1.005 + overhead
+
+
+def published_likelihood(distance: float, scale: float) -> float:
+    """GaussianConditional of CompressAI: ``_likelihood``, then ``likelihood_lower_bound``."""
+    def standardised(t: float) -> float:
+        return 0.5 * math.erfc(-(2 ** -0.5) * t)
+
+    value = abs(distance)
+    return max(standardised((0.5 - value) / scale) - standardised((-0.5 - value) / scale), 1e-9)
+
+
+def test_likelihoods_are_those_of_the_published_formula():
+    """The first two by CompressAI 1.2.8; a symbol of 1 at the smallest scale costs 18.5 bits, not the bound's 29.9."""
+    assert np.allclose(gaussian_likelihood(np.array([1, -1]), np.array([0.11, 0.16])),
+                       [2.7408414e-06, 8.8902530e-04], rtol=1e-6)
+    symbols = np.concatenate([np.arange(-40, 41), [-8191, 8191]])
+    for scale in (0.11, 0.12, 0.16, 0.25, 0.5, 1, 3, 17, 64, 256, 1000):
+        expected = [published_likelihood(s, scale) for s in symbols.tolist()]
+        found = gaussian_likelihood(symbols.astype(np.float32), np.full(symbols.size, scale))
+        assert np.allclose(np.log2(found), np.log2(expected), rtol=0, atol=1e-9), scale
+
+
+@pytest.mark.parametrize("bias", [-3.0, 0.0, 3.0])
+def test_estimated_bits_are_those_of_the_published_formula(state, floats, monkeypatch, bias):
+    """Whatever the scales: every symbol, with the scale and the mean that the network gives it, and z."""
+    wanted = 0.0
+
+    class Port(EstimatingPort):
+        def y(self, i, parity, levels, means):
+            nonlocal wanted
+            symbols = super().y(i, parity, levels, means)
+            wanted -= sum(math.log2(published_likelihood(s, scale)) for s, scale in
+                          zip(symbols.reshape(-1).tolist(), levels.reshape(-1).tolist(), strict=True))
+            return symbols
+
+    monkeypatch.setattr("weights_converter.calibrate.EstimatingPort", Port)
+    changed = dict(state)
+    for name in state:
+        if name.startswith("entropy_parameters") and name.endswith(".6.bias"):
+            changed[name] = state[name] - np.float32([3 - bias] * TINY.ch + [0] * TINY.ch)
+    result = run_float(TINY, float_layers(TINY, changed), Bottleneck(changed), picture(3), 100)
+    assert result.bits_y == pytest.approx(wanted, rel=1e-9)
 
 
 def test_what_is_encoded_decodes(model):

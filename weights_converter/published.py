@@ -32,6 +32,12 @@ GAMMA_BOUND = math.sqrt(PEDESTAL)
 LOG2_E = 1 / math.log(2)
 NORM_EPSILON = 1e-5
 
+SCALE_MIN = 0.11
+"""Lower bound of a Gaussian's standard deviation (``scale_bound``)."""
+
+LIKELIHOOD_MIN = 1e-9
+"""Lower bound of a likelihood (``likelihood_lower_bound``), so that its logarithm stays finite in training."""
+
 BOTTLENECK_WIDTHS = (1, 3, 3, 3, 3, 1)
 """Widths of the monotone network that is the factorized density of z."""
 

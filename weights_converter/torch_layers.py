@@ -16,13 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .published import LIKELIHOOD_MIN, SCALE_MIN
 from .torch_conv import conv3x3
-
-SCALE_MIN = 0.11
-"""Lower bound of a Gaussian's standard deviation."""
-
-LIKELIHOOD_MIN = 1e-9
-"""Lower bound of a likelihood, so that its logarithm stays finite in training."""
 
 
 class Conv3x3(nn.Conv2d):
