@@ -32,7 +32,7 @@ from .convert import (
     own_pictures,
     record_pictures,
 )
-from .export import export_flat, export_float
+from .export import SPELLINGS, export_flat, export_float
 from .float_engine import Bottleneck
 from .published import float_layers
 from .recognise import recognise
@@ -118,7 +118,7 @@ def _report(args: argparse.Namespace, checkpoint: Checkpoint, model: Model) -> N
 
 def _export(args: argparse.Namespace) -> None:
     if args.float:
-        print(f"{args.float}: {export_float(args.model, args.float, args.force)} parameters")
+        print(f"{args.float}: {export_float(args.model, args.float, args.force, args.spelling)} parameters")
     else:
         print(f"{args.flat}: {export_flat(args.model, args.flat, args.force)} arrays")
 
@@ -182,6 +182,9 @@ def _parser() -> argparse.ArgumentParser:
     form = c.add_mutually_exclusive_group(required=True)
     form.add_argument("--float", metavar="OUT.pt", help="state dict of the published layout, as torch.save writes it")
     form.add_argument("--flat", metavar="OUT.safetensors", help="the normative integers as safetensors")
+    c.add_argument("--spelling", choices=SPELLINGS, default=SPELLINGS[0],
+                   help="names of the bottleneck's parameters with --float: current (matrices.0, CompressAI 1.2.8) "
+                        "or old (_matrix0); default current")
     c.add_argument("--force", action="store_true", help="replace an existing file")
     c.set_defaults(run=_export)
     c = commands.add_parser("inspect", help="say what a checkpoint is")

@@ -58,6 +58,8 @@ IGNORED = re.compile(
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
 _BOTTLENECK = re.compile(r"entropy_bottleneck\.(matrices|biases|factors)\.(\d)")
 _SINGULAR = {"matrices": "matrix", "biases": "bias", "factors": "factor"}
+_OLD_BOTTLENECK = re.compile(r"entropy_bottleneck\._(matrix|bias|factor)(\d)")
+_PLURAL = {singular: plural for plural, singular in _SINGULAR.items()}
 _PART = re.compile(r"weights\.part(0|[1-9]\d{0,5})")
 
 
@@ -153,6 +155,12 @@ def normalised_name(name: str) -> str:
     name = name.removeprefix("module.")
     match = _BOTTLENECK.fullmatch(name)
     return f"entropy_bottleneck._{_SINGULAR[match[1]]}{match[2]}" if match else name
+
+
+def current_name(name: str) -> str:
+    """The bottleneck's parameters as CompressAI 1.2.8 spells them: ``_matrix0`` written as ``matrices.0``."""
+    match = _OLD_BOTTLENECK.fullmatch(name)
+    return f"entropy_bottleneck.{_PLURAL[match[1]]}.{match[2]}" if match else name
 
 
 def _plain_config(value: Any) -> dict[str, Any] | None:

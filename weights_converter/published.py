@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from refcodec.architecture import Config, Op, layer_table
+from refcodec.arith.numpy_ops import RELATIVE
 from refcodec.errors import InvalidModel
 
 State = Mapping[str, np.ndarray]
@@ -37,6 +38,9 @@ SCALE_MIN = 0.11
 
 LIKELIHOOD_MIN = 1e-9
 """Lower bound of a likelihood (``likelihood_lower_bound``), so that its logarithm stays finite in training."""
+
+TAIL_MASS = 1e-9
+"""Probability outside the quantiles of z that the published auxiliary loss aims at (``tail_mass``)."""
 
 BOTTLENECK_WIDTHS = (1, 3, 3, 3, 3, 1)
 """Widths of the monotone network that is the factorized density of z."""
@@ -274,6 +278,39 @@ def published_shapes(config: Config, gained: bool) -> dict[str, tuple[int, ...]]
             shapes[f"entropy_bottleneck._factor{n}"] = (config.hyper, b, 1)
     shapes["entropy_bottleneck.quantiles"] = (config.hyper, 1, 3)
     return shapes
+
+
+def published_buffers(config: Config) -> dict[str, np.ndarray]:
+    """The buffers that the published class keeps next to its parameters, as its constructor makes them.
+
+    Tables of the entropy coder are empty, as before the class's ``update()``, which computes them from the parameters.
+
+    Returns
+    -------
+    dict
+        float32, and for indices int32 or int64, as CompressAI 1.2.8 has them.
+    """
+    buffers: dict[str, np.ndarray] = {}
+
+    def number(name: str, value: float) -> None:
+        buffers[name] = np.full(1, value, np.float32)
+
+    for op in layer_table(config):
+        if op.kind in ("gdn", "igdn"):
+            for name, bound in (("beta", BETA_BOUND), ("gamma", GAMMA_BOUND)):
+                number(f"{published_key(op.name)}.{name}_reparam.pedestal", PEDESTAL)
+                number(f"{published_key(op.name)}.{name}_reparam.lower_bound.bound", bound)
+        elif op.kind == "local_attention":
+            buffers[f"local_context.{op.name.split('/')[1]}.relative_position_index"] = RELATIVE.astype(np.int64)
+    for part in ("entropy_bottleneck", "gaussian_conditional"):
+        buffers |= {f"{part}.{name}": np.zeros(0, np.int32) for name in ("_offset", "_quantized_cdf", "_cdf_length")}
+        number(f"{part}.likelihood_lower_bound.bound", LIKELIHOOD_MIN)
+    tail = math.log(2 / TAIL_MASS - 1)
+    buffers["entropy_bottleneck.target"] = np.array([-tail, 0, tail], np.float32)
+    buffers["gaussian_conditional.scale_table"] = np.zeros(0, np.float32)
+    number("gaussian_conditional.scale_bound", SCALE_MIN)
+    number("gaussian_conditional.lower_bound_scale.bound", SCALE_MIN)
+    return buffers
 
 
 def check_state(config: Config, state: State, where: str = "state dict") -> None:

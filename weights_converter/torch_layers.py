@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .published import LIKELIHOOD_MIN, SCALE_MIN
+from .published import LIKELIHOOD_MIN, SCALE_MIN, TAIL_MASS
 from .torch_conv import conv3x3
 
 
@@ -243,7 +243,7 @@ class EntropyBottleneck(nn.Module):
             if i < len(self.FILTERS) - 2:
                 setattr(self, f"_factor{i}", nn.Parameter(torch.zeros(channels, b, 1)))
         self.quantiles = nn.Parameter(torch.tensor([-init, 0, init]).repeat(channels, 1, 1))
-        tail = math.log(2 / 1e-9 - 1)
+        tail = math.log(2 / TAIL_MASS - 1)
         self.register_buffer("target", torch.tensor([-tail, 0, tail]))
 
     def logits(self, x: Tensor, frozen: bool = False) -> Tensor:
