@@ -213,7 +213,8 @@ def _prefix(contents: Contents, where: str) -> str:
     prefixes = sorted({name[:name.index(NETWORK)] for name in names if f".{NETWORK}" in f".{name}"})
     if len(prefixes) > 1 and "" not in prefixes:
         raise InvalidModel("several networks in one state dict", where=where,
-                           prefixes=[printable(prefix) for prefix in prefixes[:MAX_LISTED]], cause="choose one with --key")
+                           prefixes=[printable(prefix) for prefix in prefixes[:MAX_LISTED]],
+                           cause="choose one with --key")
     prefix = prefixes[0] if prefixes else ""
     if not re.fullmatch(r"[A-Za-z0-9_.]{0,200}", prefix):
         raise InvalidModel("impossible tensor name", where=where, name=printable(prefix))
@@ -227,7 +228,8 @@ def _unwrapped(name: str) -> str:
 
 def normalised_name(name: str) -> str:
     """Spell a parameter's name in the one way: no part ``module`` or ``_orig_mod``, no ``model.`` in front, and the
-    bottleneck's ``matrices.0`` written as ``_matrix0``."""
+    bottleneck's ``matrices.0`` written as ``_matrix0``.
+    """
     name = _unwrapped(name)
     while name.startswith("model."):
         name = name.removeprefix("model.")

@@ -296,9 +296,9 @@ def code_length(likelihoods: np.ndarray) -> float:
 class EstimatingPort:
     """A port that chooses symbols like an encoder and adds up their ideal code lengths in bits.
 
-    ``bits_y`` and ``bits_z`` are the published estimate: float scales, and likelihoods of at least ``LIKELIHOOD_MIN``, so
-    that no symbol costs more than 30 bits. ``bits_y_tables`` is the cost in the coder's tables: the Gaussian table of
-    the nearest level, and escapes. The difference between the two is due to the coder, not to integer arithmetic.
+    ``bits_y`` and ``bits_z`` are the published estimate: float scales, and likelihoods of at least ``LIKELIHOOD_MIN``,
+    so that no symbol costs more than 30 bits. ``bits_y_tables`` is the cost in the coder's tables: the Gaussian table
+    of the nearest level, and escapes. The difference between the two is due to the coder, not to integer arithmetic.
     """
 
     def __init__(self, engine: FloatEngine, bottleneck: Bottleneck, y: np.ndarray, z: np.ndarray) -> None:

@@ -65,6 +65,8 @@ INERT_OBJECTS = frozenset(
         ("pytorch_lightning", "parsing"), ("lightning.pytorch", "parsing"), ("lightning.fabric", "data"))])
 """Classes whose objects are written by the opcode NEWOBJ or by a call; each becomes an `Inert`."""
 
+DAMAGED = "the checkpoint is damaged, hostile, or more than tensors and plain values"
+
 RESAVE = ("only tensors and plain values are read, nothing is executed; in PyTorch, save the weights alone: "
           "torch.save({'state_dict': net.state_dict()}, path)")
 """What to do about a file with objects."""
@@ -188,8 +190,7 @@ class _Machine:
                 self.refuse("stack too deep", limit=MAX_STACK)
         self.refuse("too many opcodes", limit=MAX_OPCODES)
 
-    def refuse(self, what: str, cause: str = "the checkpoint is damaged, hostile, or more than tensors and plain values",
-               **values: Any) -> NoReturn:
+    def refuse(self, what: str, cause: str = DAMAGED, **values: Any) -> NoReturn:
         raise InvalidModel(what, where=f"{self.source}, {self.opcode} at byte {self.opcode_at}", cause=cause, **values)
 
     # Bytes of the program.

@@ -39,6 +39,9 @@ SCALE_MIN = 0.11
 LIKELIHOOD_MIN = 1e-9
 """Lower bound of a likelihood (``likelihood_lower_bound``), so that its logarithm stays finite in training."""
 
+MOST_NAMED = 12
+"""Most tensors of a kind that one message names."""
+
 TAIL_MASS = 1e-9
 """Probability outside the quantiles of z that the published auxiliary loss aims at (``tail_mass``)."""
 
@@ -319,7 +322,7 @@ def check_state(config: Config, state: State, where: str = "state dict") -> None
     Raises
     ------
     InvalidModel
-        Tensors are missing, unknown or of another shape; all of them are named at once.
+        Tensors are missing, unknown or of another shape; up to ``MOST_NAMED`` of each are named at once.
     """
     expected = published_shapes(config, config.qualities > 1 or any(name in state for name in _GAINS.values()))
     missing = sorted(expected.keys() - state.keys())
@@ -327,8 +330,9 @@ def check_state(config: Config, state: State, where: str = "state dict") -> None
     misshapen = [f"{name}: {list(state[name].shape)} instead of {list(shape)}"
                  for name, shape in sorted(expected.items()) if name in state and state[name].shape != shape]
     if missing or unknown or misshapen:
-        raise InvalidModel("the tensors do not fit the configuration", where=where, missing=missing, unknown=unknown,
-                           misshapen=misshapen)
+        wrong = {kind: names[:MOST_NAMED] + [f"and {len(names) - MOST_NAMED} more"] * (len(names) > MOST_NAMED)
+                 for kind, names in (("missing", missing), ("unknown", unknown), ("misshapen", misshapen)) if names}
+        raise InvalidModel("the tensors do not fit the configuration", where=where, **wrong)
 
 
 def folded(op: Op, read: Read, maths: Maths) -> FloatLayer:
@@ -346,15 +350,15 @@ def folded(op: Op, read: Read, maths: Maths) -> FloatLayer:
     return FloatLayer(op)
 
 
-def float_layers(config: Config, state: State) -> dict[str, FloatLayer]:
-    """Every operation of a configuration in float64.
+def float_layers(config: Config, state: State, where: str = "state dict") -> dict[str, FloatLayer]:
+    """Every operation of a configuration in float64; ``where`` names the state dict in errors.
 
     Raises
     ------
     InvalidModel
         As ``check_state``.
     """
-    check_state(config, state)
+    check_state(config, state, where)
     ones = {_GAINS[op.name]: np.zeros((1, op.channels)) for op in layer_table(config) if op.kind == "gain"}
 
     def read(name: str) -> np.ndarray:

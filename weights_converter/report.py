@@ -179,7 +179,6 @@ def make_report(floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model:
     stages["hyper_means"] = stages["h_s/4"]
     rows = [_row(op, model, stages) for op in model.ops]
     codec = evaluate(config, floats, bottleneck, model, pictures, steps)
-    codec["bd_rate"] = {k: v if math.isfinite(v) else None for k, v in codec["bd_rate"].items()}
 
     def worst(key: str, sign: int) -> list[str]:
         return [r["name"] for r in sorted((r for r in rows if r[key] is not None), key=lambda r: sign * r[key])[:10]]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from .evaluate import bd_text
+
 Report = Mapping[str, Any]
 
 _COLUMNS = ("name", "format", "limit", "snr_db", "loss_db", "clip_rate", "weight_bits", "shift", "margin_bits")
@@ -26,11 +28,10 @@ def _cell(key: str, value: Any) -> str:
 
 def _summary(report: Report) -> list[str]:
     codec = report["codec"]
-    bd = ", ".join(f"{k} {v:+.3f} %" for k, v in codec["bd_rate"].items() if v is not None)
     return [f"model {report['fingerprint']}",
             f"{len(report['pictures'])} pictures: " + ", ".join(
                 f"{p['name']} {p['size'][0]}x{p['size'][1]}" for p in report["pictures"]),
-            f"BD-rate against float: {bd or 'needs more than one quality'}",
+            f"BD-rate against float: {bd_text(codec['bd_rate'])}",
             f"coded bits over estimated bits: {codec['bits_ratio']:.5f}, over bits by tables: "
             f"{codec['tables_ratio']:.5f}",
             "lowest signal-to-noise ratio: " + ", ".join(report["lowest_snr"]),

@@ -42,6 +42,8 @@ MAX_MEMBERS = 1 << 14
 MAX_NAME_BYTES = 512
 """Longest zip member name: the stem of the file and a short path."""
 
+_TORCHSCRIPT = "a TorchScript archive is no checkpoint; in PyTorch, save the state dict of the network instead"
+
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
 
@@ -108,8 +110,7 @@ def read_torch_zip(source: ByteSource, where: str, key: str = "") -> Contents:
                            else "if a checkpoint was zipped again, unpack it first")
     root = pickles[0].removesuffix("data.pkl")
     if root + "constants.pkl" in members:
-        raise InvalidModel("a TorchScript archive, not a checkpoint", where=where,
-                           cause="in PyTorch, save the state dict of the network instead of torch.jit.save")
+        raise InvalidModel("a TorchScript archive, not a checkpoint", where=where, cause=_TORCHSCRIPT)
     order = members.get(root + "byteorder")
     if order is not None and (order.size > 16 or source.read(order.start, order.size, where) != b"little"):
         raise InvalidModel("checkpoint is not little-endian", where=f"{where}, member {root}byteorder")
@@ -323,7 +324,9 @@ def _members(source: ByteSource, where: str) -> dict[str, Member]:
         place = f"{where}, member {printable(name)}"
         if flags & 0x2041 or method != 0 or packed != unpacked or disk:
             raise InvalidModel("zip member compressed or encrypted", where=place, method=method, flags=flags,
-                               packed=packed, unpacked=unpacked, cause="torch.save stores members as they are; if it was zipped again, unpack it first")
+                               packed=packed, unpacked=unpacked,
+                               cause=_TORCHSCRIPT if "/code/" in name else
+                               "torch.save stores members as they are; if it was zipped again, unpack it first")
         data = _data_start(source, header, raw, place)
         if data + unpacked > start:
             raise InvalidModel("zip member reaches outside the file", where=place, start=data, bytes=unpacked)
