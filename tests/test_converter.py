@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 from published_state import TINY, published_state
 
 from refcodec.architecture import PROFILES, layer_table, parameter_count
@@ -26,8 +27,8 @@ from weights_converter.calibrate import (
     record_from,
     run_float,
 )
-from weights_converter.checkpoint import Checkpoint, save_checkpoint_folder
-from weights_converter.convert import make_content, own_pictures
+from weights_converter.checkpoint import Checkpoint, read_checkpoint, save_checkpoint_folder
+from weights_converter.convert import convert, make_content, own_pictures, record_pictures
 from weights_converter.evaluate import evaluate
 from weights_converter.float_engine import Bottleneck, EstimatingPort, FloatEngine, gaussian_likelihood
 from weights_converter.published import float_layers, published_key, published_shapes
@@ -339,8 +340,6 @@ def test_tables_of_z_hold_the_bottlenecks_probabilities(state):
 
 
 def test_the_command_converts_a_folder(tmp_path, state, capsys):
-    from PIL import Image
-
     images = tmp_path / "images"
     images.mkdir()
     Image.fromarray(picture()).save(images / "a.png")
@@ -385,3 +384,30 @@ def test_the_bar_is_one_line_that_goes_away(capsys, monkeypatch):
     show(2, 2)
     said = capsys.readouterr().err
     assert said == f"\rcalibrating {'#' * 15}{'.' * 15} 1/2\r\x1b[K"
+
+
+def test_evaluate_refuses_a_model_of_another_checkpoint(tmp_path, state, record, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.fromarray(picture()).save(images / "a.png")
+    single = dataclasses.replace(TINY, qualities=1)
+    bare = {name: array for name, array in state.items() if "gain" not in name}
+    checkpoints = {"one": (bare, single), "again": (dict(reversed(bare.items())), single), "gains": (state, TINY),
+                   "other": (bare | {"h_a.reduction.0.bias": bare["h_a.reduction.0.bias"] + 1}, single)}
+    for name, (tensors, config) in checkpoints.items():
+        save_checkpoint_folder(tmp_path / name, tensors, {"config": config.as_dict()})
+    model = tmp_path / "model.h5"
+    one = read_checkpoint(tmp_path / "one")
+    convert(one, record_pictures(single, one.tensors, [picture()]), model, {})
+
+    def run(name: str, *more: str) -> int:
+        return main(["evaluate", str(tmp_path / name), "--model", str(model), "--images", str(images), *more])
+
+    assert run("gains") == 78 and "another network" in (said := capsys.readouterr().err) and "qualities" in said
+    assert run("other") == 78 and "another checkpoint" in (said := capsys.readouterr().err) and "model.h5" in said
+    for name in ("one", "again"):  # the same weights in another file are the same
+        assert run(name, "--json", str(tmp_path / "result.json")) == 0
+        assert "needs more than one quality" in (said := capsys.readouterr().out) and "nan" not in said
+        assert json.loads((tmp_path / "result.json").read_text())["bd_rate"]["total"] is None
+    assert main(["evaluate", str(tmp_path / "one"), "--model", str(model), "--images", str(tmp_path / "nodir")]) == 66
+    assert "no such folder" in capsys.readouterr().err
