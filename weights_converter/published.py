@@ -330,8 +330,11 @@ def check_state(config: Config, state: State, where: str = "state dict") -> None
     misshapen = [f"{name}: {list(state[name].shape)} instead of {list(shape)}"
                  for name, shape in sorted(expected.items()) if name in state and state[name].shape != shape]
     if missing or unknown or misshapen:
-        wrong: dict[str, Any] = {kind: names[:MOST_NAMED] + [f"and {len(names) - MOST_NAMED} more"] * (len(names) > MOST_NAMED)
-                 for kind, names in (("missing", missing), ("unknown", unknown), ("misshapen", misshapen)) if names}
+        wrong: dict[str, Any] = {}
+        for kind, names in (("missing", missing), ("unknown", unknown), ("misshapen", misshapen)):
+            if names:
+                more = len(names) - MOST_NAMED
+                wrong[kind] = names[:MOST_NAMED] + ([f"and {more} more"] if more > 0 else [])
         raise InvalidModel("the tensors do not fit the configuration", where=where, **wrong)
 
 

@@ -197,7 +197,8 @@ def make_report(floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model:
     dict
         Plain values. ``layers`` has a row an operation: signal-to-noise ratio in dB against float, what it lost
         against its worst input, share of results on the clamp, bits of the largest weight, range of shifts, bits by
-        which the worst accumulator stays below 2^31. ``notes`` are those of ``weight_notes``. ``codec`` is the result of ``evaluate``. None stands for what
+        which the worst accumulator stays below 2^31. ``notes`` are those of ``weight_notes``.
+        ``codec`` is the result of ``evaluate``. None stands for what
         does not exist, such as the ratio of an exact stage.
     """
     config = model.config
@@ -215,7 +216,8 @@ def make_report(floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model:
     return {"fingerprint": model.fingerprint.hex(), "configuration": config.as_dict(),
             "provenance": {k: v for k, v in model.provenance.items() if k != "card"},
             "pictures": [{"name": name, "size": [s.shape[1], s.shape[0]]} for name, s in pictures],
-            "notes": weight_notes(floats, model), "stage_steps": list(steps[-2:]), "lowest_snr": worst("snr_db", 1), "largest_loss": worst("loss_db", -1),
+            "notes": weight_notes(floats, model),
+            "stage_steps": list(steps[-2:]), "lowest_snr": worst("snr_db", 1), "largest_loss": worst("loss_db", -1),
             "codec": codec, "layers": rows}
 
 
