@@ -249,7 +249,9 @@ def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
         There is no such folder, or no picture in it.
     """
     place = Path(folder)
-    paths = sorted(p for p in place.glob("*") if p.suffix.lower() in PICTURE_SUFFIXES) if place.is_dir() else []
+    if not place.is_dir():
+        raise MissingInput("no such folder of pictures", where=str(folder))
+    paths = sorted(p for p in place.glob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
         raise MissingInput("no pictures", where=str(folder), kinds=sorted(PICTURE_SUFFIXES))
     return paths

@@ -61,3 +61,25 @@ def published_state(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
                                   ("hyper_inv_gain", config.hyper, -0.2)):
             state[name] = np.float32(sign) * levels * np.ones((1, width), np.float32)
     return state
+
+
+PUBLISHED_LAYOUTS = {
+    "paper": (1027, "d70b2cae7bc397d325b0fea9377d905ea9b00e14e1c0c6679bfdf5bc1d59852e"),
+    "mlicpp": (1023, "63b982a6e167ad5850cbfe6200c17edcb3c92c26197b17f0f1892f01d3b0aed6"),
+    "mlicpp-old": (1065, "bc5165970478c1823009bb4e7e0a2576f2313827004ecab077466eb1903e2562"),
+}
+"""Keys of the published classes' state dicts, recorded from classes built of CompressAI 1.2.8's own GDN,
+EntropyBottleneck and GaussianConditional: their count, and the SHA-256 of the sorted lines "name type [shape]"."""
+
+
+def published_buffer_keys(config: Config) -> set[str]:
+    """Names of the buffers of the published class, written out."""
+    gdns = [f"g_a.analysis_transform.{n}.gdn" for n in (0, 2, 4)]
+    gdns += [f"g_s.synthesis_transform.{n}.igdn" for n in (1, 3, 5)]
+    names = {f"{gdn}.{kind}_reparam.{leaf}" for gdn in gdns for kind in ("beta", "gamma")
+             for leaf in ("pedestal", "lower_bound.bound")}
+    names |= {f"{part}.{leaf}" for part in ("entropy_bottleneck", "gaussian_conditional")
+              for leaf in ("_offset", "_quantized_cdf", "_cdf_length", "likelihood_lower_bound.bound")}
+    names |= {f"gaussian_conditional.{leaf}" for leaf in ("scale_table", "scale_bound", "lower_bound_scale.bound")}
+    names |= {f"local_context.{i}.relative_position_index" for i in range(config.slices)}
+    return names | {"entropy_bottleneck.target"}

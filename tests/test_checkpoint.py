@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published_state import TINY, published_state
 
 from refcodec.errors import InvalidModel, MissingInput, OutputError, RefcodecError
 from weights_converter import pickle_reader
+from weights_converter.__main__ import main
 from weights_converter.checkpoint import normalised_name, parse_json, read_checkpoint, save_checkpoint_folder
 from weights_converter.pickle_reader import Inert, read_pickle
 
@@ -281,6 +283,142 @@ def test_newer_pickle_protocols_are_understood() -> None:
     body = b"}\x94(\x8c\x05alpha\x94K\x01\x8c\x04beta\x94\x8c\x0bcollections\x94\x8c\x07Counter\x94\x93\x94}\x85Ru."
     result = read_pickle(b"\x80\x04\x95" + struct.pack("<Q", len(body)) + body, "test")
     assert result.value == {"alpha": 1, "beta": Inert("collections.Counter")}
+
+
+# Wrappers, prefixes, several networks, objects next to weights.
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.",
+                                    "module.model.", "model.model._orig_mod.", "net.codec."])
+def test_any_prefix_before_the_network_is_removed(tmp_path: Path, prefix: str) -> None:
+    pickled, storages = state_program({prefix + label: array for label, array in sample().items()})
+    found = read_checkpoint(write(tmp_path, zip_file(program(mapping({"state_dict": pickled})), storages)))
+    same(found.tensors, sample())
+    assert found.left == ()
+
+
+def test_wrappers_inside_a_name_are_removed() -> None:
+    assert normalised_name("module.g_a._orig_mod.analysis_transform.0.bias") == "g_a.analysis_transform.0.bias"
+    assert normalised_name("model.entropy_bottleneck.matrices.0") == "entropy_bottleneck._matrix0"
+
+
+def two_networks(first: str, second: str) -> bytes:
+    """A training dictionary with two networks, the second half the first."""
+    outer, storages = {"epoch": number(3)}, {}
+    for n, (key, factor) in enumerate(((first, 1), (second, 0.5))):
+        entries = {}
+        for m, (label, array) in enumerate(sample().items()):
+            place = f"{n}_{m}"
+            strides = tuple(stride // 4 for stride in array.strides)
+            entries[label] = tensor(storage("FloatStorage", place, array.size), 0, array.shape, strides)
+            storages[place] = (array * np.float32(factor)).tobytes()
+        outside, _, inside = key.partition("/")
+        outer[outside] = mapping({inside: mapping(entries)}) if inside else mapping(entries)
+    return zip_file(program(mapping(outer)), storages)
+
+
+@pytest.mark.parametrize("second", ["ema", "ema_state_dict", "averaged/shadow"])
+def test_a_second_network_is_named_and_taken_by_its_key(tmp_path: Path, second: str) -> None:
+    path = write(tmp_path, two_networks("state_dict", second))
+    found = read_checkpoint(path)
+    same(found.tensors, sample())
+    assert (found.taken, found.left) == ("state_dict", (second,))
+    averaged = read_checkpoint(path, second)
+    same(averaged.tensors, {label: array / 2 for label, array in sample().items()})
+    assert (averaged.taken, averaged.left) == (second, ("state_dict",))
+    with pytest.raises(InvalidModel, match="no such key"):
+        read_checkpoint(path, "nothing")
+
+
+def test_without_a_usual_key_the_message_names_what_there_is(tmp_path: Path) -> None:
+    path = write(tmp_path, two_networks("params", "params_ema"))
+    error = refuse(path, "--key", "params_ema", "checkpoint.bin")
+    assert error.values["networks"] == ["params", "params_ema"]
+    same(read_checkpoint(path, "params").tensors, sample())
+
+
+def test_one_of_two_prefixes_is_chosen_by_its_key(tmp_path: Path) -> None:
+    arrays = {f"{part}.{label}": array * factor for part, factor in (("model", 1), ("ema_model", 2))
+              for label, array in sample().items()}
+    pickled, storages = state_program(arrays)
+    path = write(tmp_path, zip_file(program(pickled), storages))
+    refuse(path, "several networks", "ema_model.", "--key")
+    found = read_checkpoint(path, "ema_model")
+    same(found.tensors, {label: array * 2 for label, array in sample().items()})
+    assert found.left == (f"{len(sample())} tensors outside ema_model.*",)
+
+
+NAMESPACE = name("argparse", "Namespace") + b")\x81" + mapping({"lr": number(1)}) + b"b"
+NUMPY_SCALAR = (name("numpy._core.multiarray", "scalar") + b"(" + name("numpy", "dtype")
+                + group(text("f8"), b"\x89", b"\x88")
+                + b"R" + group(b"K\3", text("<"), b"N", b"N", b"N", number(-1), number(-1), b"K\0") + b"b"
+                + call("_codecs", "encode", text("abcdefgh"), text("latin1")) + b"tR")
+
+
+@pytest.mark.parametrize("extra", [
+    NAMESPACE, NUMPY_SCALAR, NUMPY_SCALAR.replace(b"_core", b"core"), b"C\3abc",
+    call("pathlib", "PosixPath", text("/"), text("data")), call("collections", "deque", b"]"),
+    name("lightning.fabric.utilities.data", "AttributeDict") + b")\x81" + mapping({"a": number(1)}) + b"b",
+], ids=["namespace", "numpy scalar", "older numpy", "bytes", "path", "deque", "lightning"])
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_objects_next_to_weights_are_inert(tmp_path: Path, extra: bytes, form: str) -> None:
+    pickled, storages = state_program(sample())
+    outer = program(mapping({"args": extra, "state_dict": pickled, "epoch": number(7)}))
+    found = read_checkpoint(write(tmp_path, (zip_file if form == "zip" else legacy_file)(outer, storages)))
+    same(found.tensors, sample())
+    assert found.meta == {"epoch": 7}
+
+
+def test_an_object_of_another_class_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    for value in (name("argparse", "ArgumentParser") + b")\x81", name("numpy", "load") + b")R"):
+        refuse(write(tmp_path, hostile(program(mapping({"args": value})))), "allow-list", "torch.save({'state_dict'")
+
+
+@pytest.mark.parametrize("data, kind, advice", [
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS", "git lfs pull"),
+    (b"<!DOCTYPE html><html>", "web page", "raw"), (b"\x89HDF\r\n\x1a\n" + bytes(600), "HDF5", "converted already"),
+    (b"\x1f\x8b\x08" + bytes(9), "gzip", "unpack"), (bytes(257) + b"ustar" + bytes(300), "tar", "unpack"),
+    (b"", "empty", "again"), (b"weights of a network", "text", "file of weights"),
+    (bytes(20), "unknown bytes", "torch.save"),
+])
+def test_what_is_no_checkpoint_is_told_apart(tmp_path: Path, data: bytes, kind: str, advice: str) -> None:
+    refuse(write(tmp_path, data), kind, advice, "checkpoint.bin")
+
+
+def test_a_folder_without_meta_names_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"")
+    with pytest.raises(MissingInput, match=r"weights\.pth"):
+        read_checkpoint(tmp_path)
+
+
+def test_an_empty_shape_hides_no_impossible_one(tmp_path: Path) -> None:
+    save_checkpoint_folder(tmp_path / "c", {"a": np.ones((2, 3))}, {})
+    (tmp_path / "c" / "meta.json").write_text(json.dumps({"tensors": [["a", [0, 1 << 40, 1 << 40]]]}))
+    refuse(tmp_path / "c", "malformed tensor entry")
+    huge = safetensors_file({"a": {"dtype": "F32", "shape": [0, 1 << 40, 1 << 40], "data_offsets": [0, 0]}}, b"")
+    refuse(write(tmp_path, huge), "impossible shape")
+    place = tensor(storage("FloatStorage", "0", 0), 0, (0, 1 << 40, 1 << 40), (1, 1, 1))
+    refuse(write(tmp_path, zip_file(program(mapping({"a": place})), {"0": b""})), "outside its storage")
+
+
+def test_strided_views_do_not_multiply_reading(tmp_path: Path) -> None:
+    entries = {f"t{n}": tensor(storage("FloatStorage", "0", 1000), 0, (2,), (999,)) for n in range(9)}
+    refuse(write(tmp_path, zip_file(program(mapping(entries)), {"0": bytes(4000)})), "too often")
+
+
+def test_scalars_and_other_networks_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for n, arrays in enumerate(({"g_a.analysis_transform.6.weight": np.ones(())}, {"fc.weight": np.ones((2, 2))})):
+        path = tmp_path / f"c{n}"
+        save_checkpoint_folder(path, arrays, {})
+        assert main(["inspect", str(path)]) == 78
+        assert "not a checkpoint of LoC-LIC" in (said := capsys.readouterr().err) and str(path) in said
+
+
+def test_what_a_terminal_obeys_is_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = published_state(TINY)
+    save_checkpoint_folder(tmp_path / "c", state, {"config": {"intra_heads": "\x1b]0;title\x07"}})
+    assert main(["inspect", str(tmp_path / "c")]) == 78
+    assert "\\x1b" in (said := capsys.readouterr().err) and "\x1b" not in said
 
 
 # Refusing.

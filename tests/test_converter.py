@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
+from PIL import Image
 from published_state import TINY, published_state
 
 from refcodec.architecture import PROFILES, layer_table, parameter_count
@@ -25,10 +27,10 @@ from weights_converter.calibrate import (
     record_from,
     run_float,
 )
-from weights_converter.checkpoint import Checkpoint, save_checkpoint_folder
-from weights_converter.convert import make_content, own_pictures
+from weights_converter.checkpoint import Checkpoint, read_checkpoint, save_checkpoint_folder
+from weights_converter.convert import convert, make_content, own_pictures, record_pictures
 from weights_converter.evaluate import evaluate
-from weights_converter.float_engine import Bottleneck, FloatEngine
+from weights_converter.float_engine import Bottleneck, EstimatingPort, FloatEngine, gaussian_likelihood
 from weights_converter.published import float_layers, published_key, published_shapes
 from weights_converter.quantise import quantise, z_content
 from weights_converter.recognise import recognise
@@ -267,6 +269,48 @@ def test_the_model_is_faithful(state, floats, model):
         assert a * 0.995 < b < a * 1.005 + overhead
 
 
+def published_likelihood(distance: float, scale: float) -> float:
+    """GaussianConditional of CompressAI: ``_likelihood``, then ``likelihood_lower_bound``."""
+    def standardised(t: float) -> float:
+        return 0.5 * math.erfc(-(2 ** -0.5) * t)
+
+    value = abs(distance)
+    return max(standardised((0.5 - value) / scale) - standardised((-0.5 - value) / scale), 1e-9)
+
+
+def test_likelihoods_are_those_of_the_published_formula():
+    """The first two by CompressAI 1.2.8; a symbol of 1 at the smallest scale costs 18.5 bits, not the bound's 29.9."""
+    assert np.allclose(gaussian_likelihood(np.array([1, -1]), np.array([0.11, 0.16])),
+                       [2.7408414e-06, 8.8902530e-04], rtol=1e-6)
+    symbols = np.concatenate([np.arange(-40, 41), [-8191, 8191]])
+    for scale in (0.11, 0.12, 0.16, 0.25, 0.5, 1, 3, 17, 64, 256, 1000):
+        expected = [published_likelihood(s, scale) for s in symbols.tolist()]
+        found = gaussian_likelihood(symbols.astype(np.float32), np.full(symbols.size, scale))
+        assert np.allclose(np.log2(found), np.log2(expected), rtol=0, atol=1e-9), scale
+
+
+@pytest.mark.parametrize("bias", [-3.0, 0.0, 3.0])
+def test_estimated_bits_are_those_of_the_published_formula(state, floats, monkeypatch, bias):
+    """Whatever the scales: every symbol, with the scale and the mean that the network gives it, and z."""
+    wanted = 0.0
+
+    class Port(EstimatingPort):
+        def y(self, i, parity, levels, means):
+            nonlocal wanted
+            symbols = super().y(i, parity, levels, means)
+            wanted -= sum(math.log2(published_likelihood(s, scale)) for s, scale in
+                          zip(symbols.reshape(-1).tolist(), levels.reshape(-1).tolist(), strict=True))
+            return symbols
+
+    monkeypatch.setattr("weights_converter.calibrate.EstimatingPort", Port)
+    changed = dict(state)
+    for name in state:
+        if name.startswith("entropy_parameters") and name.endswith(".6.bias"):
+            changed[name] = state[name] - np.float32([3 - bias] * TINY.ch + [0] * TINY.ch)
+    result = run_float(TINY, float_layers(TINY, changed), Bottleneck(changed), picture(3), 100)
+    assert result.bits_y == pytest.approx(wanted, rel=1e-9)
+
+
 def test_what_is_encoded_decodes(model):
     coded = encode_picture(picture(5, 50, 70), 80, model=model)
     samples, _ = decode_stream(coded.data, model=model, verify=True)
@@ -296,8 +340,6 @@ def test_tables_of_z_hold_the_bottlenecks_probabilities(state):
 
 
 def test_the_command_converts_a_folder(tmp_path, state, capsys):
-    from PIL import Image
-
     images = tmp_path / "images"
     images.mkdir()
     Image.fromarray(picture()).save(images / "a.png")
@@ -342,3 +384,30 @@ def test_the_bar_is_one_line_that_goes_away(capsys, monkeypatch):
     show(2, 2)
     said = capsys.readouterr().err
     assert said == f"\rcalibrating {'#' * 15}{'.' * 15} 1/2\r\x1b[K"
+
+
+def test_evaluate_refuses_a_model_of_another_checkpoint(tmp_path, state, record, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.fromarray(picture()).save(images / "a.png")
+    single = dataclasses.replace(TINY, qualities=1)
+    bare = {name: array for name, array in state.items() if "gain" not in name}
+    checkpoints = {"one": (bare, single), "again": (dict(reversed(bare.items())), single), "gains": (state, TINY),
+                   "other": (bare | {"h_a.reduction.0.bias": bare["h_a.reduction.0.bias"] + 1}, single)}
+    for name, (tensors, config) in checkpoints.items():
+        save_checkpoint_folder(tmp_path / name, tensors, {"config": config.as_dict()})
+    model = tmp_path / "model.h5"
+    one = read_checkpoint(tmp_path / "one")
+    convert(one, record_pictures(single, one.tensors, [picture()]), model, {})
+
+    def run(name: str, *more: str) -> int:
+        return main(["evaluate", str(tmp_path / name), "--model", str(model), "--images", str(images), *more])
+
+    assert run("gains") == 78 and "another network" in (said := capsys.readouterr().err) and "qualities" in said
+    assert run("other") == 78 and "another checkpoint" in (said := capsys.readouterr().err) and "model.h5" in said
+    for name in ("one", "again"):  # the same weights in another file are the same
+        assert run(name, "--json", str(tmp_path / "result.json")) == 0
+        assert "needs more than one quality" in (said := capsys.readouterr().out) and "nan" not in said
+        assert json.loads((tmp_path / "result.json").read_text())["bd_rate"]["total"] is None
+    assert main(["evaluate", str(tmp_path / "one"), "--model", str(model), "--images", str(tmp_path / "nodir")]) == 66
+    assert "no such folder" in capsys.readouterr().err

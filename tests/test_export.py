@@ -1,27 +1,29 @@
 """Exports: safetensors of the integers, and a state dict of the published layout with its way back."""
 
 import dataclasses
+import hashlib
 import json
 import struct
 
 import h5py
 import numpy as np
 import pytest
-from published_state import TINY, published_state
+from published_state import PUBLISHED_LAYOUTS, TINY, published_buffer_keys, published_state
 from test_converter import picture
 
+from refcodec.architecture import PROFILES
 from refcodec.arith.layers import Conv
 from refcodec.bounds import tensor_channels
 from refcodec.errors import InvalidModel
 from refcodec.model import fingerprint
 from refcodec.model_file import load_model, read_content, read_floats, write_model
 from weights_converter.__main__ import main
-from weights_converter.checkpoint import Checkpoint, read_checkpoint
+from weights_converter.checkpoint import Checkpoint, current_name, normalised_name, read_checkpoint
 from weights_converter.convert import convert, default_pictures, load_pictures, make_content, record_pictures
 from weights_converter.evaluate import evaluate
 from weights_converter.export import kept_floats
 from weights_converter.float_engine import Bottleneck
-from weights_converter.published import float_layers
+from weights_converter.published import float_layers, published_buffers, published_shapes
 from weights_converter.quantise import conv_fracs
 
 OLD = dataclasses.replace(TINY, lrp=(), old_synthesis=True, qualities=1)
@@ -140,10 +142,59 @@ def test_pytorch_loads_the_state_dict_into_the_twin(exported):
     loaded = torch.load(exported, weights_only=True)
     again = read_checkpoint(exported)
     assert loaded["config"] == again.config
-    assert all(np.array_equal(tensor.numpy(), again.tensors[name]) for name, tensor in loaded["state_dict"].items())
+    for name, tensor in loaded["state_dict"].items():
+        if (kept := again.tensors.get(normalised_name(name))) is not None:
+            assert np.array_equal(tensor.numpy(), kept)
     twin = from_checkpoint(again)
-    twin.load_state_dict(loaded["state_dict"], strict=False)
+    before = {name: value.clone() for name, value in twin.state_dict().items()}
+    twin.load_state_dict(loaded["state_dict"])  # strictly
+    assert all(torch.equal(value, before[name]) for name, value in twin.state_dict().items())
     assert torch.isfinite(twin(torch.full((1, 3, 64, 64), 0.5), torch.zeros(1))[0]).all()
+
+
+@pytest.mark.parametrize("name", PUBLISHED_LAYOUTS)
+def test_keys_shapes_and_types_are_those_of_the_published_class(name):
+    config = PROFILES[name]
+    lines = [f"{current_name(key)} float32 {list(shape)}" for key, shape in published_shapes(config, False).items()]
+    lines += [f"{key} {array.dtype} {list(array.shape)}" for key, array in published_buffers(config).items()]
+    assert (len(lines), hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()) == PUBLISHED_LAYOUTS[name]
+
+
+@pytest.mark.parametrize("spelling", ["current", "old"])
+def test_an_export_has_every_key_of_the_published_class(made, tmp_path, spelling):
+    """Parameters in the spelling asked for, and every buffer; nothing else but the gains of several qualities."""
+    torch = pytest.importorskip("torch")
+    from weights_converter.torch_model import LoCLIC
+
+    out = tmp_path / "out.pt"
+    assert main(["export", str(made[2]), "--float", str(out), "--spelling", spelling]) == 0
+    state = torch.load(out, weights_only=True)["state_dict"]
+    model = load_model(made[2])
+    parameters = {current_name(key) if spelling == "current" else key: array.shape
+                  for key, array in made[0].tensors.items()}
+    assert any("matrices" in key for key in parameters) == (spelling == "current")
+    buffers = published_buffers(model.config)
+    assert buffers.keys() == published_buffer_keys(model.config)
+    assert {key: tuple(value.shape) for key, value in state.items()} == {
+        **parameters, **{key: array.shape for key, array in buffers.items()}}
+    for key, array in buffers.items():
+        assert np.array_equal(state[key].numpy(), array) and str(state[key].numpy().dtype) == str(array.dtype), key
+    twin = LoCLIC(dict(model.config.as_dict()))
+    index = twin.state_dict()["local_context.0.relative_position_index"].numpy()
+    assert np.array_equal(state["local_context.0.relative_position_index"].numpy(), index)
+    target = twin.state_dict()["entropy_bottleneck.target"].numpy()
+    assert np.array_equal(state["entropy_bottleneck.target"].numpy(), target)
+    twin.load_state_dict(state)
+    again = read_checkpoint(out)
+    assert all(np.array_equal(twin.state_dict()[key].numpy(), array) for key, array in again.tensors.items())
+    for damage in ("extra", "missing"):
+        wrong = dict(state)
+        if damage == "extra":
+            wrong["g_a.other"] = torch.zeros(1)
+        else:
+            del wrong["h_a.reduction.0.bias"]
+        with pytest.raises(RuntimeError):
+            twin.load_state_dict(wrong)
 
 
 def test_floats_take_no_part_in_the_content(made, tmp_path):

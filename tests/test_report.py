@@ -17,7 +17,7 @@ from weights_converter.checkpoint import Checkpoint, save_checkpoint_folder
 from weights_converter.convert import make_content, record_pictures
 from weights_converter.float_engine import Bottleneck
 from weights_converter.published import float_layers
-from weights_converter.report import compare_stages
+from weights_converter.report import compare_stages, weight_notes
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,23 @@ def test_results_on_a_clamp_are_counted(parts):
     stages = compare_stages(TINY, floats, bottleneck, build_model(content | {"formats": formats}), [picture(7)], [50])
     assert stages["h_a/0"].clipped > stages["h_a/0"].total // 10
     assert stages["g_a/0/conv1"].clipped == 0
+
+
+def test_weights_that_integers_lose_are_noted(parts):
+    floats, _, content = parts
+    name, ch = "lrp_anchor/1/0", TINY.ch
+    model = build_model(content)
+    assert weight_notes(floats, model) == []
+    damaged = content[f"layers/{name}/weight"].copy()
+    damaged[..., :TINY.M] = 0
+    lossy = build_model(content | {f"layers/{name}/weight": damaged})
+    reads = next(op for op in model.ops if op.name == name).inputs[0]
+    assert weight_notes(floats, lossy) == [f"{name}: 100% of the weights for {reads} are 0 in integers"]
+    weight = floats[name].weight.copy()
+    weight[..., -ch:] = 0
+    last = next(op for op in model.ops if op.name == name).inputs[-1]
+    zero = {**floats, name: dataclasses.replace(floats[name], weight=weight)}
+    assert weight_notes(zero, model) == [f"{name}: all weights for {last} are 0 in the checkpoint"]
 
 
 @pytest.mark.parametrize("qualities", [3, 1])

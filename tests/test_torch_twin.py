@@ -269,6 +269,22 @@ def test_every_stage_agrees_with_the_float_forward_of_the_converter() -> None:
     close(x_hat * 255, of("g_s/7"), atol=0.05)
 
 
+@pytest.mark.parametrize("lower", [0.0, 2.5, 6.0])
+def test_estimated_bits_are_those_of_the_converter(lower: float) -> None:
+    """Scales above the smallest, around it and below it: both estimates are the published formula."""
+    state = published_state(REFERENCE)
+    for name in state:
+        if name.startswith("entropy_parameters") and name.endswith(".6.bias"):
+            state[name][:REFERENCE.ch] -= lower
+    network = from_checkpoint(Checkpoint(state, REFERENCE.as_dict(), ""))
+    samples = torch_bench.synthetic_picture(128, 64)
+    found = run_float(REFERENCE, float_layers(REFERENCE, state), Bottleneck(state), samples, 100)
+    with torch.inference_mode():
+        _, y_likelihoods, z_likelihoods = network(torch_bench.network_input(samples), torch.tensor([2.0]))
+    assert found.bits_y == pytest.approx(-sum(float(p.log2().sum()) for p in y_likelihoods), rel=2e-4)
+    assert found.bits_z == pytest.approx(-float(z_likelihoods.log2().sum()), rel=2e-4)
+
+
 def test_bottleneck_likelihoods_sum_to_one() -> None:
     torch.manual_seed(4)
     bottleneck = EntropyBottleneck(2)

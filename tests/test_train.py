@@ -27,7 +27,7 @@ from weights_converter.torch_bench import synthetic_picture
 from weights_converter.train import soap
 from weights_converter.train.loop import MOST_FAULTS, Pace, Run, begin
 from weights_converter.train.loss import Trainee, interpolated
-from weights_converter.train.pictures import Crops, Picture, list_pictures, split
+from weights_converter.train.pictures import Crops, Picture, decode, list_pictures, split
 from weights_converter.train.plan import STAGES, Plan, plan_from, schedule_from
 from weights_converter.train.state import Log, State, read_log, read_state, start_fresh, start_from, write_state
 from weights_converter.train.workers import UNUSED, Workers
@@ -482,3 +482,36 @@ def test_logs_are_appended_and_read_back(tmp_path: Path) -> None:
 
 def test_every_stage_has_its_list() -> None:
     assert set(UNUSED) == set(STAGES)
+
+
+def test_no_picture_starts_a_program_and_no_exception_leaves(tmp_path, monkeypatch):
+    """PostScript under the name of a JPEG, a tar file of nested long names, and sizes that a header only claims."""
+    def started(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr("subprocess.Popen", started)
+    header = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 300 300\n%%EndComments\n%%EOF\n"
+    (tmp_path / "eps").mkdir()
+    (tmp_path / "eps" / "a.jpg").write_bytes(header)
+    with pytest.raises(InvalidImage, match="cannot be read"):
+        list_pictures([tmp_path / "eps"])
+    with pytest.raises(InvalidImage, match="cannot be decoded"):
+        decode(header, "a.jpg")
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 2
+    (tmp_path / "deep.tar").write_bytes((name.tobuf() + b"a\0" + bytes(510)) * 1500 + bytes(1024))
+    with pytest.raises(InvalidImage, match="not an uncompressed tar"):
+        list_pictures([tmp_path / "deep.tar"])
+    (tmp_path / "short.jpg").write_bytes(b"1234")
+    with pytest.raises(InvalidImage, match="truncated"):
+        Picture("short", tmp_path / "short.jpg", 0, 1 << 62, "", 1, 1).samples()
+
+
+@pytest.mark.parametrize("error", [IndexError, RecursionError, RuntimeError, SystemError])
+def test_any_exception_of_a_picture_decoder_is_an_error_of_this_project(monkeypatch, error):
+    def fail(*_, **__):
+        raise error("inside Pillow")
+
+    monkeypatch.setattr("PIL.Image.open", fail)
+    with pytest.raises(InvalidImage, match="inside Pillow"):
+        decode(b"", "a.jpg")

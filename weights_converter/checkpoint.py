@@ -13,7 +13,7 @@ import re
 import secrets
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ from .stored_tensors import (
     TensorView,
     contiguous_strides,
     is_shape,
+    is_sizes,
     item_bytes,
     load_float32,
 )
-from .torch_files import Contents, printable, read_torch_legacy, read_torch_zip
+from .torch_files import MAX_LISTED, NETWORK, Contents, printable, read_torch_legacy, read_torch_zip
 
 MAX_JSON_BYTES = 1 << 20
 """Longest meta.json or safetensors header: the largest configuration takes 0.2 MB, and a parsed byte costs up to 25."""
@@ -58,6 +59,8 @@ IGNORED = re.compile(
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
 _BOTTLENECK = re.compile(r"entropy_bottleneck\.(matrices|biases|factors)\.(\d)")
 _SINGULAR = {"matrices": "matrix", "biases": "bias", "factors": "factor"}
+_OLD_BOTTLENECK = re.compile(r"entropy_bottleneck\._(matrix|bias|factor)(\d)")
+_PLURAL = {singular: plural for plural, singular in _SINGULAR.items()}
 _PART = re.compile(r"weights\.part(0|[1-9]\d{0,5})")
 
 
@@ -80,6 +83,12 @@ class Checkpoint:
         Tensors of the file that were left out: known buffers, and everything that is not floating point.
     form : str
         ``torch-zip``, ``torch-legacy``, ``safetensors`` or ``folder``.
+    where : str
+        Names the file in errors.
+    taken : str
+        Where the weights are in the file: keys joined by ``/``, and a prefix of names that was removed; may be empty.
+    left : tuple of str
+        Other networks in the file, and the count of tensors outside the prefix.
     """
 
     tensors: dict[str, np.ndarray]
@@ -88,15 +97,21 @@ class Checkpoint:
     meta: dict[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     form: str = ""
+    where: str = "checkpoint"
+    taken: str = ""
+    left: tuple[str, ...] = ()
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def read_checkpoint(path: str | os.PathLike[str], key: str = "") -> Checkpoint:
     """Read a checkpoint of any known form; nothing in it is ever executed.
 
     Parameters
     ----------
     path : path
         A file of torch.save (zip or legacy), a safetensors file, or a checkpoint folder.
+    key : str
+        Which weights of several to take, such as averaged ones: keys of nested dictionaries joined by ``/``, or a
+        prefix of names.
 
     Returns
     -------
@@ -114,16 +129,46 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     if path.is_dir():
         with ByteSource(_folder_files(path)) as source:
-            return _load(source, _read_folder(source, path), str(path), "folder")
+            return _load(source, replace(_read_folder(source, path), prefix=key), str(path), "folder")
     with ByteSource([path]) as source:
-        head = source.read(0, min(source.size, 9), str(path))
+        head = source.read(0, min(source.size, 512), str(path))
         if head.startswith(b"PK\3\4"):
-            return _load(source, read_torch_zip(source, str(path)), str(path), "torch-zip")
-        if head[8:] == b"{":
-            return _load(source, _read_safetensors(source, str(path)), str(path), "safetensors")
+            return _load(source, read_torch_zip(source, str(path), key), str(path), "torch-zip")
+        if head[8:9] == b"{":
+            return _load(source, replace(_read_safetensors(source, str(path)), prefix=key), str(path), "safetensors")
         if head[:1] == b"\x80":
-            return _load(source, read_torch_legacy(source, str(path)), str(path), "torch-legacy")
-    raise InvalidModel("not a checkpoint: neither torch.save nor safetensors", where=str(path), begins=head.hex())
+            return _load(source, read_torch_legacy(source, str(path), key), str(path), "torch-legacy")
+    found, cause = _kind_of(head)
+    raise InvalidModel("not a checkpoint: neither torch.save nor safetensors", where=str(path), found=found,
+                       begins=head[:9].hex(), cause=cause)
+
+
+_UNPACK = "unpack it first"
+_BEGINNINGS = (
+    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer", "fetch the file itself with git lfs pull"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "if it is a refcodec model, it is converted already"),
+    (b"\x1f\x8b", "a gzip archive", _UNPACK), (b"BZh", "a bzip2 archive", _UNPACK),
+    (b"\xfd7zXZ\0", "an xz archive", _UNPACK), (b"\x28\xb5\x2f\xfd", "a Zstandard archive", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK), (b"Rar!", "a RAR archive", _UNPACK),
+    (b"\x93NUMPY", "a NumPy array", "a checkpoint has named tensors"),
+    (b"GGUF", "a GGUF file", "give the checkpoint that it was made from"),
+)
+
+
+def _kind_of(head: bytes) -> tuple[str, str]:
+    """What a file that is no checkpoint seems to be by its first 512 bytes, and what to do about it."""
+    for beginning, kind, cause in _BEGINNINGS:
+        if head.startswith(beginning):
+            return kind, cause
+    if head[257:262] == b"ustar":
+        return "a tar archive", _UNPACK
+    if not head:
+        return "an empty file", "fetch it again"
+    if head.lstrip()[:5].lower() in (b"<!doc", b"<html", b"<?xml"):
+        return "a web page", "the download gave a page instead of the file; use the link of the raw file"
+    if not any(byte < 9 or 13 < byte < 32 for byte in head):
+        return "text", "give the file of weights"
+    return "unknown bytes", "give a file of torch.save or safetensors, or a checkpoint folder"
 
 
 def _load(source: ByteSource, contents: Contents, where: str, form: str) -> Checkpoint:
@@ -133,8 +178,14 @@ def _load(source: ByteSource, contents: Contents, where: str, form: str) -> Chec
         raise InvalidModel("configuration is not made of plain numbers and lists", where=f"{where}, meta.json")
     kept: dict[str, TensorView] = {}
     ignored = []
+    prefix = _prefix(contents, where)
+    outside = 0
     for stored, view in contents.tensors.items():
-        name = normalised_name(stored)
+        bare = _unwrapped(stored)
+        if not bare.startswith(prefix):
+            outside += 1
+            continue
+        name = normalised_name(bare[len(prefix):])
         if not _NAME.fullmatch(name):
             raise InvalidModel("impossible tensor name", where=where, name=printable(stored))
         if IGNORED.fullmatch(name) or not view.is_float:
@@ -145,14 +196,51 @@ def _load(source: ByteSource, contents: Contents, where: str, form: str) -> Chec
         else:
             kept[name] = view
     tensors = {name: load_float32(source, view, f"{where}, tensor {name}") for name, view in kept.items()}
-    return Checkpoint(tensors, config, source.sha256(), contents.meta, tuple(ignored), form)
+    left = (*map(printable, contents.left[:MAX_LISTED]), *([f"{outside} tensors outside {prefix}*"] if outside else []))
+    taken = " ".join(filter(None, (printable(contents.taken), prefix and f"{prefix}*")))
+    return Checkpoint(tensors, config, source.sha256(), contents.meta, tuple(ignored), form, where, taken, left)
+
+
+def _prefix(contents: Contents, where: str) -> str:
+    """What precedes the names of the network: the prefix asked for, else the one before ``g_a``; often empty."""
+    names = [_unwrapped(stored) for stored in contents.tensors]
+    if contents.prefix:
+        prefix = _unwrapped(contents.prefix.removesuffix(".") + ".")
+        if not any(name.startswith(prefix) for name in names):
+            raise InvalidModel("no such key or prefix in the checkpoint", where=where, key=printable(contents.prefix),
+                               names=[printable(name) for name in names[:MAX_LISTED]])
+        return prefix
+    prefixes = sorted({name[:name.index(NETWORK)] for name in names if f".{NETWORK}" in f".{name}"})
+    if len(prefixes) > 1 and "" not in prefixes:
+        raise InvalidModel("several networks in one state dict", where=where,
+                           prefixes=[printable(prefix) for prefix in prefixes[:MAX_LISTED]],
+                           cause="choose one with --key")
+    prefix = prefixes[0] if prefixes else ""
+    if not re.fullmatch(r"[A-Za-z0-9_.]{0,200}", prefix):
+        raise InvalidModel("impossible tensor name", where=where, name=printable(prefix))
+    return prefix
+
+
+def _unwrapped(name: str) -> str:
+    """A name without the parts that DataParallel and torch.compile add, wherever they are."""
+    return ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
 
 
 def normalised_name(name: str) -> str:
-    """Spell a parameter's name in the one way: without ``module.``, ``matrices.0`` written as ``_matrix0``."""
-    name = name.removeprefix("module.")
+    """Spell a parameter's name in the one way: no part ``module`` or ``_orig_mod``, no ``model.`` in front, and the
+    bottleneck's ``matrices.0`` written as ``_matrix0``.
+    """
+    name = _unwrapped(name)
+    while name.startswith("model."):
+        name = name.removeprefix("model.")
     match = _BOTTLENECK.fullmatch(name)
     return f"entropy_bottleneck._{_SINGULAR[match[1]]}{match[2]}" if match else name
+
+
+def current_name(name: str) -> str:
+    """The bottleneck's parameters as CompressAI 1.2.8 spells them: ``_matrix0`` written as ``matrices.0``."""
+    match = _OLD_BOTTLENECK.fullmatch(name)
+    return f"entropy_bottleneck.{_PLURAL[match[1]]}.{match[2]}" if match else name
 
 
 def _plain_config(value: Any) -> dict[str, Any] | None:
@@ -223,7 +311,7 @@ def _read_safetensors(source: ByteSource, where: str) -> Contents:
             raise InvalidModel("malformed tensor entry", where=place)
         code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         dtype = SAFETENSORS_TYPES.get(code) if type(code) is str else None
-        if dtype is None or not is_shape(shape) or not is_shape(offsets) or len(offsets) != 2:
+        if dtype is None or not is_shape(shape) or not is_sizes(offsets) or len(offsets) != 2:
             raise InvalidModel("unknown type, or impossible shape or offsets", where=place,
                                dtype=printable(code) if type(code) is str else type(code).__name__)
         begin, end = offsets
@@ -251,7 +339,12 @@ def _folder_files(folder: Path) -> list[Path]:
     except OSError as error:
         raise TransferError("cannot list the folder", where=str(folder), reason=error.strerror) from error
     if not (folder / "meta.json").is_file():
-        raise MissingInput("checkpoint folder without meta.json", where=str(folder))
+        there = sorted(os.listdir(folder))[:MAX_LISTED]
+        distributed = any(name.endswith(".distcp") for name in there)
+        raise MissingInput("checkpoint folder without meta.json", where=str(folder),
+                           found=[printable(name) for name in there], cause=(
+                               "join it first with torch.distributed.checkpoint.format_utils.dcp_to_torch_save"
+                               if distributed else "give one of the files in it, or a folder that this project wrote"))
     if (strange := [name for name in names if not _PART.fullmatch(name)]):
         raise InvalidModel("part with an impossible number", where=str(folder), name=printable(strange[0]))
     numbers = sorted(int(name.removeprefix("weights.part")) for name in names)

@@ -97,8 +97,8 @@ def record_pictures(config: Config, state: Mapping[str, np.ndarray], pictures: S
 
 def make_content(checkpoint: Checkpoint, record: Record, progress: Progress | None = None) -> dict[str, np.ndarray]:
     """The normative content of the integer model."""
-    config = recognise(checkpoint.tensors, checkpoint.config)
-    return quantise(config, float_layers(config, checkpoint.tensors), choose_formats(config, record),
+    config = recognise(checkpoint.tensors, checkpoint.config, checkpoint.where)
+    return quantise(config, float_layers(config, checkpoint.tensors, checkpoint.where), choose_formats(config, record),
                     Bottleneck(checkpoint.tensors), progress)
 
 

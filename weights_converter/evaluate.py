@@ -7,6 +7,7 @@ synthesis. Differences of rate are Bjontegaard's, over the mean curve of all pic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +17,14 @@ import numpy as np
 from refcodec.architecture import Config
 from refcodec.arith.layers import Conv
 from refcodec.codec import encode_picture
+from refcodec.errors import InvalidModel
 from refcodec.metrics import bd_rate, psnr
 from refcodec.model import Model
 from refcodec.nets.synthesis import synthesis
 
 from .calibrate import run_float
+from .checkpoint import Checkpoint
+from .export import kept_floats
 from .float_engine import Bottleneck, FloatEngine
 from .published import FloatLayer
 
@@ -49,6 +53,39 @@ def clip_counter(model: Model) -> Clips:
     """A counter for a model's clamps."""
     return Clips({name: layer.limit for name, layer in model.layers.items()
                   if not (isinstance(layer, Conv) and name == "g_s/7")})
+
+
+def check_same(checkpoint: Checkpoint, config: Config, model: Model, floats: Mapping[str, np.ndarray],
+               where: str) -> None:
+    """Refuse a model that was not made from a checkpoint.
+
+    The same file, or the same floats in another file, such as an export: a model file carries those of its tensors that
+    are not weights of convolutions.
+
+    Parameters
+    ----------
+    floats : mapping of str to np.ndarray
+        What ``read_floats`` gives of the model file ``where``.
+
+    Raises
+    ------
+    InvalidModel
+        The model is of another configuration or of other weights.
+    """
+    cause = "give the model that convert made from this checkpoint with --model"
+    if model.config != config:
+        ours, theirs = config.as_dict(), model.config.as_dict()
+        different = sorted(name for name in ours if ours[name] != theirs[name])
+        raise InvalidModel("the model is of another network than the checkpoint", where=where, cause=cause,
+                           checkpoint={name: ours[name] for name in different},
+                           model={name: theirs[name] for name in different})
+    if model.provenance.get("source_sha256") == checkpoint.source_sha256:
+        return
+    expected = kept_floats(config, checkpoint.tensors)
+    if floats.keys() != expected.keys() or any(not np.array_equal(floats[name], expected[name]) for name in expected):
+        raise InvalidModel("the model was made from another checkpoint", where=where, cause=cause,
+                           checkpoint_sha256=checkpoint.source_sha256,
+                           model_source_sha256=str(model.provenance.get("source_sha256"))[:64])
 
 
 def _samples(x: np.ndarray) -> np.ndarray:
@@ -83,6 +120,16 @@ def _ratio(rows: Sequence[Mapping[str, Any]], against: str) -> float:
     return float(sum(r["integer_bits"] for r in rows) / sum(r[against] for r in rows))
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def bd_text(rates: Mapping[str, float | None]) -> str:
+    """BD-rates as one line."""
+    return ", ".join(f"{name} {rate:+.3f} %" for name, rate in rates.items() if rate is not None) or (
+        "needs more than one quality")
+
+
 def evaluate(config: Config, floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model: Model,
              pictures: Sequence[tuple[str, np.ndarray]], steps: Sequence[int],
              progress: Callable[[str], None] | None = None) -> dict[str, Any]:
@@ -94,7 +141,8 @@ def evaluate(config: Config, floats: Mapping[str, FloatLayer], bottleneck: Bottl
         ``bits_ratio`` is integer over float bits, summed, ``tables_ratio`` over the bits the coder's tables give the
         float network's own symbols (EstimatingPort); ``bd_rate`` holds per cent against float for ``total``,
         ``entropy`` (integer latents and rate, float synthesis) and ``synthesis`` (the rest, against the mixture), and
-        for ``tables`` against float with the bits of the coder's tables: what the integers alone cost.
+        for ``tables`` against float with the bits of the coder's tables: what the integers alone cost. Each is None
+        where there is no BD-rate, as with a single quality.
     """
     clips = clip_counter(model)
     rows: list[dict[str, Any]] = []
@@ -122,9 +170,9 @@ def evaluate(config: Config, floats: Mapping[str, FloatLayer], bottleneck: Bottl
         "bits_ratio": _ratio(rows, "float_bits"), "tables_ratio": _ratio(rows, "table_bits"),
         "bits_ratio_by_step": [_ratio([r for r in rows if r["step"] == s], "float_bits") for s in steps],
         "tables_ratio_by_step": [_ratio([r for r in rows if r["step"] == s], "table_bits") for s in steps],
-        "bd_rate": {"total": bd_rate(float_rate, float_psnr, integer_rate, integer_psnr),
-                    "entropy": bd_rate(float_rate, float_psnr, integer_rate, mixed_psnr),
-                    "synthesis": bd_rate(integer_rate, mixed_psnr, integer_rate, integer_psnr),
-                    "tables": bd_rate(table_rate, float_psnr, integer_rate, integer_psnr)},
+        "bd_rate": {"total": _finite(bd_rate(float_rate, float_psnr, integer_rate, integer_psnr)),
+                    "entropy": _finite(bd_rate(float_rate, float_psnr, integer_rate, mixed_psnr)),
+                    "synthesis": _finite(bd_rate(integer_rate, mixed_psnr, integer_rate, integer_psnr)),
+                    "tables": _finite(bd_rate(table_rate, float_psnr, integer_rate, integer_psnr))},
         "clip_rates": clips.rates(), "rows": rows,
     }

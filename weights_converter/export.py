@@ -23,7 +23,8 @@ from refcodec.files import check_target, write_bytes
 from refcodec.model import Model
 from refcodec.model_file import load_model, model_path, read_content, read_floats
 
-from .published import State, published_shapes, published_weights
+from .checkpoint import current_name
+from .published import State, published_buffers, published_shapes, published_weights
 from .quantise import conv_fracs
 from .writers import safetensors, torch_zip
 
@@ -74,8 +75,26 @@ def published_state(model: Model, floats: Mapping[str, np.ndarray], where: str =
             for name, shape in sorted(shapes.items())}
 
 
-def export_float(model_name: str, out: str, force: bool = False) -> int:
+SPELLINGS = ("current", "old")
+"""How the bottleneck's parameters may be spelled: as CompressAI 1.2.8 does (``matrices.0``), or as older releases and
+the published checkpoints do (``_matrix0``)."""
+
+
+def export_float(model_name: str, out: str, force: bool = False, spelling: str = "current") -> int:
     """Write a PyTorch checkpoint with ``state_dict`` and ``config``.
+
+    The state dict has every key of the published class, buffers included, so that the class loads it strictly. A model
+    of several qualities adds the four quality gains, which only this project's classes have.
+
+    Parameters
+    ----------
+    model_name : str
+        Path or installed name.
+    out : str
+    force : bool
+        Replace an existing file.
+    spelling : str
+        One of ``SPELLINGS``.
 
     Returns
     -------
@@ -92,7 +111,8 @@ def export_float(model_name: str, out: str, force: bool = False) -> int:
     path = model_path(model_name)
     model = load_model(path)
     state = published_state(model, read_floats(path), path.name)
-    write_bytes(out, torch_zip(state, model.config.as_dict()), force)
+    spelled = {current_name(name) if spelling == "current" else name: array for name, array in state.items()}
+    write_bytes(out, torch_zip(spelled | published_buffers(model.config), model.config.as_dict()), force)
     return sum(math.prod(a.shape) for a in state.values())
 
 

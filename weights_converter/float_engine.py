@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from scipy.special import erf, ndtr
+from scipy.special import erfc, ndtr
 
 from refcodec.architecture import SCALE_FRAC, Config
 from refcodec.arith.checkerboard import put, take
@@ -21,7 +21,7 @@ from refcodec.arith.numpy_ops import RELATIVE
 from refcodec.data import load_tables
 from refcodec.entropy.symbol_tables import intervals
 
-from .published import NORM_EPSILON, FloatLayer, gains
+from .published import LIKELIHOOD_MIN, NORM_EPSILON, SCALE_MIN, FloatLayer, gains
 
 _BAND = 1 << 22
 """Values of the largest temporary array: 16 MiB, which memory allocators keep for the next layer."""
@@ -200,7 +200,7 @@ class FloatEngine(Engine):
 
     def scale_index(self, scales: np.ndarray) -> np.ndarray:
         """Scales themselves, bounded below."""
-        return np.maximum(scales, np.float32(0.11))
+        return np.maximum(scales, np.float32(SCALE_MIN))
 
     @staticmethod
     def split(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -266,12 +266,39 @@ def _sigmoid(t: np.ndarray) -> np.ndarray:
     return np.where(t < 0, np.exp(np.minimum(t, 0)), 1) / (1 + np.exp(-np.abs(t)))
 
 
+def gaussian_likelihood(symbols: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Probability of the unit bin around a symbol, by the formula of the published class (``_likelihood``).
+
+    The complementary error function keeps all digits in the tail, so no symbol is treated apart.
+
+    Parameters
+    ----------
+    symbols : np.ndarray
+        Distances from the mean, any shape.
+    scales : np.ndarray
+        Standard deviations, bounded below by ``SCALE_MIN``, same shape.
+
+    Returns
+    -------
+    np.ndarray
+        float64, at least ``LIKELIHOOD_MIN``.
+    """
+    a = np.abs(symbols).astype(np.float64)
+    width = scales.astype(np.float64) * np.sqrt(2)
+    return np.maximum(0.5 * (erfc((a - 0.5) / width) - erfc((a + 0.5) / width)), LIKELIHOOD_MIN)
+
+
+def code_length(likelihoods: np.ndarray) -> float:
+    """Sum of -log2 over likelihoods of any shape, in bits."""
+    return -float(np.log2(likelihoods).sum())
+
+
 class EstimatingPort:
     """A port that chooses symbols like an encoder and adds up their ideal code lengths in bits.
 
-    ``bits_y`` takes the float scale and floors probabilities at 1e-9, as training does: a far outlier costs 30 bits.
-    ``bits_y_tables`` takes the Gaussian table of the nearest level and our escapes, which price outliers lower; the
-    difference is the coder's doing, not the arithmetic's.
+    ``bits_y`` and ``bits_z`` are the published estimate: float scales, and likelihoods of at least ``LIKELIHOOD_MIN``,
+    so that no symbol costs more than 30 bits. ``bits_y_tables`` is the cost in the coder's tables: the Gaussian table
+    of the nearest level, and escapes. The difference between the two is due to the coder, not to integer arithmetic.
     """
 
     def __init__(self, engine: FloatEngine, bottleneck: Bottleneck, y: np.ndarray, z: np.ndarray) -> None:
@@ -283,18 +310,14 @@ class EstimatingPort:
         """Symbols of z."""
         symbols = self._engine.symbols(interior(self._z), medians)
         p = self._bottleneck.probabilities(symbols.reshape(-1, shape[2]).T.astype(np.float64))
-        self.bits_z -= float(np.log2(np.maximum(p, 1e-9)).sum())
+        self.bits_z += code_length(np.maximum(p, LIKELIHOOD_MIN))
         return symbols
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
         """Symbols of one half of a slice; ``levels`` are scales here."""
         ch = levels.shape[2]
         symbols = self._engine.symbols(take(interior(self._y)[:, :, i * ch:(i + 1) * ch], parity), means)
-        a = np.abs(symbols).astype(np.float64)
-        scale = levels.astype(np.float64) * np.sqrt(2)
-        p = 0.5 * (erf((a + 0.5) / scale) - erf((a - 0.5) / scale))
-        tail = a > 6 * levels  # erf cancels there; the bin's mass is below the floor anyway
-        self.bits_y -= float(np.log2(np.maximum(np.where(tail, 0.0, p), 1e-9)).sum())
+        self.bits_y += code_length(gaussian_likelihood(symbols, levels))
         level = np.searchsorted(self._tables.thresholds, levels * 2.0 ** SCALE_FRAC, side="right")
         _, frequency = intervals(symbols.astype(np.int32), level.astype(np.int32), self._tables.gaussian)
         self.bits_y_tables += float((16 - np.log2(frequency)).sum())

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from refcodec.errors import InvalidModel
 
-from .stored_tensors import MAX_ELEMENTS, is_shape, span
+from .stored_tensors import MAX_ELEMENTS, is_shape, is_sizes, span
 
 MAX_PICKLE_BYTES = 1 << 23
 """Longest pickle: a full training state of the largest configuration takes 0.4 MB."""
@@ -51,18 +51,33 @@ STORAGE_TYPES = {
 }
 
 INERT = frozenset(
-    ["collections.Counter", "collections.defaultdict", "torch.device"]
+    ["collections.Counter", "collections.defaultdict", "collections.deque", "torch.device", "_codecs.encode",
+     "numpy.dtype", "numpy.ndarray", "datetime.date", "datetime.datetime"]
+    + [f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")]
+    + [f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")]
     + [f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "float", "int", "list")]
     + [f"torch.{name}" for name in ("float16", "float32", "float64", "bfloat16", "int32", "int64")])
-"""Names met in the states of optimizers and schedulers, kept as `Inert`."""
+"""Names met next to weights, in states of optimizers, metrics and arguments; each value becomes an `Inert`."""
+
+INERT_OBJECTS = frozenset(
+    ["argparse.Namespace", "types.SimpleNamespace"]
+    + [f"{package}.utilities.{module}.AttributeDict" for package, module in (
+        ("pytorch_lightning", "parsing"), ("lightning.pytorch", "parsing"), ("lightning.fabric", "data"))])
+"""Classes whose objects are written by the opcode NEWOBJ or by a call; each becomes an `Inert`."""
+
+DAMAGED = "the checkpoint is damaged, hostile, or more than tensors and plain values"
+
+RESAVE = ("only tensors and plain values are read, nothing is executed; in PyTorch, save the weights alone: "
+          "torch.save({'state_dict': net.state_dict()}, path)")
+"""What to do about a file with objects."""
 
 _STORAGE_KEY = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 _REFUSED = {
     b"0": "POP", b"1": "POP_MARK", b"2": "DUP", b"F": "FLOAT", b"I": "INT", b"L": "LONG", b"P": "PERSID",
     b"S": "STRING", b"T": "BINSTRING", b"U": "SHORT_BINSTRING", b"V": "UNICODE", b"B": "BINBYTES",
-    b"C": "SHORT_BINBYTES", b"d": "DICT", b"g": "GET", b"i": "INST", b"l": "LIST", b"o": "OBJ",
-    b"p": "PUT", b"\x81": "NEWOBJ", b"\x82": "EXT1", b"\x83": "EXT2", b"\x84": "EXT4", b"\x8b": "LONG4",
+    b"d": "DICT", b"g": "GET", b"i": "INST", b"l": "LIST", b"o": "OBJ",
+    b"p": "PUT", b"\x82": "EXT1", b"\x83": "EXT2", b"\x84": "EXT4", b"\x8b": "LONG4",
     b"\x8d": "BINUNICODE8", b"\x8e": "BINBYTES8", b"\x8f": "EMPTY_SET", b"\x90": "ADDITEMS", b"\x91": "FROZENSET",
     b"\x92": "NEWOBJ_EX", b"\x96": "BYTEARRAY8", b"\x97": "NEXT_BUFFER", b"\x98": "READONLY_BUFFER",
 }
@@ -175,9 +190,8 @@ class _Machine:
                 self.refuse("stack too deep", limit=MAX_STACK)
         self.refuse("too many opcodes", limit=MAX_OPCODES)
 
-    def refuse(self, what: str, **values: Any) -> NoReturn:
-        raise InvalidModel(what, where=f"{self.source}, {self.opcode} at byte {self.opcode_at}",
-                           cause="the checkpoint is damaged, hostile, or more than tensors and plain values", **values)
+    def refuse(self, what: str, cause: str = DAMAGED, **values: Any) -> NoReturn:
+        raise InvalidModel(what, where=f"{self.source}, {self.opcode} at byte {self.opcode_at}", cause=cause, **values)
 
     # Bytes of the program.
 
@@ -261,6 +275,11 @@ class _Machine:
             self.refuse("integer too long", bytes=count, limit=MAX_INTEGER_BYTES)
         self.push(int.from_bytes(self.take(count), "little", signed=True))
 
+    def short_bytes(self) -> None:
+        """Bytes occur in NumPy scalars only; their content is dropped."""
+        self.take(self.number("<B"))
+        self.push(Inert("bytes"))
+
     def tuple_of(self, count: int) -> None:
         values = [self.pop() for _ in range(count)]
         self.push(tuple(reversed(values)))
@@ -291,8 +310,8 @@ class _Machine:
         if type(module) is not str or type(attribute) is not str:
             self.refuse("name is not made of strings")
         full = f"{module}.{attribute}"
-        if full not in STORAGE_TYPES and full not in _BUILDERS and full not in INERT:
-            self.refuse("name outside the allow-list", name=printable(full))
+        if not any(full in allowed for allowed in (STORAGE_TYPES, _BUILDERS, INERT, INERT_OBJECTS)):
+            self.refuse("name outside the allow-list", name=printable(full), cause=RESAVE)
         self.push(Global(full))
 
     def stack_name(self) -> None:
@@ -305,15 +324,22 @@ class _Machine:
             self.refuse("call of something other than an allowed name", type=type(callee).__name__)
         if callee.name in _BUILDERS:
             self.push(_BUILDERS[callee.name](self, arguments))
-        elif callee.name in INERT:
+        elif callee.name in INERT or callee.name in INERT_OBJECTS:
             self.push(Inert(callee.name))
         else:
             self.refuse("storage type cannot be called", name=callee.name)
 
+    def new_object(self) -> None:
+        arguments, callee = self.pop(), self.pop()
+        if not isinstance(callee, Global) or callee.name not in INERT_OBJECTS or not isinstance(arguments, tuple):
+            self.refuse("object of a class outside the allow-list", cause=RESAVE,
+                        name=callee.name if isinstance(callee, Global) else type(callee).__name__)
+        self.push(Inert(callee.name))
+
     def build(self) -> None:
         """Drop the attributes of an ordered dictionary (`_metadata` of a state dict) or of an `Inert`."""
         state, target = self.pop(), self.top()
-        if not isinstance(target, dict | Inert) or not isinstance(state, dict):
+        if not isinstance(target, Inert) and not (isinstance(target, dict) and isinstance(state, dict)):
             self.refuse("attributes for something other than a dictionary", type=type(target).__name__)
 
     def storage(self) -> None:
@@ -341,11 +367,11 @@ class _Machine:
         storage, offset, shape, strides = arguments[:4]
         if len(arguments) == 7 and arguments[6]:
             self.refuse("tensor with metadata (conjugate or negative views)", storage=storage.key)
-        if not (is_shape(shape) and is_shape(strides) and len(shape) == len(strides)
+        if not (is_sizes(shape) and is_sizes(strides) and len(shape) == len(strides)
                 and type(offset) is int and 0 <= offset <= storage.count):
             self.refuse("impossible offset, size or stride of a tensor", storage=storage.key, offset=_short(offset),
                         size=_short(shape), stride=_short(strides))
-        if math.prod(shape) > storage.count or offset + span(shape, strides) > storage.count:
+        if not is_shape(shape) or math.prod(shape) > storage.count or offset + span(shape, strides) > storage.count:
             self.refuse("tensor reaches outside its storage", storage=storage.key, elements=storage.count,
                         offset=offset, size=list(shape), stride=list(strides))
         return StoredTensor(storage, offset, tuple(shape), tuple(strides))
@@ -415,6 +441,8 @@ _HANDLERS: dict[bytes, tuple[str, Callable[[_Machine], None]]] = {
     b"c": ("GLOBAL", lambda m: m.name(m.line(), m.line())),
     b"\x93": ("STACK_GLOBAL", _Machine.stack_name),
     b"R": ("REDUCE", _Machine.reduce),
+    b"\x81": ("NEWOBJ", _Machine.new_object),
+    b"C": ("SHORT_BINBYTES", _Machine.short_bytes),
     b"b": ("BUILD", _Machine.build),
     b"Q": ("BINPERSID", _Machine.storage),
 }

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from refcodec.architecture import Config, Op, layer_table
+from refcodec.arith.numpy_ops import RELATIVE
 from refcodec.errors import InvalidModel
 
 State = Mapping[str, np.ndarray]
@@ -31,6 +32,18 @@ BETA_BOUND = math.sqrt(1e-6 + PEDESTAL)
 GAMMA_BOUND = math.sqrt(PEDESTAL)
 LOG2_E = 1 / math.log(2)
 NORM_EPSILON = 1e-5
+
+SCALE_MIN = 0.11
+"""Lower bound of a Gaussian's standard deviation (``scale_bound``)."""
+
+LIKELIHOOD_MIN = 1e-9
+"""Lower bound of a likelihood (``likelihood_lower_bound``), so that its logarithm stays finite in training."""
+
+MOST_NAMED = 12
+"""Most tensors of a kind that one message names."""
+
+TAIL_MASS = 1e-9
+"""Probability outside the quantiles of z that the published auxiliary loss aims at (``tail_mass``)."""
 
 BOTTLENECK_WIDTHS = (1, 3, 3, 3, 3, 1)
 """Widths of the monotone network that is the factorized density of z."""
@@ -270,13 +283,46 @@ def published_shapes(config: Config, gained: bool) -> dict[str, tuple[int, ...]]
     return shapes
 
 
+def published_buffers(config: Config) -> dict[str, np.ndarray]:
+    """The buffers that the published class keeps next to its parameters, as its constructor makes them.
+
+    Tables of the entropy coder are empty, as before the class's ``update()``, which computes them from the parameters.
+
+    Returns
+    -------
+    dict
+        float32, and for indices int32 or int64, as CompressAI 1.2.8 has them.
+    """
+    buffers: dict[str, np.ndarray] = {}
+
+    def number(name: str, value: float) -> None:
+        buffers[name] = np.full(1, value, np.float32)
+
+    for op in layer_table(config):
+        if op.kind in ("gdn", "igdn"):
+            for name, bound in (("beta", BETA_BOUND), ("gamma", GAMMA_BOUND)):
+                number(f"{published_key(op.name)}.{name}_reparam.pedestal", PEDESTAL)
+                number(f"{published_key(op.name)}.{name}_reparam.lower_bound.bound", bound)
+        elif op.kind == "local_attention":
+            buffers[f"local_context.{op.name.split('/')[1]}.relative_position_index"] = RELATIVE.astype(np.int64)
+    for part in ("entropy_bottleneck", "gaussian_conditional"):
+        buffers |= {f"{part}.{name}": np.zeros(0, np.int32) for name in ("_offset", "_quantized_cdf", "_cdf_length")}
+        number(f"{part}.likelihood_lower_bound.bound", LIKELIHOOD_MIN)
+    tail = math.log(2 / TAIL_MASS - 1)
+    buffers["entropy_bottleneck.target"] = np.array([-tail, 0, tail], np.float32)
+    buffers["gaussian_conditional.scale_table"] = np.zeros(0, np.float32)
+    number("gaussian_conditional.scale_bound", SCALE_MIN)
+    number("gaussian_conditional.lower_bound_scale.bound", SCALE_MIN)
+    return buffers
+
+
 def check_state(config: Config, state: State, where: str = "state dict") -> None:
     """Check names and shapes of published tensors; a network of one quality may lack gains.
 
     Raises
     ------
     InvalidModel
-        Tensors are missing, unknown or of another shape; all of them are named at once.
+        Tensors are missing, unknown or of another shape; up to ``MOST_NAMED`` of each are named at once.
     """
     expected = published_shapes(config, config.qualities > 1 or any(name in state for name in _GAINS.values()))
     missing = sorted(expected.keys() - state.keys())
@@ -284,8 +330,12 @@ def check_state(config: Config, state: State, where: str = "state dict") -> None
     misshapen = [f"{name}: {list(state[name].shape)} instead of {list(shape)}"
                  for name, shape in sorted(expected.items()) if name in state and state[name].shape != shape]
     if missing or unknown or misshapen:
-        raise InvalidModel("the tensors do not fit the configuration", where=where, missing=missing, unknown=unknown,
-                           misshapen=misshapen)
+        wrong: dict[str, Any] = {}
+        for kind, names in (("missing", missing), ("unknown", unknown), ("misshapen", misshapen)):
+            if names:
+                more = len(names) - MOST_NAMED
+                wrong[kind] = names[:MOST_NAMED] + ([f"and {more} more"] if more > 0 else [])
+        raise InvalidModel("the tensors do not fit the configuration", where=where, **wrong)
 
 
 def folded(op: Op, read: Read, maths: Maths) -> FloatLayer:
@@ -303,15 +353,15 @@ def folded(op: Op, read: Read, maths: Maths) -> FloatLayer:
     return FloatLayer(op)
 
 
-def float_layers(config: Config, state: State) -> dict[str, FloatLayer]:
-    """Every operation of a configuration in float64.
+def float_layers(config: Config, state: State, where: str = "state dict") -> dict[str, FloatLayer]:
+    """Every operation of a configuration in float64; ``where`` names the state dict in errors.
 
     Raises
     ------
     InvalidModel
         As ``check_state``.
     """
-    check_state(config, state)
+    check_state(config, state, where)
     ones = {_GAINS[op.name]: np.zeros((1, op.channels)) for op in layer_table(config) if op.kind == "gain"}
 
     def read(name: str) -> np.ndarray:

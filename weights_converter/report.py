@@ -18,6 +18,7 @@ from refcodec.architecture import SCALE_FRAC, Config, Op
 from refcodec.arith.engine import Engine
 from refcodec.arith.layers import Conv
 from refcodec.arith.maps import interior
+from refcodec.bounds import tensor_channels
 from refcodec.entropy.ports import Port, Writer
 from refcodec.image import pad_samples
 from refcodec.model import Model
@@ -155,6 +156,34 @@ def _row(op: Op, model: Model, stages: Mapping[str, Stage]) -> dict[str, Any]:
     return row
 
 
+LOST = 0.5
+"""Share of the weights that read one tensor whose loss is worth a note."""
+
+
+def weight_notes(floats: Mapping[str, FloatLayer], model: Model) -> list[str]:
+    """Convolutions whose weights for one of their inputs are mostly 0 in integers, or all 0 in the checkpoint.
+
+    All weights of an output channel share one shift, so those for an input of small values may be below half a step.
+    """
+    channels = tensor_channels(model.ops)
+    notes = []
+    for op in model.ops:
+        layer, weight = model.layers[op.name], floats[op.name].weight
+        if not isinstance(layer, Conv) or weight is None:
+            continue
+        first = 0
+        for name in op.inputs:
+            part = slice(first, weight.shape[3] if op.depthwise else first + channels[name])
+            first = part.stop
+            used = weight[..., part] != 0
+            lost = used & (layer.weight[..., part] == 0)
+            if not used.any():
+                notes.append(f"{op.name}: all weights for {name} are 0 in the checkpoint")
+            elif lost.sum() >= LOST * used.sum():
+                notes.append(f"{op.name}: {lost.sum() / used.sum():.0%} of the weights for {name} are 0 in integers")
+    return notes
+
+
 def make_report(floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model: Model,
                 pictures: Sequence[tuple[str, np.ndarray]]) -> dict[str, Any]:
     """Measure a model beside the float network it was made from.
@@ -168,7 +197,8 @@ def make_report(floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model:
     dict
         Plain values. ``layers`` has a row an operation: signal-to-noise ratio in dB against float, what it lost
         against its worst input, share of results on the clamp, bits of the largest weight, range of shifts, bits by
-        which the worst accumulator stays below 2^31. ``codec`` is the result of ``evaluate``. None stands for what
+        which the worst accumulator stays below 2^31. ``notes`` are those of ``weight_notes``.
+        ``codec`` is the result of ``evaluate``. None stands for what
         does not exist, such as the ratio of an exact stage.
     """
     config = model.config
@@ -179,7 +209,6 @@ def make_report(floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model:
     stages["hyper_means"] = stages["h_s/4"]
     rows = [_row(op, model, stages) for op in model.ops]
     codec = evaluate(config, floats, bottleneck, model, pictures, steps)
-    codec["bd_rate"] = {k: v if math.isfinite(v) else None for k, v in codec["bd_rate"].items()}
 
     def worst(key: str, sign: int) -> list[str]:
         return [r["name"] for r in sorted((r for r in rows if r[key] is not None), key=lambda r: sign * r[key])[:10]]
@@ -187,6 +216,7 @@ def make_report(floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model:
     return {"fingerprint": model.fingerprint.hex(), "configuration": config.as_dict(),
             "provenance": {k: v for k, v in model.provenance.items() if k != "card"},
             "pictures": [{"name": name, "size": [s.shape[1], s.shape[0]]} for name, s in pictures],
+            "notes": weight_notes(floats, model),
             "stage_steps": list(steps[-2:]), "lowest_snr": worst("snr_db", 1), "largest_loss": worst("loss_db", -1),
             "codec": codec, "layers": rows}
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from .evaluate import bd_text
+
 Report = Mapping[str, Any]
 
 _COLUMNS = ("name", "format", "limit", "snr_db", "loss_db", "clip_rate", "weight_bits", "shift", "margin_bits")
@@ -26,15 +28,15 @@ def _cell(key: str, value: Any) -> str:
 
 def _summary(report: Report) -> list[str]:
     codec = report["codec"]
-    bd = ", ".join(f"{k} {v:+.3f} %" for k, v in codec["bd_rate"].items() if v is not None)
     return [f"model {report['fingerprint']}",
             f"{len(report['pictures'])} pictures: " + ", ".join(
                 f"{p['name']} {p['size'][0]}x{p['size'][1]}" for p in report["pictures"]),
-            f"BD-rate against float: {bd or 'needs more than one quality'}",
+            f"BD-rate against float: {bd_text(codec['bd_rate'])}",
             f"coded bits over estimated bits: {codec['bits_ratio']:.5f}, over bits by tables: "
             f"{codec['tables_ratio']:.5f}",
             "lowest signal-to-noise ratio: " + ", ".join(report["lowest_snr"]),
-            "largest loss against inputs: " + ", ".join(report["largest_loss"])]
+            "largest loss against inputs: " + ", ".join(report["largest_loss"]),
+            *(f"note: {note}" for note in report["notes"])]
 
 
 def as_text(report: Report) -> str:
@@ -61,9 +63,14 @@ def _text(x: float, y: float, words: str, anchor: str = "start") -> str:
 def _bars(rows: Sequence[Mapping[str, Any]], key: str, unit: str) -> str:
     """One bar a layer in the order of the codec; its title names layer and value."""
     values = [(r["name"], r[key]) for r in rows if r[key] is not None]
+    if not any(value for _, value in values):
+        return "<p>none</p>"
     top = max((v for _, v in values), default=1.0) or 1.0
     step, height, left = max(2.0, min(12.0, 1100 / max(len(values), 1))), 180.0, 46.0
-    body = []
+    body = [_text(left, height + 24, f"{unit}; one bar per layer in the order of the codec, names in the table and "
+                                     "under the pointer")]
+    for n, (part, colour) in enumerate((*_COLOURS.items(), ("entropy model", _OTHER))):
+        body.append(f'<g fill="{colour}">{_text(left + 110 * n, height + 42, part)}</g>')
     for n in range(5):
         y = 10 + height * (1 - n / 4)
         body += [f'<path d="M{left} {y:.1f}h{step * len(values):.1f}" stroke="#ddd"/>',
@@ -73,7 +80,7 @@ def _bars(rows: Sequence[Mapping[str, Any]], key: str, unit: str) -> str:
         colour = _COLOURS.get(name.split("/")[0], _OTHER)
         body.append(f'<rect x="{left + n * step:.1f}" y="{10 + height - tall:.1f}" width="{step * 0.8:.1f}" '
                     f'height="{tall:.1f}" fill="{colour}"><title>{escape(name)}: {value:.4g} {unit}</title></rect>')
-    return _frame(int(left + step * len(values) + 10), int(height + 20), body)
+    return _frame(max(620, int(left + step * len(values) + 10)), int(height + 48), body)
 
 
 def _curves(codec: Mapping[str, Any]) -> str:

@@ -32,6 +32,10 @@ MAX_DIMENSIONS = 8
 MAX_ELEMENTS = 1 << 40
 """Largest count, size or stride read from a file: sums and products stay small enough to check."""
 
+MAX_REACH = 8
+"""How many times over the views of a state dict may span their storage. A view is read as one run of bytes from its
+first to its last element, so this bounds what is read by the size of the file."""
+
 CHUNK_BYTES = 1 << 20
 """Bytes taken at a time where a whole file or member is hashed."""
 
@@ -85,7 +89,16 @@ def span(shape: Sequence[int], strides: Sequence[int]) -> int:
 
 
 def is_shape(value: Any) -> bool:
-    """Whether a value read from a file is a tuple or list of a few sizes within the limits."""
+    """Whether a value read from a file is a shape; of an empty one, a shape that NumPy can make.
+
+    NumPy refuses an array whose sizes other than 0 have a product beyond its limit. Shapes without a 0 are held to the
+    bytes that the file has for them.
+    """
+    return is_sizes(value) and (0 not in value or math.prod(size or 1 for size in value) <= MAX_ELEMENTS)
+
+
+def is_sizes(value: Any) -> bool:
+    """Whether a value read from a file is a tuple or list of a few sizes, strides or offsets within the limits."""
     return (isinstance(value, tuple | list) and len(value) <= MAX_DIMENSIONS
             and all(type(size) is int and 0 <= size <= MAX_ELEMENTS for size in value))
 

@@ -25,14 +25,15 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from refcodec.architecture import config_from
-from refcodec.errors import InvalidImage, MissingInput, RefcodecError, UsageError
+from refcodec.console import printable
+from refcodec.errors import MissingInput, RefcodecError, UsageError
 
 from .checkpoint import parse_json, read_checkpoint
 from .torch_model import LoCLIC, analyse, from_checkpoint, synthesise
+from .train.pictures import decode
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -203,11 +204,7 @@ def load_picture(path: str | None, size: str | None) -> np.ndarray:
         return synthetic_picture(*parse_size(size or "768x512"))
     if not Path(path).is_file():
         raise MissingInput("no such file", where=path)
-    try:
-        with Image.open(path) as image:
-            samples = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidImage("not a readable picture", where=path, reason=str(error)[:200]) from error
+    samples = decode(Path(path).read_bytes(), path)
     if size is None:
         return samples
     width, height = parse_size(size)
@@ -273,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         measure(_arguments(arguments))
     except RefcodecError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return error.exit_code
     return 0
 

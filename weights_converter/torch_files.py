@@ -11,21 +11,27 @@ import math
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from refcodec.errors import InvalidModel
 
-from .pickle_reader import MAX_PICKLE_BYTES, Pickled, Storage, StoredTensor, printable, read_pickle
-from .stored_tensors import MAX_TENSORS, ByteSource, TensorView, item_bytes
+from .pickle_reader import MAX_PICKLE_BYTES, RESAVE, Pickled, Storage, StoredTensor, printable, read_pickle
+from .stored_tensors import MAX_REACH, MAX_TENSORS, ByteSource, TensorView, item_bytes, span
 
 WRAPPERS = ("state_dict", "net", "model", "model_state_dict")
 """Keys under which training code puts the state dict."""
 
 MAX_WRAPPERS = 4
 """Most dictionaries around a state dict."""
+
+NETWORK = "g_a.analysis_transform."
+"""A state dict of this family has names that hold this, perhaps after a prefix."""
+
+MAX_LISTED = 8
+"""Most names listed in a message."""
 
 MAX_DIRECTORY_BYTES = 1 << 22
 """Longest zip directory: the largest training state takes 0.26 MB."""
@@ -35,6 +41,8 @@ MAX_MEMBERS = 1 << 14
 
 MAX_NAME_BYTES = 512
 """Longest zip member name: the stem of the file and a short path."""
+
+_TORCHSCRIPT = "a TorchScript archive is no checkpoint; in PyTorch, save the state dict of the network instead"
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
@@ -52,11 +60,20 @@ class Contents:
         The plain values beside it.
     config : object
         Whatever stands under ``config`` beside it, else None.
+    taken : str
+        Keys that lead to the state dict, joined by ``/``; empty if it is the whole file.
+    left : tuple of str
+        The same for the other state dicts of this family in the file.
+    prefix : str
+        The prefix of names that the caller asked for, if no key has that name.
     """
 
     tensors: dict[str, TensorView]
     meta: dict[str, Any]
     config: Any = None
+    taken: str = ""
+    left: tuple[str, ...] = ()
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +85,16 @@ class Member:
     crc: int
 
 
-def read_torch_zip(source: ByteSource, where: str) -> Contents:
+def read_torch_zip(source: ByteSource, where: str, key: str = "") -> Contents:
     """Describe a zip checkpoint; the members of its state dict are checked against their CRC-32.
+
+    Parameters
+    ----------
+    source : ByteSource
+    where : str
+        Names the file in errors.
+    key : str
+        Keys that lead to the state dict, joined by ``/``; empty takes it from one of ``WRAPPERS``.
 
     Raises
     ------
@@ -79,8 +104,13 @@ def read_torch_zip(source: ByteSource, where: str) -> Contents:
     members = _members(source, where)
     pickles = [name for name in members if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise InvalidModel("zip file is not a checkpoint: it needs one data.pkl", where=where, found=len(pickles))
+        raise InvalidModel("zip file is not a checkpoint: it needs one data.pkl", where=where, found=len(pickles),
+                           members=[printable(name) for name in list(members)[:MAX_LISTED]],
+                           cause="a NumPy archive holds no state dict" if any(name.endswith(".npy") for name in members)
+                           else "if a checkpoint was zipped again, unpack it first")
     root = pickles[0].removesuffix("data.pkl")
+    if root + "constants.pkl" in members:
+        raise InvalidModel("a TorchScript archive, not a checkpoint", where=where, cause=_TORCHSCRIPT)
     order = members.get(root + "byteorder")
     if order is not None and (order.size > 16 or source.read(order.start, order.size, where) != b"little"):
         raise InvalidModel("checkpoint is not little-endian", where=f"{where}, member {root}byteorder")
@@ -101,14 +131,14 @@ def read_torch_zip(source: ByteSource, where: str) -> Contents:
             raise InvalidModel("storage does not fit its zip member", where=f"{where}, member {printable(path)}",
                                elements=storage.count, type=storage.dtype, bytes=found.size if found else "missing")
         starts[storage.key] = found.start
-    state, contents = _contents(pickled, starts, where)
+    state, contents = _contents(pickled, starts, where, key)
     for key in sorted({tensor.storage.key for tensor in state.values()}):
         _check_crc(source, members[f"{root}data/{key}"], f"{where}, member {printable(root)}data/{key}")
     return contents
 
 
-def read_torch_legacy(source: ByteSource, where: str) -> Contents:
-    """Describe a checkpoint in the format of PyTorch before 1.6.
+def read_torch_legacy(source: ByteSource, where: str, key: str = "") -> Contents:
+    """Describe a checkpoint in the format of PyTorch before 1.6; parameters as of `read_torch_zip`.
 
     Raises
     ------
@@ -137,43 +167,81 @@ def read_torch_legacy(source: ByteSource, where: str) -> Contents:
         raise InvalidModel("storage keys are not those of the objects", where=f"{where}, storage keys")
 
     starts = {}
-    for key in keys:
-        storage = pickled.storages[key]
-        place = f"{where}, storage {key} at byte {end}"
+    for stored in keys:
+        storage = pickled.storages[stored]
+        place = f"{where}, storage {stored} at byte {end}"
         (count,) = struct.unpack("<q", source.read(end, 8, place))
         if count != storage.count:
             raise InvalidModel("storage does not have its described size", where=place, elements=count,
                                described=storage.count)
-        starts[key] = end + 8
+        starts[stored] = end + 8
         end += 8 + count * item_bytes(storage.dtype)
         if end > source.size:
             raise InvalidModel("storage truncated", where=place, end=end, bytes=source.size)
     if end != source.size:
         raise InvalidModel("bytes follow the last storage", where=where, end=end, bytes=source.size)
-    return _contents(pickled, starts, where)[1]
+    return _contents(pickled, starts, where, key)[1]
 
 
-def _contents(pickled: Pickled, starts: Mapping[str, int], where: str) -> tuple[dict[str, StoredTensor], Contents]:
+def _contents(pickled: Pickled, starts: Mapping[str, int], where: str,
+              key: str) -> tuple[dict[str, StoredTensor], Contents]:
     """Find the state dict inside the pickled object; also return it with its places in the file."""
     node, config = pickled.value, None
     meta: dict[str, Any] = {}
-    for _ in range(MAX_WRAPPERS):
+    networks = _networks(node)
+    asked = key.split("/") if isinstance(node, dict) and key.split("/")[0] in node else []
+    taken: list[str] = []
+    for _ in range(MAX_WRAPPERS + len(asked)):
         if not isinstance(node, dict):
-            raise InvalidModel("checkpoint is not a dictionary", where=where, type=type(node).__name__)
-        inner = [key for key in WRAPPERS if _may_be_state_dict(node.get(key))]
+            raise InvalidModel("checkpoint is not a dictionary", where=where, type=type(node).__name__,
+                               **({"key": printable(key)} if asked else {}), cause=RESAVE)
+        if len(taken) < len(asked):
+            inner = [asked[len(taken)]]
+            if inner[0] not in node:
+                raise InvalidModel("no such key in the checkpoint", where=where, key=printable(key),
+                                   networks=_listed(networks))
+        else:
+            inner = [name for name in WRAPPERS if _may_be_state_dict(node.get(name))]
         if len(inner) > 1:
-            raise InvalidModel("several state dicts in one checkpoint", where=where, keys=inner)
+            raise InvalidModel("several state dicts in one checkpoint", where=where, keys=inner,
+                               cause="choose one with --key")
         if not inner:
             break
-        meta.update((key, value) for key, value in node.items() if type(key) is str and _is_plain(value))
+        meta.update((name, value) for name, value in node.items() if type(name) is str and _is_plain(value))
         config = node.get("config", config)
         node = node[inner[0]]
-    state = _state_dict(node, where)
+        taken.append(inner[0])
+    state = _state_dict(node, where, networks)
     views = {
         name: TensorView(tensor.storage.dtype, tensor.shape, tensor.strides,
                          starts[tensor.storage.key] + tensor.offset * item_bytes(tensor.storage.dtype))
         for name, tensor in state.items()}
-    return state, Contents(views, meta, config)
+    left = tuple(path for path, found in networks.items() if found is not node)
+    return state, Contents(views, meta, config, "/".join(taken), left, "" if asked else key)
+
+
+def _networks(value: Any) -> dict[str, dict[Any, Any]]:
+    """Every dictionary of tensors of this family in a pickled object, by the keys that lead to it; each once."""
+    found: dict[str, dict[Any, Any]] = {}
+    seen: set[int] = set()
+    level = [("", value)]
+    for _ in range(MAX_WRAPPERS + 1):
+        following: list[tuple[str, Any]] = []
+        for path, node in level:
+            if not isinstance(node, dict) or id(node) in seen:
+                continue
+            seen.add(id(node))
+            if any(type(name) is str and NETWORK in name and isinstance(entry, StoredTensor)
+                   for name, entry in node.items()):
+                found[path] = node
+            following += [(f"{path}/{name}".lstrip("/"), entry) for name, entry in node.items() if type(name) is str]
+        level = following
+    return found
+
+
+def _listed(names: Iterable[Any]) -> list[str]:
+    """The first names, fit for a message."""
+    return [printable(str(name)) for name in islice(names, MAX_LISTED)]
 
 
 def _may_be_state_dict(node: Any) -> bool:
@@ -185,14 +253,24 @@ def _is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, str) or (type(value) is float and abs(value) < float("inf"))
 
 
-def _state_dict(node: dict[Any, Any], where: str) -> dict[str, StoredTensor]:
+def _state_dict(node: Any, where: str, networks: Mapping[str, Any]) -> dict[str, StoredTensor]:
     """Check that a dictionary maps names to tensors which together show no stored element twice.
 
     The last rule keeps the memory taken within the size of the file; no network of this family shares weights.
     """
+    if not isinstance(node, dict):
+        raise InvalidModel("the key holds no state dict", where=where, type=type(node).__name__,
+                           networks=_listed(networks))
     if not 0 < len(node) <= MAX_TENSORS:
         raise InvalidModel("state dict is empty or too large", where=where, tensors=len(node), limit=MAX_TENSORS)
+    if not any(isinstance(tensor, StoredTensor) for tensor in node.values()):
+        name, entry = next(iter(node.items()))
+        cause = ("choose the weights with --key" if networks else
+                 f"weights are looked for under {', '.join(WRAPPERS)}, else under --key")
+        raise InvalidModel("no state dict: an entry is not a named tensor", where=where, name=printable(str(name)),
+                           type=type(entry).__name__, keys=_listed(node), networks=_listed(networks), cause=cause)
     shown: Counter[str] = Counter()
+    reached: Counter[str] = Counter()
     storages: dict[str, Storage] = {}
     for name, tensor in node.items():
         if type(name) is not str or not isinstance(tensor, StoredTensor):
@@ -200,10 +278,14 @@ def _state_dict(node: dict[Any, Any], where: str) -> dict[str, StoredTensor]:
                                name=printable(str(name)), type=type(tensor).__name__)
         storages[tensor.storage.key] = tensor.storage
         shown[tensor.storage.key] += math.prod(tensor.shape)
+        reached[tensor.storage.key] += span(tensor.shape, tensor.strides)
     for key, count in shown.items():
         if count > storages[key].count:
             raise InvalidModel("tensors share one storage and show its elements repeatedly", where=where, storage=key,
                                shown=count, stored=storages[key].count)
+        if reached[key] > MAX_REACH * storages[key].count:
+            raise InvalidModel("strided tensors reach over one storage too often", where=where, storage=key,
+                               reached=reached[key], stored=storages[key].count, limit=MAX_REACH, cause=RESAVE)
     return node
 
 
@@ -242,7 +324,9 @@ def _members(source: ByteSource, where: str) -> dict[str, Member]:
         place = f"{where}, member {printable(name)}"
         if flags & 0x2041 or method != 0 or packed != unpacked or disk:
             raise InvalidModel("zip member compressed or encrypted", where=place, method=method, flags=flags,
-                               packed=packed, unpacked=unpacked, cause="torch.save stores members as they are")
+                               packed=packed, unpacked=unpacked,
+                               cause=_TORCHSCRIPT if "/code/" in name else
+                               "torch.save stores members as they are; if it was zipped again, unpack it first")
         data = _data_start(source, header, raw, place)
         if data + unpacked > start:
             raise InvalidModel("zip member reaches outside the file", where=place, start=data, bytes=unpacked)

@@ -16,13 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .published import LIKELIHOOD_MIN, SCALE_MIN, TAIL_MASS
 from .torch_conv import conv3x3
-
-SCALE_MIN = 0.11
-"""Lower bound of a Gaussian's standard deviation."""
-
-LIKELIHOOD_MIN = 1e-9
-"""Lower bound of a likelihood, so that its logarithm stays finite in training."""
 
 
 class Conv3x3(nn.Conv2d):
@@ -248,7 +243,7 @@ class EntropyBottleneck(nn.Module):
             if i < len(self.FILTERS) - 2:
                 setattr(self, f"_factor{i}", nn.Parameter(torch.zeros(channels, b, 1)))
         self.quantiles = nn.Parameter(torch.tensor([-init, 0, init]).repeat(channels, 1, 1))
-        tail = math.log(2 / 1e-9 - 1)
+        tail = math.log(2 / TAIL_MASS - 1)
         self.register_buffer("target", torch.tensor([-tail, 0, tail]))
 
     def logits(self, x: Tensor, frozen: bool = False) -> Tensor:

@@ -7,7 +7,7 @@ are the two halves without the entropy coder. Not importable without PyTorch (th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from refcodec.errors import InvalidModel
 
-from .checkpoint import IGNORED, Checkpoint
+from .checkpoint import IGNORED, Checkpoint, normalised_name
 from .torch_contexts import LinearGlobalInterContext, LinearGlobalIntraContext, LocalContext, merge, split
 from .torch_layers import (
     AnalysisTransform,
@@ -104,6 +104,22 @@ class LoCLIC(nn.Module):
         self.gain, self.inv_gain = nn.Parameter(start.repeat(1, latent)), nn.Parameter(-start.repeat(1, latent))
         self.hyper_gain = nn.Parameter(torch.zeros(levels, h))
         self.hyper_inv_gain = nn.Parameter(torch.zeros(levels, h))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a state dict of this class, or one of the published classes in either spelling of the bottleneck.
+
+        Buffers that follow from the configuration may be missing, and those that only the published classes have are
+        left out. A network of one quality may lack gains, which then are one. Everything else is strict.
+        """
+        own = self.state_dict()
+        state = {name: value for name, value in own.items() if IGNORED.fullmatch(name)}
+        if self.config["qualities"] == 1 and not any(name in state_dict for name in GAINS):
+            state |= {name: torch.zeros_like(own[name]) for name in GAINS}
+        for stored, value in state_dict.items():
+            name = normalised_name(stored)
+            if name in own or not IGNORED.fullmatch(name):
+                state[name] = value
+        return super().load_state_dict(state, strict, assign)
 
     @staticmethod
     def gain_at(log_gain: Tensor, q: Tensor) -> Tensor:
@@ -245,7 +261,7 @@ def from_checkpoint(checkpoint: Checkpoint, config: Config | None = None) -> LoC
         raise InvalidModel("checkpoint does not fit its configuration", where="state dict",
                            differs=differences[:8], count=len(differences))
     model = LoCLIC(wanted)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.tensors.items()}, strict=False)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.tensors.items()})
     return model.eval()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+_STORAGES = {"float32": "FloatStorage", "int32": "IntStorage", "int64": "LongStorage"}
 _SAFETENSORS_TYPES = {"int16": "I16", "int32": "I32", "int64": "I64", "float32": "F32"}
 
 
@@ -60,12 +61,12 @@ def _tuple(numbers: tuple[int, ...]) -> bytes:
     return b"(" + b"".join(map(_value, numbers)) + b"t"
 
 
-def _tensor(key: str, shape: tuple[int, ...], count: int) -> bytes:
+def _tensor(key: str, array: np.ndarray) -> bytes:
     """Storage ``key`` as torch._utils._rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())."""
-    strides = tuple(int(np.prod(shape[n + 1:], dtype=np.int64)) for n in range(len(shape)))
-    storage = (b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _text(key) + _text("cpu") + _value(count)
-               + b"tQ")
-    return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + _value(0) + _tuple(shape) + _tuple(strides)
+    strides = tuple(int(np.prod(array.shape[n + 1:], dtype=np.int64)) for n in range(array.ndim))
+    storage = (b"(" + _text("storage") + f"ctorch\n{_STORAGES[str(array.dtype)]}\n".encode() + _text(key)
+               + _text("cpu") + _value(array.size) + b"tQ")
+    return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + _value(0) + _tuple(array.shape) + _tuple(strides)
             + _value(False) + b"ccollections\nOrderedDict\n)RtR")
 
 
@@ -74,15 +75,15 @@ def torch_zip(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> byt
 
     Parameters
     ----------
-    state : mapping of str to np.ndarray, float32
+    state : mapping of str to np.ndarray, float32, int32 or int64
     config : mapping
         Numbers, texts and lists of these.
     """
     members: dict[str, bytes] = {}
     entries = []
     for n, (name, array) in enumerate(state.items()):
-        members[f"data/{n}"] = array.astype("<f4").tobytes()
-        entries.append(_text(name) + _tensor(str(n), array.shape, array.size))
+        members[f"data/{n}"] = array.astype(array.dtype.newbyteorder("<")).tobytes()
+        entries.append(_text(name) + _tensor(str(n), array))
     pickled = (b"\x80\x02}(" + _text("state_dict") + b"}(" + b"".join(entries) + b"u" + _text("config")
                + _value(dict(config)) + b"u.")
     file = io.BytesIO()

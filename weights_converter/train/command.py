@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from refcodec.console import printable
 from refcodec.errors import Unsupported, UsageError
 
 from .plan import OPTIMISERS, Plan, schedule_from
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
 
 def note(text: str) -> None:
     """Print one line for people."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _device(args: argparse.Namespace) -> Any:

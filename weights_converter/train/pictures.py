@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +23,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from refcodec.errors import InvalidImage, MissingInput, TransferError
+from refcodec.errors import InvalidImage, LimitExceeded, MissingInput, TransferError
+from refcodec.files import detail_of
+from refcodec.image import READABLE
 
 HELD_OUT = 64
 """One picture of so many is held out for validation."""
@@ -67,12 +71,15 @@ class Picture:
         InvalidImage
             It is damaged, or not what it was when the run began.
         """
-        return _decode(_read(self.path, self.start, self.size, self.name), self.name)
+        return decode(_read(self.path, self.start, self.size, self.name), self.name)
 
 
 def _read(path: Path, start: int, size: int, name: str) -> bytes:
     try:
         with open(path, "rb") as file:
+            there = os.fstat(file.fileno()).st_size - start
+            if not 0 <= size <= there:  # before memory is taken: a tar header may claim any size
+                raise InvalidImage("a training picture is truncated", where=name, bytes=max(there, 0), expected=size)
             file.seek(start)
             data = file.read(size)
     except OSError as error:
@@ -82,13 +89,31 @@ def _read(path: Path, start: int, size: int, name: str) -> bytes:
     return data
 
 
-def _decode(data: bytes, name: str) -> np.ndarray:
+@contextmanager
+def _opened(data: bytes, name: str, action: str) -> Iterator[Image.Image]:
+    """Open a picture in one of the formats that run no external program, whatever its name says.
+
+    Decoders of Pillow raise exceptions of many types on damaged files, so each becomes an error of this project.
+    """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidImage("a training picture cannot be decoded", where=name, reason=str(error)[:200],
+        with Image.open(io.BytesIO(data), formats=[kind for kind in READABLE if kind in Image.OPEN]) as image:
+            yield image
+    except MemoryError as error:
+        raise LimitExceeded("not enough memory for a training picture", where=name) from error
+    except Exception as error:
+        raise InvalidImage(f"a training picture cannot be {action}", where=name, reason=detail_of(error)[:200],
                            cause="remove it, or fetch it again") from error
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """Samples [H, W, 3] uint8 of an encoded picture; ``name`` is for errors.
+
+    Raises
+    ------
+    InvalidImage, LimitExceeded
+    """
+    with _opened(data, name, "decoded") as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _places(source: Path) -> Iterator[tuple[str, Path, int, int]]:
@@ -102,23 +127,19 @@ def _places(source: Path) -> Iterator[tuple[str, Path, int, int]]:
     try:
         with tarfile.open(source, "r:") as tar:
             members = sorted(tar.getmembers(), key=lambda member: member.name)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise InvalidImage("not an uncompressed tar file of pictures", where=str(source), reason=str(error)[:200],
+    except Exception as error:  # damaged headers raise many types, RecursionError among them
+        raise InvalidImage("not an uncompressed tar file of pictures", where=str(source), reason=detail_of(error)[:200],
                            cause="pack pictures with tar -cf") from error
     for member in members:
-        if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+        if member.isfile() and not member.issparse() and Path(member.name).suffix.lower() in SUFFIXES:
             yield f"{source}:{member.name}", source, member.offset_data, member.size
 
 
 def _picture(place: tuple[str, Path, int, int]) -> Picture:
     name, path, start, size = place
     data = _read(path, start, size, name)
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidImage("a training picture cannot be read", where=name, reason=str(error)[:200],
-                           cause="remove it, or fetch it again") from error
+    with _opened(data, name, "read") as image:
+        width, height = image.size
     return Picture(name, path, start, size, hashlib.sha256(data).hexdigest(), height, width)
 
 
