@@ -20,7 +20,7 @@ from .codec import decode, encode
 from .errors import RefcodecError
 from .limits import Limits
 from .model import Model
-from .model_file import load_model
+from .model_registry import load_model
 
 __version__ = "0.1.0"
 

@@ -27,7 +27,7 @@ from .image import check_samples, crop_samples, pad_rows
 from .limits import Limits
 from .memory import memory_estimate
 from .model import Model
-from .model_file import find_model, load_model
+from .model_registry import find_model, load_model
 from .nets.analysis import analysis
 from .nets.hyperprior import hyper_analysis
 from .nets.synthesis import synthesis

@@ -23,7 +23,7 @@ from .arith.backend import default_backend
 from .arith.threads import thread_count
 from .codec import decode_stream, encode_picture
 from .model import Model
-from .model_file import DEFAULT, load_model
+from .model_registry import DEFAULT, load_model
 from .procedural import draws, procedural_model
 from .trace import little_endian
 from .vectors import VECTORS, Part, Way

@@ -20,7 +20,7 @@ from .files import list_pictures, write_bytes
 from .image import read_picture
 from .limits import Limits
 from .model import Model
-from .model_file import load_model
+from .model_registry import load_model
 
 Way = tuple[str, int]
 """Backend and number of threads."""

@@ -35,7 +35,8 @@ from refcodec.image import read_picture
 from refcodec.limits import Limits
 from refcodec.memory import memory_estimate, model_bytes
 from refcodec.model import build_model
-from refcodec.model_file import load_model, read_content
+from refcodec.model_file import read_content
+from refcodec.model_registry import load_model
 from refcodec.procedural import procedural_model
 
 SPEC = spec_module()

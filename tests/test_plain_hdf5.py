@@ -7,7 +7,8 @@ from plain_hdf5 import OtherStructure, PlainFile
 
 from conformance.hostile_models import VICTIM, model_corpus, rebuilt, write_file
 from conformance.suites import KIT, Accept, load_all
-from refcodec.model_file import DEFAULT, FORMAT, VERSION, read_content, read_floats, write_model
+from refcodec.model_file import FORMAT, VERSION, read_content, read_floats, write_model
+from refcodec.model_registry import DEFAULT
 
 SOUND = sorted({v.model for suite in (load_all() if any(KIT.glob("suites/*")) else ()) for v in suite.vectors
                 if v.model and v.model.file and isinstance(v.expect, Accept)}, key=lambda model: model.name)

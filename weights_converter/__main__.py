@@ -18,7 +18,7 @@ from refcodec.architecture import layer_table
 from refcodec.errors import MissingInput, RefcodecError
 from refcodec.files import check_target, write_bytes
 from refcodec.model import Model
-from refcodec.model_file import load_model
+from refcodec.model_registry import load_model
 
 from .calibrate import Record, record_from, record_text
 from .checkpoint import Checkpoint, read_checkpoint
