@@ -34,6 +34,9 @@ _SPACE, _LINKS, _TYPE, _LINK, _LAYOUT, _FILTERS, _ATTRIBUTE, _MORE, _TABLE = 1, 
 _SKIPPED = frozenset((0, 4, 5, 10, 18, 21))
 """Messages that say nothing about a model (SPEC B.1-20)."""
 
+_AHEAD = 1 << 9
+"""Bytes of an object header that are taken at once: few headers are longer."""
+
 _MAX_RANK, _MOST_DIMENSIONS, _MOST_FILTERS = 32, 143, 256
 """Dimensions that HDF5 allows, bytes of a layout message that lists them, bytes of two filters with their names."""
 
@@ -203,24 +206,28 @@ class Hdf5(FileBytes):
             place, length = blocks.popleft()
             self.inside(place, length)
             self.count(max(length, 1))
-            end = place + length
+            end, begin, data = place + length, place, b""
             while place + shape.size + order <= end:
-                kind, size, flags = shape.unpack(self.take(place, shape.size))
+                if place + shape.size > begin + len(data):
+                    begin, data = place, self.take(place, min(_AHEAD, end - place))
+                kind, size, flags = shape.unpack_from(data, place - begin)
                 place += shape.size + order
                 if place + size > end:
                     raise InvalidModel("a message is longer than its header", where=self.where, offset=place)
                 self.known(not flags & 2, "a shared message")
                 if kind == _MORE:
                     self.known(size >= 16 and len(blocks) < MAX_CHUNKS, "too many parts of an object header")
-                    begin, length = _PAIR.unpack(self.take(place, 16))
+                    more, length = _PAIR.unpack(self.take(place, 16))
                     if newer:
-                        self.known(length >= 8 and self.take(begin, 4) == b"OCHK", "another continuation block")
-                        begin, length = begin + 4, length - 8
-                    blocks.append((begin, length))
+                        self.known(length >= 8 and self.take(more, 4) == b"OCHK", "another continuation block")
+                        more, length = more + 4, length - 8
+                    blocks.append((more, length))
                 elif kind not in _SKIPPED:
                     self.known(kind in (_SPACE, _LINKS, _TYPE, _LINK, _LAYOUT, _FILTERS, _ATTRIBUTE, _TABLE),
                                 f"messages of kind 0x{kind:02X}")
-                    yield kind, self.take(place, size)
+                    if place + size > begin + len(data):
+                        begin, data = place, self.take(place, size)
+                    yield kind, data[place - begin:place - begin + size]
                 place += size
 
     def _one_more(self, where: str) -> None:

@@ -68,7 +68,7 @@ class ModelFile:
 
     def check_claim(self, where: str) -> None:
         """(SPEC B.1-17) Refuse a file that claims another fingerprint than its content's."""
-        if self.claim not in (None, self.fingerprint):
+        if self.claim is not None and self.claim != self.fingerprint:
             raise InvalidModel("the model file claims another fingerprint", where=where, claimed=self.claim.hex(),
                                right=self.fingerprint.hex(), cause="the file was damaged or changed after its making")
 
