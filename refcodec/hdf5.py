@@ -19,7 +19,7 @@ import numpy as np
 from .errors import InvalidModel
 from .hdf5_arrays import MAX_CHUNKS, Stored
 from .hdf5_bytes import FileBytes
-from .hdf5_trees import MAX_ENTRIES, NOWHERE, heap_objects, old_tree
+from .hdf5_trees import ATTRIBUTE_NAMES, LINK_NAMES, MAX_ENTRIES, NOWHERE, heap_objects, old_tree
 
 MAX_DEPTH = 8
 """Deepest nesting of groups (SPEC B.1-6)."""
@@ -30,8 +30,9 @@ MAX_DATASETS = 1 << 14
 MAX_PATH = 512
 """Most bytes of a path (SPEC B.1-16)."""
 
-_SPACE, _LINKS, _TYPE, _LINK, _LAYOUT, _FILTERS, _ATTRIBUTE, _MORE, _TABLE = 1, 2, 3, 6, 8, 11, 12, 16, 17
-_SKIPPED = frozenset((0, 4, 5, 10, 18, 21))
+_SPACE, _LINKS, _TYPE, _LINK, _LAYOUT, _FILTERS, _ATTRIBUTE, _MORE, _TABLE, _ATTRIBUTES = (
+    1, 2, 3, 6, 8, 11, 12, 16, 17, 21)
+_SKIPPED = frozenset((0, 4, 5, 10, 18))
 """Messages that say nothing about a model (SPEC B.1-20)."""
 
 _AHEAD = 1 << 9
@@ -169,6 +170,9 @@ class Hdf5(FileBytes):
             if kind == _ATTRIBUTE:
                 if attributes is not None:
                     _take_attribute(data, attributes, where)
+            elif kind == _ATTRIBUTES:
+                if attributes is not None:
+                    self._dense_attributes(data, attributes, where)
             elif kind == _LINK:
                 item.is_group = True
                 item.links.append(self._link(data, where))
@@ -223,7 +227,8 @@ class Hdf5(FileBytes):
                         more, length = more + 4, length - 8
                     blocks.append((more, length))
                 elif kind not in _SKIPPED:
-                    self.known(kind in (_SPACE, _LINKS, _TYPE, _LINK, _LAYOUT, _FILTERS, _ATTRIBUTE, _TABLE),
+                    self.known(kind in (_SPACE, _LINKS, _TYPE, _LINK, _LAYOUT, _FILTERS, _ATTRIBUTE, _TABLE,
+                                        _ATTRIBUTES),
                                 f"messages of kind 0x{kind:02X}")
                     if place + size > begin + len(data):
                         begin, data = place, self.take(place, size)
@@ -281,8 +286,19 @@ class Hdf5(FileBytes):
         self.known(len(data) >= 18 and data[:2] == b"\0\0", "another link info message")
         heap, names = _PAIR.unpack(data[2:18])
         if heap != NOWHERE:
-            for message in heap_objects(self, heap, names):
+            for message in heap_objects(self, heap, names, LINK_NAMES):
                 yield self._link(message, where)
+
+    def _dense_attributes(self, data: bytes, attributes: dict[str, str | int], where: str) -> None:
+        """(SPEC B.1-25) Attributes of an attribute info message: of a root that has many."""
+        self.known(len(data) >= 18 and data[0] == 0, "another attribute info message")
+        at = 4 if data[1] & 1 else 2
+        self.known(len(data) >= at + 16, "another attribute info message")
+        heap, names = _PAIR.unpack_from(data, at)
+        if heap != NOWHERE:
+            for message in heap_objects(self, heap, names, ATTRIBUTE_NAMES):
+                _take_attribute(message, attributes, where)
+
 
 
 def _shape(data: bytes) -> tuple[int, ...] | None:

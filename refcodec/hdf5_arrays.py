@@ -161,7 +161,7 @@ class Stored:
         data, found = self.filters, list[int]()
         if not data:
             return found
-        self._require(len(data) >= 8 or data[0] == 2, "filters are cut short")
+        self._require(len(data) >= (8 if data[0] == 1 else 2), "filters are cut short")
         version, at = data[0], 8 if data[0] == 1 else 2
         self._require(version in (1, 2) and data[1] <= 2, "an unknown filter")
         shape = _OLD_FILTER if version == 1 else _NEW_FILTER

@@ -51,11 +51,24 @@ def old_tree(file: FileBytes, at: int, kind: int, key: int, counted: bool = Fals
         waiting += reversed(below)
 
 
-def heap_objects(file: FileBytes, heap: int, names: int) -> Iterator[bytes]:
-    """(SPEC B.1-21) The objects of a fractal heap, by a B-tree of version 2 that orders them by their names' hashes."""
+LINK_NAMES, ATTRIBUTE_NAMES = (5, 11, 4, 7), (8, 17, 0, 8)
+"""Trees by names' hashes: their type, bytes of a record, where in it the identifier in the heap is, and its bytes."""
+
+
+def heap_objects(file: FileBytes, heap: int, names: int, by: tuple[int, int, int, int]) -> Iterator[bytes]:
+    """(SPEC B.1-21, B.1-25) The managed objects of a fractal heap, which a B-tree of version 2 lists.
+
+    Parameters
+    ----------
+    heap, names : int
+        Addresses of the heap and the tree.
+    by : tuple
+        `LINK_NAMES` or `ATTRIBUTE_NAMES`.
+    """
+    kind, record_bytes, id_at, id_size = by
     magic, version, id_bytes, filters, columns, start, largest, bits, _, root, rows = _HEAP.unpack(
         file.block(heap, _HEAP.size))
-    file.known(magic == b"FRHP" and version == 0 and id_bytes == 7 and filters == 0, "another fractal heap")
+    file.known(magic == b"FRHP" and version == 0 and id_bytes == id_size and filters == 0, "another fractal heap")
     file.known(1 <= columns <= _MAX_COLUMNS and 1 <= start <= largest < 1 << 32 and start & start - 1 == 0
                and bits <= 64 and rows <= _MAX_ROWS, "another fractal heap")
     offset_bytes = (bits + 7) // 8
@@ -66,10 +79,13 @@ def heap_objects(file: FileBytes, heap: int, names: int) -> Iterator[bytes]:
         file.inside(address, size)
         file.count(size)
     begins = [begin for begin, _, _ in blocks]
-    for record in _records(file, names):
-        file.known(record[4] >> 4 == 0, "an object of a fractal heap that is not managed")
-        offset = int.from_bytes(record[5:5 + offset_bytes], "little")
-        length = int.from_bytes(record[5 + offset_bytes:], "little")
+    for record in _records(file, names, kind, record_bytes):
+        identifier = record[id_at:id_at + id_size]
+        if identifier[0] >> 4:  # a long attribute, which is stored elsewhere
+            file.known(by == ATTRIBUTE_NAMES, "an object of a fractal heap that is not managed")
+            continue
+        offset = int.from_bytes(identifier[1:1 + offset_bytes], "little")
+        length = int.from_bytes(identifier[1 + offset_bytes:], "little")
         begin, address, size = blocks[bisect_right(begins, offset) - 1] if begins else (0, 0, 0)
         if not begin <= offset <= offset + length <= begin + size:
             raise InvalidModel("an object lies outside its heap", where=file.where)
@@ -95,28 +111,29 @@ def _direct_blocks(file: FileBytes, root: int, rows: int, columns: int, start: i
     return found
 
 
-def _records(file: FileBytes, at: int) -> Iterator[bytes]:
-    """Records of 11 bytes of a B-tree of version 2, type 5."""
-    magic, version, kind, size, record, depth, root, count, _ = _NEW_TREE.unpack(file.block(at, _NEW_TREE.size))
-    file.known(magic == b"BTHD" and version == 0 and kind == 5 and record == 11 and size > 10 and depth < _MAX_LEVEL,
-               "another B-tree of version 2")
-    most = total = (size - 10) // 11
+def _records(file: FileBytes, at: int, kind: int, record: int) -> Iterator[bytes]:
+    """The records of a B-tree of version 2, each of so many bytes."""
+    magic, version, found, size, found_record, depth, root, count, _ = _NEW_TREE.unpack(file.block(at, _NEW_TREE.size))
+    file.known(magic == b"BTHD" and version == 0 and found == kind and found_record == record and size > 10
+               and depth < _MAX_LEVEL, "another B-tree of version 2")
+    most = total = (size - 10) // record
     count_bytes, pointers = (most.bit_length() + 7) // 8, [0]  # sizes of pointers to children by depth
     for level in range(depth):
         pointers.append(8 + count_bytes + ((total.bit_length() + 7) // 8 if level else 0))
-        most = (size - 10 - pointers[-1]) // (11 + pointers[-1])
+        most = (size - 10 - pointers[-1]) // (record + pointers[-1])
         total = (most + 1) * total + most
     waiting = [(root, count, depth)] if count else []
     while waiting:
         at, count, depth = waiting.pop()
-        pointer, head = pointers[depth], 6 + 11 * count
+        pointer, head = pointers[depth], 6 + record * count
         file.known(head + pointer * (count + 1) <= size, "another node of a B-tree of version 2")
         data = file.block(at, size)
-        file.known(data[:6] == (b"BTIN\0\5" if depth else b"BTLF\0\5"), "another node of a B-tree of version 2")
-        yield from (data[n:n + 11] for n in range(6, head, 11))
+        magic = b"BTIN" if depth else b"BTLF"
+        file.known(data[:6] == magic + bytes((0, kind)), "another node of a B-tree of version 2")
+        yield from (data[n:n + record] for n in range(6, head, record))
         for n in range(head, head + pointer * (count + 1), pointer) if depth else ():
             waiting.append((int.from_bytes(data[n:n + 8], "little"),
                             int.from_bytes(data[n + 8:n + 8 + count_bytes], "little"), depth - 1))
 
 
-__all__ = ["MAX_ENTRIES", "NOWHERE", "heap_objects", "old_tree"]
+__all__ = ["ATTRIBUTE_NAMES", "LINK_NAMES", "MAX_ENTRIES", "NOWHERE", "heap_objects", "old_tree"]
