@@ -114,10 +114,16 @@ def write_model(path: str | os.PathLike[str], content: Content, provenance: Mapp
 
     Raises
     ------
+    InvalidModel
+        The provenance is too long, or nested too deeply, to be read back.
     OutputError, TransferError
         As ``files.write_bytes``.
     """
-    text = json.dumps(dict(provenance), sort_keys=True).encode()
+    plain = json.loads(json.dumps(dict(provenance)), parse_constant=str)  # JSON has no NaN and no infinities
+    text = json.dumps(plain, sort_keys=True).encode()
+    if len(text) > MAX_PROVENANCE:
+        raise InvalidModel("the provenance is no short text", where=str(path), bytes=len(text), allowed=MAX_PROVENANCE)
+    _provenance(text, str(path))
     arrays = {**content, **{f"float/{name}": a.astype(np.float32) for name, a in (floats or {}).items()},
               "provenance": np.frombuffer(text, np.uint8)}
     write_hdf5(path, {"format": np.bytes_(FORMAT), "version": np.int64(VERSION),
@@ -246,8 +252,8 @@ def _provenance(text: bytes, where: str) -> dict[str, Any]:
         raise InvalidModel("the provenance is no JSON object", where=where)
     level: list[Any] = [found]
     for _ in range(MAX_NESTING):
-        level = [child for item in level if isinstance(item, dict | list)
-                 for child in (item.values() if isinstance(item, dict) else item)]
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)
+                 if isinstance(child, dict | list)]
     if level:
         raise InvalidModel("the provenance is nested too deeply", where=where, allowed=MAX_NESTING)
     return found
