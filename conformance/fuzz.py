@@ -59,15 +59,19 @@ class Report:
     outcomes : Counter
         Cases by class of outcome: "decoded", or the name of refcodec's error.
     findings : list of (index, what)
+    memory : int
+        Most bytes that a worker's resident memory grew by after its first cases.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     findings: list[tuple[int, str]] = field(default_factory=list)
+    memory: int = 0
 
     def add(self, other: Report) -> None:
         """Count another report's cases, and tell its findings."""
         self.outcomes += other.outcomes
         self.findings += other.findings
+        self.memory = max(self.memory, other.memory)
         for index, wrong in other.findings:
             print(f"case {index}: {wrong}", file=sys.stderr, flush=True)
 
@@ -127,6 +131,11 @@ def _address_space() -> int:
         return 0
 
 
+def _most_resident() -> int:
+    """Most bytes of memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def _bound_memory() -> None:
     held = _address_space()
     if held:
@@ -156,6 +165,7 @@ def _work(name: str, seed: int, pipe: Connection, progress: Any) -> None:
     for index in range(50):  # compile and fill caches before memory is bounded
         run_case(target, index)
     _bound_memory()
+    before = _most_resident()
     pipe.send(Report())
     while (block := pipe.recv()) is not None:
         report = Report()
@@ -165,6 +175,7 @@ def _work(name: str, seed: int, pipe: Connection, progress: Any) -> None:
             report.outcomes[outcome] += 1
             if wrong:
                 report.findings.append((index, wrong))
+        report.memory = _most_resident() - before
         pipe.send(report)
 
 
@@ -294,7 +305,8 @@ def main(arguments: list[str] | None = None) -> int:
     done = report.outcomes.total()
     for outcome, count in report.outcomes.most_common():
         print(f"{count:10d}  {100 * count / done:6.2f} %  {outcome}")
-    print(f"{done:10d}  cases in {took:.1f} s, {done / took:.0f} a second, {len(report.findings)} findings")
+    print(f"{done:10d}  cases in {took:.1f} s, {done / took:.0f} a second, {len(report.findings)} findings, "
+          f"at most {report.memory / (1 << 20):.1f} MiB of memory more than before")
     if args.keep and report.findings:
         _keep(TARGETS[args.target](args.seed), args.target, args.seed, report, args.keep)
     return 1 if report.findings else 130 if interrupted else 0

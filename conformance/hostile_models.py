@@ -1,7 +1,7 @@
 """Hostile models: HDF5 files that a stranger might offer as a model (SPEC 10, 11, annex B).
 
-A case damages bytes of a small valid file, mostly of its metadata, puts numbers out of range, or rebuilds a part with
-one of the means that HDF5 offers for leading a reader astray.
+A case damages bytes of a small valid file, mostly of its metadata, and mostly with its checksums computed again, puts
+numbers out of range, or rebuilds a part with one of the means that HDF5 offers for leading a reader astray.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from refcodec.model import expected_arrays
 from refcodec.model_file import FORMAT
 from refcodec.procedural import build
 
+from .hdf5_checksums import checked_blocks, repaired
 from .hostile_streams import number
 
 SMALL = Config(N=(2, 2, 2), M=2, slices=1, hyper=2, hs=(2, 2), chan=(2, 2), ent=(2, 2, 2), lrp=(2, 2), local_heads=1,
@@ -39,27 +40,41 @@ OUTSIDE, OUTSIDE_RAW = "outside.h5", "outside.raw"
 
 @dataclass(frozen=True)
 class ModelCorpus:
-    """A valid model file and where it keeps what is not numbers.
+    """A valid model file, and its model in files of other structures.
 
     Attributes
     ----------
     data : bytes
-    old : bytes
-        The same model in the oldest format, whose metadata has no checksums: damage gets far.
-    metadata, old_metadata : tuple of int
-        Offsets of bytes outside the stored arrays.
     names : tuple of str
         Of its arrays.
     rebuilt : dict of str to bytes
         The files of ``STRUCTURES`` and ``HARMLESS`` by name.
+    targets : dict of str to Target
+        The files whose metadata is damaged, by the structures that they have.
     """
 
     data: bytes
-    old: bytes
-    metadata: tuple[int, ...]
-    old_metadata: tuple[int, ...]
     names: tuple[str, ...]
     rebuilt: dict[str, bytes]
+    targets: dict[str, Target]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A valid file and where its structures are.
+
+    Attributes
+    ----------
+    data : bytes
+    metadata : tuple of int
+        Offsets of bytes outside the stored arrays.
+    blocks : list of (int, int)
+        Offset and length of blocks that a checksum follows.
+    """
+
+    data: bytes
+    metadata: tuple[int, ...]
+    blocks: list[tuple[int, int]]
 
 
 def write_file(content: dict[str, np.ndarray], provenance: bytes = b"{}", libver: str = "v108") -> bytes:
@@ -93,9 +108,22 @@ def _metadata(data: bytes, names: Iterable[str]) -> tuple[int, ...]:
 def model_corpus() -> ModelCorpus:
     """The files that cases start from."""
     content = build(SMALL, 7)
-    data, old = (write_file(content, libver=v) for v in ("v108", "earliest"))
+    data, none = write_file(content), write_file({})
     changed = {name: rebuilt(data, change) for name, change in {**STRUCTURES, **HARMLESS}.items()}
-    return ModelCorpus(data, old, _metadata(data, content), _metadata(old, content), tuple(content), changed)
+    files = {"new": data, "old": rebuilt(none, lambda f: _old_structures(f, content)), "earliest":
+             write_file(content, libver="earliest"), "heap of attributes": changed["attributes"],
+             "chunks in an old tree": changed["other chunks"]}
+    files |= {name: rebuilt(data, change, libver="v110") for name, change in INDICES.items()}
+    targets = {name: Target(file, _metadata(file, content), checked_blocks(file)) for name, file in files.items()}
+    return ModelCorpus(data, tuple(content), changed, targets)
+
+
+def _old_structures(f: h5py.File, content: dict[str, np.ndarray]) -> None:
+    """Headers of version 1, symbol tables and chunks in trees of version 1, which the library writes by default."""
+    for name, array in content.items():
+        chunks = tuple(-(-n // 2) for n in array.shape)
+        packed: dict[str, Any] = {"compression": "gzip", "shuffle": True, "chunks": chunks}
+        f.create_dataset(name, data=array, **(packed if array.size > 256 else {}))
 
 
 def _replace(f: h5py.File, name: str, **arguments: Any) -> Any:
@@ -278,6 +306,27 @@ HARMLESS: dict[str, Callable[[h5py.File], Any]] = {
 """Changes by name that leave the same model."""
 
 
+def _early(f: h5py.File) -> None:
+    """Chunks that are stored from the beginning and need no index."""
+    array, properties = f[VICTIM][()], h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((4, 3, 3, 2))
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    del f[VICTIM]
+    ident = h5py.h5d.create(f.id, VICTIM.encode(), h5py.h5t.STD_I16LE, h5py.h5s.create_simple(array.shape), properties)
+    ident.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
+
+
+INDICES: dict[str, Callable[[h5py.File], Any]] = {
+    "single chunk": lambda f: _replace(f, VICTIM, data=f[VICTIM][()], chunks=f[VICTIM].shape, compression="gzip"),
+    "implicit": _early,
+    "fixed array": lambda f: _replace(f, VICTIM, data=f[VICTIM][()], chunks=(2, 3, 3, 1), compression="gzip"),
+    "extensible array": lambda f: _replace(f, VICTIM, data=f[VICTIM][()], chunks=(1, 2, 3, 1),
+                                           maxshape=(None, *f[VICTIM].shape[1:])),
+    "tree of version 2": lambda f: _replace(f, VICTIM, data=f[VICTIM][()], chunks=(2, 3, 3, 1), maxshape=(None,) * 4),
+}
+"""Changes by name that give an array the chunk indices of HDF5 1.10, which no model file has (SPEC B.1-24)."""
+
+
 def _raw_plain(f: h5py.File) -> None:
     """A chunk that the writer left as it is, since gzip would not have made it shorter."""
     array = f[VICTIM][()]
@@ -285,10 +334,10 @@ def _raw_plain(f: h5py.File) -> None:
     d.id.write_direct_chunk((0,) * array.ndim, array.astype("<i2").tobytes(), filter_mask=1)
 
 
-def rebuilt(data: bytes, *changes: Callable[[h5py.File], Any]) -> bytes:
-    """A model file after some changes."""
+def rebuilt(data: bytes, *changes: Callable[[h5py.File], Any], libver: str | None = None) -> bytes:
+    """A model file after some changes, in the oldest structures that can hold them or in those of a version."""
     file = io.BytesIO(data)
-    with h5py.File(file, "r+") as f:
+    with h5py.File(file, "r+", libver=libver and (libver, libver)) as f:
         for change in changes:
             change(f)
     return file.getvalue()
@@ -307,6 +356,28 @@ def _values(random: Random, source: ModelCorpus) -> bytes:
                 d[()] = array
 
     return rebuilt(source.data, change)
+
+
+def _in_structure(random: Random, target: Target) -> bytes:
+    """Damage in a structure: a number of another size, another structure's address or a run of one, right checksums."""
+    out, addresses = bytearray(target.data), [start for start, _ in target.blocks] or [0]
+    for _ in range(random.choice((1, 1, 1, 2, 3))):
+        start, length = random.choice(target.blocks or [(random.choice(target.metadata), 8)])
+        size = random.choice((1, 1, 2, 4, 8))
+        at = start + random.randrange(4, max(5, length - size + 1))
+        kind = random.randrange(5)
+        if kind == 0:
+            run = random.choice(addresses).to_bytes(8, "little")
+        elif kind == 1:
+            other = random.choice(addresses)
+            run = target.data[other:other + random.choice((8, 16, 40))]
+        elif kind == 2:
+            near = int.from_bytes(out[at:at + size], "little") + random.choice((-1, 1, 2, 7, 8, -8))
+            run = (near % (1 << 8 * size)).to_bytes(size, "little")
+        else:
+            run = (number(random, 8 * size) % (1 << 8 * size)).to_bytes(size, "little")
+        out[at:at + len(run)] = run
+    return repaired(bytes(out[:len(target.data)]), target.data, target.blocks)
 
 
 def _bytes(random: Random, data: bytes, metadata: Sequence[int]) -> bytes:
@@ -338,15 +409,16 @@ def hostile_model(source: ModelCorpus, seed: int, index: int) -> bytes:
     """The file of a case: a function of seed and index."""
     random = Random(f"{seed}/{index}")
     kind = random.random()
-    if kind < 0.65:
-        return _bytes(random, source.old, source.old_metadata)
+    target = random.choice(list(source.targets.values()))
+    if kind < 0.45:
+        return _in_structure(random, target)
     if kind < 0.75:
-        return _bytes(random, source.data, source.metadata)
+        return repaired(_bytes(random, target.data, target.metadata), target.data, target.blocks)
     if kind < 0.82:
         return _values(random, source)
     data = random.choice(list(source.rebuilt.values()))
     return data if kind < 0.85 else _bytes(random, data, range(len(data)))
 
 
-__all__ = ["HARMLESS", "OUTSIDE", "OUTSIDE_RAW", "SMALL", "STRUCTURES", "VICTIM", "ModelCorpus", "hostile_model",
-           "model_corpus", "rebuilt", "write_file"]
+__all__ = ["HARMLESS", "INDICES", "OUTSIDE", "OUTSIDE_RAW", "SMALL", "STRUCTURES", "VICTIM", "ModelCorpus", "Target",
+           "hostile_model", "model_corpus", "rebuilt", "write_file"]

@@ -32,7 +32,7 @@ import numpy as np
 
 from refcodec.files import check_target, read_bytes, write_bytes
 from refcodec.model import Model
-from refcodec.model_file import load_model
+from refcodec.model_registry import load_model
 from refcodec.trace import npy_bytes
 
 from .bisect import chosen_vector

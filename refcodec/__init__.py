@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .errors import RefcodecError
     from .limits import Limits
     from .model import Model
-    from .model_file import load_model
+    from .model_registry import load_model
 
 __version__ = "0.1.0"
 
@@ -34,7 +34,7 @@ __all__ = ["Limits", "Model", "RefcodecError", "StreamInfo", "__version__", "dec
 
 _HOMES = {"StreamInfo": ("bitstream.info", "StreamInfo"), "info": ("bitstream.info", "describe"),
           "decode": ("codec", "decode"), "encode": ("codec", "encode"), "RefcodecError": ("errors", "RefcodecError"),
-          "Limits": ("limits", "Limits"), "Model": ("model", "Model"), "load_model": ("model_file", "load_model")}
+          "Limits": ("limits", "Limits"), "Model": ("model", "Model"), "load_model": ("model_registry", "load_model")}
 """Module and name of what the package offers. It is imported on first use, so that the command line can start to watch
 for interrupts before NumPy and Pillow are imported, and errors are at hand where one of them is missing."""
 

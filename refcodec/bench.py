@@ -40,7 +40,7 @@ from .image import Picture, check_size, read_picture, write_picture
 from .limits import MAX_SIDE, Limits
 from .memory import memory_estimate
 from .model import Model
-from .model_file import load_model, model_path
+from .model_registry import load_model, model_path
 from .options import add_limits, limits_of
 from .procedural import procedural_model, write_procedural
 from .stopwatch import CONVOLUTION, KINDS, STAGES, Clock, Key, recording_cost, watch

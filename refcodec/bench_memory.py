@@ -25,7 +25,7 @@ from .files import write_bytes
 from .limits import Limits
 from .memory import memory_estimate, model_bytes
 from .model import Model
-from .model_file import load_model
+from .model_registry import load_model
 
 LONG = 1 << 14
 """Long side of the narrowest pictures unless another is named: a process takes seconds, and minutes in NumPy."""

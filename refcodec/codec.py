@@ -38,7 +38,7 @@ from .image import check_samples, crop_samples, pad_rows
 from .limits import Limits, check_memory, check_pixels
 from .memory import MOST_INTERVALS, memory_estimate
 from .model import Model
-from .model_file import find_model, load_model
+from .model_registry import find_model, load_model
 from .nets.analysis import analysis_strips
 from .nets.hyperprior import hyper_analysis
 from .nets.synthesis import synthesis_strips

@@ -23,14 +23,14 @@ from .bitstream.info import describe
 from .bounds import bound_table
 from .codec import Encoded, decode_stream, encode_picture, metadata_chunks
 from .console import note, prepare, progress, result, result_json
-from .errors import CheckFailed, OutputError, UsageError
+from .errors import CheckFailed, OutputError, RefcodecError, UsageError
 from .files import PICTURE_SUFFIXES, check_target, read_stream, starts_with, write_bytes
 from .image import Picture, check_format, read_picture, write_picture
 from .limits import Limits
 from .metrics import compare as compare_samples
 from .metrics import heatmap, psnr
 from .model import Model
-from .model_file import installed, load_model
+from .model_registry import installed, load_model, model_path
 from .options import limits_of
 from .rate_search import best_fit
 from .trace import Recorder, Stage, npy_bytes
@@ -250,35 +250,38 @@ def _model_facts(model: Model, path: Path) -> dict[str, Any]:
             "kmac_by_part": {k: round(v, 2) for k, v in parts.items() if v}, "provenance": dict(model.provenance)}
 
 
-def _model_path(name: str | None) -> Path:
-    found = [p for p in installed() if name in (p.name, p.stem)]
-    return found[0] if found and not Path(str(name)).is_file() else Path(str(name))
-
-
 def model_list(args: Namespace) -> int:
-    """``model list``."""
+    """``model list``: what is installed; a file that holds no model is listed with the reason."""
     rows = []
     for path in installed():
-        model = load_model(path)
-        rows.append({"name": path.stem, "fingerprint": model.fingerprint.hex(), "path": str(path)})
+        row = {"name": path.stem, "fingerprint": None, "path": str(path)}
+        try:
+            row["fingerprint"] = load_model(path).fingerprint.hex()
+        except RefcodecError as e:
+            row["error"] = str(e)
+        rows.append(row)
     if args.json:
         result_json({"models": rows})
     else:
         for row in rows:
-            result(f"{row['name']:16s} {row['fingerprint']}  {row['path']}")
+            result(f"{row['name']:16s} {row['fingerprint'] or 'no model':32s}  {row['path']}")
+            if "error" in row:
+                note(f"{row['path']}: {row['error']}")
     return 0
 
 
 def model_info(args: Namespace) -> int:
     """``model info M``."""
-    facts = _model_facts(load_model(args.name), _model_path(args.name))
+    facts = _model_facts(load_model(args.name), model_path(args.name))
     if args.json:
         result_json(facts)
         return 0
-    card = facts["provenance"].pop("card", None)
+    card = facts["provenance"].get("card")
+    if isinstance(card, str):
+        del facts["provenance"]["card"]
     for name, value in facts.items():
         result(f"{name:15s} {value}")
-    for line in (card or "").splitlines():
+    for line in card.splitlines() if isinstance(card, str) else ():
         result(line)
     return 0
 

@@ -24,7 +24,7 @@ from .arith.threads import thread_count
 from .codec import decode_stream, encode_picture
 from .errors import missing_package
 from .model import Model
-from .model_file import DEFAULT, load_model
+from .model_registry import DEFAULT, load_model
 from .procedural import draws, procedural_model
 from .trace import little_endian
 from .vectors import VECTORS, Part, Way

@@ -20,7 +20,7 @@ from .files import list_pictures, write_bytes
 from .image import read_picture
 from .limits import Limits
 from .model import Model
-from .model_file import load_model
+from .model_registry import load_model
 from .options import add_limits, limits_of
 
 Way = tuple[str, int]

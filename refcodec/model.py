@@ -224,8 +224,20 @@ def _layer(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tabl
     return LinearAttention(op.name, numbers[0], numbers[1], numbers[2], op.heads, frac, limit)
 
 
-def build_model(content: Content, name: str = "model", provenance: Mapping[str, Any] | None = None) -> Model:
+def build_model(content: Content, name: str = "model", provenance: Mapping[str, Any] | None = None,
+                known: bytes | None = None) -> Model:
     """Check content and make a model of it.
+
+    Parameters
+    ----------
+    content : mapping of str to np.ndarray
+        The normative arrays (SPEC 10.2).
+    name : str
+        For people: the file it came from.
+    provenance : mapping or None
+        How the model was made.
+    known : bytes or None
+        The content's fingerprint, if it has been computed.
 
     Raises
     ------
@@ -246,7 +258,7 @@ def build_model(content: Content, name: str = "model", provenance: Mapping[str, 
     medians = content["z/medians"]
     _require(int(np.abs(medians.astype(np.int64)).max()) <= INT16_MAX, "median out of range", f"{name}:z/medians")
     factorized = SymbolTables(content["z/cdf"], content["z/start"], content["z/first"])
-    return Model(name, config, layers, tables, factorized, medians, fingerprint(content), prove(ops, layers),
+    return Model(name, config, layers, tables, factorized, medians, known or fingerprint(content), prove(ops, layers),
                  provenance or {})
 
 

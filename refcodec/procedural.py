@@ -20,7 +20,7 @@ from .arith.layers import NORM_FRAC
 from .bounds import INT16_MAX
 from .data import load_arrays
 from .errors import OutputError, UsageError
-from .files import check_target, transfer_error
+from .files import check_target
 from .model import Model, build_model, config_content
 from .model_file import write_model
 
@@ -363,10 +363,7 @@ def write_procedural(profile: str, seed: int, path: str | os.PathLike[str], forc
     content, _ = _profile_content(profile, seed)
     target, provenance = Path(path), _provenance(profile, seed)
     model = build_model(content, target.name, provenance)
-    try:
-        write_model(target, content, provenance)
-    except OSError as error:
-        raise transfer_error("writing", path, error) from error
+    write_model(target, content, provenance, force=force)
     return model
 
 

@@ -21,7 +21,7 @@ from refcodec.bounds import GDN_MAX, INT32_MAX, bound_table
 from refcodec.codec import decode_stream
 from refcodec.errors import InvalidModel
 from refcodec.model import build_model, fingerprint
-from refcodec.model_file import load_model
+from refcodec.model_registry import load_model
 
 FAULTY = 1
 """A model of seed 1 whose local attention has logits near ties and large biases."""

@@ -21,7 +21,7 @@ from refcodec.bounds import (
     tensor_range,
 )
 from refcodec.errors import InvalidModel
-from refcodec.model_file import load_model
+from refcodec.model_registry import load_model
 
 BACKENDS = {"numba": numba_backend, "numpy": numpy_ops}
 

@@ -14,7 +14,7 @@ from refcodec.arith.maps import interior
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import InvalidModel
 from refcodec.model import build_model, fingerprint
-from refcodec.model_file import load_model
+from refcodec.model_registry import load_model
 from weights_converter.__main__ import _bar, main
 from weights_converter.calibrate import (
     LEAST,

@@ -16,7 +16,8 @@ from refcodec.arith.layers import Conv
 from refcodec.bounds import tensor_channels
 from refcodec.errors import InvalidModel
 from refcodec.model import fingerprint
-from refcodec.model_file import load_model, read_content, read_floats, write_model
+from refcodec.model_file import read_content, read_floats, write_model
+from refcodec.model_registry import load_model
 from weights_converter.__main__ import main
 from weights_converter.checkpoint import Checkpoint, current_name, normalised_name, read_checkpoint
 from weights_converter.convert import convert, default_pictures, load_pictures, make_content, record_pictures

@@ -18,7 +18,7 @@ from refcodec.codec import decode_stream
 from refcodec.entropy.symbol_tables import intervals
 from refcodec.errors import InvalidModel, ModelError, SymbolError
 from refcodec.model import build_model
-from refcodec.model_file import load_model
+from refcodec.model_registry import load_model
 
 MODEL = "tiny-7"
 

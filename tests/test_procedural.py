@@ -19,7 +19,7 @@ from refcodec.codec import decode_stream, encode_picture
 from refcodec.entropy.ports import Writer
 from refcodec.errors import OutputError, UsageError
 from refcodec.model import build_model, expected_arrays, fingerprint
-from refcodec.model_file import load_model
+from refcodec.model_registry import load_model
 from refcodec.procedural import build, draws, formats, layer_arrays, procedural_model, stream_key, write_procedural
 
 SPEC = spec_module()

@@ -16,7 +16,7 @@ from spec import blocks, sections, spec_module, text, universal_tables, words
 from conformance import levels, suites
 from conformance.clauses import LIST_PATH, SECTION, extract, listing, load
 from conformance.clauses import main as list_clauses
-from refcodec import architecture, data, errors, hdf5_reader, limits, model_file
+from refcodec import architecture, data, errors, hdf5, hdf5_arrays, limits, model_file
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import InvalidModel
 from refcodec.model import build_model, expected_arrays, fingerprint
@@ -287,9 +287,10 @@ def test_profiles_and_levels_of_the_kit_are_those_of_the_document():
 
 def test_limits_of_model_files_are_those_of_the_document():
     rules = " ".join(line for line in words()[words().index("### B.1"):words().index("### B.2")].split())
-    for said in (f"deeper than {hdf5_reader.MAX_DEPTH},", f"2^{hdf5_reader.MAX_DATASETS.bit_length() - 1} objects",
-                 f"than {hdf5_reader.MAX_CHUNKS} chunks", f"2^{model_file.MAX_NUMBERS.bit_length() - 1} integers",
-                 f"2^{model_file.MAX_PROVENANCE.bit_length() - 1} entries",
+    for said in (f"deeper than {hdf5.MAX_DEPTH},", f"2^{hdf5.MAX_DATASETS.bit_length() - 1} objects",
+                 f"than {hdf5_arrays.MAX_CHUNKS} chunks", f"2^{hdf5_arrays.MAX_PART.bit_length() - 1} bytes",
+                 f"than {hdf5.MAX_PATH} bytes", f"2^{model_file.MAX_NUMBERS.bit_length() - 1} integers",
+                 f"2^{model_file.MAX_PROVENANCE.bit_length() - 1} entries", f"than {model_file.MAX_NESTING} levels",
                  f"2^{model_file.MAX_FLOATS.bit_length() - 1} numbers", f"`{model_file.FORMAT}`",
                  f"integer {model_file.VERSION} "):
         assert said in rules

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.model import Model, build_model
-from refcodec.model_file import load_model
+from refcodec.model_registry import load_model
 from weights_converter.__main__ import main
 from weights_converter.calibrate import Record, calibrate, choose_formats
 from weights_converter.convert import own_pictures

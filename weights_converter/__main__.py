@@ -19,7 +19,8 @@ from refcodec.console import printable
 from refcodec.errors import MissingInput, RefcodecError
 from refcodec.files import check_target, write_bytes
 from refcodec.model import Model
-from refcodec.model_file import load_model, model_path, read_floats
+from refcodec.model_file import read_floats
+from refcodec.model_registry import load_model, model_path
 
 from .calibrate import Record, record_from, record_text
 from .checkpoint import Checkpoint, read_checkpoint

@@ -21,7 +21,8 @@ from refcodec.bounds import tensor_channels
 from refcodec.errors import InvalidModel
 from refcodec.files import check_target, write_bytes
 from refcodec.model import Model
-from refcodec.model_file import load_model, model_path, read_content, read_floats
+from refcodec.model_file import read_content, read_floats
+from refcodec.model_registry import load_model, model_path
 
 from .checkpoint import current_name
 from .published import State, published_buffers, published_shapes, published_weights

@@ -18,6 +18,7 @@ import numpy as np
 from refcodec.data import PATH, digest
 from refcodec.entropy.symbol_tables import TOTAL, SymbolTables
 from refcodec.errors import UsageError
+from refcodec.model_file import write_hdf5
 
 DIGITS = 60
 FRACTION_BITS = range(4, 13)
@@ -257,12 +258,7 @@ def generate() -> dict[str, np.ndarray]:
 
 def write(tables: dict[str, np.ndarray], path: Path) -> None:
     """Write the tables as little-endian integer datasets."""
-    import h5py
-
-    with h5py.File(path, "w") as file:
-        for name, table in tables.items():
-            file.create_dataset(name, data=table.astype(table.dtype.newbyteorder("<")), compression="gzip",
-                                compression_opts=9, shuffle=True)
+    write_hdf5(path, {}, tables, force=True)
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ from refcodec.codec import decode_stream
 from refcodec.errors import RefcodecError
 from refcodec.files import read_bytes
 from refcodec.image import Picture, write_picture
-from refcodec.model_file import load_model
+from refcodec.model_registry import load_model
 from refcodec.trace import Recorder, Stage, npy_bytes
 
 

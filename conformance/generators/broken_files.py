@@ -11,11 +11,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from refcodec.model import fingerprint
 from refcodec.model_file import MAX_FLOATS, MAX_PROVENANCE
 
 from ..hostile_models import HARMLESS, STRUCTURES, VICTIM
 from .broken_models import BASE, Fault, Sound, configured, replaced
-from .models import edited_model
+from .models import edited_model, source
 
 _HDF5 = {  # name in hostile_models.STRUCTURES: own name, clause, what is wrong
     "floats": ("floats", "B.1-2", "weights that are floats"),
@@ -80,7 +81,8 @@ def _filtered(f: h5py.File, *filters: int, stored: bytes = b"") -> None:
 
 
 def _attribute(f: h5py.File, name: str, value: Any) -> None:
-    del f.attrs[name]
+    if name in f.attrs:
+        del f.attrs[name]
     if value is not None:
         f.attrs[name] = value
 
@@ -197,6 +199,11 @@ FAULTS += [Fault(f"file-{name}", (clause,), says, change) for name, clause, says
      lambda f: _stored_chunk(f, VICTIM, zlib.compress(f[VICTIM][()].tobytes())[:-4])),
     ("chunk-wide", "B.1-10", "chunks that are larger than their array in one dimension and smaller in another",
      lambda f: replaced(f, VICTIM, f[VICTIM][()], chunks=(6, 3, 3, 8), maxshape=(None,) * 4)),
+    ("other-fingerprint", "B.1-17", "a fingerprint that is another model's",
+     lambda f: _attribute(f, "fingerprint", np.bytes_("0123456789abcdef" * 2))),
+    ("provenance-deep", "B.1-13", "provenance that is nested 65 levels deep",
+     lambda f: _provenance(f, np.frombuffer(b'{"a":' + b"[" * 64 + b"]" * 64 + b"}", np.uint8))),
+    ("path-long", "B.1-16", "a path of 513 bytes", lambda f: f.create_group("n" * 513)),
     ("groups-10", "B.1-6", "an array below ten groups", lambda f: f.create_group(_DEEP)),
     ("cdf-int64", "10.2-22", "boundaries of z in 64 bits",
      lambda f: replaced(f, "z/cdf", f["z/cdf"][()].astype(np.int64))),
@@ -217,6 +224,10 @@ SOUND += [Sound(f"file-{name}", (clause,), says, change, True) for name, clause,
     ("floats", "B.1-4", "the group float",
      lambda f: f.create_dataset("float/g_a.bias", data=np.zeros(3, np.float32))),
     ("attributes", "B.1-18", "more attributes", _attributes),
+    ("many-attributes", "B.1-25", "so many attributes that they are stored in a heap",
+     lambda f: [_attribute(f, f"more {n}", np.int64(n)) for n in range(20)]),
+    ("fingerprint", "B.1-27", "its fingerprint as an attribute",
+     lambda f: _attribute(f, "fingerprint", np.bytes_(fingerprint(source(BASE).content()).hex()))),
     ("empty-groups", "B.1-18", "groups eight deep that hold nothing", lambda f: f.create_group(_DEEP[:15])),
 )]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from refcodec.arith.checkerboard import ANCHOR
 from refcodec.bounds import INT16_MAX
-from refcodec.model_file import load_model
+from refcodec.model_registry import load_model
 
 from ..hostile_streams import sealed
 from . import broken_files, broken_models

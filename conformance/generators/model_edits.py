@@ -58,6 +58,7 @@ def changed(data: bytes, made: Edited) -> bytes:
     """A file after its change."""
     file = io.BytesIO(data)
     with h5py.File(file, "r+", libver=made.library and (made.library, made.library)) as f:
+        f.attrs.pop("fingerprint", None)  # it would be another model's
         made.change(f)
     new = file.getvalue()
     if made.patch:

@@ -19,7 +19,8 @@ import numpy as np
 from refcodec.architecture import PROFILES, Config
 from refcodec.errors import ModelError
 from refcodec.model import Model, build_model, fingerprint, read_config
-from refcodec.model_file import DEFAULT, read_content, write_model
+from refcodec.model_file import read_content, write_model
+from refcodec.model_registry import DEFAULT
 from refcodec.procedural import build
 
 from ..strict_json import read_json

@@ -16,7 +16,9 @@ from types import MappingProxyType
 import numpy as np
 
 from ..entropy.symbol_tables import SymbolTables
-from ..errors import InvalidModel
+from ..errors import InvalidModel, ModelError
+from ..hdf5 import Hdf5
+from ..hdf5_arrays import read_all
 
 PATH = Path(__file__).with_name("tables.h5")
 
@@ -120,18 +122,21 @@ def tables_of(arrays: Mapping[str, np.ndarray]) -> Tables:
 
 @cache
 def load_arrays(path: Path = PATH) -> dict[str, np.ndarray]:
-    """(SPEC A) The tables as arrays by the names of annex A; a model file carries them under ``tables/``."""
-    import h5py
+    """(SPEC A) The tables as arrays by the names of annex A; a model file carries them under ``tables/``.
 
-    arrays: dict[str, np.ndarray] = {}
+    Raises
+    ------
+    InvalidModel
+        The file is missing, damaged or of another version.
+    """
     try:
-        with h5py.File(path, "r") as file:
-            for name, (dtype, size, _) in PINS.items():
-                dataset = file[name]
-                if dataset.shape != (size,) or dataset.dtype != np.dtype(dtype).newbyteorder("<"):
-                    raise _damaged(name)
-                arrays[name] = dataset[:].astype(dtype)
-    except (OSError, KeyError, AttributeError, ValueError, RuntimeError) as error:
+        with open(path, "rb", buffering=0) as file:
+            found = Hdf5(file, path.name).datasets()
+            if {name: (d.dtype, d.shape) for name, d in found.items()} != {
+                    name: (dtype, (size,)) for name, (dtype, size, _) in PINS.items()}:
+                raise _damaged(path.name)
+            arrays = read_all(found)
+    except (OSError, ModelError) as error:
         raise _damaged(f"{path.name}: {error}") from error
     for name, (_, _, pin) in PINS.items():
         if digest(arrays[name]) != pin:

@@ -23,7 +23,8 @@ from torch import Tensor
 from refcodec.architecture import PROFILES, Config, config_from
 from refcodec.errors import InvalidModel, MissingInput, OutputError, RefcodecError, TransferError, UsageError
 from refcodec.files import transfer_error, write_bytes
-from refcodec.model_file import load_model, model_path, read_floats
+from refcodec.model_file import read_floats
+from refcodec.model_registry import load_model, model_path
 
 from ..calibrate import Record, record_content, record_from
 from ..checkpoint import Checkpoint, read_checkpoint
