@@ -55,7 +55,7 @@ def address(array: np.ndarray) -> int:
 def _pause() -> int:
     """Address of a C function of one number that lets another thread have the core if the number is 0; 0 without."""
     with suppress(OSError, AttributeError):
-        function = ctypes.WinDLL("kernel32").Sleep if sys.platform == "win32" else ctypes.CDLL(None).usleep
+        function = ctypes.CDLL("kernel32").Sleep if sys.platform == "win32" else ctypes.CDLL(None).usleep
         return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
     return 0
 

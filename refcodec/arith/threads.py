@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 from ..errors import UsageError
 
@@ -53,9 +54,12 @@ def share_rows(work: Callable[[int, int], None], rows: int, threads: int) -> Non
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=255, thread_name_prefix="refcodec")
     edges = [rows * n // parts for n in range(parts + 1)]
-    others = [_pool.submit(work, edges[n], edges[n + 1]) for n in range(1, parts)]
+    others: list[Future[None]] = []
     try:
-        work(edges[0], edges[1])
+        with suppress(RuntimeError):  # no thread to be had: the last bands are computed here, too
+            while len(others) < parts - 1:
+                others.append(_pool.submit(work, edges[len(others)], edges[len(others) + 1]))
+        work(edges[len(others)], rows)
     finally:
         for other in others:
             other.result()

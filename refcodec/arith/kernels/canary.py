@@ -81,9 +81,9 @@ def results(backend: str, coder: ModuleType) -> Iterator[tuple[str, np.ndarray]]
     yield "norms.gdn_rows, inverse", interior(engine.igdn("igdn", x))
     yield "norms.layer_norm_rows", interior(engine.norm("norm", x))
     yield "attention.local_rows", interior(engine.local_attention("local", filled(600, 4, 8, 48)))
-    y = [filled(largest, 4, 8, 16) for largest in (600, 700, 800)]
-    yield "attention.key_sums", interior(engine.linear_attention("linear", *y))
-    yield "attention.attend_rows", interior(engine.linear_attention("linear", *y, 0, 1))
+    queries, keys, values = (filled(largest, 4, 8, 16) for largest in (600, 700, 800))
+    yield "attention.key_sums", interior(engine.linear_attention("linear", queries, keys, values))
+    yield "attention.attend_rows", interior(engine.linear_attention("linear", queries, keys, values, 0, 1))
     wide = np.zeros((7, 8, 16), np.int32)
     interior(wide)[...] = _numbers(600, 3, 4, 16)
     levels, means = engine.levels_and_means(wide)
@@ -109,7 +109,7 @@ def results(backend: str, coder: ModuleType) -> Iterator[tuple[str, np.ndarray]]
 
 def crc(result: np.ndarray) -> int:
     """CRC-32 of an array as little-endian int64."""
-    return zlib.crc32(np.ascontiguousarray(result, "<i8"))
+    return zlib.crc32(result.astype("<i8").tobytes())
 
 
 def _team() -> None:

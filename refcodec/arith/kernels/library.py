@@ -156,6 +156,22 @@ def library(name: str, notice: Callable[[], None] = lambda: None) -> Any:
     return found
 
 
+def usable(notice: Callable[[], None] = lambda: None) -> bool:
+    """Whether the codec's kernels work; as `load`, and a RuntimeWarning once if they do not.
+
+    Raises
+    ------
+    UsageError
+        ``REFCODEC_KERNEL_CACHE`` is not "on" or "off".
+    """
+    cache.enabled()
+    try:
+        load(notice)
+    except UsageError:
+        return False
+    return True
+
+
 def load(notice: Callable[[], None] = lambda: None) -> None:
     """Load the codec's kernels ahead; ``notice`` is called before they are compiled, which takes a while.
 
