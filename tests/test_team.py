@@ -228,7 +228,8 @@ def test_the_block_of_a_map_returns_with_its_last_view():
     x = pool.map(3, 4, 5)
     view, place = interior(x), address(x)
     del x
-    assert address(pool.map(3, 4, 5)) != place
+    other = pool.map(3, 4, 5)
+    assert address(other) != place
     del view
     assert address(pool.map(3, 4, 5)) == place
 

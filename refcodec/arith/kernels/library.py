@@ -85,7 +85,9 @@ def _from_file(name: str, key: str) -> Any:
         try:
             return _checked(name, Linked(cache.unpack(data)))
         except Exception as error:
-            _messages.append(f"the kernels of {path} are not used and compiled again: {_reason(error)}")
+            message = f"the kernels of {path} are not used and compiled again: {_reason(error)}"
+            if message not in _messages:
+                _messages.append(message)
     return None
 
 
