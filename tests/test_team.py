@@ -12,7 +12,7 @@ import pytest
 from interrupts import Late, storm
 from numba import types
 
-from refcodec.arith import maps, numba_team
+from refcodec.arith import maps, numba_team, threads
 from refcodec.arith.kernels.build import compiled, memory, task
 from refcodec.arith.kernels.library import Kernel
 from refcodec.arith.maps import Pool, interior
@@ -128,6 +128,9 @@ def interrupt_at(moment, call, file=numba_team.__file__):
     return False
 
 
+timers = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+
+
 def fresh():
     numba_team._renew()
 
@@ -142,21 +145,21 @@ def asleep():
 
 
 @pytest.mark.parametrize("state", [fresh, awake, asleep])
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_an_exception_before_any_instruction_of_the_scheduler(threads, state):
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_an_exception_before_any_instruction_of_the_scheduler(count, state):
     moment = 0
     while True:
         state()
-        came = interrupt_at(moment, lambda: check(24, threads, 20))
+        came = interrupt_at(moment, lambda: check(24, count, 20))
         start = time.perf_counter()
-        check(24, threads, 20)
+        check(24, count, 20)
         assert time.perf_counter() - start < 1
         assert numba_team._team._board[FREE] == 1
         if not came:
             break
         moment += 1
     assert moment > 10
-    check(64, threads, 1000, repeats=50)
+    check(64, count, 1000, repeats=50)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads cannot be counted here")
@@ -170,32 +173,11 @@ def test_interrupts_make_no_threads():
     assert len(os.listdir("/proc/self/task")) <= before
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
-def test_a_task_inside_a_signal_handler():
-    """The handler's task runs while one of the interrupted function is on its way."""
-    done = []
-
-    def nested(*_):
-        check(32, 5, 50)
-        done.append(True)
-
-    before = signal.signal(signal.SIGALRM, nested)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-        end = time.monotonic() + 20
-        while len(done) < 50 and time.monotonic() < end:
-            check(24, 5, 500)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert len(done) >= 50
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+@timers
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_exceptions_at_random_moments_of_the_codec(model, threads, backend):
-    assert storm(model, (64, 96), threads, 15, backend) > 0
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_exceptions_at_random_moments_of_the_codec(model, count, backend):
+    assert storm(model, (48, 64), count, 12 if backend == "numba" else 5, backend) > 0
 
 
 def test_a_helper_keeps_the_board():
@@ -211,16 +193,73 @@ def test_no_thread_to_be_had(monkeypatch):
     def refuse(*_):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(numba_team, "_thread", SimpleNamespace(start_new_thread=refuse,
-                                                               allocate_lock=threading.Lock))
+    monkeypatch.setattr(threads, "_thread", SimpleNamespace(start_new_thread=refuse, allocate_lock=threading.Lock))
     numba_team._renew()
+    threads._renew()
     check(64, 4, 100)
+    seen = []
+    share_rows(lambda y0, y1: seen.extend(range(y0, y1)), 10, 4)
+    assert seen == list(range(10)) and threads._pool._calls.empty()
     monkeypatch.undo()
     numba_team._renew()
-    seen = []
-    monkeypatch.setattr("refcodec.arith.threads._pool", SimpleNamespace(submit=refuse))
-    share_rows(lambda y0, y1: seen.extend(range(y0, y1)), 10, 4)
-    assert sorted(seen) == list(range(10))
+    threads._renew()
+
+
+def test_rows_shared_without_kernels():
+    counts = np.zeros(33, int)
+
+    def work(y0, y1):
+        counts[y0:y1] += 1
+
+    for n in range(150):
+        share_rows(work, 33, (2, 5, 40)[n % 3])
+        assert (counts == n + 1).all()
+
+    def fail(y0, y1):
+        if y0:
+            raise ValueError(f"row {y0}")
+
+    with pytest.raises(ValueError, match="row"):
+        share_rows(fail, 4, 2)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_an_exception_before_any_instruction_that_shares_rows(count):
+    """Nothing hangs, and afterwards every row is computed once."""
+    moment, counts = 0, np.zeros(24, int)
+
+    def work(y0, y1):
+        counts[y0:y1] += 1
+
+    while interrupt_at(moment, lambda: share_rows(lambda y0, y1: None, 24, count), threads.__file__):
+        counts[:] = 0
+        share_rows(work, 24, count)
+        assert (counts == 1).all()
+        moment += 1
+    assert moment > 100
+
+
+@timers
+@pytest.mark.parametrize("share_out", [lambda: check(32, 5, 50), lambda: share_rows(lambda y0, y1: None, 32, 5)],
+                         ids=["kernels", "plain"])
+def test_rows_shared_inside_a_signal_handler(share_out):
+    """The handler's task runs while one of the interrupted function is on its way."""
+    done = []
+
+    def nested(*_):
+        share_out()
+        done.append(True)
+
+    before = signal.signal(signal.SIGALRM, nested)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        end = time.monotonic() + 20
+        while len(done) < 50 and time.monotonic() < end:
+            share_out()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(done) >= 50
 
 
 def test_the_block_of_a_map_returns_with_its_last_view():

@@ -62,7 +62,7 @@ class Pool:
             block = self._leased.pop(self._ended[0], None)
             if block is not None:
                 insort(self._free, block, key=len)
-            del self._ended[0]  # last: a reference that was dealt with twice does no harm, a forgotten one keeps a block
+            del self._ended[0]  # last: one that is dealt with twice does no harm, one that is forgotten keeps a block
 
     def _take(self, size: int) -> np.ndarray:
         self._collect()

@@ -22,7 +22,6 @@ computes alone, so several decodes at once do not take more threads than there a
 
 from __future__ import annotations
 
-import _thread
 import ctypes
 import os
 import sys
@@ -32,6 +31,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from .kernels.library import Kernel
+from .threads import Worker
 
 LEFT, PENDING, FREE, TASK, ARGUMENTS, ROWS, CHUNKS, PAUSE = 0, 8, 16, 24, 25, 26, 27, 28
 """Words of the board; those that threads write are on separate cache lines. FREE is 1 while nobody leads."""
@@ -60,18 +60,16 @@ def _pause() -> int:
     return 0
 
 
-class _Helper:
+class _Helper(Worker):
     """A thread that serves the board, and sleeps when there is nothing for a while."""
 
     def __init__(self, board: np.ndarray) -> None:
+        super().__init__(self._serve)
         self._board = board  # the thread reads it until the very end of the process, when the team may be gone
-        self._begun = _thread.allocate_lock()
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._asleep = False
 
-    def _live(self) -> None:
-        if not self._begun.acquire(blocking=False):
-            return  # started twice
+    def _serve(self) -> None:
         board = address(self._board)
         while True:
             serve.call(board, SPINS)
@@ -82,13 +80,10 @@ class _Helper:
     def wake(self) -> None:
         """Start the thread or end its sleep; may be interrupted anywhere, and called by several threads at once.
 
-        Every state changes by one call into C. A second thread of a helper leaves at once, and a wake too many costs
-        ``SPINS`` looks. Without threads to be had the callers compute alone.
+        Every state changes by one call into C. A wake too many costs ``SPINS`` looks. Without threads to be had the
+        callers compute alone.
         """
-        if not self._begun.locked():
-            with suppress(RuntimeError):
-                _thread.start_new_thread(self._live, ())
-        elif self._asleep and self._wakes.empty():
+        if self.start() and self._asleep and self._wakes.empty():
             self._wakes.put(None)
 
 
