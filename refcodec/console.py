@@ -84,7 +84,7 @@ def prepare(threads: int | None) -> None:
         warnings.simplefilter("always")
 
         def notice() -> None:
-            note("the cache has no kernels for this machine: compiling them, which takes a while")
+            note("compiling the kernels, which takes a while: the cache has none for this version and processor")
 
         if default_backend(notice) == "numba":
             from .arith.kernels import library

@@ -1,6 +1,7 @@
 """Compiled kernels are kept as machine code, trusted only if nobody else can write it, and checked before use."""
 
 import ast
+import gc
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -107,9 +109,13 @@ def test_compiled_once_then_loaded(folder):
     products(first)
     assert "rows" in first.assembly("roof.rows")
     [path] = folder.iterdir()
+    alive = weakref.ref(first)
     second = again()
     assert isinstance(second, link.Linked) and second.assembly("roof.rows") is None
     products(second)
+    del first
+    gc.collect()
+    assert alive() is not None, "a helper thread may still be in its code"
     if hasattr(os, "geteuid"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and stat.S_IMODE(path.stat().st_mode) == 0o644
 
@@ -263,6 +269,17 @@ def test_what_decides_the_code_decides_the_name(monkeypatch, tmp_path):
     assert len(names) == 9 and "" not in names
     monkeypatch.setattr(cache, "SOURCES", (*cache.SOURCES, tmp_path / "gone.py"))
     assert cache.key("codec") == ""
+
+
+def test_code_for_any_processor_has_one_name_everywhere(monkeypatch):
+    names = []
+    for variable, value in (("NUMBA_CPU_NAME", ""), ("NUMBA_CPU_NAME", "generic"), ("NUMBA_CPU_FEATURES", "+avx2")):
+        monkeypatch.setenv(variable, value)
+        names.append(cache.key("codec"))
+        with monkeypatch.context() as other:
+            other.setattr(cache.binding, "get_host_cpu_name", lambda: "another")
+            assert (cache.key("codec") == names[-1]) == (value != "")
+    assert len(set(names)) == 3
 
 
 def test_without_sources_nothing_is_kept(folder, builds, monkeypatch):

@@ -66,14 +66,21 @@ def enabled() -> bool:
     return word == "on"
 
 
+def _processor() -> tuple[str, str, str]:
+    """Name, features and system that Numba compiles for; of the host as far as no variable names another."""
+    name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
+    if features is None:
+        features = "" if str(name).lower() == "generic" else binding.get_host_cpu_features().flatten()
+    return name or binding.get_host_cpu_name(), features, binding.get_process_triple()
+
+
 def key(library: str) -> str:
     """Hash of what decides a library's machine code; "" without sources or versions, when nothing may be kept."""
-    host = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), binding.get_process_triple()
     steering = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_")
                       and name not in HARMLESS and not name.startswith("NUMBA_CUDA"))
     try:
         versions = [__version__, *(metadata.version(name) for name in ("numba", "llvmlite", "numpy"))]
-        found = hashlib.sha256(repr((library, ABI, host, steering, versions, sys.version, len(SOURCES))).encode())
+        found = hashlib.sha256(repr((library, ABI, _processor(), steering, versions, sys.version, len(SOURCES))).encode())
         for path in SOURCES:
             found.update(hashlib.sha256(path.read_bytes()).digest())
         if os.path.exists(".numba_config.yaml"):  # Numba reads it where the process works
