@@ -67,23 +67,23 @@ class _Helper(Worker):
         super().__init__(self._serve)
         self._board = board  # the thread reads it until the very end of the process, when the team may be gone
         self._wakes: SimpleQueue[None] = SimpleQueue()
-        self._asleep = False
+        self.idle = True
 
     def _serve(self) -> None:
         board = address(self._board)
         while True:
+            self.idle = False
             serve.call(board, SPINS)
-            self._asleep = True
+            self.idle = True
             self._wakes.get()
-            self._asleep = False
 
     def wake(self) -> None:
-        """Start the thread or end its sleep; may be interrupted anywhere, and called by several threads at once.
+        """Start the idle thread or end its sleep; may be interrupted anywhere, and called by several threads at once.
 
         Every state changes by one call into C. A wake too many costs ``SPINS`` looks. Without threads to be had the
         callers compute alone.
         """
-        if self.start() and self._asleep and self._wakes.empty():
+        if self.start() and self._wakes.empty():
             self._wakes.put(None)
 
 
@@ -94,6 +94,7 @@ class _Team:
         store = np.zeros(WORDS + 8, np.int64)
         self._board = store[-address(store) % 64 // 8:][:WORDS]  # from a cache line's start on
         self._board[FREE], self._board[PAUSE] = 1, _pause()
+        self._at = address(self._board)
         self._helpers: list[_Helper] = []
 
     def run(self, function: int, arguments: int, rows: int, threads: int) -> None:
@@ -101,8 +102,9 @@ class _Team:
         while len(self._helpers) < threads - 1:
             self._helpers.append(_Helper(self._board))
         for helper in self._helpers[:threads - 1]:
-            helper.wake()
-        lead.call(address(self._board), function, arguments, rows, min(rows, CHUNKS_A_THREAD * threads))
+            if helper.idle:
+                helper.wake()
+        lead.call(self._at, function, arguments, rows, min(rows, CHUNKS_A_THREAD * threads))
 
 
 _team = _Team()

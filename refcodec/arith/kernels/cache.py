@@ -80,7 +80,8 @@ def key(library: str) -> str:
                       and name not in HARMLESS and not name.startswith("NUMBA_CUDA"))
     try:
         versions = [__version__, *(metadata.version(name) for name in ("numba", "llvmlite", "numpy"))]
-        found = hashlib.sha256(repr((library, ABI, _processor(), steering, versions, sys.version, len(SOURCES))).encode())
+        facts = library, ABI, _processor(), steering, versions, sys.version, len(SOURCES)
+        found = hashlib.sha256(repr(facts).encode())
         for path in SOURCES:
             found.update(hashlib.sha256(path.read_bytes()).digest())
         if os.path.exists(".numba_config.yaml"):  # Numba reads it where the process works
