@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -73,16 +74,23 @@ def progress(action: str) -> Iterator[Callable[[float], None] | None]:
 
 
 def prepare(threads: int | None) -> None:
-    """Check the number of threads and load the kernels; say so if they must be compiled first.
+    """Check the number of threads and load the kernels; print that they are compiled first, and what went wrong.
 
     Raises
     ------
     UsageError
-        The threads, or ``REFCODEC_BACKEND``.
+        The threads, ``REFCODEC_BACKEND`` or ``REFCODEC_KERNEL_CACHE``; or the backend is named and cannot be used.
     """
     thread_count(threads)
-    if default_backend() != "numba":
-        return
-    from .arith.kernels import library
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
 
-    library.load(lambda: note("compiling the kernels, which takes a while the first time on a machine"))
+        def notice() -> None:
+            note("compiling the kernels, which takes a while: the cache has none for this version and processor")
+
+        if default_backend(notice) == "numba":
+            from .arith.kernels import library
+
+            library.load(notice)
+    for warning in found:
+        note(str(warning.message))

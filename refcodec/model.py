@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,10 +55,13 @@ class Model:
     margins: Mapping[str, int]
     provenance: Mapping[str, Any]
 
-    @cached_property
+    @property
     def ops(self) -> tuple[Op, ...]:
-        """The layer table."""
-        return layer_table(self.config)
+        """The layer table, made once; without the lock of a cached_property, which outlives a fork."""
+        found: tuple[Op, ...] | None = self.__dict__.get("_ops")
+        if found is None:
+            found = self.__dict__["_ops"] = layer_table(self.config)
+        return found
 
 
 def fingerprint(content: Content) -> bytes:

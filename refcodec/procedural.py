@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from math import isqrt
 from pathlib import Path
 
@@ -158,7 +158,7 @@ def _statistics(op: Op, seen: Mapping[str, Statistics], first: int, second: int)
     return Statistics(frac, 4 * rms + (second * 4 * rms >> 16), mean, rms, target, first)
 
 
-@cache
+@lru_cache(maxsize=1 << 16)
 def _scale(target: int, energy: int, worst: int, branch: int, drop: int) -> tuple[int, int]:
     """(SPEC B.3) Shift and greatest weight of an output channel; ``drop`` takes bits from the greatest shift.
 

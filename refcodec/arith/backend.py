@@ -1,31 +1,52 @@
 """Which of the two implementations of the arithmetic runs: Numba kernels, or NumPy alone.
 
-Both compute the integers that SPEC.md defines, so the choice can never change a byte. ``REFCODEC_BACKEND=numpy`` or a
-missing Numba selects NumPy; modules with ``numba`` in their names are imported only when the Numba way is used, so that
-the NumPy way needs neither the package nor a compilation.
+Both compute the integers that SPEC.md defines, so the choice can never change a byte. NumPy is the default where Numba
+is missing or switched off, or its kernels can be neither loaded nor compiled. Modules with ``numba`` in their names are
+imported only when the Numba way is used, so that the NumPy way needs neither the package nor a compilation.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
+from functools import cache
 
 from ..errors import UsageError
 
 BACKENDS = ("numba", "numpy")
 
 
-def default_backend() -> str:
+@cache
+def _installed() -> bool:
+    return all(map(importlib.util.find_spec, ("numba", "llvmlite")))
+
+
+def default_backend(notice: Callable[[], None] = lambda: None) -> str:
     """The backend this process uses unless a caller names one: ``"numba"`` or ``"numpy"``.
+
+    ``REFCODEC_BACKEND`` names one. Else it is Numba if its kernels work, which loads them. If they should and do not,
+    a RuntimeWarning says why.
+
+    Parameters
+    ----------
+    notice : callable
+        Called before kernels are compiled, which takes a while.
 
     Raises
     ------
     UsageError
-        ``REFCODEC_BACKEND`` holds another word.
+        ``REFCODEC_BACKEND`` or ``REFCODEC_KERNEL_CACHE`` holds another word.
     """
     wanted = os.environ.get("REFCODEC_BACKEND", "")
     if wanted and wanted not in BACKENDS:
         raise UsageError("unknown backend", where="REFCODEC_BACKEND", value=wanted, known=list(BACKENDS))
     if wanted:
         return wanted
-    return "numba" if importlib.util.find_spec("numba") else "numpy"
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "numpy"
+    if not _installed():
+        return "numpy"
+    from .kernels import library
+
+    return "numba" if library.usable(notice) else "numpy"

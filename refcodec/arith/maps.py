@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import ReferenceType, ref
 
 import numpy as np
 
@@ -29,16 +30,13 @@ def clear_border(out: np.ndarray) -> None:
 
 
 class _Lease:
-    """Owns one block; NumPy keeps it alive as the base of every view, its end gives the block back."""
+    """Owns one block; NumPy keeps it alive as the base of every view."""
 
-    __slots__ = ("__array_interface__", "block", "free")
+    __slots__ = ("__array_interface__", "__weakref__", "block")
 
-    def __init__(self, block: np.ndarray, free: list[np.ndarray]) -> None:
-        self.block, self.free = block, free
+    def __init__(self, block: np.ndarray) -> None:
+        self.block = block
         self.__array_interface__: dict[str, Any] = block.__array_interface__
-
-    def __del__(self) -> None:
-        insort(self.free, self.block, key=len)
 
 
 IDLE = 1 << 27
@@ -49,19 +47,28 @@ a sixth of what one of 100 megapixels takes."""
 class Pool:
     """Blocks of int16. One pool serves one call of the codec at a time.
 
-    A map takes the smallest free block that holds it unless more than half of that would lie idle.
+    A map takes the smallest free block that holds it unless more than half of that would lie idle. What the end of a
+    map runs is one function of C: a signal handler cannot interrupt it, and its exception is not lost there.
     """
 
     def __init__(self) -> None:
         self._free: list[np.ndarray] = []
+        self._leased: dict[ReferenceType[_Lease], np.ndarray] = {}
+        self._ended: list[ReferenceType[_Lease]] = []
+
+    def _collect(self) -> None:
+        """Move the blocks of maps that died to the free ones. Interrupted, it loses a block, which is then freed."""
+        while self._ended:
+            block = self._leased.pop(self._ended[0], None)
+            if block is not None:
+                insort(self._free, block, key=len)
+            del self._ended[0]  # last: one that is dealt with twice does no harm, one that is forgotten keeps a block
 
     def _take(self, size: int) -> np.ndarray:
+        self._collect()
         at = bisect_left(self._free, size, key=len)
-        if at < len(self._free):
-            block = self._free.pop(at)
-            if size <= len(block) <= 2 * size:
-                return block
-            insort(self._free, block, key=len)  # too large; or a map of an earlier call died just now and moved others
+        if at < len(self._free) and len(self._free[at]) <= 2 * size:
+            return self._free.pop(at)
         self.trim(IDLE)
         return self._new(size + size // 8)  # an eighth more: the next strip's map may have a few rows more
 
@@ -73,12 +80,15 @@ class Pool:
         """A map [height + 4, width + 4, channels] int16; the border is zero, the interior is not set."""
         shape = (height + 2 * BORDER, width + 2 * BORDER, channels)
         size = shape[0] * shape[1] * shape[2]
-        out = np.asarray(_Lease(self._take(size), self._free))[:size].reshape(shape)
+        lease = _Lease(self._take(size))
+        self._leased[ref(lease, self._ended.append)] = lease.block
+        out = np.asarray(lease)[:size].reshape(shape)
         clear(out)
         return out
 
     def trim(self, size: int) -> None:
         """Free the largest blocks until the others hold at most ``size`` numbers."""
+        self._collect()
         while self._free and sum(map(len, self._free)) > size:
             self._free.pop()
 

@@ -46,16 +46,18 @@ SMALL = 1 << 16
 
 
 class Packed:
-    """A convolution's arrays in the order its kernel reads them; made once when a model is loaded."""
+    """A convolution's arrays in the order its kernel reads them; made once, without keeping the layer alive."""
 
     def __init__(self, layer: Conv) -> None:
-        self.layer = layer
+        self.kernel, self.stride, self.shuffle, self.limit = layer.kernel, layer.stride, layer.shuffle, layer.limit
+        self.products = layer.weight.size
         k, ci, co = layer.kernel, layer.weight.shape[3], layer.weight.shape[0]
         self.table = NO_TABLE if layer.gelu is None else np.append(layer.gelu, np.int16(0))
         if layer.depthwise:
             self.weight = np.ascontiguousarray(layer.weight.reshape(co, k * k).T)
+            self.bias, self.shift = layer.bias, layer.shift
             a = self._depthwise = np.zeros(W.D_WORDS, np.int64)
-            a[W.D_W:W.D_STRIDE + 1] = (address(self.weight), address(layer.bias), address(layer.shift),
+            a[W.D_W:W.D_STRIDE + 1] = (address(self.weight), address(self.bias), address(self.shift),
                                      address(self.table), self.table.size - 2, layer.limit, co, co)
             return
         self.inputs = ci + ci % 2
@@ -83,8 +85,7 @@ class Packed:
     def _plan(self, x_row: int, x_column: int, out_row: int, out_column: int, add_row: int, add_column: int, width: int,
               parity: int, kind: int) -> tuple[np.ndarray, ...]:
         """Arguments for maps of these strides (in elements) without the maps' addresses, and what they point to."""
-        layer, k = self.layer, self.layer.kernel
-        factor = 2 if layer.shuffle else 1
+        k, factor = self.kernel, 2 if self.shuffle else 1
         segments = np.array([(n, j0, length, (g >> 1) * out_row + (g & 1) * out_column + c,
                               (g >> 1) * add_row + (g & 1) * add_column + c)
                              for n, j0, length, g, c in self.segments], np.int64)
@@ -99,17 +100,16 @@ class Packed:
                             (W.C_ADD_SHIFT, self.add_shift), (W.C_TABLE, self.table), (W.C_RUNS, runs),
                             (W.C_SEGMENTS, segments)):
             a[word] = address(array)
-        a[W.C_LAST:W.C_N_RUNS + 1] = (self.table.size - 2, layer.limit, not layer.limit, self.outputs, run // 2,
+        a[W.C_LAST:W.C_N_RUNS + 1] = (self.table.size - 2, self.limit, not self.limit, self.outputs, run // 2,
                                       a[W.C_RUNS], runs.size)
         a[W.C_N_SEGMENTS:W.C_ADD_KIND + 1] = (
-            len(segments), width // factor, x_row * layer.stride, x_column * (2 if parity >= 0 else layer.stride),
+            len(segments), width // factor, x_row * self.stride, x_column * (2 if parity >= 0 else self.stride),
             parity, x_column, factor * out_row, factor * out_column, factor * add_row, factor * add_column, kind)
         return a, runs, segments
 
     def run(self, x: np.ndarray, out: np.ndarray, add: np.ndarray | None, parity: int, total: Sum | None,
             threads: int) -> None:
         """Compute the result; arguments as in ``numpy_ops.conv`` and ``numba_backend.conv_sum``."""
-        layer = self.layer
         add_row, add_column, kind = 0, 0, 0
         if add is not None:
             add_row, add_column, kind = add.strides[0] // 2, add.strides[1] // 2, RESIDUAL if total else JOIN
@@ -122,22 +122,22 @@ class Packed:
                 self._plans.clear()
             plan = self._plans[key] = self._plan(*key)
         a = plan[0].copy()
-        top = BORDER - layer.kernel // 2
+        top = BORDER - self.kernel // 2
         a[W.C_X] = address(x) + 2 * top * (x_row + x_column)
         a[W.C_OUT] = address(out) + BORDER * (out.strides[0] + out.strides[1])
         if add is not None:
             a[W.C_ADD] = address(add) + 2 * BORDER * (add_row + add_column)
         if total:
             a[W.C_SKIP_UP:W.C_TOP + 1] = total.shift_a, total.shift_b, (1 << total.shift) >> 1, total.shift, total.limit
-        rows = (out.shape[0] - 2 * BORDER) // (2 if layer.shuffle else 1)
-        work = rows * (out.shape[1] - 2 * BORDER) * layer.weight.size
+        rows = (out.shape[0] - 2 * BORDER) // (2 if self.shuffle else 1)
+        work = rows * (out.shape[1] - 2 * BORDER) * self.products
         share(_rows, a, rows, threads if work > SMALL else 1)
 
     def run_depthwise(self, x: np.ndarray, out: np.ndarray, threads: int) -> None:
         """Compute a depthwise convolution; arguments as in ``numpy_ops.conv``."""
         a = self._depthwise.copy()
         x_row, x_column, out_row, out_column = (s // 2 for s in (*x.strides[:2], *out.strides[:2]))
-        top = BORDER - self.layer.kernel // 2
+        top = BORDER - self.kernel // 2
         a[W.D_X] = address(x) + 2 * top * (x_row + x_column)
         a[W.D_OUT] = address(out) + 2 * BORDER * (out_row + out_column)
         a[W.D_WIDTH:] = out.shape[1] - 2 * BORDER, x_row, x_column, out_row, out_column

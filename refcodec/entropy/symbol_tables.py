@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -87,11 +86,18 @@ class SymbolTables:
         cdf = np.array([bound for _, boundaries in tables for bound in boundaries], dtype=np.int64)
         return cls(cdf, start, np.array([first for first, _ in tables], dtype=np.int64))
 
-    @cached_property
+    @property
     def lists(self) -> tuple[list[int], list[int], list[int], list[int]]:
-        """The tables as Python lists (boundaries, start, end, symbol of position 0): quick to index one by one."""
-        offset = self.first - self.start[:-1]
-        return self.cdf.tolist(), self.start[:-1].tolist(), self.start[1:].tolist(), offset.tolist()
+        """The tables as Python lists (boundaries, start, end, symbol of position 0): quick to index one by one.
+
+        Made once; without the lock of a cached_property, which outlives a fork.
+        """
+        found: tuple[list[int], list[int], list[int], list[int]] | None = self.__dict__.get("_lists")
+        if found is None:
+            offset = self.first - self.start[:-1]
+            found = self.cdf.tolist(), self.start[:-1].tolist(), self.start[1:].tolist(), offset.tolist()
+            self.__dict__["_lists"] = found
+        return found
 
 
 def validate(cdf: np.ndarray, start: np.ndarray, first: np.ndarray) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..numba_attention import FARTHEST, GROUP, POSITIONS, STEP, UNSEEN
 from . import words as W
 from .build import helper, memory, scratch, task
+from .native import declare, elements
 from .products import LANES, product_kernel
 
 _I16, _I32, _I64, _F64 = types.int16, types.int32, types.int64, types.float64
@@ -46,7 +46,7 @@ def _exponential(b, t, table):
     base = b.shuffle_vector(base, ir.Constant(long, ir.Undefined), every(0))
     addresses = b.inttoptr(b.add(base, b.shl(index, every(2, long))), pointers)
     kind = ir.FunctionType(long, [pointers, i32, flags, long])
-    gather = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.gather.v8i64.v8p0")
+    gather = declare(b.module, kind, "llvm.masked.gather.v8i64.v8p0")
     pairs = b.call(gather, [addresses, ir.Constant(i32, 4), every(True, flags), every(0, long)])
     pairs = b.bitcast(pairs, ir.VectorType(i32, 2 * LANES))
     low, high = (b.shuffle_vector(pairs, ir.Constant(pairs.type, ir.Undefined),
@@ -70,7 +70,7 @@ def _softmax_kernel(vectors):
             short, real = ir.VectorType(i32, LANES), ir.VectorType(f64, LANES)
 
             def data(n):
-                return context.make_array(sig.args[n])(context, b, args[n]).data
+                return elements(context, b, sig.args[n], args[n])
 
             def every(value, kind):
                 return ir.Constant(kind, [value] * LANES)
@@ -82,7 +82,7 @@ def _softmax_kernel(vectors):
 
             def call(name, kind, *values):
                 function = ir.FunctionType(kind, [v.type for v in values])
-                return b.call(cgutils.get_or_insert_function(b.module, function, name), values)
+                return b.call(declare(b.module, function, name), values)
 
             def place(array, offset, kind):
                 return b.bitcast(b.gep(data(array), [offset]), kind.as_pointer())
@@ -238,7 +238,7 @@ def _exponentials_of_8(typing, near, at, table, out, to):
         short, real = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.DoubleType(), LANES)
 
         def place(array, offset, kind):
-            data = context.make_array(sig.args[array])(context, b, args[array]).data
+            data = elements(context, b, sig.args[array], args[array])
             return b.bitcast(b.gep(data, [args[offset]]), kind.as_pointer()) if offset else data
 
         t = b.load(place(0, 1, short))

@@ -10,9 +10,9 @@ from typing import Any
 import numba
 from llvmlite import ir
 from numba import cfunc, types
-from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
+
+from . import native
 
 _MARK = "refcodec_kernel"
 
@@ -63,21 +63,11 @@ class Built:
 
     def assembly(self, name: str) -> str | None:
         """What the compiler made of a kernel."""
-        return str(self._functions[name]._library.get_asm_str())
+        return native.assembly(self._functions[name])
 
-    def objects(self) -> dict[str, tuple[str, bytes, list[str]]]:
-        """Of every kernel: its symbol, its object file, the symbols that the interpreter must lend it.
-
-        What else an object file may name, such as memset, is in every process.
-        """
-        result = {}
-        for name, function in self._functions.items():
-            library = function._library
-            module = library._final_module
-            foreign = [value.name for part in (module.functions, module.global_variables) for value in part
-                       if value.is_declaration and value.name.startswith(("Py", "_Py", "numba_", "NRT_"))]
-            result[name] = function.native_name, library._get_compiled_object(), foreign
-        return result
+    def objects(self) -> dict[str, tuple[str, bytes]]:
+        """Symbol and object file of every kernel."""
+        return {name: native.object_file(function) for name, function in self._functions.items()}
 
 
 @intrinsic
@@ -86,13 +76,8 @@ def memory(typing, address, dtype):
     result = types.Array(dtype.dtype, 1, "C")
 
     def codegen(context, builder, signature, args):
-        target = context.make_array(result)(context, builder)
         element = context.get_data_type(result.dtype).as_pointer()
-        size = context.get_constant(types.intp, result.dtype.bitwidth // 8)
-        end = context.get_constant(types.intp, 1 << 60)
-        populate_array(target, data=builder.inttoptr(args[0], element), shape=[end], strides=[size], itemsize=size,
-                       meminfo=None)
-        return target._getvalue()
+        return native.array_at(context, builder, result, builder.inttoptr(args[0], element), 1 << 60)
 
     return result(types.int64, dtype), codegen
 
@@ -104,13 +89,9 @@ def scratch(typing, dtype, size):
     result = types.Array(dtype.dtype, 1, "C")
 
     def codegen(context, builder, signature, args):
-        target = context.make_array(result)(context, builder)
         element = context.get_data_type(result.dtype)
-        block = cgutils.alloca_once(builder, ir.ArrayType(element, length))
+        block = native.on_stack(builder, ir.ArrayType(element, length))
         block.align = 64
-        width = context.get_constant(types.intp, result.dtype.bitwidth // 8)
-        populate_array(target, data=builder.bitcast(block, element.as_pointer()),
-                       shape=[context.get_constant(types.intp, length)], strides=[width], itemsize=width, meminfo=None)
-        return target._getvalue()
+        return native.array_at(context, builder, result, builder.bitcast(block, element.as_pointer()), length)
 
     return result(dtype, size), codegen

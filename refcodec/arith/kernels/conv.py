@@ -13,12 +13,12 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..numba_conv import FEW, JOIN, LANES, OUTPUTS, PIXELS, RESIDUAL, VECTORS
 from . import words as W
 from .build import memory, scratch, task
+from .native import declare, elements
 
 
 def _block_kernel(pixels, vectors):
@@ -44,7 +44,7 @@ def _block_kernel(pixels, vectors):
             acc, bias, first, x, x_at, stride, w, w_at, runs, n_runs, half_run = args
 
             def data(i, v):
-                return context.make_array(sig.args[i])(context, b, v).data
+                return elements(context, b, sig.args[i], v)
 
             def load(p, t, align):
                 value = b.load(b.bitcast(p, t.as_pointer()))
@@ -118,7 +118,7 @@ class _Lanes:
 
     def pointer(self, array, index):
         """Where 16 elements of argument ``array`` start."""
-        data = self.context.make_array(self.signature.args[array])(self.context, self.b, self.args[array]).data
+        data = elements(self.context, self.b, self.signature.args[array], self.args[array])
         return self.b.gep(data, [index])
 
     def load(self, array, at):
@@ -166,15 +166,14 @@ class _Lanes:
         knows.
         """
         b, long = self.b, ir.VectorType(self.i64, LANES)
-        base = b.ptrtoint(self.context.make_array(self.signature.args[array])(self.context, b, self.args[array]).data,
-                          self.i64)
+        base = b.ptrtoint(elements(self.context, b, self.signature.args[array], self.args[array]), self.i64)
         base = b.shuffle_vector(b.insert_element(ir.Constant(long, ir.Undefined), base, ir.Constant(self.i32, 0)),
                                 ir.Constant(long, ir.Undefined), self.zero)
         pointers = ir.VectorType(self.i32.as_pointer(), LANES)
         addresses = b.inttoptr(b.add(base, b.shl(b.zext(index, long), ir.Constant(long, [1] * LANES))), pointers)
         flags = ir.VectorType(ir.IntType(1), LANES)
         kind = ir.FunctionType(self.vector, [pointers, self.i32, flags, self.vector])
-        gather = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.gather.v16i32.v16p0")
+        gather = declare(b.module, kind, "llvm.masked.gather.v16i32.v16p0")
         found = b.call(gather, [addresses, ir.Constant(self.i32, 2), ir.Constant(flags, [True] * LANES), self.zero])
         return b.and_(found, ir.Constant(self.vector, [0xffff] * LANES))
 

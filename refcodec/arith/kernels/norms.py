@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..numba_norms import GDN_PIXELS, MAX_CHANNELS, OUTPUTS
 from . import words as W
 from .build import memory, scratch, task
+from .native import declare, elements
 from .products import LANES, product_kernel
 
 _I16, _I64, _F64 = types.int16, types.int64, types.float64
@@ -34,11 +34,11 @@ def _finish_kernel(inverse):
             f64, i16, i32 = ir.DoubleType(), ir.IntType(16), ir.IntType(32)
             vector, narrow = ir.VectorType(f64, LANES), ir.VectorType(i16, LANES)
             one = ir.FunctionType(vector, [vector])
-            root = cgutils.get_or_insert_function(b.module, one, "llvm.sqrt.v8f64")
-            floor = cgutils.get_or_insert_function(b.module, one, "llvm.floor.v8f64")
+            root = declare(b.module, one, "llvm.sqrt.v8f64")
+            floor = declare(b.module, one, "llvm.floor.v8f64")
 
             def pointer(array, index, kind):
-                data = context.make_array(sig.args[array])(context, b, args[array]).data
+                data = elements(context, b, sig.args[array], args[array])
                 return b.bitcast(b.gep(data, [args[index]]), kind.as_pointer())
 
             def splat(value):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..numba_target import WIDE
+from .native import declare, elements
 
 LANES = 8
 
@@ -32,10 +32,10 @@ def product_kernel(rows, vectors):
             zero = ir.Constant(ir.VectorType(i32, LANES), [0] * LANES)
             undefined = ir.Constant(vector, ir.Undefined)
             kind = ir.FunctionType(vector, [vector] * 3)
-            fma = cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.v8f64")
+            fma = declare(builder.module, kind, "llvm.fmuladd.v8f64")
 
             def data(n):
-                return context.make_array(sig.args[n])(context, builder, args[n]).data
+                return elements(context, builder, sig.args[n], args[n])
 
             def const(v):
                 return ir.Constant(i64, v)

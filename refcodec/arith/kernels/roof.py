@@ -8,6 +8,7 @@ from numba.extending import intrinsic
 
 from ..numba_roof import BLOCKS, LANES, PAIRS, VECTORS
 from .build import memory, task
+from .native import elements
 
 _I16, _I32, _I64 = types.int16, types.int32, types.int64
 
@@ -27,7 +28,7 @@ def _block_kernel(block):
         signature = types.void(out, types.int64, held, read, types.int64)
 
         def codegen(context, b, sig, args):
-            out_p, held_p, read_p = (context.make_array(sig.args[i])(context, b, args[i]).data for i in (0, 2, 3))
+            out_p, held_p, read_p = (elements(context, b, sig.args[i], args[i]) for i in (0, 2, 3))
 
             def load(p, at):
                 value = b.load(b.bitcast(b.gep(p, [at]), pairs.as_pointer()))

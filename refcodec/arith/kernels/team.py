@@ -1,21 +1,21 @@
-"""The compiled half of the team (refcodec/arith/numba_team.py): claims of chunks, and waiting for them."""
+"""The compiled half of the team (refcodec/arith/numba_team.py): tasks, claims of chunks, and waiting for them."""
 
 from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..numba_team import ARGUMENTS, CHUNKS, LEFT, PENDING, ROWS, SPINS, TASK
+from ..numba_team import ARGUMENTS, CHUNKS, FREE, LEFT, PAUSE, PENDING, ROWS, SPINS, TASK
 from .build import helper, kernel, memory
+from .native import declare, elements
 
 _I64 = types.int64
 
 
 def _word(context, builder, signature, args):
     """Address of the word that the first two arguments name."""
-    return builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+    return builder.gep(elements(context, builder, signature.args[0], args[0]), [args[1]])
 
 
 @intrinsic
@@ -24,7 +24,7 @@ def _read(typing, board, at):
     def codegen(context, builder, signature, args):
         if builder.module.triple.startswith(("x86_64", "i686")):  # tells the core that this is a wait
             kind = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+            builder.call(declare(builder.module, kind, "llvm.x86.sse2.pause"), [])
         return builder.load_atomic(_word(context, builder, signature, args), "seq_cst", 8)
 
     return types.int64(board, types.int64), codegen
@@ -74,6 +74,18 @@ def _call(typing, function, arguments, y0, y1):
     return types.void(types.int64, types.int64, types.int64, types.int64), codegen
 
 
+@intrinsic
+def _give_way(typing, function):
+    """Call the C function at an address that lets another thread have the core."""
+    def codegen(context, builder, signature, args):
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [number])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [ir.Constant(number, 0)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
 @helper
 def _work(board):
     """Claim and compute chunks until none is left."""
@@ -99,26 +111,24 @@ def serve(board, spins):
     return 0
 
 
-@helper
-def _finish(board, spins):
-    for _ in range(spins):
-        if _read(board, PENDING) == 0:
-            return 0
-    return _read(board, PENDING)
-
-
-@kernel
-def finish(board, spins):
-    """Wait for the others' chunks; how many are pending after ``spins`` looks."""
-    return _finish(memory(board, _I64), spins)
-
-
 @kernel
 def lead(board, function, arguments, rows, chunks):
-    """Put a task on the board and work on it; how many chunks others still compute after a while."""
+    """Compute a task with the others, or alone while somebody else leads; nothing of it is pending afterwards.
+
+    A helper that lost its core in the middle of a chunk is given this thread's.
+    """
     board = memory(board, _I64)
+    if not _claim(board, FREE, 1):
+        _call(function, arguments, 0, rows)
+        return 0
     board[TASK], board[ARGUMENTS], board[ROWS], board[CHUNKS] = function, arguments, rows, chunks
     _publish(board, PENDING, chunks)
     _publish(board, LEFT, chunks)
     _work(board)
-    return _finish(board, SPINS)
+    looks = 0
+    while _read(board, PENDING) != 0:
+        looks += 1
+        if looks % SPINS == 0 and board[PAUSE] != 0:
+            _give_way(board[PAUSE])
+    _publish(board, FREE, 1)
+    return 1
