@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -44,7 +45,7 @@ MEMORY = 16 << 20
 
 _SAMPLES = bytes((9 + 7 * n) % 256 for n in range(EXPECT.count))
 _PICTURE = np.frombuffer(_SAMPLES, np.uint8).reshape(EXPECT.height, EXPECT.width, EXPECT.channels)
-_CASES = [{"id": "a", "input": {}, "expect": [1, [2, 3], {"b": -4}]},
+_CASES: list[dict[str, Any]] = [{"id": "a", "input": {}, "expect": [1, [2, 3], {"b": -4}]},
           {"id": "c", "input": {}, "expect": {"error": "CoderError"}}]
 
 

@@ -155,6 +155,11 @@ def _attributes(f: h5py.File) -> None:
     f[VICTIM].attrs["of an array"] = 1.5
 
 
+def _many_attributes(f: h5py.File) -> None:
+    for n in range(20):
+        f.attrs[f"more {n}"] = np.int64(n)
+
+
 FIRST, SECOND = "layers/g_s/2/conv1/weight", "layers/g_s/2/conv2/weight"
 """Two arrays of one shape."""
 
@@ -225,7 +230,7 @@ SOUND += [Sound(f"file-{name}", (clause,), says, change, True) for name, clause,
      lambda f: f.create_dataset("float/g_a.bias", data=np.zeros(3, np.float32))),
     ("attributes", "B.1-18", "more attributes", _attributes),
     ("many-attributes", "B.1-25", "so many attributes that they are stored in a heap",
-     lambda f: [_attribute(f, f"more {n}", np.int64(n)) for n in range(20)]),
+     _many_attributes),
     ("fingerprint", "B.1-27", "its fingerprint as an attribute",
      lambda f: _attribute(f, "fingerprint", np.bytes_(fingerprint(source(BASE).content()).hex()))),
     ("empty-groups", "B.1-18", "groups eight deep that hold nothing", lambda f: f.create_group(_DEEP[:15])),
