@@ -88,8 +88,14 @@ class Difference:
 def stream_recipe(seed: int, number: int, steps: int) -> Recipe:
     """The stream of a model: of a picture of one block of 64x64, or two for some models."""
     own, width, height, colour, quality, style = Numbers(seed, number).many("stream", 6, 0, 1 << 16).tolist()
-    return Recipe(own, 1 + width % (64 if width % 8 else 128), 1 + height % 64, 3 if colour % 2 else 1,
-                  1 + quality % steps, list(STYLES)[style % len(STYLES)])
+    return Recipe(
+        own,
+        1 + width % (64 if width % 8 else 128),
+        1 + height % 64,
+        3 if colour % 2 else 1,
+        1 + quality % steps,
+        list(STYLES)[style % len(STYLES)],
+    )
 
 
 def trial_of(seed: int, number: int) -> Trial:
@@ -104,7 +110,7 @@ def trial_of(seed: int, number: int) -> Trial:
     label = f"edges-{seed}-{number}"
     model = build_model(content, label)
     made = stream_recipe(seed, number, model.config.steps)
-    shape = (made.height, made.width, 3)[:2 if made.channels == 1 else 3]
+    shape = (made.height, made.width, 3)[: 2 if made.channels == 1 else 3]
     picture = draws(made.seed, "picture", int(np.prod(shape)), 0, 256).astype(np.uint8).reshape(shape)
     return Trial(label, content, model, random_stream(model, **asdict(made), digest=False), picture, made.quality)
 
@@ -146,12 +152,19 @@ def computed(trial: Trial, backend: str, threads: int, traced: bool) -> Stages:
     found: Stages = {}
     kept = _Kept()
     try:
-        coded = encode_picture(trial.picture, trial.quality, model=trial.model, threads=threads, backend=backend,
-                               trace=kept if traced else None)
+        coded = encode_picture(
+            trial.picture,
+            trial.quality,
+            model=trial.model,
+            threads=threads,
+            backend=backend,
+            trace=kept if traced else None,
+        )
         found |= kept.stages(_of_encoder) | {Key("stream"): _bytes(coded.data)}
         kept = _Kept()
-        samples, _ = decode_stream(trial.stream, model=trial.model, threads=threads, backend=backend,
-                                   trace=kept if traced else None)
+        samples, _ = decode_stream(
+            trial.stream, model=trial.model, threads=threads, backend=backend, trace=kept if traced else None
+        )
         found |= kept.stages(_any) | {Key("samples"): samples}
     except RefcodecError as error:
         found |= kept.stages(_any) | {Key("refusal"): _bytes(f"{type(error).__name__}: {error}".encode())}
@@ -187,8 +200,13 @@ def first_difference(way: str, found: Stages, reference: str, expected: Stages) 
         if not np.array_equal(got, wanted):
             places = np.argwhere(got != wanted)
             at = tuple(int(n) for n in places[0])
-            return Difference(way, reference, key, f"{len(places)} of {got.size} numbers differ, the first at "
-                                                   f"{list(at)}: {got[at]} instead of {wanted[at]}")
+            return Difference(
+                way,
+                reference,
+                key,
+                f"{len(places)} of {got.size} numbers differ, the first at "
+                f"{list(at)}: {got[at]} instead of {wanted[at]}",
+            )
     refusal = Key("refusal")
     for who, has, other in ((way, found, expected), (reference, expected, found)):
         if refusal in has and refusal not in other:
@@ -238,12 +256,21 @@ class Summary:
     differing: int = 0
 
     def __str__(self) -> str:
-        return (f"{self.models} models, {self.differing} differ; {self.stages} stages compared, SPEC.md's blocks on "
-                f"{self.defined} models; {self.refused} more models refused by verification")
+        return (
+            f"{self.models} models, {self.differing} differ; {self.stages} stages compared, SPEC.md's blocks on "
+            f"{self.defined} models; {self.refused} more models refused by verification"
+        )
 
 
-def search(seed: int, numbers: Iterable[int], models: int, every: int = 1, failures: int = 1,
-           folder: Path | None = None, say: Callable[[str], None] = print) -> Summary:
+def search(
+    seed: int,
+    numbers: Iterable[int],
+    models: int,
+    every: int = 1,
+    failures: int = 1,
+    folder: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Summary:
     """Compare all ways on models until so many are verified.
 
     Parameters
@@ -298,8 +325,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=positive, default=100, metavar="N", help="verified models, default 100")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the models, default 1")
     parser.add_argument("--first", type=int, default=0, metavar="K", help="number of the first model, default 0")
-    parser.add_argument("--definition-every", type=positive, default=1, metavar="N",
-                        help="SPEC.md's blocks run on every N-th model, default 1")
+    parser.add_argument(
+        "--definition-every",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="SPEC.md's blocks run on every N-th model, default 1",
+    )
     parser.add_argument("--failures", type=positive, default=1, metavar="N", help="stop after so many, default 1")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="folder that gets the models that differ")
 
@@ -314,8 +346,15 @@ def main(args: argparse.Namespace) -> int:
     if not 0 <= args.seed < 1 << 64 or args.first < 0:
         raise UsageError(f"--seed {args.seed} --first {args.first}: allowed are 0..2^64 - 1 and 0 or more")
     numbers = iter(range(args.first, args.first + 2 * args.models))
-    found = search(args.seed, numbers, args.models, args.definition_every, args.failures, args.keep,
-                   lambda line: print(line, flush=True))
+    found = search(
+        args.seed,
+        numbers,
+        args.models,
+        args.definition_every,
+        args.failures,
+        args.keep,
+        lambda line: print(line, flush=True),
+    )
     print(found)
     if not found.differing and found.models < args.models:
         raise UsageError(f"only {found.models} of {2 * args.models} models were verified")

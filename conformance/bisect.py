@@ -84,8 +84,9 @@ class Reference:
         """The values of a stage; raises ReferenceFailed."""
         folder = self.folder / "values"
         if stage.name not in self._fetched:
-            self._run(self.folder / f"{len(self._fetched)}.jsonl", "--stage", stage.name, "--values", str(folder),
-                      "--force")
+            self._run(
+                self.folder / f"{len(self._fetched)}.jsonl", "--stage", stage.name, "--values", str(folder), "--force"
+            )
             self._fetched.add(stage.name)
         return Folder(folder)(stage)
 
@@ -133,8 +134,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tested.add_argument("--trace", type=Path, metavar="T", help="trace of the decoder under test")
     tested.add_argument("--decoder", metavar="CMD", help="command that writes {trace}, and perhaps {values}")
     parser.add_argument("--values", type=Path, metavar="DIR", help="folder of its values as NPY files")
-    parser.add_argument("--reference", metavar="CMD", help="command that gives the reference's trace; "
-                        "'none' compares with the digests of the vector alone")
+    parser.add_argument(
+        "--reference",
+        metavar="CMD",
+        help="command that gives the reference's trace; 'none' compares with the digests of the vector alone",
+    )
     parser.add_argument("--timeout", type=seconds, default=600, metavar="S", help="seconds each decoder may take")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
@@ -197,8 +201,13 @@ def _run_decoder(args: argparse.Namespace, vector: Vector | None, folder: Path) 
     folder.mkdir()
     trace, values = folder / "trace.jsonl", folder / "values"
     values.mkdir()
-    ended = process.run(filled(words, {"stream": stream, "trace": trace, "values": values, "model": model,
-                                       "output": folder / "output.ppm"}), process.Limits(args.timeout), folder)
+    ended = process.run(
+        filled(
+            words, {"stream": stream, "trace": trace, "values": values, "model": model, "output": folder / "output.ppm"}
+        ),
+        process.Limits(args.timeout),
+        folder,
+    )
     if not trace.is_file():
         raise TraceError(f"the decoder wrote no trace: {observe(ended).detail or f'exit code {ended.exit_code}'}")
     return read_trace(trace, values)
@@ -244,5 +253,17 @@ def _equal(args: argparse.Namespace, reference: Trace, tested: Trace) -> int:
     return PASSED
 
 
-__all__ = ["Divergence", "Element", "Key", "Reference", "ReferenceFailed", "add_arguments", "chosen_vector",
-           "describe", "first_divergence", "main", "report", "unit_vectors"]
+__all__ = [
+    "Divergence",
+    "Element",
+    "Key",
+    "Reference",
+    "ReferenceFailed",
+    "add_arguments",
+    "chosen_vector",
+    "describe",
+    "first_divergence",
+    "main",
+    "report",
+    "unit_vectors",
+]

@@ -90,7 +90,7 @@ def extract(text: str) -> list[Clause]:
 def _check_blocks(text: str, sections: set[str]) -> None:
     for match in FENCE.finditer(text):
         if match[1] == "python":
-            line = text[:match.start()].count("\n") + 1
+            line = text[: match.start()].count("\n") + 1
             number = [number for n, number, _ in headings(text) if n < line][-1]
             if number not in sections:
                 raise ValueError(f"line {line}: section {number} has a python block but no clause")

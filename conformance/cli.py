@@ -52,8 +52,11 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     """Import a command's module, parse its arguments and run it; raises what the command raises."""
     place, text = COMMANDS[name]
     module = import_module(place)
-    parser = argparse.ArgumentParser(prog=f"python -m conformance {name}", description=module.__doc__ or text,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m conformance {name}",
+        description=module.__doc__ or text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     module.add_arguments(parser)
     return int(module.main(parser.parse_args(arguments)))
 

@@ -56,8 +56,10 @@ class Recipe:
     @property
     def text(self) -> str:
         """For the origin of a vector."""
-        return (f"random_stream seed {self.seed}, {self.width}x{self.height}, {self.channels} channels, quality "
-                f"{self.quality}, style {self.style}")
+        return (
+            f"random_stream seed {self.seed}, {self.width}x{self.height}, {self.channels} channels, quality "
+            f"{self.quality}, style {self.style}"
+        )
 
 
 def recipe(seed: int, number: int, side: int, steps: int) -> Recipe:
@@ -106,6 +108,7 @@ class Comparison:
 
     def shrunk(self, data: bytes, outcome: str, trials: int) -> Draft:
         """The simplest stream that is found on which the decoder has this outcome."""
+
         def fails(draft: Draft) -> bool:
             return self(written(draft, self._family), draft.slices).outcome == outcome
 
@@ -116,15 +119,32 @@ def draft_of(data: bytes, family: Family) -> Draft:
     """A stream taken apart into what `written` makes it of; raises RefcodecError if it is not valid."""
     stream, symbols = parse_stream(data), record(family.model(family.slices), data, "walk").values
     header = stream.header
-    return Draft(family.slices, header.width, header.height, header.channels, header.quality, symbols["z_symbols"],
-                 symbols["y_symbols"], header.digest is not None, stream.chunks)
+    return Draft(
+        family.slices,
+        header.width,
+        header.height,
+        header.channels,
+        header.quality,
+        symbols["z_symbols"],
+        symbols["y_symbols"],
+        header.digest is not None,
+        stream.chunks,
+    )
 
 
 def written(draft: Draft, family: Family) -> bytes:
     """The stream of a draft."""
-    return stream_of(family.model(draft.slices), draft.width, draft.height, draft.channels, draft.quality,
-                     lambda medians, shape: draft.z, lambda i, parity, levels, means: draft.y[i, 1 - parity],
-                     draft.digest, draft.chunks)
+    return stream_of(
+        family.model(draft.slices),
+        draft.width,
+        draft.height,
+        draft.channels,
+        draft.quality,
+        lambda medians, shape: draft.z,
+        lambda i, parity, levels, means: draft.y[i, 1 - parity],
+        draft.digest,
+        draft.chunks,
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,8 +190,9 @@ def main(args: argparse.Namespace) -> int:
     return FAILED if failed else PASSED
 
 
-def _run(compare: Comparison, streams: Iterator[tuple[str, bytes]], args: argparse.Namespace,
-         family: Family) -> tuple[int, int]:
+def _run(
+    compare: Comparison, streams: Iterator[tuple[str, bytes]], args: argparse.Namespace, family: Family
+) -> tuple[int, int]:
     tried = failed = 0
     for origin, data in streams:
         tried += 1

@@ -88,18 +88,41 @@ class Divergence:
         """For reports in JSON."""
         element = self.element
         return {
-            "stage": self.key.name, "turn": self.key.turn, "index": self.expected.index, "kind": self.kind,
-            "slice": self.node.slice, "pass": HALVES.get(-1 if self.node.half is None else self.node.half),
-            "operations": list(self.node.operations), "clauses": list(self.clauses),
-            "expected": {"shape": list(self.expected.shape), "dtype": self.expected.dtype,
-                         "sha256": self.expected.sha256},
-            "got": {"name": self.got.name, "shape": list(self.got.shape), "dtype": self.got.dtype,
-                    "sha256": self.got.sha256},
-            "element": element and {"place": list(element.place), "expected": element.expected, "got": element.got,
-                                    "position": list(self.position or ())},
-            "differing": self.differing, "symptoms": list(self.symptoms), "same_as": [str(k) for k in self.same_as],
-            "equal": self.equal, "unseen": [str(k) for k in self.unseen], "known": [str(k) for k in self.known],
-            "reads": self.node.reads, "advice": self.advice}
+            "stage": self.key.name,
+            "turn": self.key.turn,
+            "index": self.expected.index,
+            "kind": self.kind,
+            "slice": self.node.slice,
+            "pass": HALVES.get(-1 if self.node.half is None else self.node.half),
+            "operations": list(self.node.operations),
+            "clauses": list(self.clauses),
+            "expected": {
+                "shape": list(self.expected.shape),
+                "dtype": self.expected.dtype,
+                "sha256": self.expected.sha256,
+            },
+            "got": {
+                "name": self.got.name,
+                "shape": list(self.got.shape),
+                "dtype": self.got.dtype,
+                "sha256": self.got.sha256,
+            },
+            "element": element
+            and {
+                "place": list(element.place),
+                "expected": element.expected,
+                "got": element.got,
+                "position": list(self.position or ()),
+            },
+            "differing": self.differing,
+            "symptoms": list(self.symptoms),
+            "same_as": [str(k) for k in self.same_as],
+            "equal": self.equal,
+            "unseen": [str(k) for k in self.unseen],
+            "known": [str(k) for k in self.known],
+            "reads": self.node.reads,
+            "advice": self.advice,
+        }
 
     @property
     def position(self) -> tuple[int, int] | None:
@@ -163,27 +186,36 @@ def _whole(reference: Trace) -> tuple[Network, dict[Key, Stage]]:
     stages = network(stage.name for stage in reference.stages)
     wanted = dict(zip(keyed(stage.name for stage in reference.stages), reference.stages, strict=True))
     if wanted.keys() != stages.keys():
-        raise TraceError(f"{reference.source}: not the whole trace of a decoder, lacks "
-                         f"{', '.join(map(str, [k for k in stages if k not in wanted][:3])) or 'nothing'}")
+        raise TraceError(
+            f"{reference.source}: not the whole trace of a decoder, lacks "
+            f"{', '.join(map(str, [k for k in stages if k not in wanted][:3])) or 'nothing'}"
+        )
     return stages, wanted
 
 
-_ORDER = ("an index counts all stages in the order of SPEC 6.3, written to the trace or not; without any index, stages "
-          "are found by their names")
+_ORDER = (
+    "an index counts all stages in the order of SPEC 6.3, written to the trace or not; without any index, stages "
+    "are found by their names"
+)
 
 
-def _matched(reference: Trace, tested: Trace, wanted: dict[Key, Stage]
-             ) -> tuple[dict[Key, Stage], tuple[Key, Stage] | None]:
+def _matched(
+    reference: Trace, tested: Trace, wanted: dict[Key, Stage]
+) -> tuple[dict[Key, Stage], tuple[Key, Stage] | None]:
     """The tested stages by the reference's, and the first place in the order where the tested trace has another."""
     keys, names = list(wanted), {key.name for key in wanted}
     if unknown := [stage.name for stage in tested.stages if stage.name not in names]:
-        raise TraceError(f"{tested.source}: no stage is named {unknown[0]!r}; names are those of the layer table "
-                         f"(SPEC 6.1) and z_hat, y_hat/i, samples")
+        raise TraceError(
+            f"{tested.source}: no stage is named {unknown[0]!r}; names are those of the layer table "
+            f"(SPEC 6.1) and z_hat, y_hat/i, samples"
+        )
     if tested.stages[0].index is None:
         found = dict(zip(keyed(stage.name for stage in tested.stages), tested.stages, strict=True))
         if extra := [key for key in found if key not in wanted]:
-            raise TraceError(f"{tested.source}: {extra[0].name} is there {extra[0].turn + 1} times, but is computed "
-                             f"{extra[0].turn} times")
+            raise TraceError(
+                f"{tested.source}: {extra[0].name} is there {extra[0].turn + 1} times, but is computed "
+                f"{extra[0].turn} times"
+            )
         return found, None
     found = {}
     for stage in sorted(tested.stages, key=lambda stage: stage.index or 0):
@@ -213,14 +245,27 @@ def _as_type(values: np.ndarray, dtype: str) -> str | None:
     return digest(cast) if np.array_equal(cast.astype(np.int64), values) else None
 
 
-def _divergence(key: Key, kind: str, stages: Network, wanted: dict[Key, Stage], got: Stage, equal: list[Key],
-                reference: Trace, tested: Trace) -> Divergence:
+def _divergence(
+    key: Key,
+    kind: str,
+    stages: Network,
+    wanted: dict[Key, Stage],
+    got: Stage,
+    equal: list[Key],
+    reference: Trace,
+    tested: Trace,
+) -> Divergence:
     expected, node = wanted[key], stages[key]
     unseen, known = way_back(stages, key, equal)
     same_as = tuple(k for k, stage in wanted.items() if k != key and stage.sha256 == got.sha256)
     picture = wanted[Key("samples")].shape[:2]
-    common: dict[str, Any] = {"same_as": same_as, "equal": len(equal), "unseen": tuple(unseen), "known": tuple(known),
-                              "picture": picture}
+    common: dict[str, Any] = {
+        "same_as": same_as,
+        "equal": len(equal),
+        "unseen": tuple(unseen),
+        "known": tuple(known),
+        "picture": picture,
+    }
     if kind != "values":
         advice = f"write {key} as {expected.dtype}, or give the reference's values" if kind == "dtype" else ""
         return Divergence(key, node, kind, expected, got, **common, advice=advice)
@@ -228,21 +273,36 @@ def _divergence(key: Key, kind: str, stages: Network, wanted: dict[Key, Stage], 
     ours = None if theirs is None else reference.values(expected)
     if theirs is None or ours is None:
         whose = "the tested decoder's" if theirs is None else "the reference's"
-        return Divergence(key, node, kind, expected, got, **common, advice=f"{whose} values of {key} would name the "
-                          "element: there are digests alone")
+        return Divergence(
+            key,
+            node,
+            kind,
+            expected,
+            got,
+            **common,
+            advice=f"{whose} values of {key} would name the element: there are digests alone",
+        )
     differs = ours.astype(np.int64) != theirs.astype(np.int64)
     place = tuple(int(n) for n in np.argwhere(differs)[0])
     latent = not node.packed and ours.shape[0] * 16 == -(-picture[0] // 64) * 64
-    return Divergence(key, node, kind, expected, got, Element(place, int(ours[place]), int(theirs[place])),
-                      int(differs.sum()), tuple(symptoms(ours, theirs, latent)), **common)
+    return Divergence(
+        key,
+        node,
+        kind,
+        expected,
+        got,
+        Element(place, int(ours[place]), int(theirs[place])),
+        int(differs.sum()),
+        tuple(symptoms(ours, theirs, latent)),
+        **common,
+    )
 
 
 def describe(found: Divergence) -> list[str]:
     """A divergence in lines for people."""
     key, node, expected, got = found.key, found.node, found.expected, found.got
     name = key.name + (f", computation {key.turn + 1} of 4" if key.name.startswith("ctx/") else "")
-    lines = [f"first difference: {name} (stage {expected.index})",
-             f"  operation:  {', '.join(node.operations)}"]
+    lines = [f"first difference: {name} (stage {expected.index})", f"  operation:  {', '.join(node.operations)}"]
     if node.pass_name:
         lines.append(f"  where:      {node.pass_name}")
     lines += [f"  {line}" for line in _what(found)]
@@ -252,10 +312,16 @@ def describe(found: Divergence) -> list[str]:
     inputs = [f"{k} ({'not in your trace' if k in found.unseen else 'equal'})" for k in node.inputs]
     lines.append(f"  inputs:     {'; '.join([*inputs, *([node.reads] if node.reads else [])])}")
     if found.unseen:
-        lines.append(f"  suspects:   {len(found.unseen)} stages before it are not in your trace: "
-                     f"{', '.join(map(str, found.unseen[:6]))}{' ...' if len(found.unseen) > 6 else ''}")
-        lines.append(f"              they start from {', '.join(map(str, found.known)) or 'the stream alone'}, "
-                     "compared and equal" if found.known else "              none of their inputs was compared")
+        lines.append(
+            f"  suspects:   {len(found.unseen)} stages before it are not in your trace: "
+            f"{', '.join(map(str, found.unseen[:6]))}{' ...' if len(found.unseen) > 6 else ''}"
+        )
+        lines.append(
+            f"              they start from {', '.join(map(str, found.known)) or 'the stream alone'}, "
+            "compared and equal"
+            if found.known
+            else "              none of their inputs was compared"
+        )
     lines.append(f"  before it:  {found.equal} stages compared, all equal")
     lines.append(f"  definition: SPEC {', '.join(found.clauses)}")
     if found.advice:
@@ -276,8 +342,10 @@ def _what(found: Divergence) -> list[str]:
     if element is None:
         return [f"digests:    expected {expected.sha256[:16]}..., got {got.sha256[:16]}..."]
     parts = ", ".join(f"{axis} {n}" for axis, n in zip(("row", "column", "channel"), element.place, strict=False))
-    lines = [f"element:    {parts}: expected {element.expected}, got {element.got}",
-             f"            {found.differing} of {expected.size} numbers differ"]
+    lines = [
+        f"element:    {parts}: expected {element.expected}, got {element.got}",
+        f"            {found.differing} of {expected.size} numbers differ",
+    ]
     if found.position and found.picture:
         row, column = found.position
         step = max(1, -(-found.picture[0] // 64) * 64 // expected.shape[0]) if found.key.name != "samples" else 1

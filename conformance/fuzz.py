@@ -119,8 +119,11 @@ def _picture_target(seed: int) -> Target:
     return lambda index: hostile_picture(source, seed, index), read
 
 
-TARGETS: dict[str, Callable[[int], Target]] = {"stream": _stream_target, "model": _model_target,
-                                               "picture": _picture_target}
+TARGETS: dict[str, Callable[[int], Target]] = {
+    "stream": _stream_target,
+    "model": _model_target,
+    "picture": _picture_target,
+}
 
 
 def _address_space() -> int:
@@ -213,8 +216,9 @@ def _blocks(cases: int) -> Iterator[Block]:
     return ((at, min(at + BLOCK, cases)) for at in range(0, cases, BLOCK))
 
 
-def run(name: str, cases: int, seed: int, jobs: int = 1, seconds: float | None = None,
-        total: Report | None = None) -> Report:
+def run(
+    name: str, cases: int, seed: int, jobs: int = 1, seconds: float | None = None, total: Report | None = None
+) -> Report:
     """Run cases 0..cases - 1 in worker processes; findings are told on standard error as they come.
 
     Parameters
@@ -278,8 +282,9 @@ def _keep(target: Target, name: str, seed: int, report: Report, folder: Path) ->
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns 1 if anything was found."""
-    parser = argparse.ArgumentParser(prog="python -m conformance.fuzz", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m conformance.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--target", choices=TARGETS, default="stream")
     parser.add_argument("--cases", type=int, default=10_000, help="how many")
     parser.add_argument("--seed", type=int, default=0)
@@ -305,8 +310,10 @@ def main(arguments: list[str] | None = None) -> int:
     done = report.outcomes.total()
     for outcome, count in report.outcomes.most_common():
         print(f"{count:10d}  {100 * count / done:6.2f} %  {outcome}")
-    print(f"{done:10d}  cases in {took:.1f} s, {done / took:.0f} a second, {len(report.findings)} findings, "
-          f"at most {report.memory / (1 << 20):.1f} MiB of memory more than before")
+    print(
+        f"{done:10d}  cases in {took:.1f} s, {done / took:.0f} a second, {len(report.findings)} findings, "
+        f"at most {report.memory / (1 << 20):.1f} MiB of memory more than before"
+    )
     if args.keep and report.findings:
         _keep(TARGETS[args.target](args.seed), args.target, args.seed, report, args.keep)
     return 1 if report.findings else 130 if interrupted else 0

@@ -45,8 +45,10 @@ MEMORY = 16 << 20
 
 _SAMPLES = bytes((9 + 7 * n) % 256 for n in range(EXPECT.count))
 _PICTURE = np.frombuffer(_SAMPLES, np.uint8).reshape(EXPECT.height, EXPECT.width, EXPECT.channels)
-_CASES: list[dict[str, Any]] = [{"id": "a", "input": {}, "expect": [1, [2, 3], {"b": -4}]},
-          {"id": "c", "input": {}, "expect": {"error": "CoderError"}}]
+_CASES: list[dict[str, Any]] = [
+    {"id": "a", "input": {}, "expect": [1, [2, 3], {"b": -4}]},
+    {"id": "c", "input": {}, "expect": {"error": "CoderError"}},
+]
 
 
 def _saved(write: Callable[[io.BytesIO], object]) -> bytes:
@@ -68,8 +70,14 @@ _TRACE = (KIT / "suites" / "core" / "traces" / "configuration-single-7-colour.js
 CORPUS: dict[str, list[bytes]] = {
     "pnm": [b"P6\n# a comment\n5 4\n255\n" + _SAMPLES, b"P5 5 4 255\n" + _SAMPLES[:20]],
     "png": [_png(), _png(compress_level=0), _png(icc_profile=bytes(40), dpi=(72, 72))],
-    "npy": [_npy(_PICTURE), _npy(np.asfortranarray(_PICTURE)), b"\x93NUMPY\x02\0" + struct.pack("<I", 70)
-            + b"{'descr': '|u1', 'fortran_order': False, 'shape': (4, 5, 3), }".ljust(70) + _SAMPLES],
+    "npy": [
+        _npy(_PICTURE),
+        _npy(np.asfortranarray(_PICTURE)),
+        b"\x93NUMPY\x02\0"
+        + struct.pack("<I", 70)
+        + b"{'descr': '|u1', 'fortran_order': False, 'shape': (4, 5, 3), }".ljust(70)
+        + _SAMPLES,
+    ],
     "raw": [_SAMPLES],
     "values": [_npy(_PICTURE.astype(kind)) for kind in ("<i2", ">i4", "<i8", "|u1")],
     "trace": [_TRACE, re.sub(rb'"index": \d+, ', b"", _TRACE)],
@@ -78,12 +86,58 @@ CORPUS: dict[str, list[bytes]] = {
 }
 """Right files by what they are; "printed" is standard output and standard error."""
 
-_WORDS = [b"0", b"-1", b"1e999", b"NaN", b"4294967296", b"9" * 30, b"9" * 5000, b"[" * 2000, b'{"a":' * 800,
-          b"(" * 900, b"\\ud800", b"\\u0000", b"\xff\xfe", b"\0", b"\n" * 3000, b"'", b'"', b"{", b"}", b"None",
-          b"True", b"lambda: 0", b"'shape': (4, 5, 3), ", b"'descr': '|O', ", b"# \n", b"P7",
-          b"\x93NUMPY\x01\0", b"IEND", b"\x1b[2J"]
-_CHUNKS = [b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"tEXt", b"zTXt", b"iTXt",
-           b"eXIf", b"pHYs", b"acTL", b"fcTL", b"fdAT", b"CgBI", b"XXXX"]
+_WORDS = [
+    b"0",
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"4294967296",
+    b"9" * 30,
+    b"9" * 5000,
+    b"[" * 2000,
+    b'{"a":' * 800,
+    b"(" * 900,
+    b"\\ud800",
+    b"\\u0000",
+    b"\xff\xfe",
+    b"\0",
+    b"\n" * 3000,
+    b"'",
+    b'"',
+    b"{",
+    b"}",
+    b"None",
+    b"True",
+    b"lambda: 0",
+    b"'shape': (4, 5, 3), ",
+    b"'descr': '|O', ",
+    b"# \n",
+    b"P7",
+    b"\x93NUMPY\x01\0",
+    b"IEND",
+    b"\x1b[2J",
+]
+_CHUNKS = [
+    b"IHDR",
+    b"PLTE",
+    b"IDAT",
+    b"IEND",
+    b"tRNS",
+    b"gAMA",
+    b"cHRM",
+    b"sRGB",
+    b"iCCP",
+    b"tEXt",
+    b"zTXt",
+    b"iTXt",
+    b"eXIf",
+    b"pHYs",
+    b"acTL",
+    b"fcTL",
+    b"fdAT",
+    b"CgBI",
+    b"XXXX",
+]
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -94,8 +148,8 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 def _png_parts(data: bytes) -> list[tuple[bytes, bytes]]:
     at, parts = 8, []
     while at + 12 <= len(data):
-        length = int.from_bytes(data[at:at + 4], "big")
-        parts.append((data[at + 4:at + 8], data[at + 8:at + 8 + length]))
+        length = int.from_bytes(data[at : at + 4], "big")
+        parts.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
         at += 12 + length
     return parts
 
@@ -106,16 +160,16 @@ def _damage_bytes(data: bytes, rng: random.Random) -> bytes:
     if how == 0 and at < len(out):
         out[at] = rng.randrange(256)
     elif how == 1:
-        del out[at:at + rng.choice((1, 2, 4, 50, 10**6))]
+        del out[at : at + rng.choice((1, 2, 4, 50, 10**6))]
     elif how == 2:
         out[at:at] = rng.choice(_WORDS)
     elif how == 3:
-        out[at:at + 4] = struct.pack(rng.choice("<>") + "I", rng.choice((0, 1, 255, 2**31 - 1, 2**31, 2**32 - 1)))
+        out[at : at + 4] = struct.pack(rng.choice("<>") + "I", rng.choice((0, 1, 255, 2**31 - 1, 2**31, 2**32 - 1)))
     elif how == 4:
         out += out[at:]
     else:
         word = rng.choice(_WORDS)
-        out[at:at + len(word)] = word
+        out[at : at + len(word)] = word
     return bytes(out)
 
 
@@ -129,8 +183,13 @@ def _damage_png(data: bytes, rng: random.Random) -> bytes:
     elif how == 1:
         parts.insert(n, (rng.choice(_CHUNKS), rng.randbytes(rng.choice((0, 1, 4, 13, 26, 300)))))
     elif how == 2:
-        parts.insert(n, (rng.choice((b"zTXt", b"iCCP", b"iTXt")), b"a\0\0" + zlib.compress(bytes(rng.choice(
-            (10, 10**5, 3 * 10**6))))))
+        parts.insert(
+            n,
+            (
+                rng.choice((b"zTXt", b"iCCP", b"iTXt")),
+                b"a\0\0" + zlib.compress(bytes(rng.choice((10, 10**5, 3 * 10**6)))),
+            ),
+        )
     elif how == 3:
         rng.shuffle(parts)
     elif kind == b"IDAT":
@@ -144,8 +203,8 @@ def _damage_header(data: bytes, rng: random.Random) -> bytes:
     """Damage in the header of a NPY file, with its length repaired."""
     first = 10 if data[6] == 1 else 12
     size = int.from_bytes(data[8:first], "little")
-    text = _damage_bytes(data[first:first + size], rng)[:65535]
-    return data[:8] + len(text).to_bytes(first - 8, "little") + text + data[first + size:]
+    text = _damage_bytes(data[first : first + size], rng)[:65535]
+    return data[:8] + len(text).to_bytes(first - 8, "little") + text + data[first + size :]
 
 
 def damaged(kind: str, rng: random.Random) -> bytes:
@@ -263,8 +322,10 @@ def main() -> int:
     found = fuzz(args.cases, args.seed, [args.kind] if args.kind else tuple(CORPUS))
     for line in (*found.wrong[:100], *(f"{count:8}  {name}" for name, count in sorted(found.outcomes.items()))):
         print(line)
-    print(f"{args.cases} cases, {len(found.wrong)} findings, {time.process_time() - clock:.0f} s of processor time; "
-          f"slowest {found.slowest:.2f} s, most memory {found.largest / 2**20:.1f} MiB")
+    print(
+        f"{args.cases} cases, {len(found.wrong)} findings, {time.process_time() - clock:.0f} s of processor time; "
+        f"slowest {found.slowest:.2f} s, most memory {found.largest / 2**20:.1f} MiB"
+    )
     return 1 if found.wrong else 0
 
 

@@ -54,28 +54,28 @@ def checked_blocks(data: bytes) -> list[tuple[int, int]]:
 
 def _lengths(data: bytes, start: int) -> Sequence[int]:
     """Lengths that a block may have."""
-    kind = data[start:start + 4]
+    kind = data[start : start + 4]
     if kind == b"OHDR":
         flags = data[start + 5]
         head, width = 6 + 16 * (flags >> 5 & 1) + 4 * (flags >> 4 & 1), 1 << (flags & 3)
-        return [head + width + int.from_bytes(data[start + head:start + head + width], "little")]
+        return [head + width + int.from_bytes(data[start + head : start + head + width], "little")]
     if kind == b"OCHK":  # a message says where it is and how long
         message = data.find(start.to_bytes(8, "little"))
-        return [int.from_bytes(data[message + 8:message + 16], "little") - 4] if message >= 0 else []
+        return [int.from_bytes(data[message + 8 : message + 16], "little") - 4] if message >= 0 else []
     return {b"BTHD": [34], b"FRHP": [142], b"BTLF": range(6, _LONGEST)}.get(kind, range(10, _LONGEST))
 
 
 def _is_right(data: bytes, start: int, length: int) -> bool:
-    stored = data[start + length:start + length + 4]
-    return len(stored) == 4 and lookup3(data[start:start + length]) == int.from_bytes(stored, "little")
+    stored = data[start + length : start + length + 4]
+    return len(stored) == 4 and lookup3(data[start : start + length]) == int.from_bytes(stored, "little")
 
 
 def repaired(data: bytes, sound: bytes, blocks: list[tuple[int, int]]) -> bytes:
     """A damaged file with the checksums of those of these blocks computed again that differ from the sound file's."""
     out = bytearray(data)
     for start, length in blocks:
-        if start + length + 4 <= len(out) and data[start:start + length] != sound[start:start + length]:
-            out[start + length:start + length + 4] = lookup3(bytes(out[start:start + length])).to_bytes(4, "little")
+        if start + length + 4 <= len(out) and data[start : start + length] != sound[start : start + length]:
+            out[start + length : start + length + 4] = lookup3(bytes(out[start : start + length])).to_bytes(4, "little")
     return bytes(out)
 
 

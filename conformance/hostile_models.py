@@ -26,8 +26,9 @@ from refcodec.procedural import build
 from .hdf5_checksums import checked_blocks, repaired
 from .hostile_streams import number
 
-SMALL = Config(N=(2, 2, 2), M=2, slices=1, hyper=2, hs=(2, 2), chan=(2, 2), ent=(2, 2, 2), lrp=(2, 2), local_heads=1,
-               intra_heads=1)
+SMALL = Config(
+    N=(2, 2, 2), M=2, slices=1, hyper=2, hs=(2, 2), chan=(2, 2), ent=(2, 2, 2), lrp=(2, 2), local_heads=1, intra_heads=1
+)
 """The smallest configuration: few arrays, so that a case is cheap."""
 
 BOMB = 64 << 20
@@ -85,8 +86,9 @@ def write_file(content: dict[str, np.ndarray], provenance: bytes = b"{}", libver
         f.attrs["version"] = np.int64(0)
         for name, array in content.items():
             large = array.size > 256
-            f.create_dataset(name, data=array, **({"compression": "gzip", "shuffle": True, "chunks": array.shape}
-                                                  if large else {}))
+            f.create_dataset(
+                name, data=array, **({"compression": "gzip", "shuffle": True, "chunks": array.shape} if large else {})
+            )
         f.create_dataset("provenance", data=np.frombuffer(provenance, np.uint8))
     return file.getvalue()
 
@@ -98,9 +100,9 @@ def _metadata(data: bytes, names: Iterable[str]) -> tuple[int, ...]:
             ident = f[name].id
             if f[name].chunks:
                 spot = ident.get_chunk_info(0)
-                used[spot.byte_offset:spot.byte_offset + spot.size] = True
+                used[spot.byte_offset : spot.byte_offset + spot.size] = True
             elif ident.get_offset() is not None:
-                used[ident.get_offset():ident.get_offset() + ident.get_storage_size()] = True
+                used[ident.get_offset() : ident.get_offset() + ident.get_storage_size()] = True
     return tuple(np.flatnonzero(~used).tolist())
 
 
@@ -110,9 +112,13 @@ def model_corpus() -> ModelCorpus:
     content = build(SMALL, 7)
     data, none = write_file(content), write_file({})
     changed = {name: rebuilt(data, change) for name, change in {**STRUCTURES, **HARMLESS}.items()}
-    files = {"new": data, "old": rebuilt(none, lambda f: _old_structures(f, content)), "earliest":
-             write_file(content, libver="earliest"), "heap of attributes": changed["attributes"],
-             "chunks in an old tree": changed["other chunks"]}
+    files = {
+        "new": data,
+        "old": rebuilt(none, lambda f: _old_structures(f, content)),
+        "earliest": write_file(content, libver="earliest"),
+        "heap of attributes": changed["attributes"],
+        "chunks in an old tree": changed["other chunks"],
+    }
     files |= {name: rebuilt(data, change, libver="v110") for name, change in INDICES.items()}
     targets = {name: Target(file, _metadata(file, content), checked_blocks(file)) for name, file in files.items()}
     return ModelCorpus(data, tuple(content), changed, targets)
@@ -261,8 +267,9 @@ STRUCTURES: dict[str, Callable[[h5py.File], Any]] = {
     "huge provenance": lambda f: _replace(f, "provenance", shape=(1 << 33,), dtype="u1"),
     "not stored": lambda f: _replace(f, VICTIM, shape=f[VICTIM].shape, dtype="<i2"),
     "chunk not stored": lambda f: _replace(f, VICTIM, shape=f[VICTIM].shape, dtype="<i2", chunks=f[VICTIM].shape),
-    "large chunk": lambda f: _replace(f, VICTIM, data=f[VICTIM][()], maxshape=(None,) * 4,
-                                      chunks=(1 << 6, 1 << 6, 1 << 6, 1 << 5), compression="gzip"),
+    "large chunk": lambda f: _replace(
+        f, VICTIM, data=f[VICTIM][()], maxshape=(None,) * 4, chunks=(1 << 6, 1 << 6, 1 << 6, 1 << 5), compression="gzip"
+    ),
     "declares too much": lambda f: _declared(f, 4096),
     "declared and not stored": _declared,
     "declared and not stored in chunks": lambda f: _declared(f, compression="gzip"),
@@ -320,8 +327,9 @@ INDICES: dict[str, Callable[[h5py.File], Any]] = {
     "single chunk": lambda f: _replace(f, VICTIM, data=f[VICTIM][()], chunks=f[VICTIM].shape, compression="gzip"),
     "implicit": _early,
     "fixed array": lambda f: _replace(f, VICTIM, data=f[VICTIM][()], chunks=(2, 3, 3, 1), compression="gzip"),
-    "extensible array": lambda f: _replace(f, VICTIM, data=f[VICTIM][()], chunks=(1, 2, 3, 1),
-                                           maxshape=(None, *f[VICTIM].shape[1:])),
+    "extensible array": lambda f: _replace(
+        f, VICTIM, data=f[VICTIM][()], chunks=(1, 2, 3, 1), maxshape=(None, *f[VICTIM].shape[1:])
+    ),
     "tree of version 2": lambda f: _replace(f, VICTIM, data=f[VICTIM][()], chunks=(2, 3, 3, 1), maxshape=(None,) * 4),
 }
 """Changes by name that give an array the chunk indices of HDF5 1.10, which no model file has (SPEC B.1-24)."""
@@ -345,6 +353,7 @@ def rebuilt(data: bytes, *changes: Callable[[h5py.File], Any], libver: str | Non
 
 def _values(random: Random, source: ModelCorpus) -> bytes:
     """Numbers at and beyond their limits."""
+
     def change(f: h5py.File) -> None:
         for _ in range(random.choice((1, 1, 2, 8))):
             d = f[random.choice(source.names)]
@@ -370,20 +379,20 @@ def _in_structure(random: Random, target: Target) -> bytes:
             run = random.choice(addresses).to_bytes(8, "little")
         elif kind == 1:
             other = random.choice(addresses)
-            run = target.data[other:other + random.choice((8, 16, 40))]
+            run = target.data[other : other + random.choice((8, 16, 40))]
         elif kind == 2:
-            near = int.from_bytes(out[at:at + size], "little") + random.choice((-1, 1, 2, 7, 8, -8))
+            near = int.from_bytes(out[at : at + size], "little") + random.choice((-1, 1, 2, 7, 8, -8))
             run = (near % (1 << 8 * size)).to_bytes(size, "little")
         else:
             run = (number(random, 8 * size) % (1 << 8 * size)).to_bytes(size, "little")
-        out[at:at + len(run)] = run
-    return repaired(bytes(out[:len(target.data)]), target.data, target.blocks)
+        out[at : at + len(run)] = run
+    return repaired(bytes(out[: len(target.data)]), target.data, target.blocks)
 
 
 def _bytes(random: Random, data: bytes, metadata: Sequence[int]) -> bytes:
     """Damage at chosen offsets: bits, numbers, copied runs, and addresses inside the file."""
     if random.random() < 0.02:
-        return data[:random.randrange(len(data))]
+        return data[: random.randrange(len(data))]
     out = bytearray(data)
     for _ in range(random.choice((1, 1, 1, 2, 4, 16))):
         at = random.randrange(len(out)) if random.random() < 0.1 else random.choice(metadata)
@@ -398,11 +407,11 @@ def _bytes(random: Random, data: bytes, metadata: Sequence[int]) -> bytes:
             at, run = at - at % size, (number(random, 8 * size) % (1 << 8 * size)).to_bytes(size, "little")
         elif kind == 3:
             other = random.choice(metadata)
-            run = data[other:other + random.choice((8, 16, 40))]
+            run = data[other : other + random.choice((8, 16, 40))]
         else:
             at, run = at - at % 8, random.randrange(len(data)).to_bytes(8, "little")
-        out[at:at + len(run)] = run
-    return bytes(out[:len(data)])
+        out[at : at + len(run)] = run
+    return bytes(out[: len(data)])
 
 
 def hostile_model(source: ModelCorpus, seed: int, index: int) -> bytes:
@@ -420,5 +429,18 @@ def hostile_model(source: ModelCorpus, seed: int, index: int) -> bytes:
     return data if kind < 0.85 else _bytes(random, data, range(len(data)))
 
 
-__all__ = ["HARMLESS", "INDICES", "OUTSIDE", "OUTSIDE_RAW", "SMALL", "STRUCTURES", "VICTIM", "ModelCorpus", "Target",
-           "hostile_model", "model_corpus", "rebuilt", "write_file"]
+__all__ = [
+    "HARMLESS",
+    "INDICES",
+    "OUTSIDE",
+    "OUTSIDE_RAW",
+    "SMALL",
+    "STRUCTURES",
+    "VICTIM",
+    "ModelCorpus",
+    "Target",
+    "hostile_model",
+    "model_corpus",
+    "rebuilt",
+    "write_file",
+]

@@ -28,20 +28,52 @@ def picture_corpus() -> tuple[bytes, ...]:
     texts.add(b"gAMA", struct.pack(">I", 45455))
     texts.add(b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
     texts.add(b"cICP", bytes([12, 13, 0, 1]))
-    rich: dict[str, Any] = {"exif": exif.tobytes(), "icc_profile": bytes(range(200)), "xmp": b"<x/>", "dpi": (300, 300),
-            "comment": b"words", "pnginfo": texts}
+    rich: dict[str, Any] = {
+        "exif": exif.tobytes(),
+        "icc_profile": bytes(range(200)),
+        "xmp": b"<x/>",
+        "dpi": (300, 300),
+        "comment": b"words",
+        "pnginfo": texts,
+    }
     lossless, lzw = {"lossless": True}, {"compression": "tiff_lzw", "icc_profile": bytes(200)}
     kinds: list[tuple[str, str, dict[str, Any]]] = [  # a mode that ends in "..." has a second frame
-        ("RGB", "PNG", {}), ("L", "PNG", {}), ("P", "PNG", {}), ("RGBA", "PNG", {}), ("I;16", "PNG", {}),
-        ("RGB", "PPM", {}), ("L", "PPM", {}), ("RGB", "JPEG", {}), ("RGB", "TIFF", {}), ("RGB", "WEBP", {}),
-        ("P", "GIF", {}), ("RGB", "BMP", {}), ("RGB", "PNG", rich), ("P", "PNG", {"transparency": 3}),
-        ("RGB...", "PNG", {}), ("RGB", "JPEG", rich | {"progressive": True}), ("RGB...", "MPO", rich),
-        ("RGB", "TIFF", lzw), ("L...", "TIFF", {}), ("1", "TIFF", {}), ("RGB", "TIFF", rich),
-        ("RGB", "TIFF", rich | {"big_tiff": True}), ("PA", "TIFF", {}), ("RGB", "WEBP", rich | lossless),
-        ("RGB...", "WEBP", {}), ("RGB", "AVIF", rich), ("RGB", "JPEG2000", rich),
-        ("RGBA", "JPEG2000", {"no_jp2": True}), ("RGB...", "GIF", {}), ("P", "BMP", {}), ("RGB", "TGA", {}),
+        ("RGB", "PNG", {}),
+        ("L", "PNG", {}),
+        ("P", "PNG", {}),
+        ("RGBA", "PNG", {}),
+        ("I;16", "PNG", {}),
+        ("RGB", "PPM", {}),
+        ("L", "PPM", {}),
+        ("RGB", "JPEG", {}),
+        ("RGB", "TIFF", {}),
+        ("RGB", "WEBP", {}),
+        ("P", "GIF", {}),
+        ("RGB", "BMP", {}),
+        ("RGB", "PNG", rich),
+        ("P", "PNG", {"transparency": 3}),
+        ("RGB...", "PNG", {}),
+        ("RGB", "JPEG", rich | {"progressive": True}),
+        ("RGB...", "MPO", rich),
+        ("RGB", "TIFF", lzw),
+        ("L...", "TIFF", {}),
+        ("1", "TIFF", {}),
+        ("RGB", "TIFF", rich),
+        ("RGB", "TIFF", rich | {"big_tiff": True}),
+        ("PA", "TIFF", {}),
+        ("RGB", "WEBP", rich | lossless),
+        ("RGB...", "WEBP", {}),
+        ("RGB", "AVIF", rich),
+        ("RGB", "JPEG2000", rich),
+        ("RGBA", "JPEG2000", {"no_jp2": True}),
+        ("RGB...", "GIF", {}),
+        ("P", "BMP", {}),
+        ("RGB", "TGA", {}),
         ("P", "TGA", {"compression": "tga_rle"}),
-        ("P", "PCX", {}), ("RGB", "PCX", {}), ("RGBA", "QOI", {})]
+        ("P", "PCX", {}),
+        ("RGB", "PCX", {}),
+        ("RGBA", "QOI", {}),
+    ]
     Image.init()
     files = []
     for mode, name, options in kinds:
@@ -78,11 +110,11 @@ def _checksums(data: bytes) -> bytes:
     """Right checksums for the chunks of a PNG, so that damage gets past them."""
     out, at = bytearray(data), len(_PNG)
     while at + 12 <= len(out):
-        length, = struct.unpack(">I", out[at:at + 4])
+        (length,) = struct.unpack(">I", out[at : at + 4])
         end = at + 8 + length
         if end + 4 > len(out):
             break
-        out[end:end + 4] = struct.pack(">I", zlib.crc32(out[at + 4:end]))
+        out[end : end + 4] = struct.pack(">I", zlib.crc32(out[at + 4 : end]))
         at = end + 4
     return bytes(out)
 

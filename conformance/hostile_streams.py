@@ -27,8 +27,19 @@ from refcodec.slices import walk
 TAGS = (b"exif", b"iccp", b"xmp ", b"abcd", b"z9  ", b"Need", b"EXIF", b"1abc", b"\xe9xif", b"a\0cd", b"    ", b"exi")
 """Known, unknown optional, required and malformed tags."""
 
-STATES = (0, 1, (1 << 31) - 1, 1 << 31, (1 << 31) + 1, 1 << 32, (1 << 47) - 1, 1 << 62, (1 << 63) - 1, 1 << 63,
-          (1 << 64) - 1)
+STATES = (
+    0,
+    1,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 31) + 1,
+    1 << 32,
+    (1 << 47) - 1,
+    1 << 62,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 1,
+)
 """Initial states inside and outside [2^31, 2^63), at its ends."""
 
 
@@ -63,7 +74,7 @@ class Parts:
         """Set a number of the header, cut to the field's width."""
         spot = next(f for f in FIELDS if f.name == name)
         size = spot.end - spot.offset
-        self.header[spot.offset:spot.end] = (value % (1 << 8 * size)).to_bytes(size, "little")
+        self.header[spot.offset : spot.end] = (value % (1 << 8 * size)).to_bytes(size, "little")
 
     def put_lengths(self) -> None:
         """Make the header announce the segments that are there."""
@@ -82,8 +93,12 @@ def _chunk(tag: bytes, payload: bytes, length: int | None = None) -> bytes:
 def take_apart(data: bytes) -> Parts:
     """A valid stream's parts."""
     stream = parse(data)
-    return Parts(bytearray(data[:stream.header.size]), stream.z, stream.y,
-                 [_chunk(tag.encode(), payload) for tag, payload in stream.chunks])
+    return Parts(
+        bytearray(data[: stream.header.size]),
+        stream.z,
+        stream.y,
+        [_chunk(tag.encode(), payload) for tag, payload in stream.chunks],
+    )
 
 
 class Forger:
@@ -155,12 +170,13 @@ def corpus(model: Model) -> Corpus:
     """Streams of small pictures, and of forged symbols, for a model."""
     draw = np.random.default_rng(1)
     streams = []
-    for n, (height, width, channels) in enumerate([(1, 1, 3), (1, 1, 1), (16, 16, 3), (40, 30, 3), (64, 64, 3),
-                                                   (7, 100, 1), (65, 17, 3)]):
+    for n, (height, width, channels) in enumerate(
+        [(1, 1, 3), (1, 1, 1), (16, 16, 3), (40, 30, 3), (64, 64, 3), (7, 100, 1), (65, 17, 3)]
+    ):
         noise = draw.integers(0, 256, (height, width, channels), dtype=np.uint8)
         samples = noise if n % 2 else (noise // 8 + 100).astype(np.uint8)
         samples = samples[:, :, 0] if channels == 1 else samples
-        chunks = (("exif", b"II*\0"), ("zz 9", b""), ("xmp ", b"<x/>"))[:n % 4]
+        chunks = (("exif", b"II*\0"), ("zz 9", b""), ("xmp ", b"<x/>"))[: n % 4]
         quality = min((1, 30, 60, 100)[n % 4], model.config.steps)
         coded = encode_picture(samples, quality, model=model, threads=1, chunks=chunks, digest=n % 2 == 0)
         streams.append(take_apart(coded.data))
@@ -188,16 +204,16 @@ def damaged(random: Random, data: bytes, unit: int = 1) -> bytes:
         if kind < 2 and at < len(out):
             out[at] ^= 1 << random.randrange(8)
         elif kind == 2:
-            del out[at - at % unit:]
+            del out[at - at % unit :]
         elif kind == 3:
-            out[at - at % unit:at - at % unit] = random.randbytes(unit * random.randint(1, 4))
+            out[at - at % unit : at - at % unit] = random.randbytes(unit * random.randint(1, 4))
         elif kind == 4:
-            del out[at - at % unit:at - at % unit + unit * random.randint(1, 4)]
+            del out[at - at % unit : at - at % unit + unit * random.randint(1, 4)]
         elif kind == 5:
             run = random.randint(1, 8)
-            out[at:at + run] = random.choice((b"\0", b"\xff", b"\x80", b"\x7f")) * run
+            out[at : at + run] = random.choice((b"\0", b"\xff", b"\x80", b"\x7f")) * run
         else:
-            out[at:at + unit] = random.randbytes(unit)
+            out[at : at + unit] = random.randbytes(unit)
     return bytes(out)
 
 
@@ -314,8 +330,18 @@ def _forged(random: Random, parts: Parts, source: Corpus) -> bytes:
 Recipe = Callable[[Random, Parts, Corpus], bytes]
 
 RECIPES: tuple[tuple[Recipe, int], ...] = (
-    (_fields, 60), (_noise, 30), (_bytes, 40), (_sealed_bytes, 10), (_chunks, 50), (_lengths, 30), (_words, 10),
-    (_segments, 2), (_shape, 4), (_disguised, 2), (_forged, 1))
+    (_fields, 60),
+    (_noise, 30),
+    (_bytes, 40),
+    (_sealed_bytes, 10),
+    (_chunks, 50),
+    (_lengths, 30),
+    (_words, 10),
+    (_segments, 2),
+    (_shape, 4),
+    (_disguised, 2),
+    (_forged, 1),
+)
 """Ways to make a case and how often each is taken: those that reach the coder cost a thousand times the others."""
 
 
@@ -337,5 +363,15 @@ def hostile_stream(source: Corpus, seed: int, index: int) -> bytes:
     return recipe(random, random.choice(source.streams).copy(), source)
 
 
-__all__ = ["Corpus", "Forger", "Parts", "corpus", "damaged", "forge", "hostile_stream", "number", "sealed",
-           "take_apart"]
+__all__ = [
+    "Corpus",
+    "Forger",
+    "Parts",
+    "corpus",
+    "damaged",
+    "forge",
+    "hostile_stream",
+    "number",
+    "sealed",
+    "take_apart",
+]

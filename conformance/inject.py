@@ -55,8 +55,13 @@ def file_of(name: str) -> str:
 
 
 def _facts(name: str, file: str, values: np.ndarray) -> dict[str, Any]:
-    return {"name": name, "file": file, "shape": list(values.shape), "dtype": values.dtype.name,
-            "sha256": digest(values)}
+    return {
+        "name": name,
+        "file": file,
+        "shape": list(values.shape),
+        "dtype": values.dtype.name,
+        "sha256": digest(values),
+    }
 
 
 def part_facts(found: Recorded, out: str) -> dict[str, Any]:
@@ -64,11 +69,16 @@ def part_facts(found: Recorded, out: str) -> dict[str, Any]:
     part, header = found.part, found.header
     name = f"{part.name}#{part.turn}" if part.name.startswith("ctx/") else part.name
     return {
-        "part": name, "model": found.model.fingerprint.hex(), "quality": header.quality, "width": header.width,
-        "height": header.height, "channels": header.channels,
+        "part": name,
+        "model": found.model.fingerprint.hex(),
+        "quality": header.quality,
+        "width": header.width,
+        "height": header.height,
+        "channels": header.channels,
         "operations": [{"name": op.name, "kind": op.kind, "inputs": list(op.inputs), "add": op.add} for op in part.ops],
         "inputs": [_facts(name, file_of(name), found.values[name]) for name in part.inputs],
-        "result": _facts(part.ops[-1].name if part.ops else part.name, out, found.result)}
+        "result": _facts(part.ops[-1].name if part.ops else part.name, out, found.result),
+    }
 
 
 def save(found: Recorded, folder: Path, out: Path, force: bool) -> None:

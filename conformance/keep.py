@@ -110,8 +110,9 @@ def accepted(samples: np.ndarray) -> Accept:
 def pinned(data: bytes, samples: np.ndarray, path: Path, model: ModelEntry, origin: str = SUITE) -> Vector:
     """A valid stream that lies at a path, and the samples it decodes to, as a vector."""
     sha256 = hashlib.sha256(data).hexdigest()
-    return Vector(f"{SUITE}/{sha256[:12]}", path, sha256, model, accepted(samples), (DECODING,), SUGGESTS, origin,
-                  LICENCE)
+    return Vector(
+        f"{SUITE}/{sha256[:12]}", path, sha256, model, accepted(samples), (DECODING,), SUGGESTS, origin, LICENCE
+    )
 
 
 def keep(kit: Path, data: bytes, family: Family, slices: int, origin: str) -> str:
@@ -158,9 +159,16 @@ def keep(kit: Path, data: bytes, family: Family, slices: int, origin: str) -> st
 
 def _with_vector(path: Path, vector: Vector, trace_hash: str) -> dict[str, Any]:
     """A manifest with one more vector."""
-    manifest: dict[str, Any] = {"format": FORMAT, "suite": SUITE, "version": 1, "licence": LICENCE, "models": {},
-                                "description": "Streams on which a decoder differed, made small.", "files": {},
-                                "vectors": []}
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "suite": SUITE,
+        "version": 1,
+        "licence": LICENCE,
+        "models": {},
+        "description": "Streams on which a decoder differed, made small.",
+        "files": {},
+        "vectors": [],
+    }
     if path.is_file():
         load(path)
         manifest = json.loads(path.read_bytes())
@@ -168,12 +176,24 @@ def _with_vector(path: Path, vector: Vector, trace_hash: str) -> dict[str, Any]:
     assert model is not None and model.file is not None and isinstance(expect, Accept)
     if any(v["id"] == vector.id for v in manifest["vectors"]):
         return manifest
-    manifest["models"][model.name] = {"fingerprint": model.fingerprint, "file": f"../../models/{model.file.name}",
-                                      "sha256": model.sha256}
+    manifest["models"][model.name] = {
+        "fingerprint": model.fingerprint,
+        "file": f"../../models/{model.file.name}",
+        "sha256": model.sha256,
+    }
     manifest["files"][f"traces/{name}.jsonl"] = trace_hash
     manifest["vectors"].append(
-        {"id": vector.id, "stream": f"streams/{name}.loclic", "sha256": vector.sha256, "model": model.name,
-         "expect": {"outcome": "accept", **asdict(expect)}, "clauses": list(vector.clauses),
-         "suggests": vector.suggests, "origin": vector.origin, "licence": vector.licence,
-         "trace": f"traces/{name}.jsonl"})
+        {
+            "id": vector.id,
+            "stream": f"streams/{name}.loclic",
+            "sha256": vector.sha256,
+            "model": model.name,
+            "expect": {"outcome": "accept", **asdict(expect)},
+            "clauses": list(vector.clauses),
+            "suggests": vector.suggests,
+            "origin": vector.origin,
+            "licence": vector.licence,
+            "trace": f"traces/{name}.jsonl",
+        }
+    )
     return manifest

@@ -7,8 +7,15 @@ import re
 from .errors import UsageError
 from .suites import MODEL_LEVELS, PROFILES, Accept, Vector
 
-PICTURE_LEVELS = ((1, 2**10, 2**12), (2, 2**12, 2**13), (3, 2**14, 2**14), (4, 2**15, 2**15), (5, 2**17, 2**16),
-                  (6, 2**19, 2**17), (7, 2**23, 2**20))
+PICTURE_LEVELS = (
+    (1, 2**10, 2**12),
+    (2, 2**12, 2**13),
+    (3, 2**14, 2**14),
+    (4, 2**15, 2**15),
+    (5, 2**17, 2**16),
+    (6, 2**19, 2**17),
+    (7, 2**23, 2**20),
+)
 """(SPEC 12.2) Level, most latent positions, longest side."""
 
 _LEVEL = re.compile(rf"([1-{len(PICTURE_LEVELS)}])([{''.join(MODEL_LEVELS)}])")

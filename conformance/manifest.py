@@ -43,8 +43,15 @@ def _inside(text: str, fields: Fields, folder: Path, root: Path) -> Path:
 def _edits(fields: Fields) -> tuple[tuple[int, bytes], ...]:
     edits = []
     for edit in fields.take("edits", list, []):
-        if not (isinstance(edit, list) and len(edit) == 2 and type(edit[0]) is int and isinstance(edit[1], str)
-                and 0 <= edit[0] < MAX_OFFSET and len(edit[1]) % 2 == 0 and _HEXADECIMAL.fullmatch(edit[1])):
+        if not (
+            isinstance(edit, list)
+            and len(edit) == 2
+            and type(edit[0]) is int
+            and isinstance(edit[1], str)
+            and 0 <= edit[0] < MAX_OFFSET
+            and len(edit[1]) % 2 == 0
+            and _HEXADECIMAL.fullmatch(edit[1])
+        ):
             raise fields.wrong(f"'edits' holds {show(edit)}, expected [offset, hexadecimal digits]")
         edits.append((edit[0], bytes.fromhex(edit[1])))
     return tuple(edits)
@@ -149,9 +156,19 @@ class _Reader:
         clauses = fields.texts("clauses")
         if not clauses or not all(map(_CLAUSE.fullmatch, clauses)):
             raise fields.wrong(f"'clauses' is {show(clauses)}, expected ids such as 5.3-2")
-        made = Vector(name, file, self.pinned[file], None if model is None else self.models[model], expect, clauses,
-                      fields.text("suggests"), fields.text("origin"), fields.text("licence"),
-                      self._side_file(fields, "trace"), self._side_file(fields, "picture"))
+        made = Vector(
+            name,
+            file,
+            self.pinned[file],
+            None if model is None else self.models[model],
+            expect,
+            clauses,
+            fields.text("suggests"),
+            fields.text("origin"),
+            fields.text("licence"),
+            self._side_file(fields, "trace"),
+            self._side_file(fields, "picture"),
+        )
         fields.end()
         return made
 
@@ -200,5 +217,6 @@ def parse(data: bytes, path: Path) -> Suite:
         raise fields.wrong("'vectors' is empty")
     if idle := set(table) - reader.used:
         raise fields.wrong(f"'files' pins {min(idle)[:60]!r}, which no vector names")
-    return Suite(name, version, description, licence, path, hashlib.sha256(data).hexdigest(), models, vectors,
-                 reader.pinned)
+    return Suite(
+        name, version, description, licence, path, hashlib.sha256(data).hexdigest(), models, vectors, reader.pinned
+    )

@@ -19,9 +19,12 @@ MAX_SIZE = 1 << 62
 """Numbers in an array: beyond every file, so that larger shapes need no arithmetic."""
 
 _DIMENSION = r"\d{1,19}"
-_FIELD = re.compile(rf"""\s*(['"])(descr|fortran_order|shape)\1\s*:\s*
+_FIELD = re.compile(
+    rf"""\s*(['"])(descr|fortran_order|shape)\1\s*:\s*
     (?: (['"])(?P<descr>[<>|=]?[?biufcmMOSUV]\d{{0,4}})\3 | (?P<order>True|False)
-      | \(\s*(?P<shape>(?:{_DIMENSION}\s*,\s*)*(?:{_DIMENSION})?)\s*\) )\s*(?:,|(?=\}}))""", re.VERBOSE)
+      | \(\s*(?P<shape>(?:{_DIMENSION}\s*,\s*)*(?:{_DIMENSION})?)\s*\) )\s*(?:,|(?=\}}))""",
+    re.VERBOSE,
+)
 _KINDS = {"descr": "descr", "fortran_order": "order", "shape": "shape"}
 
 
@@ -100,7 +103,7 @@ def read_header(data: bytes, versions: tuple[int, ...] = (1,)) -> Header:
         raise ValueError(f"the header has {size} bytes, at most {MAX_HEADER} are read")
     if len(data) < first + size:
         raise ValueError("the header is cut short")
-    fields = _fields(data[first:first + size].decode("latin-1"))
+    fields = _fields(data[first : first + size].decode("latin-1"))
     text = fields["shape"]
     shape = tuple(int(part) for part in text.split(",") if part.strip())
     if len(shape) == 1 and "," not in text:

@@ -47,13 +47,24 @@ class Draft:
     @property
     def key(self) -> Hashable:
         """Equal for equal drafts."""
-        return (self.slices, self.width, self.height, self.channels, self.quality, self.z.tobytes(), self.y.tobytes(),
-                self.digest, self.chunks)
+        return (
+            self.slices,
+            self.width,
+            self.height,
+            self.channels,
+            self.quality,
+            self.z.tobytes(),
+            self.y.tobytes(),
+            self.digest,
+            self.chunks,
+        )
 
     def describe(self) -> str:
         """The draft in a line."""
-        return (f"{self.width}x{self.height}, {'grey' if self.channels == 1 else 'colour'}, quality {self.quality}, "
-                f"{self.slices} slices, {self.nonzero} of {self.z.size + self.y.size} symbols not 0")
+        return (
+            f"{self.width}x{self.height}, {'grey' if self.channels == 1 else 'colour'}, quality {self.quality}, "
+            f"{self.slices} slices, {self.nonzero} of {self.z.size + self.y.size} symbols not 0"
+        )
 
 
 Fails = Callable[[Draft], bool]
@@ -99,8 +110,14 @@ class _Shrinker:
 def cropped(draft: Draft, slices: int, width: int, height: int) -> Draft:
     """A draft of a smaller picture or fewer slices, with the symbols that are left."""
     rows, columns = -(-height // 64), -(-width // 64)
-    return replace(draft, slices=slices, width=width, height=height, z=draft.z[:rows, :columns],
-                   y=draft.y[:slices, :, :4 * rows, :2 * columns])
+    return replace(
+        draft,
+        slices=slices,
+        width=width,
+        height=height,
+        z=draft.z[:rows, :columns],
+        y=draft.y[:slices, :, : 4 * rows, : 2 * columns],
+    )
 
 
 def shrink(draft: Draft, fails: Fails, fewer_slices: bool = False, trials: int = 2000) -> Draft:
@@ -162,7 +179,7 @@ def _flat(draft: Draft) -> np.ndarray:
 
 def _parts(places: np.ndarray, size: int) -> Iterator[np.ndarray]:
     for first in range(0, len(places), size):
-        yield places[first:first + size]
+        yield places[first : first + size]
 
 
 def _shrink_symbols(state: _Shrinker) -> None:

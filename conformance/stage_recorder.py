@@ -84,7 +84,7 @@ class _Catcher:
 
     def __call__(self, name: str, found: np.ndarray) -> None:
         """Take one result."""
-        first, last = ((self.part.ops[n].name for n in (0, -1)) if self.part.ops else ("samples", "samples"))
+        first, last = (self.part.ops[n].name for n in (0, -1)) if self.part.ops else ("samples", "samples")
         if name == first:
             if self.seen == self.part.turn:
                 self.values = dict(self.latest)
@@ -94,7 +94,7 @@ class _Catcher:
         if name in self.part.inputs:
             self.latest[name] = found.copy()
         if name == "h_s/4" and "hyper_means" in self.part.inputs:
-            self.latest["hyper_means"] = found[:, :, found.shape[2] // 2:].copy()
+            self.latest["hyper_means"] = found[:, :, found.shape[2] // 2 :].copy()
 
 
 def record(model: Model | None, data: bytes, part_name: str, backend: str | None = None) -> Recorded:
@@ -141,8 +141,10 @@ def _special(name: str, z: bytes, y: bytes, port: _Listening, y_hat: np.ndarray)
         return {"segment": np.frombuffer(z, np.uint8), "tables": numbers.reshape(-1)}, symbols.reshape(-1)
     if name == "coder/y":
         numbers = np.concatenate([levels.reshape(-1) for levels in port.levels])
-        return ({"segment": np.frombuffer(y, np.uint8), "tables": numbers},
-                np.concatenate([s.reshape(-1) for s in port.symbols]))
+        return (
+            {"segment": np.frombuffer(y, np.uint8), "tables": numbers},
+            np.concatenate([s.reshape(-1) for s in port.symbols]),
+        )
     if name == "walk":
         halves = np.stack(port.symbols)
         return {"z_symbols": symbols, "y_symbols": halves.reshape(-1, 2, *halves.shape[1:])}, y_hat.copy()

@@ -34,8 +34,12 @@ from .errors import UsageError
 
 Values = Mapping[str, np.ndarray]
 
-SPECIAL = {"coder/z": ("segment", "tables"), "coder/y": ("segment", "tables"), "walk": ("z_symbols", "y_symbols"),
-           "samples": ("g_s/7",)}
+SPECIAL = {
+    "coder/z": ("segment", "tables"),
+    "coder/y": ("segment", "tables"),
+    "walk": ("z_symbols", "y_symbols"),
+    "samples": ("g_s/7",),
+}
 """Inputs of the parts that are no operations of the layer table."""
 
 
@@ -75,8 +79,10 @@ def part_of(model: Model, text: str) -> Part:
     ops = tuple(op for op in model.ops if op.name == name or op.name.startswith(f"{name}/"))
     heads = sorted({_once(op.name) for op in model.ops})
     if not ops or len({_once(op.name) for op in ops}) > 1:
-        raise UsageError(f"{text!r} is no part of this decoder that runs in one go; there are "
-                         f"{', '.join([*SPECIAL, *heads])} and the operations below these names")
+        raise UsageError(
+            f"{text!r} is no part of this decoder that runs in one go; there are "
+            f"{', '.join([*SPECIAL, *heads])} and the operations below these names"
+        )
     turn = 0
     if number or name.startswith("ctx/"):
         if number not in ("0", "1", "2", "3") or not name.startswith("ctx/"):
@@ -93,8 +99,14 @@ def _once(name: str) -> str:
     return first if first in ("g_a", "y", "h_a", "z", "h_s", "g_s") else f"{first}/{second}"
 
 
-def run_part(model: Model, part: Part, values: Values, step: int = 0, crop: tuple[int, int, int] | None = None,
-             backend: str | None = None) -> np.ndarray:
+def run_part(
+    model: Model,
+    part: Part,
+    values: Values,
+    step: int = 0,
+    crop: tuple[int, int, int] | None = None,
+    backend: str | None = None,
+) -> np.ndarray:
     """The result of a part on given values.
 
     Parameters
@@ -147,8 +159,10 @@ def _check(model: Model, part: Part, values: Values) -> None:
             raise UsageError(f"{name}: the shape is {list(found.shape)}, expected [rows, columns, {channels}]")
         low, high = tensor_range(name, model.layers)
         if low > found.min() or found.max() > high:
-            raise UsageError(f"{name}: its numbers are {found.min()}..{found.max()}, beyond its range {low}..{high}, "
-                             "for which overflow is excluded (SPEC 9.2)")
+            raise UsageError(
+                f"{name}: its numbers are {found.min()}..{found.max()}, beyond its range {low}..{high}, "
+                "for which overflow is excluded (SPEC 9.2)"
+            )
 
 
 def _map(engine: Engine, values: np.ndarray) -> np.ndarray:
@@ -161,8 +175,9 @@ def _operate(engine: Engine, op: Op, known: Values) -> np.ndarray:
     """One operation of the layer table, as the networks in refcodec/nets call it."""
     family, leaf = op.name.split("/")[0], op.name.rsplit("/", 1)[-1]
     maps = [known[name] for name in op.inputs]
-    halved = ((family in ("local", "intra") and leaf in ("attention", "queries0", "keys0"))
-              or (family.startswith("lrp_") and not op.gelu))
+    halved = (family in ("local", "intra") and leaf in ("attention", "queries0", "keys0")) or (
+        family.startswith("lrp_") and not op.gelu
+    )
     if halved and maps[0].shape[1] % 2:
         raise UsageError(f"{op.inputs[0]}: {maps[0].shape[1]} columns have no halves of equal width (SPEC 6.3)")
     if family.startswith("ep_") and "h_s/4" in op.inputs:
@@ -188,8 +203,9 @@ def _convolve(engine: Engine, op: Op, maps: list[np.ndarray], known: Values) -> 
         branch, scale = known[op.add], 2 if op.shuffle else 1
         height, width = (scale * -(-n // op.stride) for n in maps[0].shape[:2])
         if branch.shape[:2] != (height, width):
-            raise UsageError(f"{op.add}: the size is {list(branch.shape[:2])}, expected {[height, width]}, as "
-                             f"{op.name} adds it")
+            raise UsageError(
+                f"{op.add}: the size is {list(branch.shape[:2])}, expected {[height, width]}, as {op.name} adds it"
+            )
     if family == "intra" and leaf in ("queries0", "keys0"):
         x = engine.masked(x, NONANCHOR if leaf == "queries0" else ANCHOR)
     if family.startswith("lrp_") and not op.gelu:
@@ -200,8 +216,10 @@ def _convolve(engine: Engine, op: Op, maps: list[np.ndarray], known: Values) -> 
 def _same_sizes(op: Op, maps: list[np.ndarray]) -> None:
     sizes = [m.shape[:2] for m in maps]
     if len(set(sizes)) > 1:
-        raise UsageError(f"{op.name}: its inputs {', '.join(op.inputs)} have different sizes: "
-                         f"{', '.join(str(list(size)) for size in sizes)}")
+        raise UsageError(
+            f"{op.name}: its inputs {', '.join(op.inputs)} have different sizes: "
+            f"{', '.join(str(list(size)) for size in sizes)}"
+        )
 
 
 def _decode(model: Model, name: str, values: Values, backend: str) -> np.ndarray:
@@ -237,8 +255,10 @@ def _walk_given(model: Model, engine: Engine, z: np.ndarray, y: np.ndarray) -> n
     """(SPEC 6.3) y_hat from all symbols."""
     config = model.config
     height, width = 4 * z.shape[0], 4 * z.shape[1] if z.ndim == 3 else 0
-    for name, found, shape in (("z_symbols", z, (height // 4, width // 4, config.hyper)),
-                               ("y_symbols", y, (config.slices, 2, height, width // 2, config.ch))):
+    for name, found, shape in (
+        ("z_symbols", z, (height // 4, width // 4, config.hyper)),
+        ("y_symbols", y, (config.slices, 2, height, width // 2, config.ch)),
+    ):
         if found.shape != shape or not found.size:
             raise UsageError(f"{name}: the shape is {list(found.shape)}, expected {list(shape)}")
         if np.abs(found.astype(np.int64)).max() > MAX_SYMBOL:

@@ -148,14 +148,31 @@ class _Table:
     slice: int | None = None
     half: int | None = None
 
-    def put(self, name: str, operations: tuple[str, ...], inputs: tuple[Key, ...], where: tuple[str, ...], *,
-            turn: int = 0, packed: bool = False, reads: str = "") -> tuple[Key, ...]:
+    def put(
+        self,
+        name: str,
+        operations: tuple[str, ...],
+        inputs: tuple[Key, ...],
+        where: tuple[str, ...],
+        *,
+        turn: int = 0,
+        packed: bool = False,
+        reads: str = "",
+    ) -> tuple[Key, ...]:
         key = Key(name, turn)
         self.stages[key] = Node(operations, inputs, where, self.slice, self.half, packed, reads)
         return (key,)
 
-    def conv(self, name: str, inputs: tuple[Key, ...], where: tuple[str, ...], *kinds: str,
-             branch: tuple[Key, ...] = (), packed: bool = False, reads: str = "") -> tuple[Key, ...]:
+    def conv(
+        self,
+        name: str,
+        inputs: tuple[Key, ...],
+        where: tuple[str, ...],
+        *kinds: str,
+        branch: tuple[Key, ...] = (),
+        packed: bool = False,
+        reads: str = "",
+    ) -> tuple[Key, ...]:
         operations = ("conv", *(("branch",) if branch else ()), *kinds)
         return self.put(name, operations, inputs + branch, where, packed=packed, reads=reads)
 
@@ -179,9 +196,11 @@ def _inter(t: _Table, i: int) -> tuple[Key, ...]:
 def _intra(t: _Table, i: int) -> tuple[Key, ...]:
     """(SPEC 6.7) From the last slice's similarities to this slice's anchors."""
     before, masked = (_finished(i - 1),), ("6.7-1", "6.7-4")
-    parts = [_projected(t, f"intra/{i}/queries", before, masked, "only non-anchors, 0 elsewhere"),
-             _projected(t, f"intra/{i}/keys", before, masked, "only anchors, 0 elsewhere"),
-             _projected(t, f"intra/{i}/values", (Key(f"ctx/{i}", 1),), ("6.7-1",))]
+    parts = [
+        _projected(t, f"intra/{i}/queries", before, masked, "only non-anchors, 0 elsewhere"),
+        _projected(t, f"intra/{i}/keys", before, masked, "only anchors, 0 elsewhere"),
+        _projected(t, f"intra/{i}/values", (Key(f"ctx/{i}", 1),), ("6.7-1",)),
+    ]
     x, mixed = _behind_attention(t, f"intra/{i}", parts, ("6.7-3", "6.7-5"))
     return t.conv(f"intra/{i}/mlp2", mixed, ("6.7-6",), branch=x)
 
@@ -190,8 +209,9 @@ def _projected(t: _Table, name: str, x: tuple[Key, ...], where: tuple[str, ...],
     return t.conv(f"{name}1", t.conv(f"{name}0", x, where, reads=reads), ("6.7-1",), "depthwise")
 
 
-def _behind_attention(t: _Table, name: str, parts: list[tuple[Key, ...]],
-                      where: tuple[str, ...]) -> tuple[tuple[Key, ...], tuple[Key, ...]]:
+def _behind_attention(
+    t: _Table, name: str, parts: list[tuple[Key, ...]], where: tuple[str, ...]
+) -> tuple[tuple[Key, ...], tuple[Key, ...]]:
     a = t.put(f"{name}/attention", ("linear_attention", "softmax"), sum(parts, ()), where)
     a = t.conv(f"{name}/reprojection", a, ("6.7-6",))
     m = t.conv(f"{name}/mlp0", a, ("6.7-6",), "gelu")
@@ -225,8 +245,14 @@ def _entropy_parameters(t: _Table, i: int, x: tuple[Key, ...], where: tuple[str,
     for n, kinds in enumerate((("gelu",), ("gelu",), ("gelu",), ("wide",))):
         x = t.conv(f"ep_{kind}/{i}/{n}", x, where if n == 0 else ("6.8-1",), *kinds, packed=True)
     before = (Key(f"ctx/{i}", turn - 1),) if turn else ()
-    t.put(f"ctx/{i}", ("coder", "scale_index", "reconstruction", "rescale"), before + x,
-          ("6.9-6", "6.3-1", "6.3-2", "6.3-5", "6.3-6", "6.3-9"), turn=turn, reads="the y segment")
+    t.put(
+        f"ctx/{i}",
+        ("coder", "scale_index", "reconstruction", "rescale"),
+        before + x,
+        ("6.9-6", "6.3-1", "6.3-2", "6.3-5", "6.3-6", "6.3-9"),
+        turn=turn,
+        reads="the y segment",
+    )
 
 
 def _latent_residual(t: _Table, i: int, layers: int) -> None:
@@ -235,10 +261,22 @@ def _latent_residual(t: _Table, i: int, layers: int) -> None:
     x = (Key("h_s/4"), *(_finished(n) for n in range(i)), Key(f"ctx/{i}", turn))
     for n in range(layers):
         last = n == layers - 1
-        x = t.conv(f"lrp_{kind}/{i}/{n}", x, ("6.8-7",), *(() if last else ("gelu",)), packed=last,
-                   reads="" if n else "of h_s/4 the second half, the hyper means")
-    t.put(f"ctx/{i}", ("half_tanh", "reconstruction", "rescale"), (Key(f"ctx/{i}", turn), *x), ("6.3-7", "6.3-8"),
-          turn=turn + 1, reads=_slice_of(i))
+        x = t.conv(
+            f"lrp_{kind}/{i}/{n}",
+            x,
+            ("6.8-7",),
+            *(() if last else ("gelu",)),
+            packed=last,
+            reads="" if n else "of h_s/4 the second half, the hyper means",
+        )
+    t.put(
+        f"ctx/{i}",
+        ("half_tanh", "reconstruction", "rescale"),
+        (Key(f"ctx/{i}", turn), *x),
+        ("6.3-7", "6.3-8"),
+        turn=turn + 1,
+        reads=_slice_of(i),
+    )
 
 
 def _synthesis(t: _Table, slices: Iterable[int], known: set[str]) -> None:

@@ -75,8 +75,13 @@ def read_json(data: bytes, most: int = 1 << 24) -> Any:
     if len(data) > most:
         raise ValueError(f"{len(data)} bytes, at most {most} are read")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant,
-                           parse_int=_integer, parse_float=_real)
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_int=_integer,
+            parse_float=_real,
+        )
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     level, depth = [value], 0

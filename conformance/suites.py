@@ -31,9 +31,29 @@ from .vectors import (
     Vector,
 )
 
-__all__ = ["ERROR_CLASSES", "FORMAT", "KIT", "MODEL_LEVELS", "PHASES", "PROFILES", "SPEC_VERSION",
-           "UNSUPPORTED_CLASSES", "Accept", "Model", "Reject", "Selection", "Suite", "Vector", "check_files",
-           "file_hash", "kit_hash", "load", "load_all", "parse", "select"]
+__all__ = [
+    "ERROR_CLASSES",
+    "FORMAT",
+    "KIT",
+    "MODEL_LEVELS",
+    "PHASES",
+    "PROFILES",
+    "SPEC_VERSION",
+    "UNSUPPORTED_CLASSES",
+    "Accept",
+    "Model",
+    "Reject",
+    "Selection",
+    "Suite",
+    "Vector",
+    "check_files",
+    "file_hash",
+    "kit_hash",
+    "load",
+    "load_all",
+    "parse",
+    "select",
+]
 
 KIT = Path(__file__).resolve().parent
 """The kit that comes with this package."""
@@ -142,10 +162,12 @@ class Selection:
 
     def admits(self, vector: Vector) -> bool:
         """Whether a vector is wanted."""
-        return ((not self.ids or any(fnmatchcase(vector.id, pattern) for pattern in self.ids))
-                and (not self.clauses or any(_covers(c, own) for c in self.clauses for own in vector.clauses))
-                and (not self.models or (vector.model.name if vector.model else "none") in self.models)
-                and (not self.outcomes or vector.outcome in self.outcomes))
+        return (
+            (not self.ids or any(fnmatchcase(vector.id, pattern) for pattern in self.ids))
+            and (not self.clauses or any(_covers(c, own) for c in self.clauses for own in vector.clauses))
+            and (not self.models or (vector.model.name if vector.model else "none") in self.models)
+            and (not self.outcomes or vector.outcome in self.outcomes)
+        )
 
 
 def _covers(wanted: str, clause: str) -> bool:

@@ -27,8 +27,10 @@ _VALUES: tuple[tuple[Rule, str], ...] = (
     (lambda e, g: bool((g == -e).all()), "signs are exchanged"),
     (_wraps(16), "differences are multiples of 2^16: a number was kept in 16 bits"),
     (_wraps(8), "differences are multiples of 2^8: a number was kept in 8 bits"),
-    (lambda e, g: bool((g - e == 1).all() and (e < 0).all()),
-     "only negative numbers differ, greater by 1: a division or cast towards 0 where the floor is due"),
+    (
+        lambda e, g: bool((g - e == 1).all() and (e < 0).all()),
+        "only negative numbers differ, greater by 1: a division or cast towards 0 where the floor is due",
+    ),
     (lambda e, g: bool((g - e == -1).all()), "all are less by 1: the rounding term is missing, or a shift comes first"),
     (lambda e, g: bool((g - e == 1).all()), "all are greater by 1: rounded twice, or up instead of half up"),
     (lambda e, g: bool((np.abs(g - e) == 1).all()), "all differences are 1: another rounding"),
@@ -97,17 +99,24 @@ def _moved(e: np.ndarray, g: np.ndarray) -> list[str]:
     """Symptoms of right numbers in wrong places."""
     if not np.array_equal(np.sort(e, axis=None), np.sort(g, axis=None)):
         shifts = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}
-        return [f"the picture is shifted {name} by 1" for name, (dy, dx) in shifts.items()
-                if min(e.shape[:2]) > 2 and _overlap_equal(e, g, dy, dx)]
+        return [
+            f"the picture is shifted {name} by 1"
+            for name, (dy, dx) in shifts.items()
+            if min(e.shape[:2]) > 2 and _overlap_equal(e, g, dy, dx)
+        ]
     height, width, channels = e.shape
     ways = {
         "rows and columns are exchanged": np.swapaxes(e, 0, 1) if height == width else None,
-        "rows stand upside down": e[::-1], "columns stand from right to left": e[:, ::-1],
+        "rows stand upside down": e[::-1],
+        "columns stand from right to left": e[:, ::-1],
         "channels stand in reverse": e[:, :, ::-1],
         "the first and the second half of the channels are exchanged": np.roll(e, channels // 2, axis=2),
         "numbers stand channel after channel instead of interleaved": np.moveaxis(e, 2, 0).reshape(e.shape),
-        "positions are exchanged in pairs along rows, as by another parity":
-            e.reshape(height, -1, 2, channels)[:, :, ::-1].reshape(e.shape) if width % 2 == 0 else None,
+        "positions are exchanged in pairs along rows, as by another parity": e.reshape(height, -1, 2, channels)[
+            :, :, ::-1
+        ].reshape(e.shape)
+        if width % 2 == 0
+        else None,
     }
     same = [text for text, moved in ways.items() if moved is not None and np.array_equal(moved, g)]
     return same[:1] or ["the numbers are the right ones in other places"]
@@ -115,6 +124,6 @@ def _moved(e: np.ndarray, g: np.ndarray) -> list[str]:
 
 def _overlap_equal(e: np.ndarray, g: np.ndarray, dy: int, dx: int) -> bool:
     height, width = e.shape[:2]
-    inner = e[max(0, -dy):height - max(0, dy), max(0, -dx):width - max(0, dx)]
-    moved = g[max(0, dy):height + min(0, dy), max(0, dx):width + min(0, dx)]
+    inner = e[max(0, -dy) : height - max(0, dy), max(0, -dx) : width - max(0, dx)]
+    moved = g[max(0, dy) : height + min(0, dy), max(0, dx) : width + min(0, dx)]
     return bool(np.array_equal(inner, moved))

@@ -25,7 +25,7 @@ def is_name(text: str) -> bool:
 
 def as_name(text: str) -> str:
     """The name nearest to a text: other characters become dashes."""
-    kept = re.sub(r"[^A-Za-z0-9._+=,-]", "-", text)[:MAX_NAME - 1]
+    kept = re.sub(r"[^A-Za-z0-9._+=,-]", "-", text)[: MAX_NAME - 1]
     return kept if is_name(kept) else f"x{kept}"
 
 

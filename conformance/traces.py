@@ -181,8 +181,11 @@ def _stage(line: bytes, where: str) -> Stage:
     name, shape = fields.take("name", str), fields.take("shape", list)
     if len(name) > 200 or not _NAME.fullmatch(name):
         raise fields.wrong(f"'name' is {show(name)}, expected words of a-z, 0-9 and _ joined by slashes")
-    if (len(shape) not in (2, 3) or not all(type(n) is int and 1 <= n <= MAX_VALUES for n in shape)
-            or math.prod(shape) > MAX_VALUES):
+    if (
+        len(shape) not in (2, 3)
+        or not all(type(n) is int and 1 <= n <= MAX_VALUES for n in shape)
+        or math.prod(shape) > MAX_VALUES
+    ):
         raise fields.wrong(f"'shape' is {show(shape)}, expected 2 or 3 integers from 1, their product at most 2^45")
     dtype, sha256 = fields.one_of("dtype", DTYPES), fields.hexadecimal("sha256", 64)
     index = fields.number("index", 0, MAX_INDEX) if "index" in value else None
@@ -221,9 +224,11 @@ class Folder:
             raise TraceError(f"{path}: no such file of values")
         values = read_npy(path, stage.shape, stage.dtype)
         if digest(values) != stage.sha256:
-            raise TraceError(f"{path}: the values of {stage.name} are not those of its line, whose 'sha256' is "
-                             f"{stage.sha256[:16]}...; that of these values, little-endian in rows, is "
-                             f"{digest(values)[:16]}...")
+            raise TraceError(
+                f"{path}: the values of {stage.name} are not those of its line, whose 'sha256' is "
+                f"{stage.sha256[:16]}...; that of these values, little-endian in rows, is "
+                f"{digest(values)[:16]}..."
+            )
         return values
 
 

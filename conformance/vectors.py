@@ -6,9 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ERROR_CLASSES = ("BadMagic", "UnknownVersion", "TruncatedStream", "HeaderError", "ChecksumError", "ChunkError",
-                 "TrailingBytes", "UnknownRequiredChunk", "CoderError", "SymbolError", "ModelError", "InvalidModel",
-                 "LimitExceeded")
+ERROR_CLASSES = (
+    "BadMagic",
+    "UnknownVersion",
+    "TruncatedStream",
+    "HeaderError",
+    "ChecksumError",
+    "ChunkError",
+    "TrailingBytes",
+    "UnknownRequiredChunk",
+    "CoderError",
+    "SymbolError",
+    "ModelError",
+    "InvalidModel",
+    "LimitExceeded",
+)
 """The classes by which SPEC 7.6, 8.5, 9 and 10 refuse."""
 
 UNSUPPORTED_CLASSES = ("UnknownVersion", "UnknownRequiredChunk")
@@ -71,7 +83,7 @@ class Model:
         """The file's bytes after the edits; one at the end makes it longer."""
         out = bytearray(data)
         for offset, new in self.edits:
-            out[offset:offset + len(new)] = new
+            out[offset : offset + len(new)] = new
         return bytes(out)
 
 

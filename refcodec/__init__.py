@@ -32,9 +32,16 @@ __version__ = "0.1.0"
 
 __all__ = ["Limits", "Model", "RefcodecError", "StreamInfo", "__version__", "decode", "encode", "info", "load_model"]
 
-_HOMES = {"StreamInfo": ("bitstream.info", "StreamInfo"), "info": ("bitstream.info", "describe"),
-          "decode": ("codec", "decode"), "encode": ("codec", "encode"), "RefcodecError": ("errors", "RefcodecError"),
-          "Limits": ("limits", "Limits"), "Model": ("model", "Model"), "load_model": ("model_registry", "load_model")}
+_HOMES = {
+    "StreamInfo": ("bitstream.info", "StreamInfo"),
+    "info": ("bitstream.info", "describe"),
+    "decode": ("codec", "decode"),
+    "encode": ("codec", "encode"),
+    "RefcodecError": ("errors", "RefcodecError"),
+    "Limits": ("limits", "Limits"),
+    "Model": ("model", "Model"),
+    "load_model": ("model_registry", "load_model"),
+}
 """Module and name of what the package offers. It is imported on first use, so that the command line can start to watch
 for interrupts before NumPy and Pillow are imported, and errors are at hand where one of them is missing."""
 

@@ -117,11 +117,13 @@ def config_from(values: dict[str, Any], where: str = "configuration") -> Config:
         value = getattr(c, name)
         numbers = value if isinstance(value, tuple) else (value,)
         if isinstance(value, tuple) != (name in (*_WIDTHS, "lrp")) or not all(
-                isinstance(n, bool if name == "old_synthesis" else int) for n in numbers):
+            isinstance(n, bool if name == "old_synthesis" else int) for n in numbers
+        ):
             raise InvalidModel("configuration field has a wrong type", where=where, field=name, value=value)
         if name != "old_synthesis" and not all(1 <= n <= 4096 for n in numbers):
-            raise InvalidModel("configuration field out of range", where=where, field=name, value=value,
-                               allowed="1..4096")
+            raise InvalidModel(
+                "configuration field out of range", where=where, field=name, value=value, allowed="1..4096"
+            )
         if name in _WIDTHS and len(value) != _WIDTHS[name]:
             raise InvalidModel("configuration field has a wrong length", where=where, field=name, value=value)
     checks = {
@@ -131,7 +133,8 @@ def config_from(values: dict[str, Any], where: str = "configuration") -> Config:
         "slices <= 32": c.slices <= 32,
         "len(lrp) is 0 or 2": len(c.lrp) in (0, 2),
         "the window is 5": c.window == 5,
-        "heads divide the channels": c.ch % c.local_heads == 0 and c.ch % c.intra_heads == 0
+        "heads divide the channels": c.ch % c.local_heads == 0
+        and c.ch % c.intra_heads == 0
         and all(c.ch * i % c.inter_heads(i) == 0 for i in range(1, c.slices)),
         "qualities <= 64": c.qualities <= 64,
     }
@@ -191,14 +194,14 @@ class Op:
         """Multiply-accumulates a picture sample; convolutions and linear layers only (SPEC 6.1)."""
         if self.kind != "conv":
             return 0.0
-        taps = self.kernel ** 2 * (1 if self.depthwise else self.in_channels)
+        taps = self.kernel**2 * (1 if self.depthwise else self.in_channels)
         return taps * self.channels * self.positions
 
     @property
     def parameters(self) -> int:
         """Weights and biases of a convolution, gamma and beta of a GDN, 0 otherwise."""
         if self.kind == "conv":
-            return self.channels * (self.kernel ** 2 * (1 if self.depthwise else self.in_channels) + 1)
+            return self.channels * (self.kernel**2 * (1 if self.depthwise else self.in_channels) + 1)
         return self.channels * (self.channels + 1) if self.kind in ("gdn", "igdn") else 0
 
 
@@ -214,8 +217,9 @@ class _Table:
         self.channels[op.name] = op.channels // 4 if op.shuffle else op.channels
         return op.name
 
-    def conv(self, name: str, inputs: str | tuple[str, ...], channels: int, kernel: int, positions: float,
-             **more: Any) -> str:
+    def conv(
+        self, name: str, inputs: str | tuple[str, ...], channels: int, kernel: int, positions: float, **more: Any
+    ) -> str:
         inputs = (inputs,) if isinstance(inputs, str) else inputs
         width = sum(self.channels[t] for t in inputs)
         return self.put(Op(name, "conv", inputs, channels, width, kernel, positions=positions, **more))
@@ -275,10 +279,13 @@ def _pointwise_depthwise(t: _Table, name: str, inputs: tuple[str, ...], channels
     return t.conv(f"{name}1", t.conv(f"{name}0", inputs, channels, 1, 1 / 256), channels, 3, 1 / 256, depthwise=True)
 
 
-def _linear_attention(t: _Table, name: str, q: tuple[str, ...], k: tuple[str, ...], v: tuple[str, ...],
-                      width: int, heads: int) -> str:
-    parts = [_pointwise_depthwise(t, f"{name}/{part}", inputs, width)
-             for part, inputs in (("queries", q), ("keys", k), ("values", v))]
+def _linear_attention(
+    t: _Table, name: str, q: tuple[str, ...], k: tuple[str, ...], v: tuple[str, ...], width: int, heads: int
+) -> str:
+    parts = [
+        _pointwise_depthwise(t, f"{name}/{part}", inputs, width)
+        for part, inputs in (("queries", q), ("keys", k), ("values", v))
+    ]
     return t.other(f"{name}/attention", "linear_attention", *parts, channels=width, heads=heads)
 
 
@@ -288,7 +295,7 @@ def _contexts(t: _Table, c: Config, i: int) -> None:
     n = f"local/{i}"
     norm = t.other(f"{n}/norm1", "norm", f"y_hat/{i}")
     qkv = t.conv(f"{n}/qkv", norm, 3 * ch, 1, at)
-    seen = t.other(f"{n}/attention", "local_attention", qkv, channels=c.window ** 2 * ch, heads=c.local_heads)
+    seen = t.other(f"{n}/attention", "local_attention", qkv, channels=c.window**2 * ch, heads=c.local_heads)
     fused = t.conv(f"{n}/fusion", seen, 2 * ch, 1, at)
     u = t.conv(f"{n}/proj", fused, 2 * ch, 1, at)
     hidden = t.conv(f"{n}/fc1", t.other(f"{n}/norm2", "norm", u), 4 * ch, 1, at, gelu=True)
@@ -374,15 +381,59 @@ def parameter_count(c: Config) -> int:
 
 
 PROFILES: dict[str, Config] = {
-    "paper": Config(N=(32, 64, 128), M=320, slices=10, hyper=128, hs=(320, 480), chan=(192, 128), ent=(320, 256, 128),
-                    lrp=(224, 128)),
-    "mlicpp": Config(N=(192, 192, 192), M=320, slices=10, hyper=192, hs=(320, 480), chan=(192, 128),
-                     ent=(320, 256, 128), lrp=(224, 128)),
-    "mlicpp-old": Config(N=(192, 192, 192), M=320, slices=10, hyper=192, hs=(320, 480), chan=(192, 128),
-                         ent=(320, 256, 128), lrp=(), old_synthesis=True),
-    "default": Config(N=(32, 64, 96), M=192, slices=6, hyper=96, hs=(96, 144), chan=(96, 64), ent=(160, 128, 96),
-                      lrp=(96, 64), qualities=8),
-    "tiny": Config(N=(6, 8, 12), M=24, slices=3, hyper=6, hs=(8, 12), chan=(12, 8), ent=(16, 12, 8), lrp=(12, 8),
-                   inter_head_width=4, qualities=3),
+    "paper": Config(
+        N=(32, 64, 128),
+        M=320,
+        slices=10,
+        hyper=128,
+        hs=(320, 480),
+        chan=(192, 128),
+        ent=(320, 256, 128),
+        lrp=(224, 128),
+    ),
+    "mlicpp": Config(
+        N=(192, 192, 192),
+        M=320,
+        slices=10,
+        hyper=192,
+        hs=(320, 480),
+        chan=(192, 128),
+        ent=(320, 256, 128),
+        lrp=(224, 128),
+    ),
+    "mlicpp-old": Config(
+        N=(192, 192, 192),
+        M=320,
+        slices=10,
+        hyper=192,
+        hs=(320, 480),
+        chan=(192, 128),
+        ent=(320, 256, 128),
+        lrp=(),
+        old_synthesis=True,
+    ),
+    "default": Config(
+        N=(32, 64, 96),
+        M=192,
+        slices=6,
+        hyper=96,
+        hs=(96, 144),
+        chan=(96, 64),
+        ent=(160, 128, 96),
+        lrp=(96, 64),
+        qualities=8,
+    ),
+    "tiny": Config(
+        N=(6, 8, 12),
+        M=24,
+        slices=3,
+        hyper=6,
+        hs=(8, 12),
+        chan=(12, 8),
+        ent=(16, 12, 8),
+        lrp=(12, 8),
+        inter_head_width=4,
+        qualities=3,
+    ),
 }
 """Well-known configurations by name, each a profile of decoders as well (SPEC 6.1-9, 12.1)."""

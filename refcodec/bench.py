@@ -62,6 +62,7 @@ FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "amx_int8", "
 
 # -------------------------------------------------------------------------------------------------- what is measured
 
+
 @dataclass(frozen=True)
 class Subject:
     """A model to measure; ``path`` is None for one that exists in memory only."""
@@ -104,14 +105,16 @@ def picture(path: str | None, limits: Limits = Limits()) -> np.ndarray:
     if path is None:
         own = Path(__file__).parents[1] / "conformance" / "pictures" / "scene_large.png"
         if not own.is_file():
-            raise MissingInput("the project's own pictures are not installed", where=str(own),
-                               cause="name a picture with --picture")
+            raise MissingInput(
+                "the project's own pictures are not installed", where=str(own), cause="name a picture with --picture"
+            )
         path = str(own)
     return read_picture(path, limits).samples
 
 
 def fitted(samples: np.ndarray, width: int, height: int, limits: Limits = Limits()) -> np.ndarray:
     """The middle of a picture, or the picture and its mirror images side by side, at another size."""
+
     def places(size: int, have: int) -> np.ndarray:
         place = (np.arange(size) + max(0, have - size) // 2) % (2 * have)
         return np.minimum(place, 2 * have - 1 - place)
@@ -142,19 +145,34 @@ def _version(package: str) -> str | None:
 def machine() -> dict[str, Any]:
     """What computes."""
     name, flags = processor()
-    return {"processor": name, "vectors": list(flags), "cores": thread_count(None), "system": platform.system(),
-            "architecture": platform.machine(), "python": platform.python_version(), "numpy": np.__version__,
-            "numba": _version("numba"), "refcodec": __version__, "backend": default_backend()}
+    return {
+        "processor": name,
+        "vectors": list(flags),
+        "cores": thread_count(None),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": _version("numba"),
+        "refcodec": __version__,
+        "backend": default_backend(),
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------- measuring
 
+
 def _row(seconds: float, total: float, network: float, computed: float, roof: float | None) -> dict[str, Any]:
     """Time, its share, multiply-accumulates, and their rate beside the roof's."""
     rate = computed / seconds if computed and seconds > 0 else None
-    return {"seconds": seconds, "share": seconds / total if total else 0.0, "macs": round(network),
-            "computed_macs": round(computed), "gmac_per_second": rate and rate / 1e9,
-            "of_roof": rate / roof if rate and roof else None}
+    return {
+        "seconds": seconds,
+        "share": seconds / total if total else 0.0,
+        "macs": round(network),
+        "computed_macs": round(computed),
+        "gmac_per_second": rate and rate / 1e9,
+        "of_roof": rate / roof if rate and roof else None,
+    }
 
 
 def _medians(runs: Sequence[Mapping[Key, float]], group: Callable[[Key], Any]) -> dict[Any, float]:
@@ -167,8 +185,13 @@ def _medians(runs: Sequence[Mapping[Key, float]], group: Callable[[Key], Any]) -
     return {name: statistics.median(each.get(name, 0.0) for each in sums) for name in sums[0]}
 
 
-def breakdown(direction: str, ops: Mapping[str, Op], samples: int, watched: Sequence[tuple[Clock, Mapping[Key, float]]],
-              roof: float | None) -> dict[str, Any]:
+def breakdown(
+    direction: str,
+    ops: Mapping[str, Op],
+    samples: int,
+    watched: Sequence[tuple[Clock, Mapping[Key, float]]],
+    roof: float | None,
+) -> dict[str, Any]:
     """Stages, kinds and operations of watched runs.
 
     Parameters
@@ -200,16 +223,23 @@ def breakdown(direction: str, ops: Mapping[str, Op], samples: int, watched: Sequ
     def rows(name: str, group: Callable[[Key], Any], order: Sequence[Any] = ()) -> list[dict[str, Any]]:
         medians = _medians(runs, group)
         total = sum(medians.values())
-        macs = [{at: sum(n for key, n in counts.items() if group(key) == at) for at in medians}
-                for counts in (network, computed)]
-        return [{name: at, **_row(medians.get(at, 0.0), total, macs[0].get(at, 0), macs[1].get(at, 0), roof)}
-                for at in dict.fromkeys([*order, *medians])]
+        macs = [
+            {at: sum(n for key, n in counts.items() if group(key) == at) for at in medians}
+            for counts in (network, computed)
+        ]
+        return [
+            {name: at, **_row(medians.get(at, 0.0), total, macs[0].get(at, 0), macs[1].get(at, 0), roof)}
+            for at in dict.fromkeys([*order, *medians])
+        ]
 
     operations = rows("operation", lambda key: key)
     for row in operations:
         row["stage"], row["operation"], row["kind"] = row["operation"]
-    return {"stages": rows("stage", lambda key: key[0], STAGES[direction]),
-            "kinds": rows("kind", lambda key: key[2], KINDS), "operations": operations}
+    return {
+        "stages": rows("stage", lambda key: key[0], STAGES[direction]),
+        "kinds": rows("kind", lambda key: key[2], KINDS),
+        "operations": operations,
+    }
 
 
 def conv_shape(op: Op, height: int, width: int) -> tuple[int, ...]:
@@ -220,8 +250,9 @@ def conv_shape(op: Op, height: int, width: int) -> tuple[int, ...]:
     return (inputs, op.channels, op.kernel, op.stride, groups, height // step * op.stride, width // step * op.stride)
 
 
-def against_conv2d(operations: Sequence[Mapping[str, Any]], ops: Mapping[str, Op], height: int, width: int, twin: Twin,
-                   repeats: int) -> list[dict[str, Any]]:
+def against_conv2d(
+    operations: Sequence[Mapping[str, Any]], ops: Mapping[str, Op], height: int, width: int, twin: Twin, repeats: int
+) -> list[dict[str, Any]]:
     """Rates of every costly shape of convolution here and in PyTorch.
 
     PyTorch computes all positions, without GELU, residual sum and clamp. The rate here counts what was computed.
@@ -237,8 +268,16 @@ def against_conv2d(operations: Sequence[Mapping[str, Any]], ops: Mapping[str, Op
             op = ops[rows[0]["operation"]]
             ours = sum(row["computed_macs"] for row in rows) / seconds
             theirs = op.macs * height * width / twin.convolution(shape, repeats)
-            found.append({"shape": list(shape), "layers": len(rows), "share": share, "gmac_per_second": ours / 1e9,
-                          "pytorch_gmac_per_second": theirs / 1e9, "speed_ratio": ours / theirs})
+            found.append(
+                {
+                    "shape": list(shape),
+                    "layers": len(rows),
+                    "share": share,
+                    "gmac_per_second": ours / 1e9,
+                    "pytorch_gmac_per_second": theirs / 1e9,
+                    "speed_ratio": ours / theirs,
+                }
+            )
     return sorted(found, key=lambda row: -row["share"])
 
 
@@ -251,8 +290,15 @@ def _roof(threads: int) -> tuple[float, float] | None:
     return roof(threads)
 
 
-def measure(model: Model, samples: np.ndarray, quality: int, threads: int, repeats: int,
-            twin: Twin | None = None, limits: Limits | None = None) -> dict[str, Any]:
+def measure(
+    model: Model,
+    samples: np.ndarray,
+    quality: int,
+    threads: int,
+    repeats: int,
+    twin: Twin | None = None,
+    limits: Limits | None = None,
+) -> dict[str, Any]:
     """Time encoding and decoding of one picture, plain, watched and beside the twin in turn.
 
     Parameters
@@ -270,8 +316,10 @@ def measure(model: Model, samples: np.ndarray, quality: int, threads: int, repea
     rows, columns = (-(-n // 64) * 64 for n in (height, width))
     ways: dict[str, Any] = {"model": model, "threads": threads, "limits": limits}
     data = encode_picture(samples, quality, **ways).data
-    work: dict[str, Callable[[], Any]] = {"encode": lambda: encode_picture(samples, quality, **ways),
-                                          "decode": lambda: decode_stream(data, **ways)}
+    work: dict[str, Callable[[], Any]] = {
+        "encode": lambda: encode_picture(samples, quality, **ways),
+        "decode": lambda: decode_stream(data, **ways),
+    }
     work["decode"]()
     plain: dict[str, list[float]] = {name: [] for name in work}
     theirs: dict[str, list[float]] = {name: [] for name in work}
@@ -289,29 +337,43 @@ def measure(model: Model, samples: np.ndarray, quality: int, threads: int, repea
                 theirs[name].append(twin.seconds(name))
     ops, each = {op.name: op for op in model.ops}, recording_cost()
     best = max((speed for speed, _ in roofs), default=None)
-    found: dict[str, Any] = {"size": [width, height], "threads": threads, "quality": quality, "bytes": len(data),
-                             "bits_per_pixel": 8 * len(data) / (width * height),
-                             "roof_gmac_per_second": best and best / 1e9,
-                             "cores_given": min((given for _, given in roofs), default=None)}
+    found: dict[str, Any] = {
+        "size": [width, height],
+        "threads": threads,
+        "quality": quality,
+        "bytes": len(data),
+        "bits_per_pixel": 8 * len(data) / (width * height),
+        "roof_gmac_per_second": best and best / 1e9,
+        "cores_given": min((given for _, given in roofs), default=None),
+    }
     for name in work:
         seconds = statistics.median(plain[name])
         parts = breakdown(name, ops, rows * columns, watched[name], best)
-        found[name] = {"seconds": seconds, "fastest_seconds": min(plain[name]),
-                       "megapixels_per_second": width * height / seconds / 1e6,
-                       "macs": sum(row["macs"] for row in parts["stages"]),
-                       "computed_macs": sum(row["computed_macs"] for row in parts["stages"]),
-                       "watched_seconds": statistics.median(sum(run.values()) for _, run in watched[name]),
-                       "watching_seconds": each * len(watched[name][0][0].events), **parts}
+        found[name] = {
+            "seconds": seconds,
+            "fastest_seconds": min(plain[name]),
+            "megapixels_per_second": width * height / seconds / 1e6,
+            "macs": sum(row["macs"] for row in parts["stages"]),
+            "computed_macs": sum(row["computed_macs"] for row in parts["stages"]),
+            "watched_seconds": statistics.median(sum(run.values()) for _, run in watched[name]),
+            "watching_seconds": each * len(watched[name][0][0].events),
+            **parts,
+        }
         if twin:
             other = statistics.median(theirs[name])
             found[name]["twin"] = {
-                "seconds": other, "fastest_seconds": min(theirs[name]), "time_ratio": seconds / other,
-                "layout": twin.facts[name]["best"], "torch": twin.facts["torch"],
-                "convolutions": against_conv2d(parts["operations"], ops, rows, columns, twin, repeats)}
+                "seconds": other,
+                "fastest_seconds": min(theirs[name]),
+                "time_ratio": seconds / other,
+                "layout": twin.facts[name]["best"],
+                "torch": twin.facts["torch"],
+                "convolutions": against_conv2d(parts["operations"], ops, rows, columns, twin, repeats),
+            }
     return found
 
 
 # ------------------------------------------------------------------------------------------------------------ command
+
 
 def _sizes(text: str) -> list[tuple[int, int]]:
     found = []
@@ -346,23 +408,39 @@ _long.__name__ = f"side of 256..{MAX_SIDE}"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command ``bench``."""
     few = ",".join(f"{w}x{h}" for w, h in SIZES[:FEW_SIZES])
-    parser.add_argument("--model", action="append", metavar="M", help="default, a profile of procedural models "
-                        f"({', '.join(name for name in PROFILES if name != 'default')}), or a model by name or path; "
-                        f"may be repeated; without it {' and '.join(DEFAULT_MODELS)}")
-    parser.add_argument("--sizes", type=_sizes, metavar="WxH,...", help=f"sizes of pictures, default {few}, or the "
-                        "size of --picture")
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="M",
+        help="default, a profile of procedural models "
+        f"({', '.join(name for name in PROFILES if name != 'default')}), or a model by name or path; "
+        f"may be repeated; without it {' and '.join(DEFAULT_MODELS)}",
+    )
+    parser.add_argument(
+        "--sizes", type=_sizes, metavar="WxH,...", help=f"sizes of pictures, default {few}, or the size of --picture"
+    )
     parser.add_argument("--threads", type=_counts, metavar="N,...", help="default 1 and all cores")
     parser.add_argument("--quality", type=_count, default=60, metavar="Q", help="quality step, default 60")
     parser.add_argument("--repeats", type=_count, default=5, metavar="N", help="runs of which medians are taken")
     parser.add_argument("--picture", metavar="FILE", help="picture to code, cropped or tiled to the sizes")
     parser.add_argument("--ops", action="store_true", help="every operation as well")
     parser.add_argument("--memory", action="store_true", help="peak memory of a fresh process that decodes")
-    parser.add_argument("--estimates", action="store_true", help="instead of all else: estimated against measured "
-                        "memory of pictures of all shapes, both backends, both directions")
-    parser.add_argument("--long", type=_long, default=LONG, metavar="N", help="long side of the narrowest of those "
-                        f"pictures, default {LONG}")
-    parser.add_argument("--start", action="store_true", help="time of a fresh process that decodes, with and without "
-                        "compiled kernels")
+    parser.add_argument(
+        "--estimates",
+        action="store_true",
+        help="instead of all else: estimated against measured "
+        "memory of pictures of all shapes, both backends, both directions",
+    )
+    parser.add_argument(
+        "--long",
+        type=_long,
+        default=LONG,
+        metavar="N",
+        help=f"long side of the narrowest of those pictures, default {LONG}",
+    )
+    parser.add_argument(
+        "--start", action="store_true", help="time of a fresh process that decodes, with and without compiled kernels"
+    )
     parser.add_argument("--full", action="store_true", help="all sizes, memory and start")
     parser.add_argument("--twin", action="store_true", help="beside the float network in PyTorch, in alternation")
     parser.add_argument("--checkpoint", metavar="C", help="weights of the twin; random ones without it")
@@ -406,8 +484,7 @@ def run(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]) -> d
     return {**head, "results": results}
 
 
-def _result(args: argparse.Namespace, each: Subject, samples: np.ndarray, threads: int,
-            folder: Path) -> dict[str, Any]:
+def _result(args: argparse.Namespace, each: Subject, samples: np.ndarray, threads: int, folder: Path) -> dict[str, Any]:
     quality = min(args.quality, each.model.config.steps)
     size = f"{samples.shape[1]}x{samples.shape[0]}"
     note(f"bench: {each.name}, {size}, threads {threads}")
@@ -423,8 +500,9 @@ def _result(args: argparse.Namespace, each: Subject, samples: np.ndarray, thread
     return {"model": each.name, "fingerprint": each.model.fingerprint.hex(), **found}
 
 
-def _processes(args: argparse.Namespace, each: Subject, samples: np.ndarray, threads: int, folder: Path,
-               first: bool) -> dict[str, Any]:
+def _processes(
+    args: argparse.Namespace, each: Subject, samples: np.ndarray, threads: int, folder: Path, first: bool
+) -> dict[str, Any]:
     """Memory, and start for the first size."""
     memory, start = args.memory or args.full, (args.start or args.full) and first
     if not memory and not start:
@@ -434,11 +512,23 @@ def _processes(args: argparse.Namespace, each: Subject, samples: np.ndarray, thr
     stream, found = folder / "stream.loclic", dict[str, Any]()
     data = encode_picture(samples, quality, model=each.model, limits=limits_of(args)).data
     write_bytes(stream, data, force=True)
-    command = ["decode", str(stream), str(folder / "out.png"), "--force", "--model", str(each.file(folder)),
-               "--threads", str(threads), "--max-pixels", str(1 << 31)]
+    command = [
+        "decode",
+        str(stream),
+        str(folder / "out.png"),
+        "--force",
+        "--model",
+        str(each.file(folder)),
+        "--threads",
+        str(threads),
+        "--max-pixels",
+        str(1 << 31),
+    ]
     if memory:
-        found["memory"] = {"peak_bytes": peak_memory(command),
-                           "estimate_bytes": memory_estimate(samples.shape[1], samples.shape[0], each.model)}
+        found["memory"] = {
+            "peak_bytes": peak_memory(command),
+            "estimate_bytes": memory_estimate(samples.shape[1], samples.shape[0], each.model),
+        }
     if start:
         found["start_seconds"] = start_times(command, args.repeats, default_backend())
     return found
@@ -462,6 +552,7 @@ def main(args: argparse.Namespace) -> int:
     RefcodecError
         Whatever stands in the way.
     """
+
     def report(part: dict[str, Any]) -> None:
         if not args.json:
             for line in [estimate_line(part)] if args.estimates else lines(part):

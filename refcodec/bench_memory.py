@@ -37,8 +37,12 @@ def shapes(long: int) -> tuple[tuple[int, int], ...]:
     return ((1, long), (65, long // 2), (97, 61), (square, square), (long // 2, 65), (long, 1))
 
 
-def table(models: Sequence[tuple[str, Path]], sizes: Sequence[tuple[int, int]], threads: int,
-          report: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+def table(
+    models: Sequence[tuple[str, Path]],
+    sizes: Sequence[tuple[int, int]],
+    threads: int,
+    report: Callable[[dict[str, Any]], None],
+) -> list[dict[str, Any]]:
     """Measure every model, size, backend and direction, one process each.
 
     Parameters
@@ -69,10 +73,29 @@ def table(models: Sequence[tuple[str, Path]], sizes: Sequence[tuple[int, int]], 
             for width, height in sizes:
                 for backend in ("numba", "numpy"):
                     for direction in ("encode", "decode"):
-                        answer = run_python(["-m", "refcodec.bench_memory", str(path), str(width), str(height), backend,
-                                             direction, str(threads), stream], environment())[1]
-                        rows.append({"model": name, "size": [width, height], "backend": backend,
-                                     "direction": direction, **json.loads(answer)})
+                        answer = run_python(
+                            [
+                                "-m",
+                                "refcodec.bench_memory",
+                                str(path),
+                                str(width),
+                                str(height),
+                                backend,
+                                direction,
+                                str(threads),
+                                stream,
+                            ],
+                            environment(),
+                        )[1]
+                        rows.append(
+                            {
+                                "model": name,
+                                "size": [width, height],
+                                "backend": backend,
+                                "direction": direction,
+                                **json.loads(answer),
+                            }
+                        )
                         report(rows[-1])
     return rows
 
@@ -80,9 +103,11 @@ def table(models: Sequence[tuple[str, Path]], sizes: Sequence[tuple[int, int]], 
 def line(row: dict[str, Any]) -> str:
     """A row of the table for a person."""
     width, height = row["size"]
-    return (f"{row['model']:10s} {f'{width}x{height}':>16s} {row['backend']:6s} {row['direction']:7s} estimate "
-            f"{row['estimate_bytes'] / 2 ** 20:8.1f} MiB, taken {row['taken_bytes'] / 2 ** 20:8.1f} MiB, ratio "
-            f"{row['ratio']:.2f}")
+    return (
+        f"{row['model']:10s} {f'{width}x{height}':>16s} {row['backend']:6s} {row['direction']:7s} estimate "
+        f"{row['estimate_bytes'] / 2**20:8.1f} MiB, taken {row['taken_bytes'] / 2**20:8.1f} MiB, ratio "
+        f"{row['ratio']:.2f}"
+    )
 
 
 def picture(width: int, height: int) -> np.ndarray:
@@ -108,10 +133,15 @@ def _resident() -> int:
         raise Unsupported("the system does not report the peak of a process", where="/proc/self") from error
 
 
-def _measured(model: Model, width: int, height: int, backend: str, direction: str, threads: int,
-              stream: Path) -> Iterator[tuple[str, int | float]]:
-    ways: dict[str, Any] = {"model": model, "backend": backend, "threads": threads,
-                            "limits": Limits(max_pixels=1 << 31, max_memory=None)}
+def _measured(
+    model: Model, width: int, height: int, backend: str, direction: str, threads: int, stream: Path
+) -> Iterator[tuple[str, int | float]]:
+    ways: dict[str, Any] = {
+        "model": model,
+        "backend": backend,
+        "threads": threads,
+        "limits": Limits(max_pixels=1 << 31, max_memory=None),
+    }
     decode_stream(encode_picture(np.zeros((64, 64, 3), np.uint8), 1, **ways).data, **ways)
     if direction == "encode":
         samples, quality = picture(width, height), min(60, model.config.steps)
@@ -125,16 +155,20 @@ def _measured(model: Model, width: int, height: int, backend: str, direction: st
     taken = (own_peak() or 0) - before + model_bytes(model)
     if direction == "encode":
         write_bytes(stream, data, force=True)
-    estimate = memory_estimate(width, height, model, backend, threads=threads, encoding=direction == "encode",
-                               segments=segments)
+    estimate = memory_estimate(
+        width, height, model, backend, threads=threads, encoding=direction == "encode", segments=segments
+    )
     yield from (("estimate_bytes", estimate), ("taken_bytes", taken), ("ratio", estimate / taken))
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure one picture: path of the model, width, height, backend, direction, threads, stream."""
     path, width, height, backend, direction, threads, stream = arguments
-    print(json.dumps(dict(_measured(load_model(path), int(width), int(height), backend, direction, int(threads),
-                                    Path(stream)))))
+    print(
+        json.dumps(
+            dict(_measured(load_model(path), int(width), int(height), backend, direction, int(threads), Path(stream)))
+        )
+    )
     return 0
 
 

@@ -43,8 +43,12 @@ def run_python(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[
     done = subprocess.run([sys.executable, *arguments], env=dict(variables), capture_output=True, text=True)
     seconds = time.perf_counter() - start
     if done.returncode:
-        raise CheckFailed("a process that was to be measured failed", where=" ".join(arguments[:3]),
-                          exit_code=done.returncode, message=(done.stderr.strip().splitlines() or [""])[-1][:300])
+        raise CheckFailed(
+            "a process that was to be measured failed",
+            where=" ".join(arguments[:3]),
+            exit_code=done.returncode,
+            message=(done.stderr.strip().splitlines() or [""])[-1][:300],
+        )
     return seconds, done.stdout
 
 
@@ -121,15 +125,31 @@ class Twin:
         PyTorch is not installed, or the twin does not start.
     """
 
-    def __init__(self, config: Config, checkpoint: str | None, picture: Path, quality: int, threads: int,
-                 repeats: int = 3) -> None:
+    def __init__(
+        self, config: Config, checkpoint: str | None, picture: Path, quality: int, threads: int, repeats: int = 3
+    ) -> None:
         if find_spec("torch") is None or find_spec("weights_converter") is None:
             raise Unsupported("the twin needs PyTorch", where="--twin", cause='install "refcodec[train]"')
-        command = [sys.executable, "-m", "weights_converter.torch_bench", *([checkpoint] if checkpoint else []),
-                   "--config", json.dumps(config.as_dict()), "--picture", str(picture), "--quality", str(quality),
-                   "--threads", str(threads), "--repeats", str(repeats), "--serve"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                         env=environment())
+        command = [
+            sys.executable,
+            "-m",
+            "weights_converter.torch_bench",
+            *([checkpoint] if checkpoint else []),
+            "--config",
+            json.dumps(config.as_dict()),
+            "--picture",
+            str(picture),
+            "--quality",
+            str(quality),
+            "--threads",
+            str(threads),
+            "--repeats",
+            str(repeats),
+            "--serve",
+        ]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+        )
         self._convolutions: dict[str, float] = {}
         self.facts: dict[str, Any] = {}
         try:
@@ -142,8 +162,11 @@ class Twin:
         assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         if not answer:
-            raise Unsupported("the twin has ended", where="weights_converter.torch_bench",
-                              cause="its message is above; it may lack memory, or the checkpoint is of another model")
+            raise Unsupported(
+                "the twin has ended",
+                where="weights_converter.torch_bench",
+                cause="its message is above; it may lack memory, or the checkpoint is of another model",
+            )
         return answer
 
     def seconds(self, request: str) -> float:

@@ -24,8 +24,12 @@ GDN_MAX = 1 << 52
 
 Range = tuple[int, int]
 
-INPUTS: dict[str, Range] = {"x": (0, 255), "y": (-INT16_MAX, INT16_MAX), "y_hat": (-INT16_MAX, INT16_MAX),
-                            "z_hat": (-INT16_MAX, INT16_MAX)}
+INPUTS: dict[str, Range] = {
+    "x": (0, 255),
+    "y": (-INT16_MAX, INT16_MAX),
+    "y_hat": (-INT16_MAX, INT16_MAX),
+    "z_hat": (-INT16_MAX, INT16_MAX),
+}
 """Ranges of tensors that no layer's clamp bounds (SPEC 9.2-8)."""
 
 
@@ -61,7 +65,7 @@ def accumulator_range(weight: np.ndarray, groups: Sequence[tuple[int, Range]]) -
     high = np.zeros(weight.shape[0], np.int64)
     at = 0
     for channels, (lo, hi) in groups:
-        part = weight[:, :, :, at:at + channels] if len(groups) > 1 else weight
+        part = weight[:, :, :, at : at + channels] if len(groups) > 1 else weight
         wide = np.int32 if part[0].size < 1 << 16 else np.int64  # |w| < 2^15: 2^16 of them stay below 2^31
         total = part.sum(axis=(1, 2, 3), dtype=wide).astype(np.int64)
         magnitude = np.abs(part).sum(axis=(1, 2, 3), dtype=wide).astype(np.int64)
@@ -108,8 +112,9 @@ class Bound:
         return self.worst.bit_length() + 1
 
 
-def conv_extremes(op: Op, layer: Conv, layers: Mapping[str, Layer],
-                  channels: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+def conv_extremes(
+    op: Op, layer: Conv, layers: Mapping[str, Layer], channels: Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest accumulator of a convolution by output channel, int64: sums, bias and branch."""
     low, high = accumulator_range(layer.weight, input_groups(op, layers, channels))
     low += layer.bias
@@ -126,8 +131,14 @@ def tensor_channels(ops: Sequence[Op]) -> dict[str, int]:
     channels = {op.name: op.channels // 4 if op.shuffle else op.channels for op in ops}
     ch = channels["ctx/0"]
     M = channels["y"]
-    return {**channels, "x": 3, "hyper_means": M, "y_hat": M, "z_hat": channels["z"],
-            **{f"y_hat/{i}": ch for i in range(M // ch)}}
+    return {
+        **channels,
+        "x": 3,
+        "hyper_means": M,
+        "y_hat": M,
+        "z_hat": channels["z"],
+        **{f"y_hat/{i}": ch for i in range(M // ch)},
+    }
 
 
 def _op_bounds(op: Op, layer: Layer, layers: Mapping[str, Layer], channels: Mapping[str, int]) -> Iterator[Bound]:
@@ -141,12 +152,19 @@ def _op_bounds(op: Op, layer: Layer, layers: Mapping[str, Layer], channels: Mapp
         low, high = conv_extremes(op, layer, layers, channels)
         yield bound("accumulator", int(max(high.max(), -low.min())), INT32_MAX)
     elif isinstance(layer, Gdn):
-        rows = zip((layer.gamma >> 26).sum(axis=1).tolist(), (layer.gamma & (1 << 26) - 1).sum(axis=1).tolist(),
-                   layer.beta.tolist(), strict=True)  # gamma < 2^52 in two halves: their sums fit int64
+        rows = zip(
+            (layer.gamma >> 26).sum(axis=1).tolist(),
+            (layer.gamma & (1 << 26) - 1).sum(axis=1).tolist(),
+            layer.beta.tolist(),
+            strict=True,
+        )  # gamma < 2^52 in two halves: their sums fit int64
         n = max(b + x * x * ((high << 26) + low) for high, low, b in rows)
         yield bound("beta + sum gamma x^2", n, GDN_MAX - 1)
-        yield bound("x r" if op.kind == "igdn" else "x 2^shift + r / 2",
-                    x * isqrt(n) if op.kind == "igdn" else (x << layer.shift) + (isqrt(n) >> 1), INT64_MAX)
+        yield bound(
+            "x r" if op.kind == "igdn" else "x 2^shift + r / 2",
+            x * isqrt(n) if op.kind == "igdn" else (x << layer.shift) + (isqrt(n) >> 1),
+            INT64_MAX,
+        )
     elif isinstance(layer, Norm):
         worst = (2 * op.channels * x) ** 2 * op.channels
         yield bound("sum D^2", worst, GDN_MAX - 1)
@@ -191,11 +209,20 @@ def prove(ops: Sequence[Op], layers: Mapping[str, Layer]) -> dict[str, int]:
     for op in ops:
         layer = layers[op.name]
         if isinstance(layer, Norm) and (layer.limit != INT16_MAX or layer.frac != NORM_FRAC):
-            raise InvalidModel("normalised vectors are Q10 with a clamp of 32767", where=f"layer {op.name} (SPEC 5.6)",
-                               frac=layer.frac, limit=layer.limit)
+            raise InvalidModel(
+                "normalised vectors are Q10 with a clamp of 32767",
+                where=f"layer {op.name} (SPEC 5.6)",
+                frac=layer.frac,
+                limit=layer.limit,
+            )
     table = bound_table(ops, layers)
     for b in table:
         if b.margin < 0:
-            raise InvalidModel("the model cannot be proved free of overflow", where=f"layer {b.name} (SPEC 9.2)",
-                               quantity=b.quantity, worst=b.worst, allowed=b.allowed)
+            raise InvalidModel(
+                "the model cannot be proved free of overflow",
+                where=f"layer {b.name} (SPEC 9.2)",
+                quantity=b.quantity,
+                worst=b.worst,
+                allowed=b.allowed,
+            )
     return {b.name: b.margin for b in table if b.quantity == "accumulator"}

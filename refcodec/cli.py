@@ -24,6 +24,7 @@ OWN_ARGUMENTS = {
 }
 """Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""
 
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose refusals are errors like all others."""
 
@@ -107,9 +108,11 @@ def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str])
 def _models(add: Callable[..., argparse.ArgumentParser]) -> None:
     model = add("model", None, "list, describe and prove models")
     under = model.add_subparsers(required=True, metavar="ACTION")
-    for name, run, text in (("list", commands.model_list, "installed models"),
-                            ("info", commands.model_info, "configuration, cost and provenance"),
-                            ("verify", commands.model_verify, "prove a model free of overflow")):
+    for name, run, text in (
+        ("list", commands.model_list, "installed models"),
+        ("info", commands.model_info, "configuration, cost and provenance"),
+        ("verify", commands.model_verify, "prove a model free of overflow"),
+    ):
         p = under.add_parser(name, help=text, description=text)
         if name != "list":
             p.add_argument("name", metavar="M", nargs="?", default="default", help="name or path; the default model")

@@ -87,8 +87,11 @@ def _check_arguments(threads: object, limits: object, trace: object) -> None:
     if threads is not None and not isinstance(threads, (int, np.integer)):
         raise UsageError("the number of threads is an integer or None", value=repr(threads))
     if limits is not None and not isinstance(limits, Limits):
-        raise UsageError("limits are a refcodec.Limits or None", type=type(limits).__name__,
-                         cause="for instance refcodec.Limits(max_pixels=1 << 24)")
+        raise UsageError(
+            "limits are a refcodec.Limits or None",
+            type=type(limits).__name__,
+            cause="for instance refcodec.Limits(max_pixels=1 << 24)",
+        )
     if trace is not None and not callable(trace):
         raise UsageError("a trace is a function of a name and an array", type=type(trace).__name__)
 
@@ -142,22 +145,33 @@ class _Watched:
         return symbols
 
 
-def _reconstruct(engine: Engine, config: Config, y_hat: np.ndarray, width: int, height: int,
-                 channels: int, work: _Work) -> np.ndarray:
+def _reconstruct(
+    engine: Engine, config: Config, y_hat: np.ndarray, width: int, height: int, channels: int, work: _Work
+) -> np.ndarray:
     """(SPEC 4.3) y_hat -> samples: synthesis, clamp to 0..255, crop; strip by strip."""
     samples = np.empty((height, width, 3) if channels == 3 else (height, width), np.uint8)
     for first, planes in synthesis_strips(engine, config, y_hat):
         rows = min(height - first, planes.shape[0])  # one or more: the last strip is higher than the padding
         clamped = np.clip(planes[:rows], 0, 255).astype(np.uint8)
-        samples[first:first + rows] = crop_samples(clamped, rows, width, channels)
+        samples[first : first + rows] = crop_samples(clamped, rows, width, channels)
         work.step("synthesis", rows / height)
     return samples
 
 
 @within_resources("encoding")
-def encode_picture(samples: np.ndarray, quality: int = 60, *, model: ModelArgument = None, threads: int | None = None,
-                   chunks: tuple[tuple[str, bytes], ...] = (), limits: Limits | None = None, backend: str | None = None,
-                   trace: Trace | None = None, digest: bool = True, progress: Progress | None = None) -> Encoded:
+def encode_picture(
+    samples: np.ndarray,
+    quality: int = 60,
+    *,
+    model: ModelArgument = None,
+    threads: int | None = None,
+    chunks: tuple[tuple[str, bytes], ...] = (),
+    limits: Limits | None = None,
+    backend: str | None = None,
+    trace: Trace | None = None,
+    digest: bool = True,
+    progress: Progress | None = None,
+) -> Encoded:
     """(SPEC 6.10-4) Code a picture.
 
     Parameters
@@ -198,8 +212,22 @@ def encode_picture(samples: np.ndarray, quality: int = 60, *, model: ModelArgume
     height, width = samples.shape[:2]
     channels = 1 if samples.ndim == 2 else 3
     if limits.max_memory is not None:
-        check_memory(memory_estimate(width, height, model, backend, channels=channels, threads=threads, encoding=True,
-                                     trace=trace is not None), limits, "encoding", width=width, height=height)
+        check_memory(
+            memory_estimate(
+                width,
+                height,
+                model,
+                backend,
+                channels=channels,
+                threads=threads,
+                encoding=True,
+                trace=trace is not None,
+            ),
+            limits,
+            "encoding",
+            width=width,
+            height=height,
+        )
     latent_height, latent_width = _latent_size(height, width)
     work = _Work(model, True, progress)
     with borrowed_pool() as pool:
@@ -207,17 +235,26 @@ def encode_picture(samples: np.ndarray, quality: int = 60, *, model: ModelArgume
         y = engine.map(latent_height, latent_width, model.config.M)
         x = Rows(16 * latent_height, 16 * latent_width, 4, lambda first, out: pad_rows(samples, first, out))
         for first, rows in analysis_strips(engine, model.config, x):
-            interior(y)[first:first + rows.shape[0]] = rows
+            interior(y)[first : first + rows.shape[0]] = rows
             work.step("analysis", rows.shape[0] / latent_height)
         z = hyper_analysis(engine, y)
         port = Writer(engine, y, z, model.tables.gaussian, model.factorized)
-        y_hat = walk(engine, model.config, model.medians, _Watched(port, work, model.config.slices), latent_height,
-                     latent_width)
+        y_hat = walk(
+            engine, model.config, model.medians, _Watched(port, work, model.config.slices), latent_height, latent_width
+        )
         z_segment, y_segment = port.finish()
         reconstruction = _reconstruct(engine, model.config, y_hat, width, height, channels, work)
-    data = serialise(width=width, height=height, channels=channels, quality=int(quality), fingerprint=model.fingerprint,
-                     z=z_segment, y=y_segment, chunks=chunks,
-                     digest=reconstruction_digest(reconstruction) if digest else None)
+    data = serialise(
+        width=width,
+        height=height,
+        channels=channels,
+        quality=int(quality),
+        fingerprint=model.fingerprint,
+        z=z_segment,
+        y=y_segment,
+        chunks=chunks,
+        digest=reconstruction_digest(reconstruction) if digest else None,
+    )
     return Encoded(data, reconstruction, model, len(z_segment), len(y_segment))
 
 
@@ -231,11 +268,20 @@ def stream_model(header: Header, model: ModelArgument) -> Model:
     """
     model = find_model(header.fingerprint) if model is None else _resolve(model)
     if model.fingerprint != header.fingerprint:
-        raise ModelError("the model is not the one the stream was coded with", where="header offset 16 (SPEC 8.1)",
-                         wanted=header.fingerprint.hex(), given=model.fingerprint.hex(), name=model.name)
+        raise ModelError(
+            "the model is not the one the stream was coded with",
+            where="header offset 16 (SPEC 8.1)",
+            wanted=header.fingerprint.hex(),
+            given=model.fingerprint.hex(),
+            name=model.name,
+        )
     if header.quality > model.config.steps:
-        raise ModelError("the stream's quality step is not one of the model's", where="header offset 7 (SPEC 8.1)",
-                         step=header.quality, steps=model.config.steps)
+        raise ModelError(
+            "the stream's quality step is not one of the model's",
+            where="header offset 7 (SPEC 8.1)",
+            step=header.quality,
+            steps=model.config.steps,
+        )
     return model
 
 
@@ -250,18 +296,33 @@ def check_segments(header: Header, config: Config) -> None:
     CoderError
     """
     rows, columns = _latent_size(header.height, header.width)
-    for name, length, symbols in (("z", header.z_length, rows * columns // 16 * config.hyper),
-                                  ("y", header.y_length, rows * columns * config.M)):
+    for name, length, symbols in (
+        ("z", header.z_length, rows * columns // 16 * config.hyper),
+        ("y", header.y_length, rows * columns * config.M),
+    ):
         if length > (longest := STATE_BYTES + MOST_INTERVALS * WORD_BYTES * symbols):
-            raise CoderError("words are left after the last symbol", where=f"the {name} segment (SPEC 7.6)",
-                             bytes=length, longest=longest, symbols=symbols,
-                             cause="the segment is damaged, or of another model")
+            raise CoderError(
+                "words are left after the last symbol",
+                where=f"the {name} segment (SPEC 7.6)",
+                bytes=length,
+                longest=longest,
+                symbols=symbols,
+                cause="the segment is damaged, or of another model",
+            )
 
 
 @within_resources("decoding")
-def decode_stream(data: Buffer, *, model: ModelArgument = None, threads: int | None = None,
-                  limits: Limits | None = None, backend: str | None = None, trace: Trace | None = None,
-                  verify: bool = False, progress: Progress | None = None) -> tuple[np.ndarray, Stream]:
+def decode_stream(
+    data: Buffer,
+    *,
+    model: ModelArgument = None,
+    threads: int | None = None,
+    limits: Limits | None = None,
+    backend: str | None = None,
+    trace: Trace | None = None,
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, Stream]:
     """(SPEC 6.10-3) Decode a stream to samples and its parsed container.
 
     Parameters
@@ -293,15 +354,31 @@ def decode_stream(data: Buffer, *, model: ModelArgument = None, threads: int | N
     found = stream_model(header, model)
     check_segments(header, found.config)
     if limits.max_memory is not None:
-        check_limits(header, limits, memory_estimate(
-            header.width, header.height, found, backend, channels=header.channels, threads=threads,
-            trace=trace is not None, segments=header.z_length + header.y_length))
+        check_limits(
+            header,
+            limits,
+            memory_estimate(
+                header.width,
+                header.height,
+                found,
+                backend,
+                channels=header.channels,
+                threads=threads,
+                trace=trace is not None,
+                segments=header.z_length + header.y_length,
+            ),
+        )
     work = _Work(found, False, progress)
     with borrowed_pool() as pool:
         engine = Engine(found.layers, found.tables, header.quality - 1, threads, backend, trace, pool)
         port = Reader(engine.backend, stream.z, stream.y, found.tables.gaussian, found.factorized)
-        y_hat = walk(engine, found.config, found.medians, _Watched(port, work, found.config.slices),
-                     *_latent_size(header.height, header.width))
+        y_hat = walk(
+            engine,
+            found.config,
+            found.medians,
+            _Watched(port, work, found.config.slices),
+            *_latent_size(header.height, header.width),
+        )
         port.finish()
         samples = _reconstruct(engine, found.config, y_hat, header.width, header.height, header.channels, work)
     if verify:
@@ -313,14 +390,26 @@ def _check_digest(header: Header, samples: np.ndarray) -> None:
     if header.digest is None:
         raise CheckFailed("the stream carries no digest of its reconstruction", where="header flags (SPEC 8.1)")
     if (computed := reconstruction_digest(samples)) != header.digest:
-        raise CheckFailed("the reconstruction differs from the encoder's", where="header offset 44 (SPEC 8.1)",
-                          stored=header.digest.hex(), computed=computed.hex(),
-                          cause="this decoder or the encoder does not compute what SPEC.md defines")
+        raise CheckFailed(
+            "the reconstruction differs from the encoder's",
+            where="header offset 44 (SPEC 8.1)",
+            stored=header.digest.hex(),
+            computed=computed.hex(),
+            cause="this decoder or the encoder does not compute what SPEC.md defines",
+        )
 
 
-def encode(image: np.ndarray, quality: int = 60, *, model: ModelArgument = None, threads: int | None = None,
-           limits: Limits | None = None, exif: bytes | None = None, icc_profile: bytes | None = None,
-           xmp: bytes | None = None) -> bytes:
+def encode(
+    image: np.ndarray,
+    quality: int = 60,
+    *,
+    model: ModelArgument = None,
+    threads: int | None = None,
+    limits: Limits | None = None,
+    exif: bytes | None = None,
+    icc_profile: bytes | None = None,
+    xmp: bytes | None = None,
+) -> bytes:
     """Code a picture.
 
     Parameters
@@ -344,8 +433,9 @@ def encode(image: np.ndarray, quality: int = 60, *, model: ModelArgument = None,
     RefcodecError
         A subclass that says what is wrong.
     """
-    return encode_picture(image, quality, model=model, threads=threads, limits=limits,
-                          chunks=metadata_chunks(exif, icc_profile, xmp)).data
+    return encode_picture(
+        image, quality, model=model, threads=threads, limits=limits, chunks=metadata_chunks(exif, icc_profile, xmp)
+    ).data
 
 
 def metadata_chunks(exif: bytes | None, icc_profile: bytes | None, xmp: bytes | None) -> tuple[tuple[str, bytes], ...]:
@@ -354,8 +444,14 @@ def metadata_chunks(exif: bytes | None, icc_profile: bytes | None, xmp: bytes | 
     return tuple((tag, data) for tag, name, data in kinds if data is not None and len(as_view(data, name)))
 
 
-def decode(data: Buffer, *, model: ModelArgument = None, threads: int | None = None, limits: Limits | None = None,
-           trace: Trace | None = None) -> np.ndarray:
+def decode(
+    data: Buffer,
+    *,
+    model: ModelArgument = None,
+    threads: int | None = None,
+    limits: Limits | None = None,
+    trace: Trace | None = None,
+) -> np.ndarray:
     """Decode a stream.
 
     Parameters

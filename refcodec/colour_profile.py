@@ -20,10 +20,23 @@ _BT709_CURVE: Curve = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 SRGB_POINTS = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 """x and y of white, red, green and blue, as in cHRM."""
 
-_POINTS = {1: SRGB_POINTS, 2: SRGB_POINTS, 9: (0.3127, 0.329, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
-           12: (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)}
-_CURVES = {1: _BT709_CURVE, 2: SRGB_CURVE, 4: (2.2,), 5: (2.8,), 6: _BT709_CURVE, 8: (1.0,), 13: SRGB_CURVE,
-           14: _BT709_CURVE, 15: _BT709_CURVE}
+_POINTS = {
+    1: SRGB_POINTS,
+    2: SRGB_POINTS,
+    9: (0.3127, 0.329, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
+    12: (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
+}
+_CURVES = {
+    1: _BT709_CURVE,
+    2: SRGB_CURVE,
+    4: (2.2,),
+    5: (2.8,),
+    6: _BT709_CURVE,
+    8: (1.0,),
+    13: SRGB_CURVE,
+    14: _BT709_CURVE,
+    15: _BT709_CURVE,
+}
 """Coding points of ITU-T H.273; 2 is "unspecified". PQ (16) and HLG (18) have no equivalent ICC curve."""
 
 _D50 = np.array([0.9642, 1.0, 0.8249])
@@ -41,8 +54,13 @@ def profile_of_points(primaries: int, transfer: int, grey: bool, where: str) -> 
         The pair has no equivalent profile, for instance PQ and HLG, whose samples need tone mapping.
     """
     if primaries not in _POINTS or transfer not in _CURVES:
-        raise Unsupported("the colour space is not supported", where=where, primaries=primaries, transfer=transfer,
-                          cause="HDR (PQ is transfer 16, HLG 18) or rare; convert the picture to sRGB first")
+        raise Unsupported(
+            "the colour space is not supported",
+            where=where,
+            primaries=primaries,
+            transfer=transfer,
+            cause="HDR (PQ is transfer 16, HLG 18) or rare; convert the picture to sRGB first",
+        )
     points, curve = _POINTS[primaries], _CURVES[transfer]
     return None if (points, curve) == (SRGB_POINTS, SRGB_CURVE) else _profile(points, curve, grey)
 
@@ -60,14 +78,15 @@ def profile_of_png(gamma: float | None, points: tuple[float, ...] | None, grey: 
     srgb_points = points is None or max(abs(a - b) for a, b in zip(points, SRGB_POINTS, strict=True)) < _SRGB_TOLERANCE
     if srgb_points and (gamma is None or abs(gamma - 1 / 2.2) < _SRGB_TOLERANCE):
         return None
-    return _profile(SRGB_POINTS if srgb_points else points or SRGB_POINTS,
-                    SRGB_CURVE if gamma is None else (1 / gamma,), grey)
+    return _profile(
+        SRGB_POINTS if srgb_points else points or SRGB_POINTS, SRGB_CURVE if gamma is None else (1 / gamma,), grey
+    )
 
 
 def _fixed(values: np.ndarray | Curve) -> bytes:
     """Numbers as ICC's s15Fixed16."""
     rounded = np.rint(np.asarray(values, np.float64).ravel() * 65536)
-    if not (np.abs(rounded) < 2 ** 31).all():  # false for NaN, too
+    if not (np.abs(rounded) < 2**31).all():  # false for NaN, too
         raise ValueError("colour out of range")
     return rounded.astype(">i4").tobytes()
 
@@ -101,8 +120,12 @@ def _profile(points: tuple[float, ...], curve: Curve, grey: bool) -> bytes:
         return b"XYZ " + bytes(4) + _fixed(values)
 
     parametric = b"para" + struct.pack(">IHH", 0, 0 if len(curve) == 1 else 3, 0) + _fixed(curve)
-    tags = {b"desc": text("made by refcodec from a picture's colour description"), b"cprt": text("no copyright"),
-            b"wtpt": xyz(_D50), b"chad": b"sf32" + bytes(4) + _fixed(adaptation)}
+    tags = {
+        b"desc": text("made by refcodec from a picture's colour description"),
+        b"cprt": text("no copyright"),
+        b"wtpt": xyz(_D50),
+        b"chad": b"sf32" + bytes(4) + _fixed(adaptation),
+    }
     if grey:
         tags[b"kTRC"] = parametric
     else:
@@ -113,7 +136,20 @@ def _profile(points: tuple[float, ...], curve: Curve, grey: bool) -> bytes:
     for name, data in tags.items():
         table += name + struct.pack(">II", at + len(body), len(data))
         body += data + bytes(-len(data) % 4)
-    head = struct.pack(">I4xI4s4s4s6H4s", at + len(body), 0x04300000, b"mntr", b"GRAY" if grey else b"RGB ", b"XYZ ",
-                       2000, 1, 1, 0, 0, 0, b"acsp")
+    head = struct.pack(
+        ">I4xI4s4s4s6H4s",
+        at + len(body),
+        0x04300000,
+        b"mntr",
+        b"GRAY" if grey else b"RGB ",
+        b"XYZ ",
+        2000,
+        1,
+        1,
+        0,
+        0,
+        0,
+        b"acsp",
+    )
     head += bytes(24) + struct.pack(">I", 1) + _fixed(_D50)  # relative colorimetric, illuminant D50
     return head.ljust(128, b"\0") + table + body

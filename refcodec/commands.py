@@ -43,8 +43,11 @@ def _check_output(args: Namespace) -> None:
     """Refuse an output that cannot be written, or that would be mixed with other output."""
     check_target(args.out, args.force, args.input)
     if args.json and str(args.out) == "-":
-        raise UsageError("--json and the output - would both write to standard output", where="--json",
-                         cause="name a file for the output")
+        raise UsageError(
+            "--json and the output - would both write to standard output",
+            where="--json",
+            cause="name a file for the output",
+        )
 
 
 def _finite(value: float) -> float | None:
@@ -69,8 +72,15 @@ def _coded(args: Namespace, picture: Picture, model: Model) -> tuple[int, Encode
         nonlocal trials
         trials += 1
         with progress(f"encoding at quality {quality}" + (f", trial {trials}" if searched else "")) as share:
-            return encode_picture(picture.samples, quality, model=model, threads=args.threads, chunks=chunks,
-                                  limits=limits, progress=share)
+            return encode_picture(
+                picture.samples,
+                quality,
+                model=model,
+                threads=args.threads,
+                chunks=chunks,
+                limits=limits,
+                progress=share,
+            )
 
     steps = model.config.steps
     searched = args.bpp is not None or args.size is not None
@@ -82,8 +92,13 @@ def _coded(args: Namespace, picture: Picture, model: Model) -> tuple[int, Encode
     quality, coded = best_fit(encode, steps, budget)
     if coded is None:
         smallest = len(encode(quality).data)
-        raise UsageError("no quality fits", budget=budget, smallest=smallest, quality=quality,
-                         cause="allow more bytes or a higher rate, or scale the picture down")
+        raise UsageError(
+            "no quality fits",
+            budget=budget,
+            smallest=smallest,
+            quality=quality,
+            cause="allow more bytes or a higher rate, or scale the picture down",
+        )
     note(f"quality {quality} is the highest that fits: {len(coded.data)} of {budget} bytes")
     return quality, coded
 
@@ -92,8 +107,12 @@ def encode(args: Namespace) -> int:
     """``encode IN OUT``."""
     _check_output(args)
     if (suffix := Path(args.out).suffix.lower()) in PICTURE_SUFFIXES:
-        raise UsageError("the output is a stream, its name is that of a picture", where=str(args.out), suffix=suffix,
-                         cause="name it .loclic; decode writes pictures")
+        raise UsageError(
+            "the output is a stream, its name is that of a picture",
+            where=str(args.out),
+            suffix=suffix,
+            cause="name it .loclic; decode writes pictures",
+        )
     picture = read_picture(args.input, limits_of(args))
     for text in picture.notes:
         note(f"{args.input}: {text}")
@@ -105,16 +124,29 @@ def encode(args: Namespace) -> int:
     write_bytes(args.out, coded.data, args.force)
     height, width = picture.samples.shape[:2]
     if args.json:
-        result_json({"width": width, "height": height, "channels": 1 if picture.samples.ndim == 2 else 3,
-                     "quality": quality, "bytes": len(coded.data),
-                     "bits_per_pixel": 8 * len(coded.data) / (width * height),
-                     "z_bytes": coded.z_bytes, "y_bytes": coded.y_bytes, "model": model.name,
-                     "fingerprint": model.fingerprint.hex(), "reconstruction_sha256": coded.sha256,
-                     "psnr": _finite(psnr(picture.samples, coded.reconstruction)), "seconds": seconds})
+        result_json(
+            {
+                "width": width,
+                "height": height,
+                "channels": 1 if picture.samples.ndim == 2 else 3,
+                "quality": quality,
+                "bytes": len(coded.data),
+                "bits_per_pixel": 8 * len(coded.data) / (width * height),
+                "z_bytes": coded.z_bytes,
+                "y_bytes": coded.y_bytes,
+                "model": model.name,
+                "fingerprint": model.fingerprint.hex(),
+                "reconstruction_sha256": coded.sha256,
+                "psnr": _finite(psnr(picture.samples, coded.reconstruction)),
+                "seconds": seconds,
+            }
+        )
     elif str(args.out) != "-":
-        note(f"{width}x{height} at quality {quality}: {len(coded.data)} bytes, "
-             f"{8 * len(coded.data) / (width * height):.4f} bits per pixel, "
-             f"{psnr(picture.samples, coded.reconstruction):.2f} dB, {seconds:.2f} s")
+        note(
+            f"{width}x{height} at quality {quality}: {len(coded.data)} bytes, "
+            f"{8 * len(coded.data) / (width * height):.4f} bits per pixel, "
+            f"{psnr(picture.samples, coded.reconstruction):.2f} dB, {seconds:.2f} s"
+        )
     _advise(args.input, len(coded.data))
     return 0
 
@@ -123,8 +155,10 @@ def _advise(source: str, size: int) -> None:
     """Say what a user may not expect: a stream larger than its source, and the format's state."""
     file = Path(source)
     if source != "-" and file.is_file() and size > (before := file.stat().st_size):
-        note(f"the stream is larger than the source of {before} bytes: the codec is made for photographs; of text, "
-             "graphics and flat colours a PNG is smaller and lossless")
+        note(
+            f"the stream is larger than the source of {before} bytes: the codec is made for photographs; of text, "
+            "graphics and flat colours a PNG is smaller and lossless"
+        )
     note(f"format version {VERSION} is not frozen, a later refcodec may not decode this stream: keep the source")
 
 
@@ -142,17 +176,26 @@ def decode(args: Namespace) -> int:
     for text in write_picture(args.out, picture, args.force):
         note(f"{args.out}: {text}")
     if args.json:
-        result_json({"width": samples.shape[1], "height": samples.shape[0], "channels": 1 if samples.ndim == 2 else 3,
-                     "quality": stream.header.quality, "fingerprint": stream.header.fingerprint.hex(),
-                     "sha256": hashlib.sha256(samples.tobytes()).hexdigest(), "verified": bool(args.verify),
-                     "seconds": seconds})
+        result_json(
+            {
+                "width": samples.shape[1],
+                "height": samples.shape[0],
+                "channels": 1 if samples.ndim == 2 else 3,
+                "quality": stream.header.quality,
+                "fingerprint": stream.header.fingerprint.hex(),
+                "sha256": hashlib.sha256(samples.tobytes()).hexdigest(),
+                "verified": bool(args.verify),
+                "seconds": seconds,
+            }
+        )
     return 0
 
 
 def _decoded(data: bytes, args: Namespace, verify: bool = False) -> tuple[np.ndarray, Stream]:
     with progress("decoding") as share:
-        return decode_stream(data, model=args.model, threads=args.threads, limits=limits_of(args), verify=verify,
-                             progress=share)
+        return decode_stream(
+            data, model=args.model, threads=args.threads, limits=limits_of(args), verify=verify, progress=share
+        )
 
 
 def info(args: Namespace) -> int:
@@ -192,8 +235,12 @@ def compare(args: Namespace) -> int:
         for name, value in found.as_dict().items():
             result(f"{name:18s} {value}")
     if args.exact and not found.bit_exact:
-        raise CheckFailed("the pictures differ", where=f"{args.a}, {args.b}", samples=found.differing_samples,
-                          largest=found.largest_difference)
+        raise CheckFailed(
+            "the pictures differ",
+            where=f"{args.a}, {args.b}",
+            samples=found.differing_samples,
+            largest=found.largest_difference,
+        )
     return 0
 
 
@@ -204,8 +251,13 @@ def verify(args: Namespace) -> int:
     samples, stream = _decoded(data, args, verify=True)
     assert stream.header.digest is not None  # verify=True refuses a stream without one
     if args.json:
-        result_json({"verified": True, "digest": stream.header.digest.hex(),
-                     "sha256": hashlib.sha256(samples.tobytes()).hexdigest()})
+        result_json(
+            {
+                "verified": True,
+                "digest": stream.header.digest.hex(),
+                "sha256": hashlib.sha256(samples.tobytes()).hexdigest(),
+            }
+        )
     else:
         result(f"{args.input}: this machine reproduces the encoder's pixels, digest {stream.header.digest.hex()}")
     return 0
@@ -245,9 +297,15 @@ def _model_facts(model: Model, path: Path) -> dict[str, Any]:
     for op in model.ops:
         part = op.name.split("/")[0]
         parts[part] = parts.get(part, 0) + op.macs / 1000
-    return {"path": str(path), "fingerprint": model.fingerprint.hex(), "configuration": model.config.as_dict(),
-            "parameters": parameter_count(model.config), "kmac_per_pixel": round(sum(parts.values()), 2),
-            "kmac_by_part": {k: round(v, 2) for k, v in parts.items() if v}, "provenance": dict(model.provenance)}
+    return {
+        "path": str(path),
+        "fingerprint": model.fingerprint.hex(),
+        "configuration": model.config.as_dict(),
+        "parameters": parameter_count(model.config),
+        "kmac_per_pixel": round(sum(parts.values()), 2),
+        "kmac_by_part": {k: round(v, 2) for k, v in parts.items() if v},
+        "provenance": dict(model.provenance),
+    }
 
 
 def model_list(args: Namespace) -> int:
@@ -291,9 +349,15 @@ def model_verify(args: Namespace) -> int:
     model = load_model(args.name)
     bounds = bound_table(model.ops, model.layers)
     if args.json:
-        result_json({"fingerprint": model.fingerprint.hex(), "bounds": [
-            {"name": b.name, "quantity": b.quantity, "worst": b.worst, "allowed": b.allowed, "bits": b.bits}
-            for b in bounds]})
+        result_json(
+            {
+                "fingerprint": model.fingerprint.hex(),
+                "bounds": [
+                    {"name": b.name, "quantity": b.quantity, "worst": b.worst, "allowed": b.allowed, "bits": b.bits}
+                    for b in bounds
+                ],
+            }
+        )
         return 0
     tightest: dict[str, Any] = {}
     for b in sorted(bounds, key=lambda b: b.worst / b.allowed):  # the last of a kind is the tightest
@@ -323,8 +387,11 @@ def rate_distortion(args: Namespace) -> int:
     model = load_model(args.model)
     prepare(args.threads)
     common: dict[str, Any] = {"model": model, "threads": args.threads, "limits": limits_of(args)}
-    return rd.run(args, lambda samples, quality: encode_picture(samples, quality, **common).data,
-                  lambda data: decode_stream(data, **common)[0])
+    return rd.run(
+        args,
+        lambda samples, quality: encode_picture(samples, quality, **common).data,
+        lambda data: decode_stream(data, **common)[0],
+    )
 
 
 def agreement(args: Namespace) -> int:
@@ -348,8 +415,10 @@ def selftest(args: Namespace) -> int:
     if args.json:
         result_json(asdict(report))
     else:
-        result(f"this machine computes the right bits: {report.items} of {report.items} items, backend "
-               f"{report.backend}, {report.threads} threads, {report.seconds:.1f} s")
+        result(
+            f"this machine computes the right bits: {report.items} of {report.items} items, backend "
+            f"{report.backend}, {report.threads} threads, {report.seconds:.1f} s"
+        )
     return 0
 
 

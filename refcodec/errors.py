@@ -50,8 +50,14 @@ class RefcodecError(Exception):
 
     def fields(self) -> dict[str, Any]:
         """The same as fields, for ``--json``."""
-        return {"error": type(self).__name__, "what": self.what, "where": self.where, "values": self.values,
-                "cause": self.cause, "exit_code": self.exit_code}
+        return {
+            "error": type(self).__name__,
+            "what": self.what,
+            "where": self.where,
+            "values": self.values,
+            "cause": self.cause,
+            "exit_code": self.exit_code,
+        }
 
 
 class UsageError(RefcodecError):
@@ -177,24 +183,36 @@ def within_resources(action: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise LimitExceeded(f"{action} needs more memory than the system gives", detail=str(error) or "MemoryError",
-                            cause="free memory, raise the limit of the process (ulimit -v, its container), or use a "
-                            "smaller picture") from error
+        raise LimitExceeded(
+            f"{action} needs more memory than the system gives",
+            detail=str(error) or "MemoryError",
+            cause="free memory, raise the limit of the process (ulimit -v, its container), or use a smaller picture",
+        ) from error
     except RuntimeError as error:
         if "can't start new thread" not in str(error):
             raise
-        raise LimitExceeded(f"{action} needs more threads than the system starts", detail=str(error),
-                            cause="use fewer threads (--threads), or raise the limit of the user or container "
-                            "(ulimit -u)") from error
+        raise LimitExceeded(
+            f"{action} needs more threads than the system starts",
+            detail=str(error),
+            cause="use fewer threads (--threads), or raise the limit of the user or container (ulimit -u)",
+        ) from error
     except ModuleNotFoundError as error:
         if (missing := missing_package(error)) is None:
             raise
         raise missing from error
 
 
-PACKAGES = {"numpy": "numpy", "PIL": "pillow", "h5py": "h5py", "scipy": "scipy", "numba": "numba",
-            "llvmlite": "numba", "matplotlib": "refcodec[plot]", "mpmath": "refcodec[convert]",
-            "torch": "refcodec[train]"}
+PACKAGES = {
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "h5py": "h5py",
+    "scipy": "scipy",
+    "numba": "numba",
+    "llvmlite": "numba",
+    "matplotlib": "refcodec[plot]",
+    "mpmath": "refcodec[convert]",
+    "torch": "refcodec[train]",
+}
 """Packages that refcodec imports, by module, and what to install for each."""
 
 

@@ -108,8 +108,13 @@ def stream_from(file: IO[bytes], limits: Limits, where: str) -> bytes:
     except OSError as error:
         raise transfer_error("reading", where, error) from error
     if len(data) > allowed < longest:
-        raise LimitExceeded("the stream is too long for the memory allowed", where=where, longest=allowed,
-                            max_memory=limits.max_memory, cause="raise max_memory (--max-memory)")
+        raise LimitExceeded(
+            "the stream is too long for the memory allowed",
+            where=where,
+            longest=allowed,
+            max_memory=limits.max_memory,
+            cause="raise max_memory (--max-memory)",
+        )
     return bytes(data)
 
 
@@ -137,8 +142,12 @@ def check_target(path: str | os.PathLike[str], force: bool, *inputs: str | os.Pa
     if os.path.isdir(target):
         raise OutputError("the output is a directory", where=target)
     for source in inputs:
-        if os.fspath(source) != "-" and os.path.exists(target) and os.path.exists(source) \
-                and os.path.samefile(source, target):
+        if (
+            os.fspath(source) != "-"
+            and os.path.exists(target)
+            and os.path.exists(source)
+            and os.path.samefile(source, target)
+        ):
             raise OutputError("the output is the input", where=target, cause="it would be lost: name another file")
     if (os.path.isfile(target) or (os.path.islink(target) and not os.path.exists(target))) and not force:
         raise OutputError("the output exists", where=target, cause="--force overwrites it")
@@ -148,8 +157,9 @@ def check_target(path: str | os.PathLike[str], force: bool, *inputs: str | os.Pa
         raise OutputError("the output's folder does not exist", where=folder)
     device = os.path.exists(place) and not os.path.isfile(place)
     if not os.access(place if device else folder, os.W_OK):
-        raise OutputError("the output cannot be created", where=place if device else folder,
-                          cause="no permission to write there")
+        raise OutputError(
+            "the output cannot be created", where=place if device else folder, cause="no permission to write there"
+        )
 
 
 def _followed(target: str) -> str:
@@ -168,8 +178,9 @@ def _followed(target: str) -> str:
         return os.path.realpath(target)
     shared = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
     if stat.S_ISLNK(link.st_mode) and shared and link.st_uid not in (os.geteuid(), folder.st_uid):
-        raise OutputError("the output is another user's link in a shared folder", where=target,
-                          cause="name another file")
+        raise OutputError(
+            "the output is another user's link in a shared folder", where=target, cause="name another file"
+        )
     return os.path.realpath(target)
 
 
@@ -223,8 +234,9 @@ def _creating(where: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # a name with a zero byte raises ValueError
-        raise OutputError("the output cannot be created", where=where, cause=getattr(error, "strerror", None)
-                          or detail_of(error)) from error
+        raise OutputError(
+            "the output cannot be created", where=where, cause=getattr(error, "strerror", None) or detail_of(error)
+        ) from error
 
 
 @contextmanager
@@ -232,8 +244,9 @@ def _writing(where: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # a closed stream raises ValueError
-        raise TransferError("writing failed", where=where, cause=getattr(error, "strerror", None)
-                            or detail_of(error)) from error
+        raise TransferError(
+            "writing failed", where=where, cause=getattr(error, "strerror", None) or detail_of(error)
+        ) from error
 
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".webp", ".bmp", ".tif", ".tiff"}

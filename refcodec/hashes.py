@@ -73,8 +73,13 @@ def _stream(name: str, way: Way) -> dict[str, str]:
     common: dict[str, Any] = {"model": model, "backend": way.backend, "threads": way.threads}
     coded = encode_picture(_scene(*size), quality, trace=trace, **common)
     decoded, _ = decode_stream(coded.data, **common)
-    values = (digest([model.fingerprint]), digest([coded.data]), digest([coded.reconstruction]), stages.hexdigest(),
-              digest([decoded]))
+    values = (
+        digest([model.fingerprint]),
+        digest([coded.data]),
+        digest([coded.reconstruction]),
+        stages.hexdigest(),
+        digest([decoded]),
+    )
     return {f"{name} {part}": value for part, value in zip(STREAM_PARTS, values, strict=True)}
 
 
@@ -82,8 +87,9 @@ NAMES = (*VECTORS, *(f"{name} {part}" for name in STREAMS for part in STREAM_PAR
 """Every item, in order."""
 
 
-def compute(backend: str | None = None, threads: int | None = None,
-            wanted: Collection[str] | None = None) -> dict[str, str]:
+def compute(
+    backend: str | None = None, threads: int | None = None, wanted: Collection[str] | None = None
+) -> dict[str, str]:
     """Compute the items.
 
     Parameters
@@ -128,8 +134,11 @@ def _failure(e: Exception) -> str:
 
 # ------------------------------------------------------------------------------------------------------------ facts
 
-_PRODUCT = re.compile(r"^\s+(?:\{vex\}\s+)?(v?pmaddwd|vpdpwssds?|v?pmulld|[su]mlal2?|[su]mull2?|mla)\b"
-                      r"[^\n]*?([xyz]mm|v\d+\.\w+)", re.MULTILINE)
+_PRODUCT = re.compile(
+    r"^\s+(?:\{vex\}\s+)?(v?pmaddwd|vpdpwssds?|v?pmulld|[su]mlal2?|[su]mull2?|mla)\b"
+    r"[^\n]*?([xyz]mm|v\d+\.\w+)",
+    re.MULTILINE,
+)
 
 
 def products(assembly: str) -> Counter[str]:
@@ -151,8 +160,12 @@ def multiplication() -> str:
 def facts(backend: str) -> dict[str, str]:
     """What computes: versions, machine, processor as the compiler sees it, instruction."""
     packages = {name: metadata.version(name) for name in ("numpy", "numba", "llvmlite") if _installed(name)}
-    known = {"python": platform.python_version(), **packages, "machine": platform.machine(),
-             "system": platform.system()}
+    known = {
+        "python": platform.python_version(),
+        **packages,
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }
     if backend == "numba":
         from llvmlite import binding
 

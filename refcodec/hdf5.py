@@ -31,7 +31,17 @@ MAX_PATH = 512
 """Most bytes of a path (SPEC B.1-16)."""
 
 _SPACE, _LINKS, _TYPE, _LINK, _LAYOUT, _FILTERS, _ATTRIBUTE, _MORE, _TABLE, _ATTRIBUTES = (
-    1, 2, 3, 6, 8, 11, 12, 16, 17, 21)
+    1,
+    2,
+    3,
+    6,
+    8,
+    11,
+    12,
+    16,
+    17,
+    21,
+)
 _SKIPPED = frozenset((0, 4, 5, 10, 18))
 """Messages that say nothing about a model (SPEC B.1-20)."""
 
@@ -49,7 +59,8 @@ _TYPES = {
     b"\x10\x08\x00\x00\x02\x00\x00\x00\x00\x00\x10\x00": "int16",
     b"\x10\x08\x00\x00\x04\x00\x00\x00\x00\x00\x20\x00": "int32",
     b"\x10\x08\x00\x00\x08\x00\x00\x00\x00\x00\x40\x00": "int64",
-    b"\x11\x20\x1f\x00\x04\x00\x00\x00\x00\x00\x20\x00\x17\x08\x00\x17\x7f\x00\x00\x00": "float32"}
+    b"\x11\x20\x1f\x00\x04\x00\x00\x00\x00\x00\x20\x00\x17\x08\x00\x17\x7f\x00\x00\x00": "float32",
+}
 """(SPEC B.1-23) Datatype messages: version and class, bit field, size, bit offset, precision, parts of a float."""
 
 _OLD_MESSAGE, _NEW_MESSAGE = Struct("<HHB3x"), Struct("<BHB")
@@ -95,8 +106,13 @@ class Hdf5(FileBytes):
         head = self.block(0, min(48, self.size))
         if head[:8] != b"\x89HDF\r\n\x1a\n":
             raise InvalidModel("the model file cannot be read", where=where, cause="it is damaged or not HDF5")
-        self.known(len(head) == 48 and head[8:12] == b"\2\x08\x08\0" and head[12:20] == bytes(8)
-                    and head[20:28] == b"\xff" * 8, "another superblock than that of version 2")
+        self.known(
+            len(head) == 48
+            and head[8:12] == b"\2\x08\x08\0"
+            and head[12:20] == bytes(8)
+            and head[20:28] == b"\xff" * 8,
+            "another superblock than that of version 2",
+        )
         self._root = int.from_bytes(head[36:44], "little")
         self._top = self._object(self._root, where, self.attributes)
 
@@ -158,10 +174,13 @@ class Hdf5(FileBytes):
         if math.prod(n or 1 for n in shape) >> 60:  # NumPy counts bytes in 63 bits, even of arrays without numbers
             raise InvalidModel("an array is too large", where=where, shape=list(shape))
         if len(layout) < 4 or layout[0] != 3 or layout[1] > 2 or (layout[1] and len(layout) < 18):
-            raise InvalidModel("external, virtual or unknown storage", where=where,
-                               cause="models hold their numbers themselves, in data layouts of version 3")
+            raise InvalidModel(
+                "external, virtual or unknown storage",
+                where=where,
+                cause="models hold their numbers themselves, in data layouts of version 3",
+            )
         kept = math.prod(shape) * np.dtype(dtype).itemsize if layout[1] == 0 else _MOST_DIMENSIONS
-        return Stored(path, dtype, shape, self, layout[:4 + kept], item.parts.get(_FILTERS, b"")[:_MOST_FILTERS])
+        return Stored(path, dtype, shape, self, layout[: 4 + kept], item.parts.get(_FILTERS, b"")[:_MOST_FILTERS])
 
     def _object(self, at: int, where: str, attributes: dict[str, str | int] | None = None) -> _Object:
         """(SPEC B.1-20) An object from its header; ``attributes`` takes the short attributes."""
@@ -197,7 +216,7 @@ class Hdf5(FileBytes):
             flags = head[5]
             self.known(head[4] == 2 and flags < 0x40, "another version of object headers")
             size, width = 6 + 16 * (flags >> 5) + 4 * (flags >> 4 & 1), 1 << (flags & 3)
-            length, order = int.from_bytes(head[size:size + width], "little"), flags >> 1 & 2
+            length, order = int.from_bytes(head[size : size + width], "little"), flags >> 1 & 2
             size += width
         else:
             self.known(head[0] == 1, "another version of object headers")
@@ -227,12 +246,13 @@ class Hdf5(FileBytes):
                         more, length = more + 4, length - 8
                     blocks.append((more, length))
                 elif kind not in _SKIPPED:
-                    self.known(kind in (_SPACE, _LINKS, _TYPE, _LINK, _LAYOUT, _FILTERS, _ATTRIBUTE, _TABLE,
-                                        _ATTRIBUTES),
-                                f"messages of kind 0x{kind:02X}")
+                    self.known(
+                        kind in (_SPACE, _LINKS, _TYPE, _LINK, _LAYOUT, _FILTERS, _ATTRIBUTE, _TABLE, _ATTRIBUTES),
+                        f"messages of kind 0x{kind:02X}",
+                    )
                     if place + size > begin + len(data):
                         begin, data = place, self.take(place, size)
-                    yield kind, data[place - begin:place - begin + size]
+                    yield kind, data[place - begin : place - begin + size]
                 place += size
 
     def _one_more(self, where: str) -> None:
@@ -246,16 +266,16 @@ class Hdf5(FileBytes):
         self.known(len(data) >= 2 and data[0] == 1 and not data[1] & ~0x1B, "another link message")
         flags, at = data[1], 2
         if flags & 8:
-            if data[at:at + 1] != b"\0":
+            if data[at : at + 1] != b"\0":
                 raise InvalidModel("a soft or external link", where=where, cause="models hold hard links only")
             at += 1
         at += flags >> 4 & 1
         width = 1 << (flags & 3)
-        size, at = int.from_bytes(data[at:at + width], "little"), at + width
+        size, at = int.from_bytes(data[at : at + width], "little"), at + width
         if size > MAX_PATH:
             raise InvalidModel("a path is too long", where=where, allowed=MAX_PATH)
         self.known(at + size + 8 <= len(data), "another link message")
-        return data[at:at + size], int.from_bytes(data[at + size:at + size + 8], "little")
+        return data[at : at + size], int.from_bytes(data[at + size : at + size + 8], "little")
 
     def _table(self, data: bytes, where: str) -> Iterator[tuple[bytes, int]]:
         """(SPEC B.1-22) Links of a symbol table."""
@@ -300,7 +320,6 @@ class Hdf5(FileBytes):
                 _take_attribute(message, attributes, where)
 
 
-
 def _shape(data: bytes) -> tuple[int, ...] | None:
     """(SPEC B.1-23) Shape of a dataspace message; None for one that is neither scalar nor simple."""
     if len(data) < 4 or data[0] not in (1, 2) or data[2] & ~1 or (data[0] == 2 and data[3] > 1):
@@ -308,7 +327,7 @@ def _shape(data: bytes) -> tuple[int, ...] | None:
     begin, rank = (8, data[1]) if data[0] == 1 else (4, data[1] * data[3])
     if rank > _MAX_RANK or len(data) < begin + 8 * rank:
         return None
-    return tuple(int.from_bytes(data[n:n + 8], "little") for n in range(begin, begin + 8 * rank, 8))
+    return tuple(int.from_bytes(data[n : n + 8], "little") for n in range(begin, begin + 8 * rank, 8))
 
 
 def _take_attribute(data: bytes, found: dict[str, str | int], where: str) -> None:
@@ -317,13 +336,13 @@ def _take_attribute(data: bytes, found: dict[str, str | int], where: str) -> Non
     if version not in (1, 3) or (version == 3 and data[1]):
         return
     start, pad = (8, 8) if version == 1 else (9, 1)
-    sizes = [-(-int.from_bytes(data[at:at + 2], "little") // pad) * pad for at in (2, 4, 6)]
+    sizes = [-(-int.from_bytes(data[at : at + 2], "little") // pad) * pad for at in (2, 4, 6)]
     kind_at, space_at, value_at = (start + sum(sizes[:n]) for n in (1, 2, 3))
     name, kind = data[start:kind_at].partition(b"\0")[0], data[kind_at:space_at]
     if _shape(data[space_at:value_at]) != () or len(kind) < 8 or not name.isascii():
         return
     size = int.from_bytes(kind[4:8], "little")
-    value = data[value_at:value_at + size]
+    value = data[value_at : value_at + size]
     if size > _ATTRIBUTE_BYTES or len(value) != size:
         return
     if name.decode() in found:

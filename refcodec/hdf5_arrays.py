@@ -122,19 +122,24 @@ class Stored:
         rank, width = len(self.shape), np.dtype(self.dtype).itemsize
         self._require(self.layout[2] == rank + 1 and len(self.layout) >= 15 + 4 * rank, "chunks of another rank")
         root = int.from_bytes(self.layout[3:11], "little")
-        *chunk, element = (n for n, in _NUMBER.iter_unpack(self.layout[11:15 + 4 * rank]))
-        self._require(element == width and all(1 <= c <= n for c, n in zip(chunk, self.shape, strict=True)),
-                      "a chunk is larger than its array, or has another width")
+        *chunk, element = (n for (n,) in _NUMBER.iter_unpack(self.layout[11 : 15 + 4 * rank]))
+        self._require(
+            element == width and all(1 <= c <= n for c, n in zip(chunk, self.shape, strict=True)),
+            "a chunk is larger than its array, or has another width",
+        )
         grid, nbytes = math.prod(-(-n // c) for n, c in zip(self.shape, chunk, strict=True)), math.prod(chunk) * width
         self._require(grid <= MAX_CHUNKS and (grid == 1 or nbytes <= MAX_PART), "too many or too large chunks")
         filters, chunks = self._filters(), dict[tuple[int, ...], tuple[int, int, int]]()
         for size, mask, place, address in self._leaves(root, rank):
-            fits = place[-1] == 0 and all(at % c == 0 and at < n
-                                          for at, c, n in zip(place[:-1], chunk, self.shape, strict=True))
+            fits = place[-1] == 0 and all(
+                at % c == 0 and at < n for at, c, n in zip(place[:-1], chunk, self.shape, strict=True)
+            )
             self._require(fits and place not in chunks, "a chunk lies outside its array, or on another")
             chunks[place] = mask, size, address
-            self._require(0 < size <= 2 * nbytes + 64 and size * _DEFLATE_MOST >= nbytes,
-                          "a chunk is longer or shorter than its numbers can be")
+            self._require(
+                0 < size <= 2 * nbytes + 64 and size * _DEFLATE_MOST >= nbytes,
+                "a chunk is longer or shorter than its numbers can be",
+            )
         self._require(len(chunks) == grid, "a chunk is missing")
         self._count([(address, size) for _, size, address in chunks.values()])
         out = np.empty(self.shape, np.dtype(self.dtype).newbyteorder("<"))
@@ -153,8 +158,10 @@ class Stored:
             return []
         with self.file.walking:
             leaves = list(islice(old_tree(self.file, root, 1, 16 + 8 * rank, self.counted), MAX_CHUNKS + 1))
-        return [(*_CHUNK_KEY.unpack(key[:8]), tuple(n for n, in _OFFSET.iter_unpack(key[8:])), address)
-                for key, address in leaves]
+        return [
+            (*_CHUNK_KEY.unpack(key[:8]), tuple(n for (n,) in _OFFSET.iter_unpack(key[8:])), address)
+            for key, address in leaves
+        ]
 
     def _filters(self) -> list[int]:
         """(SPEC B.1-9) Filters in the order of writing: of shuffle and gzip, each at most once."""
@@ -169,7 +176,7 @@ class Stored:
             self._require(at + shape.size <= len(data), "filters are cut short")
             code, name, count = (shape.unpack_from(data, at)[n] for n in ((0, 1, 3) if version == 1 else (0, 0, 2)))
             at += shape.size + (-(-name // 8) * 8 if version == 1 else 0)
-            width = int.from_bytes(data[at:at + 4], "little") if count else 0
+            width = int.from_bytes(data[at : at + 4], "little") if count else 0
             if code not in (_SHUFFLE, _DEFLATE) or (code == _SHUFFLE and width != np.dtype(self.dtype).itemsize):
                 raise InvalidModel("an unknown filter", where=self.where, filter=code, allowed="shuffle (2), gzip (1)")
             found.append(code)
@@ -191,7 +198,7 @@ class Stored:
             while data.size:
                 plane, at = divmod(done, len(planes))
                 taken = min(data.size, len(planes) - at)
-                planes[at:at + taken, plane] = data[:taken]
+                planes[at : at + taken, plane] = data[:taken]
                 data, done = data[taken:], done + taken
         self._require(done == out.size, "a chunk has a wrong size")
 
@@ -245,7 +252,6 @@ def read_all(datasets: Mapping[str, Stored]) -> dict[str, np.ndarray]:
     if failed:
         raise failed[0]
     return {name: numbers[name] for name in datasets}
-
 
 
 __all__ = ["MAX_CHUNKS", "MAX_PART", "Stored", "read_all"]

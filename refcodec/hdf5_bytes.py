@@ -47,8 +47,14 @@ class FileBytes:
     def inside(self, at: int, size: int) -> None:
         """Check that a block lies inside the file."""
         if at + size > self.size:
-            raise InvalidModel("a structure lies outside the file", where=self.where, offset=at, bytes=size,
-                               file_bytes=self.size, cause="the file is damaged or cut short")
+            raise InvalidModel(
+                "a structure lies outside the file",
+                where=self.where,
+                offset=at,
+                bytes=size,
+                file_bytes=self.size,
+                cause="the file is damaged or cut short",
+            )
 
     def count(self, size: int) -> None:
         """(SPEC B.1-26) Count bytes of a structure. If no two structures overlap, they are no more than the file's."""
@@ -69,7 +75,7 @@ class FileBytes:
             self.inside(at, size)
             self._window = self._read(at, min(max(size, _WINDOW), self.size - at))
             self._window_at, begin = at, 0
-        return self._window[begin:begin + size]
+        return self._window[begin : begin + size]
 
     def block(self, at: int, size: int) -> bytes:
         """Bytes of metadata, which are counted."""
@@ -80,8 +86,12 @@ class FileBytes:
     def known(self, holds: bool, structure: str) -> None:
         """Refuse a structure that SPEC B.1 does not name."""
         if not holds:
-            raise InvalidModel("a structure that model files do not have", where=self.where, structure=structure,
-                               cause="the file is damaged, or not written in the formats of HDF5 1.8 (libver v108)")
+            raise InvalidModel(
+                "a structure that model files do not have",
+                where=self.where,
+                structure=structure,
+                cause="the file is damaged, or not written in the formats of HDF5 1.8 (libver v108)",
+            )
 
     def _read(self, at: int, size: int) -> bytes:
         try:

@@ -43,11 +43,11 @@ def old_tree(file: FileBytes, at: int, kind: int, key: int, counted: bool = Fals
         if not counted:
             file.count(24 + size)
         for place in range(0, size - key, key + 8):
-            address = int.from_bytes(data[place + key:place + key + 8], "little")
+            address = int.from_bytes(data[place + key : place + key + 8], "little")
             if found_level:
                 below.append((address, found_level - 1))
             else:
-                yield data[place:place + key], address
+                yield data[place : place + key], address
         waiting += reversed(below)
 
 
@@ -67,10 +67,17 @@ def heap_objects(file: FileBytes, heap: int, names: int, by: tuple[int, int, int
     """
     kind, record_bytes, id_at, id_size = by
     magic, version, id_bytes, filters, columns, start, largest, bits, _, root, rows = _HEAP.unpack(
-        file.block(heap, _HEAP.size))
+        file.block(heap, _HEAP.size)
+    )
     file.known(magic == b"FRHP" and version == 0 and id_bytes == id_size and filters == 0, "another fractal heap")
-    file.known(1 <= columns <= _MAX_COLUMNS and 1 <= start <= largest < 1 << 32 and start & start - 1 == 0
-               and bits <= 64 and rows <= _MAX_ROWS, "another fractal heap")
+    file.known(
+        1 <= columns <= _MAX_COLUMNS
+        and 1 <= start <= largest < 1 << 32
+        and start & start - 1 == 0
+        and bits <= 64
+        and rows <= _MAX_ROWS,
+        "another fractal heap",
+    )
     offset_bytes = (bits + 7) // 8
     blocks = _direct_blocks(file, root, rows, columns, start, largest, offset_bytes) if rows else [(0, root, start)]
     blocks.sort()
@@ -80,20 +87,21 @@ def heap_objects(file: FileBytes, heap: int, names: int, by: tuple[int, int, int
         file.count(size)
     begins = [begin for begin, _, _ in blocks]
     for record in _records(file, names, kind, record_bytes):
-        identifier = record[id_at:id_at + id_size]
+        identifier = record[id_at : id_at + id_size]
         if identifier[0] >> 4:  # a long attribute, which is stored elsewhere
             file.known(by == ATTRIBUTE_NAMES, "an object of a fractal heap that is not managed")
             continue
-        offset = int.from_bytes(identifier[1:1 + offset_bytes], "little")
-        length = int.from_bytes(identifier[1 + offset_bytes:], "little")
+        offset = int.from_bytes(identifier[1 : 1 + offset_bytes], "little")
+        length = int.from_bytes(identifier[1 + offset_bytes :], "little")
         begin, address, size = blocks[bisect_right(begins, offset) - 1] if begins else (0, 0, 0)
         if not begin <= offset <= offset + length <= begin + size:
             raise InvalidModel("an object lies outside its heap", where=file.where)
         yield file.take(address + offset - begin, length)
 
 
-def _direct_blocks(file: FileBytes, root: int, rows: int, columns: int, start: int, largest: int,
-                   offset_bytes: int) -> list[tuple[int, int, int]]:
+def _direct_blocks(
+    file: FileBytes, root: int, rows: int, columns: int, start: int, largest: int, offset_bytes: int
+) -> list[tuple[int, int, int]]:
     """Offset in the heap, address and size of the direct blocks below an indirect block."""
     found, waiting, head = list[tuple[int, int, int]](), [(root, rows, 0)], 13 + offset_bytes
     while waiting:
@@ -102,7 +110,7 @@ def _direct_blocks(file: FileBytes, root: int, rows: int, columns: int, start: i
         file.known(data[:5] == b"FHIB\0", "another indirect block")
         for n in range(rows * columns):
             size = start << max(n // columns - 1, 0)
-            address = int.from_bytes(data[head + 8 * n:head + 8 * n + 8], "little")
+            address = int.from_bytes(data[head + 8 * n : head + 8 * n + 8], "little")
             if address != NOWHERE and size <= largest:
                 found.append((offset, address, size))
             elif address != NOWHERE:  # it has fewer rows than this one, so that this ends
@@ -114,8 +122,15 @@ def _direct_blocks(file: FileBytes, root: int, rows: int, columns: int, start: i
 def _records(file: FileBytes, at: int, kind: int, record: int) -> Iterator[bytes]:
     """The records of a B-tree of version 2, each of so many bytes."""
     magic, version, found, size, found_record, depth, root, count, _ = _NEW_TREE.unpack(file.block(at, _NEW_TREE.size))
-    file.known(magic == b"BTHD" and version == 0 and found == kind and found_record == record and size > 10
-               and depth < _MAX_LEVEL, "another B-tree of version 2")
+    file.known(
+        magic == b"BTHD"
+        and version == 0
+        and found == kind
+        and found_record == record
+        and size > 10
+        and depth < _MAX_LEVEL,
+        "another B-tree of version 2",
+    )
     most = total = (size - 10) // record
     count_bytes, pointers = (most.bit_length() + 7) // 8, [0]  # sizes of pointers to children by depth
     for level in range(depth):
@@ -130,10 +145,15 @@ def _records(file: FileBytes, at: int, kind: int, record: int) -> Iterator[bytes
         data = file.block(at, size)
         magic = b"BTIN" if depth else b"BTLF"
         file.known(data[:6] == magic + bytes((0, kind)), "another node of a B-tree of version 2")
-        yield from (data[n:n + record] for n in range(6, head, record))
+        yield from (data[n : n + record] for n in range(6, head, record))
         for n in range(head, head + pointer * (count + 1), pointer) if depth else ():
-            waiting.append((int.from_bytes(data[n:n + 8], "little"),
-                            int.from_bytes(data[n + 8:n + 8 + count_bytes], "little"), depth - 1))
+            waiting.append(
+                (
+                    int.from_bytes(data[n : n + 8], "little"),
+                    int.from_bytes(data[n + 8 : n + 8 + count_bytes], "little"),
+                    depth - 1,
+                )
+            )
 
 
 __all__ = ["ATTRIBUTE_NAMES", "LINK_NAMES", "MAX_ENTRIES", "NOWHERE", "heap_objects", "old_tree"]

@@ -47,16 +47,42 @@ CARRIED, IN_SAMPLES = "carried", "in the samples"
 _PROPERTIES = {
     # What becomes of each property that Pillow reports (``Image.info``, "FORMAT key" where formats differ). Any other
     # value is a loss, in the words of the note; a property that is not in the table is a loss under its own name.
-    **dict.fromkeys(("exif", "icc_profile", "xmp", "XML:com.adobe.xmp", "Raw profile type exif",
-                     "Raw profile type APP1", "Raw profile type xmp", "Raw profile type icc",
-                     "Raw profile type icm"), CARRIED),
+    **dict.fromkeys(
+        (
+            "exif",
+            "icc_profile",
+            "xmp",
+            "XML:com.adobe.xmp",
+            "Raw profile type exif",
+            "Raw profile type APP1",
+            "Raw profile type xmp",
+            "Raw profile type icc",
+            "Raw profile type icm",
+        ),
+        CARRIED,
+    ),
     **dict.fromkeys(("gamma", "chromaticity", "srgb"), CARRIED),  # as an ICC profile, see _colour
     **dict.fromkeys(("dpi", "aspect", "resolution", "jfif_unit", "jfif_density"), CARRIED),  # in EXIF, see _resolution
     "transparency": IN_SAMPLES,  # refused where a sample is transparent
-    **dict.fromkeys(("compression", "interlace", "progressive", "progression", "adobe", "adobe_transform", "jfif",
-                     "jfif_version", "GIF version", "TGA orientation", "LOCLIC quality"), IN_SAMPLES),
-    **dict.fromkeys(("bbox", "blend", "disposal", "duration", "timestamp", "loop", "background", "default_image"),
-                    IN_SAMPLES),  # of an only frame
+    **dict.fromkeys(
+        (
+            "compression",
+            "interlace",
+            "progressive",
+            "progression",
+            "adobe",
+            "adobe_transform",
+            "jfif",
+            "jfif_version",
+            "GIF version",
+            "TGA orientation",
+            "LOCLIC quality",
+        ),
+        IN_SAMPLES,
+    ),
+    **dict.fromkeys(
+        ("bbox", "blend", "disposal", "duration", "timestamp", "loop", "background", "default_image"), IN_SAMPLES
+    ),  # of an only frame
     "comment": "its comment",
     "photoshop": "Photoshop's data (captions, paths)",
     "flashpix": "FlashPix data",
@@ -71,14 +97,19 @@ _PROFILE_SPACES = {b"GRAY": "grey", b"RGB ": "RGB", b"CMYK": "CMYK", b"Lab ": "L
 _EXTENSIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     # extension: format, options, the metadata it holds. Lossless wherever the format can be.
     ".png": ("PNG", {}, ("exif", "icc_profile", "xmp")),
-    ".ppm": ("PNM", {}, ()), ".pgm": ("PNM", {}, ()), ".pnm": ("PNM", {}, ()),
+    ".ppm": ("PNM", {}, ()),
+    ".pgm": ("PNM", {}, ()),
+    ".pnm": ("PNM", {}, ()),
     ".npy": ("NPY", {}, ()),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}, ("exif", "icc_profile", "xmp")),
     ".webp": ("WEBP", {"lossless": True}, ("exif", "icc_profile", "xmp")),
     ".avif": ("AVIF", {"quality": 100, "subsampling": "4:4:4"}, ("exif", "icc_profile", "xmp")),
     ".tif": ("TIFF", {}, ("exif", "icc_profile", "xmp")),
-    ".jp2": ("JPEG2000", {}, ()), ".j2k": ("JPEG2000", {}, ()),
-    ".bmp": ("BMP", {}, ()), ".tga": ("TGA", {}, ()), ".qoi": ("QOI", {"colorspace": "sRGB"}, ()),
+    ".jp2": ("JPEG2000", {}, ()),
+    ".j2k": ("JPEG2000", {}, ()),
+    ".bmp": ("BMP", {}, ()),
+    ".tga": ("TGA", {}, ()),
+    ".qoi": ("QOI", {"colorspace": "sRGB"}, ()),
 }
 _METADATA = {"exif": "EXIF", "icc_profile": "the ICC profile", "xmp": "XMP"}
 _COLOUR_ONLY = ("WEBP", "AVIF")
@@ -87,8 +118,21 @@ _JPEG_HOLDS = {"exif": 65527, "icc_profile": 255 * 65519, "xmp": 65504}
 """A segment of 65533 bytes less the name it begins with; profiles are spread over up to 255 segments."""
 _EXTENSIONS |= {".jpeg": _EXTENSIONS[".jpg"], ".tiff": _EXTENSIONS[".tif"]}
 
-_BYTES_PER_PIXEL = {"PNG": 8, "PPM": 16, "JPEG": 12, "MPO": 12, "BMP": 8, "GIF": 8, "TIFF": 12, "WEBP": 20, "AVIF": 16,
-                    "JPEG2000": 28, "TGA": 8, "PCX": 8, "QOI": 12}
+_BYTES_PER_PIXEL = {
+    "PNG": 8,
+    "PPM": 16,
+    "JPEG": 12,
+    "MPO": 12,
+    "BMP": 8,
+    "GIF": 8,
+    "TIFF": 12,
+    "WEBP": 20,
+    "AVIF": 16,
+    "JPEG2000": 28,
+    "TGA": 8,
+    "PCX": 8,
+    "QOI": 12,
+}
 """Largest memory that reading takes per pixel, by format: four bytes for Pillow's picture, three for the samples, and
 what the format's library holds meanwhile (coefficients, canvases, 32-bit components)."""
 _READ_WHOLE = ("WEBP", "AVIF")
@@ -135,8 +179,9 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def check_size(width: int, height: int, limits: Limits, where: str = "", bytes_per_pixel: int = 8,
-               more_bytes: int = 0) -> None:
+def check_size(
+    width: int, height: int, limits: Limits, where: str = "", bytes_per_pixel: int = 8, more_bytes: int = 0
+) -> None:
     """Refuse a picture by its size alone, before memory is taken.
 
     Parameters
@@ -160,16 +205,26 @@ def check_size(width: int, height: int, limits: Limits, where: str = "", bytes_p
         raise InvalidImage("the picture is empty", where=where, width=width, height=height)
     padded = -(-width // PAD) * -(-height // PAD) * (PAD // 16) ** 2
     check_pixels(width, height, limits, where)
-    for name, value, allowed in (("side", max(width, height), MAX_SIDE),
-                                 ("latent positions", padded, MAX_LATENT_POSITIONS)):
+    for name, value, allowed in (
+        ("side", max(width, height), MAX_SIDE),
+        ("latent positions", padded, MAX_LATENT_POSITIONS),
+    ):
         if value > allowed:
-            raise LimitExceeded(f"the picture is too large in {name}", where=where, width=width, height=height,
-                                value=value, allowed=allowed)
-    check_memory(bytes_per_pixel * width * height + more_bytes, limits, "reading the picture", where, width=width,
-                 height=height)
+            raise LimitExceeded(
+                f"the picture is too large in {name}",
+                where=where,
+                width=width,
+                height=height,
+                value=value,
+                allowed=allowed,
+            )
+    check_memory(
+        bytes_per_pixel * width * height + more_bytes, limits, "reading the picture", where, width=width, height=height
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
+
 
 def read_picture(source: str | os.PathLike[str] | bytes, limits: Limits = Limits()) -> Picture:
     """Read a picture from a file, from standard input (``-``) or from bytes. The content names the format.
@@ -221,8 +276,16 @@ def read_picture(source: str | os.PathLike[str] | bytes, limits: Limits = Limits
         return _read_pillow(file, limits, where)
 
 
-_UNSUPPORTED = ("unsupported", "not supported", "not yet supported", "cannot handle", "unknown pixel mode",
-                "unknown data organization", "unknown tga", "unrecognized")
+_UNSUPPORTED = (
+    "unsupported",
+    "not supported",
+    "not yet supported",
+    "cannot handle",
+    "unknown pixel mode",
+    "unknown data organization",
+    "unknown tga",
+    "unrecognized",
+)
 """Words of Pillow's messages on files that it does not know, rather than on damaged ones."""
 
 
@@ -247,10 +310,14 @@ def translated(where: str, rare: str = "") -> Iterator[None]:
         if any(words in detail for words in ("data too large", "Too much memory")):
             raise LimitExceeded("the metadata is too long", where=where, detail=detail) from error
         if rare or any(words in detail.lower() for words in _UNSUPPORTED):
-            raise Unsupported("this Pillow does not read this kind of file", where=where,
-                              detail=f"{rare}, {detail}" if rare else detail) from error
-        raise InvalidImage("the picture cannot be decoded", where=where, detail=detail,
-                           cause="the file is damaged or cut short") from error
+            raise Unsupported(
+                "this Pillow does not read this kind of file",
+                where=where,
+                detail=f"{rare}, {detail}" if rare else detail,
+            ) from error
+        raise InvalidImage(
+            "the picture cannot be decoded", where=where, detail=detail, cause="the file is damaged or cut short"
+        ) from error
 
 
 def _pipe_bytes(file: IO[bytes], limits: Limits, where: str) -> bytes:
@@ -266,8 +333,12 @@ def _pipe_bytes(file: IO[bytes], limits: Limits, where: str) -> bytes:
 def _exact_rest(file: IO[bytes], size: int, where: str) -> bytes:
     data = file.read(size + 1)
     if len(data) != size:
-        raise InvalidImage("the file ends early" if len(data) < size else "bytes follow the last sample", where=where,
-                           expected=size, cause="the file is cut short, or holds more than one picture")
+        raise InvalidImage(
+            "the file ends early" if len(data) < size else "bytes follow the last sample",
+            where=where,
+            expected=size,
+            cause="the file is cut short, or holds more than one picture",
+        )
     return data
 
 
@@ -278,8 +349,12 @@ def _read_npy(file: IO[bytes], limits: Limits, where: str) -> np.ndarray:
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran_order, dtype = reader(file)
     if dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
-        raise Unsupported("an array is read as a picture if it is uint8 [H, W] or [H, W, 3]", where=where,
-                          dtype=str(dtype), shape=list(shape))
+        raise Unsupported(
+            "an array is read as a picture if it is uint8 [H, W] or [H, W, 3]",
+            where=where,
+            dtype=str(dtype),
+            shape=list(shape),
+        )
     check_size(shape[1], shape[0], limits, where)
     flat = np.frombuffer(_exact_rest(file, shape[0] * shape[1] * (shape[2] if len(shape) == 3 else 1), where), np.uint8)
     return np.array(flat.reshape(shape, order="F" if fortran_order else "C"), order="C")
@@ -376,8 +451,12 @@ def _open_readable(file: IO[bytes], where: str) -> Image.Image:
 def _read_pillow(file: IO[bytes], limits: Limits, where: str) -> Picture:
     facts = facts_of(file, where)
     if facts.bits > 8:
-        raise Unsupported("samples have more than eight bits", where=where, bits=facts.bits,
-                          cause="reduce the picture to eight bits first")
+        raise Unsupported(
+            "samples have more than eight bits",
+            where=where,
+            bits=facts.bits,
+            cause="reduce the picture to eight bits first",
+        )
     with _pillow(limits), translated(where, facts.rare), _open_readable(file, where) as image:
         width, height = image.size
         whole = 2 * file.seek(0, os.SEEK_END) if image.format in _READ_WHOLE else 0
@@ -396,8 +475,12 @@ def _check_tiff(image: Any, limits: Limits, where: str) -> None:
     if len(depths) > len(image.getbands()):
         raise Unsupported("samples that are not colours", where=where, channels=len(depths), mode=image.mode)
     if max(depths, default=1) > 8:
-        raise Unsupported("samples have more than eight bits", where=where, bits=max(depths),
-                          cause="reduce the picture to eight bits first")
+        raise Unsupported(
+            "samples have more than eight bits",
+            where=where,
+            bits=max(depths),
+            cause="reduce the picture to eight bits first",
+        )
     tile = image.tag_v2.get(322), image.tag_v2.get(323)
     if all(isinstance(side, int) and side > 0 for side in tile):  # libtiff takes memory for a whole tile
         check_size(int(tile[0]), int(tile[1]), limits, where, _BYTES_PER_PIXEL["TIFF"])
@@ -432,8 +515,12 @@ def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None)
     info = {key: value for key, value in image.info.items() if isinstance(key, str)}
     texts = set(getattr(image, "text", {}))  # of PNG, whose texts share their names with properties
     if hidden := sorted(texts & _COLOUR_KEYS):
-        raise Unsupported("a text chunk has the name of a property of the picture", where=where, names=hidden,
-                          cause="Pillow reports one of the two; remove the text")
+        raise Unsupported(
+            "a text chunk has the name of a property of the picture",
+            where=where,
+            names=hidden,
+            cause="Pillow reports one of the two; remove the text",
+        )
     notes: list[str] = []
     lost = list(facts.lost)
     for key in info:
@@ -442,9 +529,11 @@ def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None)
             lost.append(f"the text {key!r}")
         elif fate not in (CARRIED, IN_SAMPLES):
             lost.append(fate or repr(key))
-    raw = {"exif": _raw_profile(info, ("exif", "APP1"), EXIF_PREFIX, lost),
-           "icc_profile": _raw_profile(info, ("icc", "icm"), b"", lost),
-           "xmp": info.get("XML:com.adobe.xmp") or _raw_profile(info, ("xmp", "APP1"), _XMP_PREFIX, lost)}
+    raw = {
+        "exif": _raw_profile(info, ("exif", "APP1"), EXIF_PREFIX, lost),
+        "icc_profile": _raw_profile(info, ("icc", "icm"), b"", lost),
+        "xmp": info.get("XML:com.adobe.xmp") or _raw_profile(info, ("xmp", "APP1"), _XMP_PREFIX, lost),
+    }
     found = {name: info.get(name) or raw[name] or getattr(facts, name) for name in raw}
     if "icc_profile" in info and not info["icc_profile"]:
         lost.append("a damaged ICC profile")
@@ -463,8 +552,12 @@ def _samples(image: Image.Image, where: str) -> np.ndarray:
     """Samples [H, W] or [H, W, 3] uint8, strip by strip: Pillow's conversions take several times the picture."""
     grey = image.mode in ("1", "L", "LA", "La")
     if not grey and image.mode not in ("RGB", "P", "PA", "RGBA", "RGBa"):
-        raise Unsupported("only eight-bit grey and RGB are coded", where=where, mode=image.mode,
-                          cause="convert the picture first; the right way depends on its meaning")
+        raise Unsupported(
+            "only eight-bit grey and RGB are coded",
+            where=where,
+            mode=image.mode,
+            cause="convert the picture first; the right way depends on its meaning",
+        )
     plain = image.mode in ("1", "L", "RGB") and "transparency" not in image.info
     width, height = image.size
     out = np.empty((height, width) if grey else (height, width, 3), np.uint8)
@@ -479,20 +572,35 @@ def _samples(image: Image.Image, where: str) -> np.ndarray:
             strip = strip.convert("LA")
         with_alpha = np.asarray(strip.convert("LA" if grey else "RGBA"))
         if with_alpha[:, :, -1].min() < 255:
-            raise Unsupported("the picture is transparent", where=where, mode=image.mode,
-                              cause="alpha is not coded; flatten the picture onto a background first")
+            raise Unsupported(
+                "the picture is transparent",
+                where=where,
+                mode=image.mode,
+                cause="alpha is not coded; flatten the picture onto a background first",
+            )
         out[top:bottom] = with_alpha[:, :, 0] if grey else with_alpha[:, :, :3]
     return out
 
 
-def _colour(image: Image.Image, info: dict[str, Any], facts: Facts, icc_profile: bytes | None, grey: bool, where: str,
-            notes: list[str], lost: list[str]) -> bytes | None:
+def _colour(
+    image: Image.Image,
+    info: dict[str, Any],
+    facts: Facts,
+    icc_profile: bytes | None,
+    grey: bool,
+    where: str,
+    notes: list[str],
+    lost: list[str],
+) -> bytes | None:
     """The ICC profile of the samples: their own, or one made of what else describes their colours."""
     if facts.points and not (icc_profile and image.format == "AVIF"):  # PNG prefers cICP, AVIF its profile
         made = profile_of_points(*facts.points, grey, where)
         if made or icc_profile:
-            notes.append("its coding points of colour became an ICC profile" if made else
-                         "its ICC profile is left out: its coding points say sRGB")
+            notes.append(
+                "its coding points of colour became an ICC profile"
+                if made
+                else "its ICC profile is left out: its coding points say sRGB"
+            )
         return made
     if icc_profile is None and "srgb" not in info and ("gamma" in info or "chromaticity" in info):
         try:
@@ -542,12 +650,14 @@ def _metadata(data: Any, name: str, where: str) -> bytes | None:
     if not isinstance(data, bytes) or not data:
         return None
     if len(data) > MAX_METADATA_BYTES:
-        raise LimitExceeded("the metadata is too long", where=where, kind=name, bytes=len(data),
-                            allowed=MAX_METADATA_BYTES)
+        raise LimitExceeded(
+            "the metadata is too long", where=where, kind=name, bytes=len(data), allowed=MAX_METADATA_BYTES
+        )
     return data.removeprefix(EXIF_PREFIX) if name == "exif" else data
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
+
 
 def check_format(path: str | os.PathLike[str]) -> None:
     """Refuse a name whose extension names no picture format that is written; ``-`` is PNG.
@@ -563,8 +673,12 @@ def check_format(path: str | os.PathLike[str]) -> None:
 def _extension(path: str | os.PathLike[str]) -> str:
     extension = ".png" if os.fspath(path) == "-" else Path(path).suffix.lower()
     if extension not in _EXTENSIONS:
-        raise Unsupported("no picture format has this extension", where=str(path), extension=extension,
-                          cause="written are " + " ".join(sorted(_EXTENSIONS)))
+        raise Unsupported(
+            "no picture format has this extension",
+            where=str(path),
+            extension=extension,
+            cause="written are " + " ".join(sorted(_EXTENSIONS)),
+        )
     return extension
 
 
@@ -633,13 +747,19 @@ def _pnm(samples: np.ndarray, extension: str, where: str) -> bytes:
     return f"{magic}\n{samples.shape[1]} {samples.shape[0]}\n255\n".encode() + samples.tobytes()
 
 
-def _with_pillow(samples: np.ndarray, name: str, options: dict[str, Any], metadata: dict[str, bytes],
-                 where: str) -> bytes:
+def _with_pillow(
+    samples: np.ndarray, name: str, options: dict[str, Any], metadata: dict[str, bytes], where: str
+) -> bytes:
     if name == "JPEG":
         for kind, allowed in _JPEG_HOLDS.items():
             if len(metadata.get(kind, b"")) > allowed:
-                raise Unsupported(f"JPEG cannot hold {_METADATA[kind]} of this length", where=where,
-                                  bytes=len(metadata[kind]), allowed=allowed, cause="PNG, WebP and AVIF can")
+                raise Unsupported(
+                    f"JPEG cannot hold {_METADATA[kind]} of this length",
+                    where=where,
+                    bytes=len(metadata[kind]),
+                    allowed=allowed,
+                    cause="PNG, WebP and AVIF can",
+                )
     if "exif" in metadata:
         metadata["exif"] = EXIF_PREFIX + metadata["exif"]
     if name == "PNG" and "xmp" in metadata:
@@ -651,12 +771,17 @@ def _with_pillow(samples: np.ndarray, name: str, options: dict[str, Any], metada
     except MemoryError as error:
         raise LimitExceeded("the picture does not fit into memory", where=where) from error
     except Exception as error:  # each writer has its own bounds and its own way to say so
-        raise Unsupported(f"{name} cannot hold this picture or its metadata", where=where, detail=detail_of(error),
-                          cause="use another format, for instance PNG") from error
+        raise Unsupported(
+            f"{name} cannot hold this picture or its metadata",
+            where=where,
+            detail=detail_of(error),
+            cause="use another format, for instance PNG",
+        ) from error
     return file.getvalue()
 
 
 # ----------------------------------------------------------------------------------------------------------- planes
+
 
 def check_samples(samples: np.ndarray) -> None:
     """(SPEC 4.1) Refuse anything but uint8 [H, W] or [H, W, 3] with sides of 1..MAX_SIDE.
@@ -666,11 +791,21 @@ def check_samples(samples: np.ndarray) -> None:
     UsageError
         Another dtype or shape.
     """
-    fits = isinstance(samples, np.ndarray) and samples.dtype == np.uint8 and samples.ndim in (2, 3) \
-        and samples.shape[2:] in ((), (3,)) and 1 <= min(samples.shape[:2]) and max(samples.shape[:2]) <= MAX_SIDE
+    fits = (
+        isinstance(samples, np.ndarray)
+        and samples.dtype == np.uint8
+        and samples.ndim in (2, 3)
+        and samples.shape[2:] in ((), (3,))
+        and 1 <= min(samples.shape[:2])
+        and max(samples.shape[:2]) <= MAX_SIDE
+    )
     if not fits:
-        raise UsageError("a picture is uint8 [H, W] or [H, W, 3]", shape=list(np.shape(samples)),
-                         dtype=str(getattr(samples, "dtype", type(samples).__name__)), max_side=MAX_SIDE)
+        raise UsageError(
+            "a picture is uint8 [H, W] or [H, W, 3]",
+            shape=list(np.shape(samples)),
+            dtype=str(getattr(samples, "dtype", type(samples).__name__)),
+            max_side=MAX_SIDE,
+        )
 
 
 def pad_samples(samples: np.ndarray) -> np.ndarray:
@@ -704,9 +839,9 @@ def pad_rows(samples: np.ndarray, first: int, out: np.ndarray) -> None:
     there = max(0, min(height - first, out.shape[0]))
     source = samples if samples.ndim == 3 else samples[:, :, np.newaxis]
     out[:, :, 3] = 0
-    out[:there, :width, :3] = source[first:first + there]
+    out[:there, :width, :3] = source[first : first + there]
     out[there:, :width, :3] = source[height - 1]
-    out[:, width:] = out[:, width - 1:width]
+    out[:, width:] = out[:, width - 1 : width]
 
 
 def crop_samples(planes: np.ndarray, height: int, width: int, channels: int) -> np.ndarray:

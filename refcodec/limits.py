@@ -67,8 +67,9 @@ class Limits:
             except TypeError:
                 fits = False
             if not fits:
-                raise UsageError("a limit is a positive integer, that of memory may be None", where=name,
-                                 value=repr(value))
+                raise UsageError(
+                    "a limit is a positive integer, that of memory may be None", where=name, value=repr(value)
+                )
 
 
 def padded(size: int) -> int:
@@ -90,10 +91,15 @@ def check_pixels(width: int, height: int, limits: Limits, where: str = "") -> No
     """
     pixels = padded_pixels(width, height)
     if pixels > limits.max_pixels:
-        raise LimitExceeded("the picture has more pixels than allowed", where=where, width=width, height=height,
-                            padded_pixels=pixels, max_pixels=limits.max_pixels,
-                            cause="sides are padded to multiples of 64; raise max_pixels (--max-pixels) if the source "
-                            "is trusted")
+        raise LimitExceeded(
+            "the picture has more pixels than allowed",
+            where=where,
+            width=width,
+            height=height,
+            padded_pixels=pixels,
+            max_pixels=limits.max_pixels,
+            cause="sides are padded to multiples of 64; raise max_pixels (--max-pixels) if the source is trusted",
+        )
 
 
 def mebibytes(size: int) -> int:
@@ -118,7 +124,12 @@ def check_memory(memory: int, limits: Limits, what: str, where: str = "", **valu
     LimitExceeded
     """
     if limits.max_memory is not None and memory > limits.max_memory:
-        raise LimitExceeded(f"{what} takes more memory than allowed", where=where, **values, estimate=memory,
-                            max_memory=limits.max_memory,
-                            cause=f"{mebibytes(memory)} MiB are needed: raise max_memory (--max-memory "
-                            f"{mebibytes(memory)}) if the machine has them")
+        raise LimitExceeded(
+            f"{what} takes more memory than allowed",
+            where=where,
+            **values,
+            estimate=memory,
+            max_memory=limits.max_memory,
+            cause=f"{mebibytes(memory)} MiB are needed: raise max_memory (--max-memory "
+            f"{mebibytes(memory)}) if the machine has them",
+        )

@@ -113,9 +113,15 @@ def host_ways(machine: str | None = None) -> tuple[Way, ...]:
         Way("generic", arguments=numba, variables=_processor("generic")),
     ]
     if (machine or platform.machine()).lower() in ("x86_64", "amd64"):
-        ways += [Way(name, arguments=numba, variables=_processor(cpu)) for name, cpu in (
-            ("avx2", "haswell"), ("avx512", "skylake-avx512"), ("avx512-vnni", "icelake-server"),
-            ("avx-vnni", "alderlake"))]
+        ways += [
+            Way(name, arguments=numba, variables=_processor(cpu))
+            for name, cpu in (
+                ("avx2", "haswell"),
+                ("avx512", "skylake-avx512"),
+                ("avx512-vnni", "icelake-server"),
+                ("avx-vnni", "alderlake"),
+            )
+        ]
     return (*ways, Way("numpy", arguments=("--backend", "numpy")))
 
 
@@ -137,8 +143,11 @@ def foreign_ways(command: str) -> list[Way]:
 
 def _environment(way: Way, folder: Path) -> dict[str, str]:
     """The inherited environment without what steers Numba or refcodec, and the way's own."""
-    kept = {name: value for name, value in os.environ.items()
-            if not name.startswith(("NUMBA_", "REFCODEC_", "PYTHONPATH", "PYTHONHOME"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("NUMBA_", "REFCODEC_", "PYTHONPATH", "PYTHONHOME"))
+    }
     if way.command == OWN:
         path = [str(PACKAGE.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     else:
@@ -172,8 +181,9 @@ def run_way(way: Way, folder: Path) -> Outcome:
     start = time.perf_counter()
     command = [*way.command, "-m", "refcodec.hashes", "--json", *way.arguments]
     try:
-        done = subprocess.run(command, env=_environment(way, folder), cwd=folder, capture_output=True, text=True,
-                              timeout=TIMEOUT)
+        done = subprocess.run(
+            command, env=_environment(way, folder), cwd=folder, capture_output=True, text=True, timeout=TIMEOUT
+        )
     except (OSError, subprocess.TimeoutExpired) as e:
         return Outcome(way.name, "failed", str(e), seconds=time.perf_counter() - start)
     seconds = time.perf_counter() - start
@@ -201,8 +211,11 @@ def compare(outcomes: Sequence[Outcome]) -> list[Outcome]:
     judged = []
     for o in outcomes:
         if o.status == "agrees":
-            names = tuple(name for name in dict.fromkeys([*first, *o.hashes])
-                          if first.get(name) != o.hashes.get(name) or o.hashes[name].startswith("error"))
+            names = tuple(
+                name
+                for name in dict.fromkeys([*first, *o.hashes])
+                if first.get(name) != o.hashes.get(name) or o.hashes[name].startswith("error")
+            )
             o = Outcome(o.way, "differs" if names else "agrees", o.reason, o.hashes, o.facts, names, o.seconds)
         judged.append(o)
     return judged
@@ -221,19 +234,28 @@ def run(ways: Sequence[Way], progress: Callable[[str], None]) -> list[Outcome]:
 def table(outcomes: Sequence[Outcome]) -> list[str]:
     """One line a way: what computed, and the hashes of all items together and of the two coded pictures."""
     width = max(len(o.way) for o in outcomes)
-    lines = [f"{'way':{width}s}  {'status':8s} {'processor':15s} {'multiplies by':14s} {'Python':8s} {'NumPy':7s} "
-             f"{'Numba':7s} {'seconds':>7s}  {'all items':16s} {'default stream':16s} {'tiny stream':16s}"]
+    lines = [
+        f"{'way':{width}s}  {'status':8s} {'processor':15s} {'multiplies by':14s} {'Python':8s} {'NumPy':7s} "
+        f"{'Numba':7s} {'seconds':>7s}  {'all items':16s} {'default stream':16s} {'tiny stream':16s}"
+    ]
     for o in outcomes:
         if not o.hashes:
             lines.append(f"{o.way:{width}s}  {o.status:8s} {o.reason}")
             continue
         f = o.facts
         numba = "cpu" in f
-        values = (f["cpu"] if numba else f["machine"], f.get("instruction", "-"), f["python"], f["numpy"],
-                  f.get("numba", "-") if numba else "-")
+        values = (
+            f["cpu"] if numba else f["machine"],
+            f.get("instruction", "-"),
+            f["python"],
+            f["numpy"],
+            f.get("numba", "-") if numba else "-",
+        )
         shown = [o.total()[:16], *(o.hashes.get(f"{name} stream", "-")[:16] for name in ("default", "tiny"))]
-        lines.append(f"{o.way:{width}s}  {o.status:8s} {values[0]:15s} {values[1]:14s} {values[2]:8s} {values[3]:7s} "
-                     f"{values[4]:7s} {o.seconds:7.1f}  {' '.join(shown)}")
+        lines.append(
+            f"{o.way:{width}s}  {o.status:8s} {values[0]:15s} {values[1]:14s} {values[2]:8s} {values[3]:7s} "
+            f"{values[4]:7s} {o.seconds:7.1f}  {' '.join(shown)}"
+        )
     return lines
 
 
@@ -256,10 +278,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command ``machines``."""
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--quick", action="store_true", help="only " + ", ".join(QUICK))
-    some.add_argument("--ways", metavar="NAMES", help="only these, separated by commas; " +
-                      ", ".join(way.name for way in host_ways()))
-    parser.add_argument("--python", metavar="COMMAND", action="append", default=[],
-                        help="another interpreter with refcodec's packages; may be repeated")
+    some.add_argument(
+        "--ways", metavar="NAMES", help="only these, separated by commas; " + ", ".join(way.name for way in host_ways())
+    )
+    parser.add_argument(
+        "--python",
+        metavar="COMMAND",
+        action="append",
+        default=[],
+        help="another interpreter with refcodec's packages; may be repeated",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -276,9 +304,21 @@ def main(args: argparse.Namespace) -> int:
     outcomes = run(chosen(args), lambda name: note(f"machines: {name}"))
     bad = [o for o in outcomes if o.status in ("differs", "failed")]
     ran = [o for o in outcomes if o.hashes]
-    facts: dict[str, Any] = {"ways": [
-        {"way": o.way, "status": o.status, "reason": o.reason, "differing": list(o.differing), "facts": dict(o.facts),
-         "all": o.total() if o.hashes else None, "hashes": dict(o.hashes), "seconds": o.seconds} for o in outcomes]}
+    facts: dict[str, Any] = {
+        "ways": [
+            {
+                "way": o.way,
+                "status": o.status,
+                "reason": o.reason,
+                "differing": list(o.differing),
+                "facts": dict(o.facts),
+                "all": o.total() if o.hashes else None,
+                "hashes": dict(o.hashes),
+                "seconds": o.seconds,
+            }
+            for o in outcomes
+        ]
+    }
     if not args.json:
         for line in table(outcomes):
             result(line)
@@ -286,10 +326,13 @@ def main(args: argparse.Namespace) -> int:
             if o.differing:
                 result(f"{o.way} differs from {ran[0].way} in: {', '.join(o.differing)}")
     if bad:
-        raise CheckFailed("some ways of computing disagree or failed", where=bad[0].way,
-                          items=sorted({name for o in bad for name in o.differing}),
-                          cause="a fault of refcodec, of Numba, of NumPy or of this machine: please report it",
-                          **(facts if args.json else {}))
+        raise CheckFailed(
+            "some ways of computing disagree or failed",
+            where=bad[0].way,
+            items=sorted({name for o in bad for name in o.differing}),
+            cause="a fault of refcodec, of Numba, of NumPy or of this machine: please report it",
+            **(facts if args.json else {}),
+        )
     if len(ran) < 2:
         raise CheckFailed("fewer than two ways ran, so nothing was compared", ways=[o.way for o in ran])
     if args.json:

@@ -29,8 +29,14 @@ Way = tuple[str, int]
 WAYS: tuple[Way, ...] = (("numba", 1), ("numba", 2), ("numpy", 1))
 
 
-def agreement(model: Model, path: Path, quality: int, ways: Sequence[Way] = WAYS,
-              decode_only: bool = False, limits: Limits | None = None) -> dict[str, Any]:
+def agreement(
+    model: Model,
+    path: Path,
+    quality: int,
+    ways: Sequence[Way] = WAYS,
+    decode_only: bool = False,
+    limits: Limits | None = None,
+) -> dict[str, Any]:
     """Code one picture in every way; with ``decode_only`` the first way encodes and all decode.
 
     Returns
@@ -47,12 +53,25 @@ def agreement(model: Model, path: Path, quality: int, ways: Sequence[Way] = WAYS
     pictures = [decode_stream(first.data, model=model, backend=b, threads=t, limits=limits)[0] for b, t in ways]
     encoded = [coded.data == first.data for coded in streams]
     decoded = [picture.tobytes() == first.reconstruction.tobytes() for picture in pictures]
-    return {"picture": path.name, "quality": quality, "stream": hashlib.sha256(first.data).hexdigest(),
-            "samples": first.sha256, "encoded": encoded, "decoded": decoded}
+    return {
+        "picture": path.name,
+        "quality": quality,
+        "stream": hashlib.sha256(first.data).hexdigest(),
+        "samples": first.sha256,
+        "encoded": encoded,
+        "decoded": decoded,
+    }
 
 
-def run(folder: Path, model: Model, qualities: Sequence[int], progress: Callable[[str], None],
-        ways: Sequence[Way] = WAYS, decode_only: bool = False, limits: Limits | None = None) -> dict[str, Any]:
+def run(
+    folder: Path,
+    model: Model,
+    qualities: Sequence[int],
+    progress: Callable[[str], None],
+    ways: Sequence[Way] = WAYS,
+    decode_only: bool = False,
+    limits: Limits | None = None,
+) -> dict[str, Any]:
     """Agreement on every picture of a folder at every quality.
 
     Raises
@@ -107,6 +126,10 @@ def main(args: argparse.Namespace) -> int:
         result(line)
     bad = [r for r in found["rows"] if not all(r["encoded"] + r["decoded"])]
     if bad:
-        raise CheckFailed("some ways of computing disagree", where=bad[0]["picture"], rows=len(bad),
-                          cause="a fault of refcodec, of Numba or of this machine: please report it")
+        raise CheckFailed(
+            "some ways of computing disagree",
+            where=bad[0]["picture"],
+            rows=len(bad),
+            cause="a fault of refcodec, of Numba or of this machine: please report it",
+        )
     return 0

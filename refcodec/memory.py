@@ -73,7 +73,7 @@ class _Phantom:
     def __getitem__(self, key: Any) -> _Phantom:
         cuts = () if key is Ellipsis else key if isinstance(key, tuple) else (key,)
         cut = tuple(len(range(*at.indices(size))) for at, size in zip(cuts, self.shape, strict=False))
-        return _Phantom(cut + self.shape[len(cuts):], self.owner)
+        return _Phantom(cut + self.shape[len(cuts) :], self.owner)
 
     def __setitem__(self, key: object, value: object) -> None:
         """Nothing is stored."""
@@ -146,6 +146,7 @@ class _Ledger(Pool):
 
 # ---------------------------------------------------------------------------------------------------------- scratch
 
+
 class _NumbaScratch:
     """The functions of numba_backend.py: kernels compute in registers and on the stack."""
 
@@ -162,8 +163,18 @@ class _NumbaScratch:
         if qkv.shape[2] // 3 // layer.heads > 32:
             self._numpy.local_attention(qkv, layer, table, out, 1)
 
-    def linear_attention(self, queries: Any, keys: Any, values: Any, layer: Any, table: object, out: Any, keys_at: int,
-                         queries_at: int, threads: int) -> None:
+    def linear_attention(
+        self,
+        queries: Any,
+        keys: Any,
+        values: Any,
+        layer: Any,
+        table: object,
+        out: Any,
+        keys_at: int,
+        queries_at: int,
+        threads: int,
+    ) -> None:
         """Heads too wide for the kernel are left to NumPy."""
         if keys.shape[2] // layer.heads > 32:
             self._numpy.linear_attention(queries, keys, values, layer, table, out, keys_at, queries_at, 1)
@@ -209,8 +220,9 @@ class _NumpyScratch:
         windows = parts * -(-windows // parts)
         pitch = windows * stride * k + stride * (k - 1)
         threads = min(threads, height) if height * width * columns > 1 << 14 else 1
-        rows = max(1, min(numpy_ops._BAND // (pitch * k * inputs + windows * (k + 1) * columns),
-                          -(-height // (threads * k))))
+        rows = max(
+            1, min(numpy_ops._BAND // (pitch * k * inputs + windows * (k + 1) * columns), -(-height // (threads * k)))
+        )
         lines, sums = 8 * rows * pitch * k * inputs, 8 * rows * windows * (k + 1) * columns
         result = (10 + 10 * (add is not None)) * rows * width * columns
         self._use(8 * weights * columns + 16 * width * columns + threads * (lines + sums + result))
@@ -222,8 +234,13 @@ class _NumpyScratch:
     def _depthwise(self, height: int, width: int, channels: int, k: int, threads: int) -> None:
         """Weights and scales of a row; int32 of a band and its neighbours, sums, products and results."""
         row = width * channels
-        self._share(threads, height, height * row, 2 * row, lambda rows: (4 * k * k + 8) * row + 26 * rows * row
-                    + 4 * (rows + k - 1) * (width + k - 1) * channels)
+        self._share(
+            threads,
+            height,
+            height * row,
+            2 * row,
+            lambda rows: (4 * k * k + 8) * row + 26 * rows * row + 4 * (rows + k - 1) * (width + k - 1) * channels,
+        )
 
     def _rowwise(self, x: Any, threads: int) -> None:
         """Five arrays of float64 for a band."""
@@ -241,11 +258,26 @@ class _NumpyScratch:
         height, width, channels = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER, qkv.shape[2] // 3
         logits = 625 * layer.heads
         each = 25 * 3 * channels * 10 + logits * 46 + 25 * channels * 24
-        self._share(threads, height, height * width * 25 * channels, 2 * width * logits,
-                    lambda rows: qkv.shape[0] * qkv.shape[1] + rows * width * each)
+        self._share(
+            threads,
+            height,
+            height * width * 25 * channels,
+            2 * width * logits,
+            lambda rows: qkv.shape[0] * qkv.shape[1] + rows * width * each,
+        )
 
-    def linear_attention(self, queries: Any, keys: Any, values: object, layer: object, table: object, out: object,
-                         keys_at: int, queries_at: int, threads: int) -> None:
+    def linear_attention(
+        self,
+        queries: Any,
+        keys: Any,
+        values: object,
+        layer: object,
+        table: object,
+        out: object,
+        keys_at: int,
+        queries_at: int,
+        threads: int,
+    ) -> None:
         """Rows of a band in int16 and six arrays of their weights."""
         for x in (keys, queries):
             height, row = x.shape[0] - 2 * BORDER, (x.shape[1] - 2 * BORDER) * x.shape[2]
@@ -253,6 +285,7 @@ class _NumpyScratch:
 
 
 # ----------------------------------------------------------------------------------------------------------- engine
+
 
 @dataclass(frozen=True)
 class _Layer:
@@ -272,10 +305,17 @@ class _Layer:
 
 @lru_cache(maxsize=4)
 def _layers(config: Config) -> dict[str, Any]:
-    layers = {op.name: _Layer(SimpleNamespace(shape=(op.channels, op.kernel, op.kernel,
-                                                     1 if op.depthwise else op.in_channels)),
-                              0 if op.wide else 1, op.stride, op.shuffle, op.depthwise, op.heads)
-              for op in layer_table(config)}
+    layers = {
+        op.name: _Layer(
+            SimpleNamespace(shape=(op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)),
+            0 if op.wide else 1,
+            op.stride,
+            op.shuffle,
+            op.depthwise,
+            op.heads,
+        )
+        for op in layer_table(config)
+    }
     return layers
 
 
@@ -374,11 +414,14 @@ class _Port:
         """The encoder's words, twice: at most one for an interval, and half as many bytes in sum."""
         if self._encoding:
             largest = max(kept.size for kept in self._kept)
-            self._ledger.use(sum(kept.size for kept in self._kept) * 2 * MOST_INTERVALS
-                             + largest * MOST_INTERVALS * (4 + 2 * self._coder))
+            self._ledger.use(
+                sum(kept.size for kept in self._kept) * 2 * MOST_INTERVALS
+                + largest * MOST_INTERVALS * (4 + 2 * self._coder)
+            )
 
 
 # --------------------------------------------------------------------------------------------------------- estimate
+
 
 def _few_strips(height: int, width: int, widest: float, lag: int = 0) -> int:
     """Rows of a picture that has the same width and the same last strip, and no more strips than STRIPS say."""
@@ -387,8 +430,17 @@ def _few_strips(height: int, width: int, widest: float, lag: int = 0) -> int:
 
 
 @lru_cache(maxsize=64)
-def _maps(config: Config, rows: int, columns: int, backend: str, threads: int, encoding: bool, trace: bool,
-          lines: int, row: int) -> int:
+def _maps(
+    config: Config,
+    rows: int,
+    columns: int,
+    backend: str,
+    threads: int,
+    encoding: bool,
+    trace: bool,
+    lines: int,
+    row: int,
+) -> int:
     """Peak of maps, arrays and scratch; rows and columns of y, rows of samples and the bytes of one of them."""
     ledger = _Ledger()
     engine = _Shadow(config, backend, threads, trace, ledger)
@@ -403,7 +455,7 @@ def _maps(config: Config, rows: int, columns: int, backend: str, threads: int, e
     port.finish()
     ledger.take(lines * row)
     height = rows if trace else _few_strips(rows, columns, SYNTHESIS_WIDEST * config.N[0], SYNTHESIS_LAG)
-    for _, planes in synthesis_strips(engine, config, y_hat[:height + 2 * BORDER]):
+    for _, planes in synthesis_strips(engine, config, y_hat[: height + 2 * BORDER]):
         ledger.use(min(lines, planes.shape[0]) * (9 * planes.shape[1] + 5 * row))  # clamped, uint8, grey in uint16
     if encoding:
         del y, z
@@ -415,8 +467,18 @@ def model_bytes(model: Model) -> int:
     return 4 * sum(op.parameters for op in model.ops)
 
 
-def memory_estimate(width: int, height: int, model: Model, backend: str | None = None, *, channels: int = 3,
-                    threads: int | None = None, encoding: bool = False, trace: bool = False, segments: int = 0) -> int:
+def memory_estimate(
+    width: int,
+    height: int,
+    model: Model,
+    backend: str | None = None,
+    *,
+    channels: int = 3,
+    threads: int | None = None,
+    encoding: bool = False,
+    trace: bool = False,
+    segments: int = 0,
+) -> int:
     """(SPEC 8.5) Bytes of working memory for one picture and its model: an upper bound, at most twice what is taken.
 
     Parameters
@@ -444,8 +506,12 @@ def memory_estimate(width: int, height: int, model: Model, backend: str | None =
     backend = backend or default_backend()
     rows, columns = padded(height) // 16, padded(width) // 16
     row = width * channels
-    return (_maps(model.config, rows, columns, backend, thread_count(threads), encoding, trace, height, row)
-            + SEGMENT_COPIES[backend] * segments + model_bytes(model) + BASE)
+    return (
+        _maps(model.config, rows, columns, backend, thread_count(threads), encoding, trace, height, row)
+        + SEGMENT_COPIES[backend] * segments
+        + model_bytes(model)
+        + BASE
+    )
 
 
 __all__ = ["memory_estimate", "model_bytes"]

@@ -60,8 +60,11 @@ def _check_pair(a: np.ndarray, b: np.ndarray) -> None:
     check_samples(a)
     check_samples(b)
     if a.shape != b.shape:
-        raise UsageError("only pictures of one size and number of channels can be compared", first=list(a.shape),
-                         second=list(b.shape))
+        raise UsageError(
+            "only pictures of one size and number of channels can be compared",
+            first=list(a.shape),
+            second=list(b.shape),
+        )
 
 
 def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
@@ -80,8 +83,17 @@ def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
     _check_pair(a, b)
     difference = np.abs(a.astype(np.int16) - b)
     largest = int(difference.max())
-    return Comparison(a.shape[1], a.shape[0], 1 if a.ndim == 2 else 3, largest == 0, mse(a, b), psnr(a, b),
-                      ms_ssim(a, b), largest, int(np.count_nonzero(difference)))
+    return Comparison(
+        a.shape[1],
+        a.shape[0],
+        1 if a.ndim == 2 else 3,
+        largest == 0,
+        mse(a, b),
+        psnr(a, b),
+        ms_ssim(a, b),
+        largest,
+        int(np.count_nonzero(difference)),
+    )
 
 
 def mse(a: np.ndarray, b: np.ndarray) -> float:
@@ -119,6 +131,7 @@ def heatmap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------------------------- MS-SSIM
+
 
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
     """Multi-scale structural similarity of Wang, Simoncelli and Bovik (2003), the mean over channels.
@@ -161,9 +174,9 @@ def _ms_ssim_channel(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float
 def _ssim_maps(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mean_x, mean_y = _window(x), _window(y)
-    variances = _window(x * x) + _window(y * y) - mean_x ** 2 - mean_y ** 2
+    variances = _window(x * x) + _window(y * y) - mean_x**2 - mean_y**2
     covariance = _window(x * y) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x ** 2 + mean_y ** 2 + c1)
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return luminance, (2 * covariance + c2) / (variances + c2)
 
 
@@ -174,7 +187,7 @@ def _window(plane: np.ndarray) -> np.ndarray:
     for axis in (0, 1):
         taps = min(WINDOW, plane.shape[axis])
         offsets = np.arange(taps) - (taps - 1) / 2
-        gaussian = np.exp(-offsets ** 2 / (2 * SIGMA ** 2))
+        gaussian = np.exp(-(offsets**2) / (2 * SIGMA**2))
         whole = ndimage.correlate1d(plane, gaussian / gaussian.sum(), axis=axis, mode="nearest")
         inside = slice(taps // 2, plane.shape[axis] - (taps - 1) // 2)
         plane = whole[inside] if axis == 0 else whole[:, inside]
@@ -188,8 +201,8 @@ def _halve(plane: np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------------------------------------------------- BD-rate
 
-def bd_rate(rate_a: Any, psnr_a: Any, rate_b: Any, psnr_b: Any,
-            rates: tuple[float, float] | None = None) -> float:
+
+def bd_rate(rate_a: Any, psnr_a: Any, rate_b: Any, psnr_b: Any, rates: tuple[float, float] | None = None) -> float:
     """Bjontegaard's mean difference of rate: what curve b needs more than curve a for the same PSNR.
 
     The logarithm of the rate is interpolated over PSNR by monotone piecewise cubics (PCHIP), and the difference
@@ -222,8 +235,9 @@ def bd_rate(rate_a: Any, psnr_a: Any, rate_b: Any, psnr_b: Any,
     low, high = max(start for start, _ in intervals), min(end for _, end in intervals)
     if not low < high:
         return math.nan
-    integral_a, integral_b = (float(PchipInterpolator(quality, log_rate).integrate(low, high))
-                              for log_rate, quality in (a, b))
+    integral_a, integral_b = (
+        float(PchipInterpolator(quality, log_rate).integrate(low, high)) for log_rate, quality in (a, b)
+    )
     return 100 * math.expm1((integral_b - integral_a) / (high - low))
 
 
@@ -231,8 +245,9 @@ def _curve(rate: Any, quality: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """Log-rate and PSNR of the points that no other point betters, rising; None if fewer than two."""
     rate, quality = np.asarray(rate, np.float64), np.asarray(quality, np.float64)
     if rate.shape != quality.shape or rate.ndim != 1 or not np.all(rate > 0):
-        raise UsageError("a curve is as many positive rates as PSNRs", rates=list(rate.shape),
-                         psnrs=list(quality.shape))
+        raise UsageError(
+            "a curve is as many positive rates as PSNRs", rates=list(rate.shape), psnrs=list(quality.shape)
+        )
     points: list[tuple[float, float]] = []
     pairs = zip(np.log(rate).tolist(), quality.tolist(), strict=True)
     for log_rate, value in sorted(pairs, key=lambda pair: (pair[0], -pair[1])):

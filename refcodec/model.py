@@ -91,9 +91,13 @@ def read_config(content: Content, where: str) -> Config:
     values: dict[str, Any] = {}
     for name, array in content.items():
         if name.startswith("config/"):
-            _require(array.dtype == np.int32 and array.ndim < 2 and array.size <= 8,
-                     "configuration field has a wrong type or shape", f"{where}:{name}", shape=list(array.shape),
-                     dtype=str(array.dtype))
+            _require(
+                array.dtype == np.int32 and array.ndim < 2 and array.size <= 8,
+                "configuration field has a wrong type or shape",
+                f"{where}:{name}",
+                shape=list(array.shape),
+                dtype=str(array.dtype),
+            )
             values[name[7:]] = tuple(int(n) for n in array) if array.ndim else int(array)
     if missing := sorted(set(Config.__dataclass_fields__) - set(values)):
         raise InvalidModel("configuration fields are missing", where=where, fields=missing)
@@ -108,13 +112,20 @@ def expected_arrays(config: Config) -> dict[str, tuple[str, tuple[int, ...]]]:
     out: dict[str, tuple[str, tuple[int, ...]]] = {"formats": ("int32", (len(ops), 2))}
     for op in ops:
         kinds: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
-            "conv": {"weight": ("int16", (op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)),
-                     "constants": ("int32", (op.channels, 3))},
-            "gdn": {"gamma": ("int64", (op.channels, op.channels)), "beta": ("int64", (op.channels,)),
-                    "constants": ("int32", (1,))},
+            "conv": {
+                "weight": ("int16", (op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)),
+                "constants": ("int32", (op.channels, 3)),
+            },
+            "gdn": {
+                "gamma": ("int64", (op.channels, op.channels)),
+                "beta": ("int64", (op.channels,)),
+                "constants": ("int32", (1,)),
+            },
             "sum": {"constants": ("int32", (3,))},
-            "gain": {"multiplier": ("int32", (config.steps, op.channels)),
-                     "shift": ("int32", (config.steps, op.channels))},
+            "gain": {
+                "multiplier": ("int32", (config.steps, op.channels)),
+                "shift": ("int32", (config.steps, op.channels)),
+            },
             "rescale": {"constants": ("int32", (1,))},
             "norm": {"constants": ("int64", (1,))},
             "local_attention": {"bias": ("int32", (81, op.heads)), "constants": ("int32", (1,))},
@@ -160,13 +171,22 @@ def check_layout(config: Config, layout: Layout, where: str) -> Layout:
         raise InvalidModel("arrays are unknown", where=where, count=len(unknown), first=unknown[:5])
     for path, wanted in shapes.items():
         (dtype, shape), (got, got_shape) = wanted, layout[path]
-        _require(wanted == layout[path], "array has a wrong type or shape", f"{where}:{path}",
-                 got=f"{got}{list(got_shape)}", expected=f"{dtype}{list(shape)}")
+        _require(
+            wanted == layout[path],
+            "array has a wrong type or shape",
+            f"{where}:{path}",
+            got=f"{got}{list(got_shape)}",
+            expected=f"{dtype}{list(shape)}",
+        )
     cdf, cdf_shape = layout["z/cdf"]
     longest = config.hyper * (TOTAL + 1)
-    _require(cdf == "int32" and len(cdf_shape) == 1 and cdf_shape[0] <= longest,
-             "array has a wrong type or shape", f"{where}:z/cdf", got=f"{cdf}{list(cdf_shape)}",
-             expected=f"int32, at most {longest} boundaries")
+    _require(
+        cdf == "int32" and len(cdf_shape) == 1 and cdf_shape[0] <= longest,
+        "array has a wrong type or shape",
+        f"{where}:z/cdf",
+        got=f"{cdf}{list(cdf_shape)}",
+        expected=f"int32, at most {longest} boundaries",
+    )
     return expected
 
 
@@ -185,8 +205,14 @@ def _layer(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tabl
         bias, shift, add_shift = (np.ascontiguousarray(constants[:, n]) for n in range(3))
         _require(int(weight.min()) > -(1 << 15), "a weight is -32768", where)
         for name, values in (("shift", shift), ("add_shift", add_shift)):
-            _require(0 <= int(values.min()) and int(values.max()) <= 30, f"{name} out of range", where,
-                     smallest=int(values.min()), largest=int(values.max()), allowed="0..30")
+            _require(
+                0 <= int(values.min()) and int(values.max()) <= 30,
+                f"{name} out of range",
+                where,
+                smallest=int(values.min()),
+                largest=int(values.max()),
+                allowed="0..30",
+            )
         table = None
         if op.gelu:
             _require(frac in tables.gelu, "no GELU table for these fraction bits", where, frac=frac)
@@ -194,21 +220,44 @@ def _layer(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tabl
         if op.name.startswith("lrp_") and not op.gelu:
             _require(frac in tables.half_tanh, "no tanh table for these fraction bits", where, frac=frac)
         _require(bool(op.add) or not add_shift.any(), "a branch shift without a branch", where)
-        return Conv(op.name, weight, bias, shift, frac, limit, add_shift if op.add else None, table, op.stride,
-                    op.shuffle, op.depthwise)
+        return Conv(
+            op.name,
+            weight,
+            bias,
+            shift,
+            frac,
+            limit,
+            add_shift if op.add else None,
+            table,
+            op.stride,
+            op.shuffle,
+            op.depthwise,
+        )
     numbers = [int(n) for n in arrays["constants"]] if "constants" in arrays else []
     if op.kind in ("gdn", "igdn"):
         gamma, beta = arrays["gamma"], arrays["beta"]
-        _require(int(gamma.min()) >= 0 and int(gamma.max()) < 1 << 52, "gamma out of range", where,
-                 smallest=int(gamma.min()), largest=int(gamma.max()))
-        _require(int(beta.min()) >= 1 and int(beta.max()) < 1 << 52, "beta out of range", where,
-                 smallest=int(beta.min()))
+        _require(
+            int(gamma.min()) >= 0 and int(gamma.max()) < 1 << 52,
+            "gamma out of range",
+            where,
+            smallest=int(gamma.min()),
+            largest=int(gamma.max()),
+        )
+        _require(
+            int(beta.min()) >= 1 and int(beta.max()) < 1 << 52, "beta out of range", where, smallest=int(beta.min())
+        )
         _require(0 <= numbers[0] <= 36, "shift out of range", where, shift=numbers[0], allowed="0..36")
         return Gdn(op.name, gamma, beta, numbers[0], frac, limit)
     if op.kind == "gain":
         m, s = arrays["multiplier"], arrays["shift"]
-        _require(1 << 14 <= int(m.min()) and int(m.max()) < 1 << 15, "multiplier out of range", where,
-                 smallest=int(m.min()), largest=int(m.max()), allowed="2^14..2^15-1")
+        _require(
+            1 << 14 <= int(m.min()) and int(m.max()) < 1 << 15,
+            "multiplier out of range",
+            where,
+            smallest=int(m.min()),
+            largest=int(m.max()),
+            allowed="2^14..2^15-1",
+        )
         _require(1 <= int(s.min()) and int(s.max()) <= 30, "shift out of range", where, allowed="1..30")
         return Gain(op.name, m, s, frac, limit)
     if op.kind == "norm":
@@ -226,8 +275,9 @@ def _layer(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tabl
     return LinearAttention(op.name, numbers[0], numbers[1], numbers[2], op.heads, frac, limit)
 
 
-def build_model(content: Content, name: str = "model", provenance: Mapping[str, Any] | None = None,
-                known: bytes | None = None) -> Model:
+def build_model(
+    content: Content, name: str = "model", provenance: Mapping[str, Any] | None = None, known: bytes | None = None
+) -> Model:
     """Check content and make a model of it.
 
     Parameters
@@ -255,13 +305,24 @@ def build_model(content: Content, name: str = "model", provenance: Mapping[str, 
         if path.startswith("layers/"):
             layer, _, array_name = path[7:].rpartition("/")
             by_layer.setdefault(layer, {})[array_name] = content[path]
-    layers = {op.name: _layer(op, by_layer[op.name], int(frac), int(limit), tables, f"{name}:{op.name}")
-              for op, (frac, limit) in zip(ops, content["formats"], strict=True)}
+    layers = {
+        op.name: _layer(op, by_layer[op.name], int(frac), int(limit), tables, f"{name}:{op.name}")
+        for op, (frac, limit) in zip(ops, content["formats"], strict=True)
+    }
     medians = content["z/medians"]
     _require(int(np.abs(medians.astype(np.int64)).max()) <= INT16_MAX, "median out of range", f"{name}:z/medians")
     factorized = SymbolTables(content["z/cdf"], content["z/start"], content["z/first"])
-    return Model(name, config, layers, tables, factorized, medians, known or fingerprint(content), prove(ops, layers),
-                 provenance or {})
+    return Model(
+        name,
+        config,
+        layers,
+        tables,
+        factorized,
+        medians,
+        known or fingerprint(content),
+        prove(ops, layers),
+        provenance or {},
+    )
 
 
 def _tables(content: Content, where: str) -> Tables:

@@ -69,12 +69,18 @@ class ModelFile:
     def check_claim(self, where: str) -> None:
         """(SPEC B.1-17) Refuse a file that claims another fingerprint than its content's."""
         if self.claim is not None and self.claim != self.fingerprint:
-            raise InvalidModel("the model file claims another fingerprint", where=where, claimed=self.claim.hex(),
-                               right=self.fingerprint.hex(), cause="the file was damaged or changed after its making")
+            raise InvalidModel(
+                "the model file claims another fingerprint",
+                where=where,
+                claimed=self.claim.hex(),
+                right=self.fingerprint.hex(),
+                cause="the file was damaged or changed after its making",
+            )
 
 
-def write_hdf5(path: str | os.PathLike[str], attributes: Mapping[str, Any], arrays: Content,
-               force: bool = False) -> None:
+def write_hdf5(
+    path: str | os.PathLike[str], attributes: Mapping[str, Any], arrays: Content, force: bool = False
+) -> None:
     """(SPEC B.1) Write attributes of the root and arrays as datasets, whole or not at all.
 
     The versions of HDF5 are those whose structures every reader knows (SPEC B.1-19 to B.1-25).
@@ -93,16 +99,22 @@ def write_hdf5(path: str | os.PathLike[str], attributes: Mapping[str, Any], arra
         for name in sorted(arrays):
             array = arrays[name].astype(arrays[name].dtype.newbyteorder("<"))
             if array.size > 256:
-                dataset = f.create_dataset(name, array.shape, array.dtype, chunks=array.shape, compression="gzip",
-                                           shuffle=True)
+                dataset = f.create_dataset(
+                    name, array.shape, array.dtype, chunks=array.shape, compression="gzip", shuffle=True
+                )
                 dataset.id.write_direct_chunk((0,) * array.ndim, _packed(array))
             else:
                 f.create_dataset(name, data=array)
     write_bytes(path, data.getvalue(), force)
 
 
-def write_model(path: str | os.PathLike[str], content: Content, provenance: Mapping[str, Any],
-                floats: Content | None = None, force: bool = True) -> None:
+def write_model(
+    path: str | os.PathLike[str],
+    content: Content,
+    provenance: Mapping[str, Any],
+    floats: Content | None = None,
+    force: bool = True,
+) -> None:
     """(SPEC B.1) Write content, its fingerprint, provenance and floats for exporters to an HDF5 file.
 
     Parameters
@@ -124,10 +136,21 @@ def write_model(path: str | os.PathLike[str], content: Content, provenance: Mapp
     if len(text) > MAX_PROVENANCE:
         raise InvalidModel("the provenance is no short text", where=str(path), bytes=len(text), allowed=MAX_PROVENANCE)
     _provenance(text, str(path))
-    arrays = {**content, **{f"float/{name}": a.astype(np.float32) for name, a in (floats or {}).items()},
-              "provenance": np.frombuffer(text, np.uint8)}
-    write_hdf5(path, {"format": np.bytes_(FORMAT), "version": np.int64(VERSION),
-                      "fingerprint": np.bytes_(fingerprint(content).hex())}, arrays, force)
+    arrays = {
+        **content,
+        **{f"float/{name}": a.astype(np.float32) for name, a in (floats or {}).items()},
+        "provenance": np.frombuffer(text, np.uint8),
+    }
+    write_hdf5(
+        path,
+        {
+            "format": np.bytes_(FORMAT),
+            "version": np.int64(VERSION),
+            "fingerprint": np.bytes_(fingerprint(content).hex()),
+        },
+        arrays,
+        force,
+    )
 
 
 def _packed(array: np.ndarray) -> bytes:
@@ -203,14 +226,16 @@ def read_content(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _check_kind(file: Hdf5) -> bytes | None:
     """Check the attributes (SPEC B.1-17), and give the fingerprint that is claimed."""
     if file.attributes.get("format") != FORMAT:
-        raise InvalidModel("not a refcodec model", where=file.where,
-                           cause="convert the checkpoint with weights_converter")
+        raise InvalidModel(
+            "not a refcodec model", where=file.where, cause="convert the checkpoint with weights_converter"
+        )
     if (version := file.attributes.get("version")) != VERSION:
         raise InvalidModel("unknown model version", where=file.where, version=str(version), known=VERSION)
     claim = file.attributes.get("fingerprint")
     if claim is not None and (not isinstance(claim, str) or len(claim) != 32 or set(claim) - set("0123456789abcdef")):
-        raise InvalidModel("the claimed fingerprint is none", where=file.where, claimed=str(claim),
-                           allowed="32 hexadecimal digits")
+        raise InvalidModel(
+            "the claimed fingerprint is none", where=file.where, claimed=str(claim), allowed="32 hexadecimal digits"
+        )
     return None if claim is None else bytes.fromhex(claim)
 
 
@@ -220,14 +245,20 @@ def _read(file: Hdf5, where: str) -> ModelFile:
     _take_floats(found, where)
     text = found.pop("provenance", None)
     if text is not None and (text.dtype != "uint8" or len(text.shape) != 1 or text.size > MAX_PROVENANCE):
-        raise InvalidModel("the provenance is no short text", where=text.where, type=text.dtype,
-                           shape=list(text.shape), allowed=f"uint8, at most {MAX_PROVENANCE}")
+        raise InvalidModel(
+            "the provenance is no short text",
+            where=text.where,
+            type=text.dtype,
+            shape=list(text.shape),
+            allowed=f"uint8, at most {MAX_PROVENANCE}",
+        )
     content: dict[str, np.ndarray] = {}
     for name, dataset in found.items():
         if name.startswith("config/"):
             if dataset.size > 8:
-                raise InvalidModel("configuration field has a wrong shape", where=dataset.where,
-                                   shape=list(dataset.shape))
+                raise InvalidModel(
+                    "configuration field has a wrong shape", where=dataset.where, shape=list(dataset.shape)
+                )
             content[name] = dataset.read()
     check_layout(read_config(content, where), {name: (d.dtype, d.shape) for name, d in found.items()}, where)
     if (total := sum(d.size for d in found.values())) > MAX_NUMBERS:
@@ -238,6 +269,7 @@ def _read(file: Hdf5, where: str) -> ModelFile:
 
 def _provenance(text: bytes, where: str) -> dict[str, Any]:
     """(SPEC B.1-13) The provenance: one JSON object, which prints without an exception."""
+
     def refuse(word: str) -> NoReturn:
         raise ValueError(f"{word} is no number of JSON")
 
@@ -252,8 +284,12 @@ def _provenance(text: bytes, where: str) -> dict[str, Any]:
         raise InvalidModel("the provenance is no JSON object", where=where)
     level: list[Any] = [found]
     for _ in range(MAX_NESTING):
-        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)
-                 if isinstance(child, dict | list)]
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
     if level:
         raise InvalidModel("the provenance is nested too deeply", where=where, allowed=MAX_NESTING)
     return found
@@ -263,8 +299,9 @@ def _take_floats(found: dict[str, Stored], where: str) -> dict[str, Stored]:
     """(SPEC B.1) Remove from ``found`` what takes no part in decoding: the datasets of the group ``float``, unread."""
     floats = {name[6:]: found.pop(name) for name in list(found) if name.startswith("float/")}
     if any(d.dtype != "float32" for d in floats.values()) or sum(d.size for d in floats.values()) > MAX_FLOATS:
-        raise InvalidModel("floats are too many or of another type", where=f"{where}:float",
-                           allowed=f"float32, at most {MAX_FLOATS}")
+        raise InvalidModel(
+            "floats are too many or of another type", where=f"{where}:float", allowed=f"float32, at most {MAX_FLOATS}"
+        )
     return floats
 
 
@@ -287,5 +324,18 @@ def read_floats(path: Path) -> dict[str, np.ndarray]:
     return floats
 
 
-__all__ = ["FORMAT", "MAX_FLOATS", "MAX_NESTING", "MAX_NUMBERS", "MAX_PROVENANCE", "VERSION", "ModelFile", "read_claim",
-           "read_content", "read_file", "read_floats", "write_hdf5", "write_model"]
+__all__ = [
+    "FORMAT",
+    "MAX_FLOATS",
+    "MAX_NESTING",
+    "MAX_NUMBERS",
+    "MAX_PROVENANCE",
+    "VERSION",
+    "ModelFile",
+    "read_claim",
+    "read_content",
+    "read_file",
+    "read_floats",
+    "write_hdf5",
+    "write_model",
+]

@@ -68,8 +68,11 @@ def model_path(name_or_path: str | os.PathLike[str] | None = None) -> Path:
         return path
     if matches := [p for p in installed() if str(name_or_path) in (p.name, p.stem)]:
         return matches[0]
-    raise ModelError("model not found", where=str(name_or_path),
-                     cause="give a path, or put the file into a folder of $REFCODEC_MODELS")
+    raise ModelError(
+        "model not found",
+        where=str(name_or_path),
+        cause="give a path, or put the file into a folder of $REFCODEC_MODELS",
+    )
 
 
 def _stamp(path: Path) -> Stamp:
@@ -160,9 +163,13 @@ def find_model(wanted: bytes) -> Model:
             short.append(e)
     if short:
         raise short[0]
-    raise ModelError("no installed model has the fingerprint that the stream names",
-                     where="header offset 16 (SPEC 8.1)", wanted=wanted.hex(), installed=seen,
-                     cause="get the model it was coded with and put it into a folder of $REFCODEC_MODELS")
+    raise ModelError(
+        "no installed model has the fingerprint that the stream names",
+        where="header offset 16 (SPEC 8.1)",
+        wanted=wanted.hex(),
+        installed=seen,
+        cause="get the model it was coded with and put it into a folder of $REFCODEC_MODELS",
+    )
 
 
 def _named(path: Path) -> bytes | None:

@@ -20,10 +20,18 @@ positive.__name__ = "positive number"  # argparse names types in its messages
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Arguments by which a user bounds the cost of a picture."""
-    parser.add_argument("--max-pixels", type=positive, metavar="N",
-                        help=f"largest number of pixels, sides padded to multiples of 64; default {Limits.max_pixels}")
-    parser.add_argument("--max-memory", type=positive, metavar="MIB",
-                        help="largest estimated working memory; by default three quarters of what the system allows")
+    parser.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help=f"largest number of pixels, sides padded to multiples of 64; default {Limits.max_pixels}",
+    )
+    parser.add_argument(
+        "--max-memory",
+        type=positive,
+        metavar="MIB",
+        help="largest estimated working memory; by default three quarters of what the system allows",
+    )
 
 
 def limits_of(args: argparse.Namespace) -> Limits:

@@ -26,13 +26,44 @@ MAX_SCANS = 128
 """Largest number of scans of a JPEG. Each may cost a pass over all samples; encoders write up to about twenty."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_KNOWN = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"eXIf",
-              b"tEXt", b"zTXt", b"iTXt", b"pHYs", b"acTL", b"fcTL", b"fdAT", b"bKGD", b"hIST", b"sPLT", b"sBIT",
-              b"iDOT"}
+_PNG_KNOWN = {
+    b"IHDR",
+    b"PLTE",
+    b"IDAT",
+    b"IEND",
+    b"tRNS",
+    b"gAMA",
+    b"cHRM",
+    b"sRGB",
+    b"iCCP",
+    b"cICP",
+    b"eXIf",
+    b"tEXt",
+    b"zTXt",
+    b"iTXt",
+    b"pHYs",
+    b"acTL",
+    b"fcTL",
+    b"fdAT",
+    b"bKGD",
+    b"hIST",
+    b"sPLT",
+    b"sBIT",
+    b"iDOT",
+}
 """Chunks that Pillow reports, or that say nothing of an opaque picture's samples."""
 
-_JPEG_KNOWN = (b"JFIF\0", b"JFXX\0", b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0", b"Adobe",
-               b"Photoshop 3.0\0", b"FPXR\0")
+_JPEG_KNOWN = (
+    b"JFIF\0",
+    b"JFXX\0",
+    b"Exif\0",
+    b"http://ns.adobe.com/xap/1.0/\0",
+    b"ICC_PROFILE\0",
+    b"MPF\0",
+    b"Adobe",
+    b"Photoshop 3.0\0",
+    b"FPXR\0",
+)
 """Beginnings of the segments that Pillow reports; JFXX is a thumbnail."""
 
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
@@ -121,6 +152,7 @@ def _bounded(count: int, what: str, where: str, allowed: int = MAX_ELEMENTS) -> 
 
 # -------------------------------------------------------------------------------------------------------------- PNG
 
+
 def _walk_png(file: IO[bytes], facts: Facts, where: str) -> None:
     size, at, others, unknown = file.seek(0, os.SEEK_END), 8, 0, set()
     while at + 8 <= size:
@@ -150,6 +182,7 @@ def _full_range(full: int, where: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- JPEG
+
 
 def _walk_jpeg(file: IO[bytes], facts: Facts, where: str) -> None:
     """Visit the segments up to the first scan, as Pillow does, then count the scans."""
@@ -188,6 +221,7 @@ def _walk_jpeg(file: IO[bytes], facts: Facts, where: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ JPEG 2000 and AVIF
+
 
 def _walk_boxes(file: IO[bytes], facts: Facts, where: str) -> None:
     size = file.seek(0, os.SEEK_END)
@@ -247,23 +281,25 @@ def _read_box(kind: bytes, file: IO[bytes], length: int, facts: Facts, where: st
 
 def _payload(file: IO[bytes], length: int, kind: str, where: str) -> bytes:
     if length > MAX_METADATA_BYTES:
-        raise LimitExceeded("the metadata is too long", where=where, kind=kind, bytes=length,
-                            allowed=MAX_METADATA_BYTES)
+        raise LimitExceeded(
+            "the metadata is too long", where=where, kind=kind, bytes=length, allowed=MAX_METADATA_BYTES
+        )
     return file.read(max(length, 0))
 
 
 def _codestream_bits(file: IO[bytes], start: int) -> int:
     file.seek(start + 40)  # SOC, then SIZ: marker, length, capabilities, eight 32-bit sizes, and the component count
-    count, = struct.unpack(">H", file.read(2))
+    (count,) = struct.unpack(">H", file.read(2))
     return max(((precision & 0x7F) + 1 for precision in file.read(3 * count)[::3]), default=0)
 
 
 # --------------------------------------------------------------------------------------------------------- BMP, TIFF
 
+
 def _walk_bmp(file: IO[bytes], facts: Facts) -> None:
     """Versions 4 and 5 of the header describe colours, from its byte 56 on, or embed a profile."""
     file.seek(14)
-    size, = struct.unpack("<I", file.read(4))
+    (size,) = struct.unpack("<I", file.read(4))
     if size in (108, 124):
         file.seek(14 + 56)
         kind, endpoints = file.read(4)[::-1], file.read(48)
@@ -276,13 +312,19 @@ def _walk_tiff(file: IO[bytes], facts: Facts, where: str) -> None:
     if found.compression not in _TIFF_COMPRESSIONS:
         facts.rare = f"TIFF compression {found.compression}"
     if found.preview:
-        raise Unsupported("the first picture of the file is a preview", where=where,
-                          cause="camera raw files keep their picture elsewhere; develop it first")
+        raise Unsupported(
+            "the first picture of the file is a preview",
+            where=where,
+            cause="camera raw files keep their picture elsewhere; develop it first",
+        )
     if found.pages:
         raise several_frames(where)
     if found.masks:
-        raise Unsupported("the picture is transparent", where=where,
-                          cause="a page of the file holds a mask; flatten the picture first")
+        raise Unsupported(
+            "the picture is transparent",
+            where=where,
+            cause="a page of the file holds a mask; flatten the picture first",
+        )
     facts.exif = found.exif
     facts.lost += found.lost
     if found.reduced:

@@ -104,9 +104,16 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         with translated(f"saving {FORMAT}"):
             picture = from_pillow(image)
         given.setdefault("icc_profile", picture.icc_profile)
-        data = encode(picture.samples, quality=options.get("quality", 60), model=options.get("model"),
-                      threads=options.get("threads"), limits=limits, exif=given.get("exif"),
-                      icc_profile=given.get("icc_profile"), xmp=given.get("xmp"))
+        data = encode(
+            picture.samples,
+            quality=options.get("quality", 60),
+            model=options.get("model"),
+            threads=options.get("threads"),
+            limits=limits,
+            exif=given.get("exif"),
+            icc_profile=given.get("icc_profile"),
+            xmp=given.get("xmp"),
+        )
     except RefcodecError as error:
         raise OSError(str(error)) from error
     file.write(data)

@@ -59,7 +59,7 @@ def _halfwords(key: int, count: int) -> np.ndarray:
             v ^= v >> np.uint64(shift)
             v *= np.uint64(factor)
         v ^= v >> np.uint64(31)
-        words[at:at + _BLOCK] = v
+        words[at : at + _BLOCK] = v
     return words.astype("<u8", copy=False).view("<u2")[:count]
 
 
@@ -136,14 +136,14 @@ def _statistics(op: Op, seen: Mapping[str, Statistics], first: int, second: int)
         return Statistics(Y_FRAC, 0)
     if op.gelu:
         frac, target = 4 + (first * 9 >> 16), 1843
-        mean = isqrt(1000 * target ** 4 // (6283 * (4 ** frac + target ** 2)))
+        mean = isqrt(1000 * target**4 // (6283 * (4**frac + target**2)))
     elif op.name.startswith("lrp_"):
         frac = 4 + (first * 9 >> 16)
-        rms = target = 3 * 2 ** frac // 4
+        rms = target = 3 * 2**frac // 4
     elif op.name == "g_s/7":
         frac, mean, rms, target = 0, 128, 64, 32
     elif op.add:
-        mean, rms = seen[op.add].mean // 2, isqrt(target ** 2 + seen[op.add].rms ** 2 // 4)
+        mean, rms = seen[op.add].mean // 2, isqrt(target**2 + seen[op.add].rms ** 2 // 4)
     elif op.kind == "sum":
         a, b, shift = _SUMS[first * 3 >> 16]
         x, y = (seen[name] for name in op.inputs)
@@ -169,6 +169,7 @@ def _scale(target: int, energy: int, worst: int, branch: int, drop: int) -> tupl
     one deviation of the sum is below 2^27.3: a bias, at most five of them where there is no branch and one where
     there is, plus the means, at most a fifth of 2^30, fits the rest of 2^31.
     """
+
     def greatest(shift: int) -> int:
         return isqrt(3 * (target << shift) ** 2 // energy)
 
@@ -193,14 +194,19 @@ def _targets(config: Config, op: Op, aim: int) -> list[tuple[int, int]]:
 
 def _conv(config: Config, seed: int, op: Op, seen: Mapping[str, Statistics]) -> dict[str, np.ndarray]:
     """(SPEC B.3) Weights and constants; int64 holds products of 16 and 17 bits and biases of 32."""
-    taps, name = op.kernel ** 2, f"layers/{op.name}"
+    taps, name = op.kernel**2, f"layers/{op.name}"
     inputs = [(1 if op.depthwise else seen[t].channels, seen[t]) for t in op.inputs]
-    energy = taps * sum(n * t.rms ** 2 for n, t in inputs)
+    energy = taps * sum(n * t.rms**2 for n, t in inputs)
     worst = taps * sum(n * t.limit for n, t in inputs)
     branch = seen[op.add].limit if op.add else 0
     centre, aim = np.array(_targets(config, op, seen[op.name].target), np.int64).T
-    choice = draws(seed, f"{name}/constants", 2 * op.channels, np.tile([0, 0], op.channels),
-                   np.stack([np.full(op.channels, 2), 2 * (aim // 2) + 1], axis=1).reshape(-1)).reshape(-1, 2)
+    choice = draws(
+        seed,
+        f"{name}/constants",
+        2 * op.channels,
+        np.tile([0, 0], op.channels),
+        np.stack([np.full(op.channels, 2), 2 * (aim // 2) + 1], axis=1).reshape(-1),
+    ).reshape(-1, 2)
     scales = [_scale(int(a), energy, worst, branch, int(drop)) for a, drop in zip(aim, choice[:, 0], strict=True)]
     shift, greatest = np.array(scales, np.int64).T
 
@@ -212,8 +218,10 @@ def _conv(config: Config, seed: int, op: Op, seen: Mapping[str, Statistics]) -> 
     bias -= weight.reshape(op.channels, taps, -1).sum(axis=1) @ means
     bias += (np.int64(1) << shift) >> 1
     add_shift = np.maximum(shift - 1, 0) if op.add else np.zeros_like(shift)
-    return {"weight": weight.astype(np.int16).reshape(op.channels, op.kernel, op.kernel, -1),
-            "constants": np.stack([bias, shift, add_shift], axis=1).astype(np.int32)}
+    return {
+        "weight": weight.astype(np.int16).reshape(op.channels, op.kernel, op.kernel, -1),
+        "constants": np.stack([bias, shift, add_shift], axis=1).astype(np.int32),
+    }
 
 
 def _gain(config: Config, seed: int, op: Op) -> dict[str, np.ndarray]:
@@ -248,11 +256,13 @@ def _other(seed: int, op: Op, choice: int) -> dict[str, np.ndarray]:
     if op.kind == "rescale":
         return _constants([1])
     if op.kind == "norm":
-        return _constants([c ** 3], np.int64)
+        return _constants([c**3], np.int64)
     if op.kind == "local_attention":
         bias = draws(seed, f"{name}/bias", 81 * op.heads, -(1 << 17), 1 << 18)
-        return {"bias": bias.astype(np.int32).reshape(81, op.heads),
-                **_constants([(c // 25 // op.heads).bit_length() // 2 + 3])}
+        return {
+            "bias": bias.astype(np.int32).reshape(81, op.heads),
+            **_constants([(c // 25 // op.heads).bit_length() // 2 + 3]),
+        }
     keys, queries = draws(seed, f"{name}/constants", 2, 6, 3).tolist()
     return _constants([keys, queries + 1, choice * 2 >> 16])
 
@@ -301,8 +311,11 @@ def build(config: Config, seed: int) -> dict[str, np.ndarray]:
     if not 0 <= seed <= _WORD:
         raise UsageError("the seed is out of range", value=seed, allowed="0..2^64 - 1")
     ops, seen = layer_table(config), formats(config, seed)
-    content = {**config_content(config), **_z(config, seed),
-               "formats": np.array([(seen[op.name].frac, seen[op.name].limit) for op in ops], np.int32)}
+    content = {
+        **config_content(config),
+        **_z(config, seed),
+        "formats": np.array([(seen[op.name].frac, seen[op.name].limit) for op in ops], np.int32),
+    }
     for op in ops:
         arrays = layer_arrays(config, seed, op, seen)
         content |= {f"layers/{op.name}/{name}": array for name, array in arrays.items()}
@@ -367,5 +380,15 @@ def write_procedural(profile: str, seed: int, path: str | os.PathLike[str], forc
     return model
 
 
-__all__ = ["RMS", "Statistics", "build", "draws", "formats", "layer_arrays", "mix", "procedural_model", "stream_key",
-           "write_procedural"]
+__all__ = [
+    "RMS",
+    "Statistics",
+    "build",
+    "draws",
+    "formats",
+    "layer_arrays",
+    "mix",
+    "procedural_model",
+    "stream_key",
+    "write_procedural",
+]

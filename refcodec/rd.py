@@ -68,18 +68,43 @@ class OtherCodec:
 
 
 OTHERS = (
-    OtherCodec("JPEG", "JPEG", "jpg", (5, 8, 12, 16, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95),
-               lambda quality, channels: {"quality": quality, "optimize": True}, "setting: quality; optimised, 4:2:0"),
-    OtherCodec("JPEG 2000", "JPEG2000", "jpg_2000", (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.0),
-               lambda bpp, channels: {"quality_mode": "rates", "quality_layers": [8 * channels / bpp],
-                                      "irreversible": True, "mct": int(channels == 3)},
-               "setting: bits per pixel; 9/7 wavelet, colour transform, one layer"),
-    OtherCodec("WebP", "WEBP", "webp", (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 87, 93, 97),
-               lambda quality, channels: {"quality": quality, "method": 4},
-               "setting: quality; lossy, method 4 (the default)"),
-    OtherCodec("AVIF", "AVIF", "avif", (10, 20, 30, 38, 45, 52, 60, 67, 75, 83, 90, 95),
-               lambda quality, channels: {"quality": quality, "speed": 6},
-               "setting: quality; speed 6 and 4:2:0 (the defaults)"),
+    OtherCodec(
+        "JPEG",
+        "JPEG",
+        "jpg",
+        (5, 8, 12, 16, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95),
+        lambda quality, channels: {"quality": quality, "optimize": True},
+        "setting: quality; optimised, 4:2:0",
+    ),
+    OtherCodec(
+        "JPEG 2000",
+        "JPEG2000",
+        "jpg_2000",
+        (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.0),
+        lambda bpp, channels: {
+            "quality_mode": "rates",
+            "quality_layers": [8 * channels / bpp],
+            "irreversible": True,
+            "mct": int(channels == 3),
+        },
+        "setting: bits per pixel; 9/7 wavelet, colour transform, one layer",
+    ),
+    OtherCodec(
+        "WebP",
+        "WEBP",
+        "webp",
+        (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 87, 93, 97),
+        lambda quality, channels: {"quality": quality, "method": 4},
+        "setting: quality; lossy, method 4 (the default)",
+    ),
+    OtherCodec(
+        "AVIF",
+        "AVIF",
+        "avif",
+        (10, 20, 30, 38, 45, 52, 60, 67, 75, 83, 90, 95),
+        lambda quality, channels: {"quality": quality, "speed": 6},
+        "setting: quality; speed 6 and 4:2:0 (the defaults)",
+    ),
 )
 
 
@@ -112,16 +137,26 @@ class Point:
     decode_seconds: float
 
 
-def _point(name: str, codec: str, setting: float, samples: np.ndarray, encode: Callable[[], bytes],
-           decode: DecodeFunction) -> Point:
+def _point(
+    name: str, codec: str, setting: float, samples: np.ndarray, encode: Callable[[], bytes], decode: DecodeFunction
+) -> Point:
     start = time.perf_counter()
     data = encode()
     middle = time.perf_counter()
     decoded = decode(data)
     end = time.perf_counter()
     bpp = 8 * len(data) / (samples.shape[0] * samples.shape[1])
-    return Point(name, codec, setting, len(data), bpp, metrics.psnr(samples, decoded),
-                 metrics.ms_ssim(samples, decoded), middle - start, end - middle)
+    return Point(
+        name,
+        codec,
+        setting,
+        len(data),
+        bpp,
+        metrics.psnr(samples, decoded),
+        metrics.ms_ssim(samples, decoded),
+        middle - start,
+        end - middle,
+    )
 
 
 def _encode_other(codec: OtherCodec, setting: float, samples: np.ndarray) -> bytes:
@@ -130,8 +165,13 @@ def _encode_other(codec: OtherCodec, setting: float, samples: np.ndarray) -> byt
     try:
         Image.fromarray(samples).save(file, codec.pillow_format, **codec.options(setting, channels))
     except Exception as error:
-        raise Unsupported(f"{codec.name} cannot encode this picture", detail=detail_of(error), setting=setting,
-                          shape=list(samples.shape), cause="leave the other codecs out with --no-others") from error
+        raise Unsupported(
+            f"{codec.name} cannot encode this picture",
+            detail=detail_of(error),
+            setting=setting,
+            shape=list(samples.shape),
+            cause="leave the other codecs out with --no-others",
+        ) from error
     return file.getvalue()
 
 
@@ -140,9 +180,16 @@ def _decode_other(data: bytes, mode: str) -> np.ndarray:
         return np.array(image.convert(mode))
 
 
-def measure(folder: str, encode: EncodeFunction, decode: DecodeFunction, *,
-            qualities: Sequence[int] = DEFAULT_QUALITIES, others: bool = True, limits: Limits = Limits(),
-            progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def measure(
+    folder: str,
+    encode: EncodeFunction,
+    decode: DecodeFunction,
+    *,
+    qualities: Sequence[int] = DEFAULT_QUALITIES,
+    others: bool = True,
+    limits: Limits = Limits(),
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
     """Measure every picture of a folder at every setting of every codec.
 
     Parameters
@@ -188,35 +235,54 @@ def measure(folder: str, encode: EncodeFunction, decode: DecodeFunction, *,
             continue
         progress(name)
         names.append(name)
-        points += [_point(name, OWN, quality, samples, lambda q=quality, s=samples: encode(s, q), decode)  # type: ignore[misc]
-                   for quality in qualities]
+        points += [
+            _point(name, OWN, quality, samples, lambda q=quality, s=samples: encode(s, q), decode)  # type: ignore[misc]
+            for quality in qualities
+        ]
         mode = "L" if samples.ndim == 2 else "RGB"
-        points += [_point(name, codec.name, setting, samples,
-                          lambda c=codec, v=setting, s=samples: _encode_other(c, v, s),  # type: ignore[misc]
-                          lambda data, m=mode: _decode_other(data, m))  # type: ignore[misc]
-                   for codec in codecs for setting in codec.settings]
+        points += [
+            _point(
+                name,
+                codec.name,
+                setting,
+                samples,
+                lambda c=codec, v=setting, s=samples: _encode_other(c, v, s),  # type: ignore[misc]
+                lambda data, m=mode: _decode_other(data, m),
+            )  # type: ignore[misc]
+            for codec in codecs
+            for setting in codec.settings
+        ]
     if not names:
         raise MissingInput("no picture in the folder", where=str(folder))
-    curves = {codec: _curve([point for point in points if point.codec == codec])
-              for codec in (OWN, *(codec.name for codec in codecs))}
-    return {"folder": os.path.basename(os.path.normpath(folder)), "pictures": names, "curves": curves,
-            "bd_rates": bd_rates(curves), "points": [_finite(asdict(point)) for point in points],
-            "codecs": {codec.name: {"version": features.version(codec.feature), "remarks": codec.remarks}
-                       for codec in codecs},
-            "versions": _versions(), "machine": _machine()}
+    curves = {
+        codec: _curve([point for point in points if point.codec == codec])
+        for codec in (OWN, *(codec.name for codec in codecs))
+    }
+    return {
+        "folder": os.path.basename(os.path.normpath(folder)),
+        "pictures": names,
+        "curves": curves,
+        "bd_rates": bd_rates(curves),
+        "points": [_finite(asdict(point)) for point in points],
+        "codecs": {
+            codec.name: {"version": features.version(codec.feature), "remarks": codec.remarks} for codec in codecs
+        },
+        "versions": _versions(),
+        "machine": _machine(),
+    }
 
 
 def _listing(folder: str) -> list[str]:
     try:
-        return sorted(entry.name for entry in os.scandir(folder)
-                      if entry.is_file() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
     except OSError as error:
         raise MissingInput("no such folder", where=str(folder), cause=error.strerror or "") from error
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in values.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
 
 
 def _curve(points: list[Point]) -> list[dict[str, Any]]:
@@ -246,56 +312,83 @@ def bd_rates(curves: dict[str, list[dict[str, Any]]], anchor: str = OWN) -> dict
         By codec: ``codec_to_anchor`` is the codec's rate relative to the anchor's (positive: it needs more),
         ``anchor_to_codec`` the reverse, and both again with ``_middle``. None where the curves have nothing in common.
     """
+
     def columns(name: str) -> tuple[list[float], list[float]]:
         points = [point for point in curves[name] if point["psnr"] is not None]
         return [point["bpp"] for point in points], [point["psnr"] for point in points]
 
-    return {name: _finite({
-        "codec_to_anchor": metrics.bd_rate(*columns(anchor), *columns(name)),
-        "anchor_to_codec": metrics.bd_rate(*columns(name), *columns(anchor)),
-        "codec_to_anchor_middle": metrics.bd_rate(*columns(anchor), *columns(name), MIDDLE_RATES),
-        "anchor_to_codec_middle": metrics.bd_rate(*columns(name), *columns(anchor), MIDDLE_RATES),
-    }) for name in curves if name != anchor}
+    return {
+        name: _finite(
+            {
+                "codec_to_anchor": metrics.bd_rate(*columns(anchor), *columns(name)),
+                "anchor_to_codec": metrics.bd_rate(*columns(name), *columns(anchor)),
+                "codec_to_anchor_middle": metrics.bd_rate(*columns(anchor), *columns(name), MIDDLE_RATES),
+                "anchor_to_codec_middle": metrics.bd_rate(*columns(name), *columns(anchor), MIDDLE_RATES),
+            }
+        )
+        for name in curves
+        if name != anchor
+    }
 
 
 def _versions() -> dict[str, str | None]:
     package = sys.modules[__package__ or OWN]
-    known = {name: features.version(name) for name in ("jpg", "libjpeg_turbo", "jpg_2000", "webp", "avif")
-             if features.check(name)}
+    known = {
+        name: features.version(name)
+        for name in ("jpg", "libjpeg_turbo", "jpg_2000", "webp", "avif")
+        if features.check(name)
+    }
     return {OWN: getattr(package, "__version__", None), "pillow": PIL.__version__, "numpy": np.__version__, **known}
 
 
 def _machine() -> dict[str, Any]:
-    return {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version(),
-            "cores": os.cpu_count()}
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- output
 
+
 def table(result: dict[str, Any]) -> str:
     """Curves and BD-rates of a `measure` result as text."""
-    lines = [f"{len(result['pictures'])} pictures of {result['folder']}, means; bits per pixel, RGB PSNR in dB",
-             f"{'codec':<24}{'setting':>8}{'bpp':>9}{'PSNR':>8}{'MS-SSIM':>9}{'enc s':>8}{'dec s':>8}"]
+    lines = [
+        f"{len(result['pictures'])} pictures of {result['folder']}, means; bits per pixel, RGB PSNR in dB",
+        f"{'codec':<24}{'setting':>8}{'bpp':>9}{'PSNR':>8}{'MS-SSIM':>9}{'enc s':>8}{'dec s':>8}",
+    ]
     for codec, curve in result["curves"].items():
         for point in curve:
             quality = "exact" if point["psnr"] is None else f"{point['psnr']:.2f}"
-            lines.append(f"{codec:<24}{point['setting']:>8g}{point['bpp']:>9.4f}{quality:>8}{point['ms_ssim']:>9.4f}"
-                         f"{point['encode_seconds']:>8.2f}{point['decode_seconds']:>8.2f}")
+            lines.append(
+                f"{codec:<24}{point['setting']:>8g}{point['bpp']:>9.4f}{quality:>8}{point['ms_ssim']:>9.4f}"
+                f"{point['encode_seconds']:>8.2f}{point['decode_seconds']:>8.2f}"
+            )
     if result["bd_rates"] or result.get("published_bd_rates"):
         lower, upper = MIDDLE_RATES
-        lines += ["", "BD-rate in per cent (negative: refcodec needs fewer bytes)",
-                  f"{'refcodec against':<36}{'all':>10}{f'{lower}..{upper} bpp':>16}{'reverse':>10}"
-                  f"{f'{lower}..{upper} bpp':>16}"]
+        lines += [
+            "",
+            "BD-rate in per cent (negative: refcodec needs fewer bytes)",
+            f"{'refcodec against':<36}{'all':>10}{f'{lower}..{upper} bpp':>16}{'reverse':>10}"
+            f"{f'{lower}..{upper} bpp':>16}",
+        ]
         lines += [_bd_line(name, rates) for name, rates in result["bd_rates"].items()]
-        lines += [_bd_line(f"{name} (published)", rates)
-                  for name, rates in result.get("published_bd_rates", {}).items()]
+        lines += [
+            _bd_line(f"{name} (published)", rates) for name, rates in result.get("published_bd_rates", {}).items()
+        ]
     return "\n".join(lines)
 
 
 def _bd_line(name: str, rates: dict[str, float | None]) -> str:
     line = f"{name:<36}"
-    for key, width in (("anchor_to_codec", 10), ("anchor_to_codec_middle", 16), ("codec_to_anchor", 10),
-                       ("codec_to_anchor_middle", 16)):
+    for key, width in (
+        ("anchor_to_codec", 10),
+        ("anchor_to_codec_middle", 16),
+        ("codec_to_anchor", 10),
+        ("codec_to_anchor_middle", 16),
+    ):
         value = rates[key]
         line += f"{'-' if value is None else f'{value:+.1f}':>{width}}"
     return line
@@ -319,12 +412,24 @@ def plot(result: dict[str, Any], extension: str = ".png") -> bytes:
     axes.set_prop_cycle(color=[colormaps["tab20"](i) for i in (*range(0, 20, 2), *range(1, 20, 2))])
     for curves, style, remark in ((result["curves"], "-", ""), (result.get("published", {}), "--", " (published)")):
         for name, points in curves.items():
-            shown = sorted((point["bpp"], point["psnr"]) for point in points
-                           if point["psnr"] is not None and point["bpp"] <= MAX_DRAWN_RATE)
-            axes.plot(*(zip(*shown, strict=True) if shown else ([], [])), style, marker=".",
-                      linewidth=2.5 if name == OWN else 1, label=name + remark)
-    axes.set(xlabel="bits per pixel", ylabel="RGB PSNR [dB]", xlim=(0, MAX_DRAWN_RATE),
-             title=f"{len(result['pictures'])} pictures of {result['folder']}")
+            shown = sorted(
+                (point["bpp"], point["psnr"])
+                for point in points
+                if point["psnr"] is not None and point["bpp"] <= MAX_DRAWN_RATE
+            )
+            axes.plot(
+                *(zip(*shown, strict=True) if shown else ([], [])),
+                style,
+                marker=".",
+                linewidth=2.5 if name == OWN else 1,
+                label=name + remark,
+            )
+    axes.set(
+        xlabel="bits per pixel",
+        ylabel="RGB PSNR [dB]",
+        xlim=(0, MAX_DRAWN_RATE),
+        title=f"{len(result['pictures'])} pictures of {result['folder']}",
+    )
     axes.grid(alpha=0.3)
     if axes.lines:
         figure.legend(loc="outside right upper", fontsize=8)
@@ -350,13 +455,16 @@ def read_published(path: str) -> dict[str, list[dict[str, float]]]:
     """
     try:
         codecs = json.loads(read_bytes(path))["codecs"]
-        return {str(name): [{"bpp": float(point["bpp"]), "psnr": float(point["psnr"])} for point in codec["points"]]
-                for name, codec in codecs.items()}
+        return {
+            str(name): [{"bpp": float(point["bpp"]), "psnr": float(point["psnr"])} for point in codec["points"]]
+            for name, codec in codecs.items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError("not a file of published points", where=str(path), detail=detail_of(error)) from error
 
 
 # ---------------------------------------------------------------------------------------------------------- command
+
 
 def _qualities(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in text.split(","))
@@ -365,8 +473,13 @@ def _qualities(text: str) -> tuple[int, ...]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``refcodec rd``."""
     parser.add_argument("folder", metavar="FOLDER", help="folder of pictures")
-    parser.add_argument("--qualities", type=_qualities, default=DEFAULT_QUALITIES, metavar="Q,Q,...",
-                        help=f"refcodec's qualities, 1..100 (default: {','.join(map(str, DEFAULT_QUALITIES))})")
+    parser.add_argument(
+        "--qualities",
+        type=_qualities,
+        default=DEFAULT_QUALITIES,
+        metavar="Q,Q,...",
+        help=f"refcodec's qualities, 1..100 (default: {','.join(map(str, DEFAULT_QUALITIES))})",
+    )
     parser.add_argument("--model", metavar="M", help="name or path of the model")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of refcodec")
     parser.add_argument("--no-others", action="store_true", help="measure refcodec alone")
@@ -404,8 +517,15 @@ def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction
     if args.plot:
         plot({"curves": {}, "pictures": [], "folder": ""}, _plot_extension(args.plot))  # refuse before the long run
     progress = note if sys.stderr is not None and sys.stderr.isatty() else (lambda line: None)
-    found = measure(args.folder, encode, decode, qualities=args.qualities, others=not args.no_others,
-                    limits=limits_of(args), progress=progress)
+    found = measure(
+        args.folder,
+        encode,
+        decode,
+        qualities=args.qualities,
+        others=not args.no_others,
+        limits=limits_of(args),
+        progress=progress,
+    )
     if published:
         found["published"] = published
         found["published_bd_rates"] = bd_rates({OWN: found["curves"][OWN], **published})

@@ -84,8 +84,9 @@ def golden(path: Path = PATH) -> Mapping[str, str]:
         if not all(isinstance(value, str) for value in items.values()):
             raise ValueError("a hash is not text")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise InvalidModel("the package's data is damaged", where=f"{path.name}: {e}",
-                           cause="install refcodec again") from e
+        raise InvalidModel(
+            "the package's data is damaged", where=f"{path.name}: {e}", cause="install refcodec again"
+        ) from e
     return items
 
 
@@ -101,8 +102,10 @@ def _cause(name: str, expected: str, found: str, other: str | None, backend: str
     if other != expected:
         return "both backends differ, each in another way: suspect memory, processor or the installed NumPy"
     if backend == "numba":
-        return ("NumPy computes it right: Numba, its cached kernels (delete refcodec's __pycache__ folders) or the "
-                "processor is at fault; REFCODEC_BACKEND=numpy works")
+        return (
+            "NumPy computes it right: Numba, its cached kernels (delete refcodec's __pycache__ folders) or the "
+            "processor is at fault; REFCODEC_BACKEND=numpy works"
+        )
     return "Numba computes it right: the installed NumPy or its BLAS is at fault; REFCODEC_BACKEND=numba works"
 
 
@@ -152,9 +155,12 @@ def check(report: Report, *, whole: bool = False) -> None:
         Its value ``items`` says which differ.
     """
     if report.differences:
-        raise CheckFailed("this machine does not compute the right bits", backend=report.backend,
-                          items=[asdict(d) if whole else d.name for d in report.differences],
-                          cause="do not rely on pictures coded here")
+        raise CheckFailed(
+            "this machine does not compute the right bits",
+            backend=report.backend,
+            items=[asdict(d) if whole else d.name for d in report.differences],
+            cause="do not rely on pictures coded here",
+        )
 
 
 def write(path: Path = PATH) -> int:

@@ -48,7 +48,7 @@ def walk(engine: Engine, config: Config, medians: np.ndarray, port: Port, height
     # that it is gathered once: local 2 C, intra 2 C, inter 2 C, channel 4 C, hyper 2 M.
     halves = {parity: engine.map(height, width // 2, 10 * ch + 2 * M) for parity in (ANCHOR, NONANCHOR)}
     for parity, half in halves.items():
-        engine.half(hyper, parity, half[:, :, 10 * ch:])
+        engine.half(hyper, parity, half[:, :, 10 * ch :])
     del hyper
     y_hat = engine.map(height, width, M)
     interior(y_hat)[...] = 0
@@ -56,18 +56,18 @@ def walk(engine: Engine, config: Config, medians: np.ndarray, port: Port, height
     for i in range(config.slices):
         first, end = M + i * ch, M + (i + 1) * ch
         previous, current = known[:, :, M:first], known[:, :, first:end]
-        y_i = y_hat[:, :, i * ch:(i + 1) * ch]
+        y_i = y_hat[:, :, i * ch : (i + 1) * ch]
         if i:
-            contexts.global_inter_context(engine, i, previous, {p: h[:, :, 4 * ch:6 * ch] for p, h in halves.items()})
-            contexts.channel_context(engine, i, previous, {p: h[:, :, 6 * ch:10 * ch] for p, h in halves.items()})
+            contexts.global_inter_context(engine, i, previous, {p: h[:, :, 4 * ch : 6 * ch] for p, h in halves.items()})
+            contexts.channel_context(engine, i, previous, {p: h[:, :, 6 * ch : 10 * ch] for p, h in halves.items()})
         for parity, half in halves.items():
             if parity == ANCHOR:
-                references = half[:, :, (4 if i else 10) * ch:]
+                references = half[:, :, (4 if i else 10) * ch :]
             else:
-                references = half[:, :, (0 if i else 8) * ch:]  # of the first slice's only local, beside hyper
-                contexts.local_context(engine, i, y_i, references[:, :, :2 * ch])
+                references = half[:, :, (0 if i else 8) * ch :]  # of the first slice's only local, beside hyper
+                contexts.local_context(engine, i, y_i, references[:, :, : 2 * ch])
                 if i:
-                    contexts.global_intra_context(engine, i, previous[:, :, -ch:], current, half[:, :, 2 * ch:4 * ch])
+                    contexts.global_intra_context(engine, i, previous[:, :, -ch:], current, half[:, :, 2 * ch : 4 * ch])
             levels, means = entropy_parameters(engine, i, parity, references)
             engine.place(f"ctx/{i}", port.y(i, parity, levels, means), means, parity, y_i, current)
             layer, residual = latent_residual(engine, i, parity, known[:, :, :end])

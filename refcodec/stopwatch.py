@@ -22,21 +22,58 @@ from . import codec
 from .arith.maps import interior
 
 CONTAINER, INPUT, CODER, WALK, OUTPUT, BETWEEN = (
-    "container", "input", "coder", "slice walk", "output", "between operations")
+    "container",
+    "input",
+    "coder",
+    "slice walk",
+    "output",
+    "between operations",
+)
 
-_PARTS = {"y": "g_a/6", "z": "h_a", "h_a": "h_a", "h_s": "h_s", "local": "local context", "chan": "channel context",
-          "inter": "inter-slice context", "intra": "intra-slice context", "ep_anchor": "entropy parameters",
-          "ep_nonanchor": "entropy parameters", "lrp_anchor": "latent residual", "lrp_nonanchor": "latent residual"}
+_PARTS = {
+    "y": "g_a/6",
+    "z": "h_a",
+    "h_a": "h_a",
+    "h_s": "h_s",
+    "local": "local context",
+    "chan": "channel context",
+    "inter": "inter-slice context",
+    "intra": "intra-slice context",
+    "ep_anchor": "entropy parameters",
+    "ep_nonanchor": "entropy parameters",
+    "lrp_anchor": "latent residual",
+    "lrp_nonanchor": "latent residual",
+}
 """Stages by the first part of an operation's name; g_a and g_s have one a block."""
 
-_METHODS = {"levels_and_means": "entropy parameters", "half": "entropy parameters", "masked": "intra-slice context",
-            "symbols": CODER}
+_METHODS = {
+    "levels_and_means": "entropy parameters",
+    "half": "entropy parameters",
+    "masked": "intra-slice context",
+    "symbols": CODER,
+}
 """Stages of operations without a name."""
 
 STAGES = {
-    "encode": (CONTAINER, INPUT, *(f"g_a/{n}" for n in range(7)), "h_a", CODER, "h_s", "local context",
-               "channel context", "inter-slice context", "intra-slice context", "entropy parameters", "latent residual",
-               WALK, *(f"g_s/{n}" for n in range(8)), OUTPUT, BETWEEN)}
+    "encode": (
+        CONTAINER,
+        INPUT,
+        *(f"g_a/{n}" for n in range(7)),
+        "h_a",
+        CODER,
+        "h_s",
+        "local context",
+        "channel context",
+        "inter-slice context",
+        "intra-slice context",
+        "entropy parameters",
+        "latent residual",
+        WALK,
+        *(f"g_s/{n}" for n in range(8)),
+        OUTPUT,
+        BETWEEN,
+    )
+}
 """Stages of each direction in the order of the codec: container is checks, header and checksum; input is padding;
 slice walk places symbols and residuals; output is clamp, crop and digest."""
 STAGES["decode"] = tuple(s for s in STAGES["encode"] if s not in (INPUT, "h_a") and not s.startswith("g_a/"))
@@ -46,8 +83,15 @@ CONVOLUTION, OTHER, CODING = KINDS = ("convolution", "other", "coding")
 _NO_OPERATIONS = ("map", "show", "channels")
 """Public methods of the engine that compute nothing."""
 
-_FUNCTIONS = {"parse_header": CONTAINER, "check_limits": CONTAINER, "parse": CONTAINER, "memory_estimate": CONTAINER,
-              "check_segments": CONTAINER, "serialise": CONTAINER, "pad_rows": INPUT}
+_FUNCTIONS = {
+    "parse_header": CONTAINER,
+    "check_limits": CONTAINER,
+    "parse": CONTAINER,
+    "memory_estimate": CONTAINER,
+    "check_segments": CONTAINER,
+    "serialise": CONTAINER,
+    "pad_rows": INPUT,
+}
 """Functions of codec.py that are operations of a stage."""
 
 Key = tuple[str, str, str]
@@ -134,8 +178,11 @@ def _timed_method(method: str, member: Any, clock: Clock, stage: str | None) -> 
 def timed_class(cls: type, clock: Clock, stage: str | None = None) -> type:
     """A subclass whose public methods are operations: of ``stage``, or of the stage that their first argument names."""
     members = {name: inspect.getattr_static(cls, name) for name in dir(cls) if not name.startswith("_")}
-    methods = {name: _timed_method(name, member, clock, stage) for name, member in members.items()
-               if name not in _NO_OPERATIONS and (inspect.isfunction(member) or isinstance(member, staticmethod))}
+    methods = {
+        name: _timed_method(name, member, clock, stage)
+        for name, member in members.items()
+        if name not in _NO_OPERATIONS and (inspect.isfunction(member) or isinstance(member, staticmethod))
+    }
     return type(f"Timed{cls.__name__}", (cls,), methods)
 
 
@@ -153,9 +200,11 @@ def _timed_function(name: str, clock: Clock) -> Callable[..., Any]:
 def watched(clock: Clock) -> Iterator[None]:
     """Let every call of the codec in this process note its operations on the clock; for one thread at a time."""
     timed: dict[str, Any] = {
-        "Engine": timed_class(codec.Engine, clock), "Reader": timed_class(codec.Reader, clock, CODER),
+        "Engine": timed_class(codec.Engine, clock),
+        "Reader": timed_class(codec.Reader, clock, CODER),
         "Writer": timed_class(codec.Writer, clock, CODER),
-        **{name: _timed_function(name, clock) for name in _FUNCTIONS}}
+        **{name: _timed_function(name, clock) for name in _FUNCTIONS},
+    }
     saved = {name: getattr(codec, name) for name in timed}
     try:
         for name, value in timed.items():
@@ -178,6 +227,7 @@ def watch(run: Callable[[], Any]) -> tuple[Clock, dict[Key, float]]:
 
 def recording_cost(calls: int = 1000, batches: int = 20) -> float:
     """Seconds that noting one operation takes, in the best of some batches."""
+
     class Nothing:
         def nothing(self, name: str) -> None:
             pass

@@ -28,12 +28,84 @@ _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 ORIENTATION, X_RESOLUTION, XMP, ICC_PROFILE, SUB_DIRECTORIES = 274, 282, 700, 34675, 330
 
-DESCRIPTION = {270, 271, 272, 282, 283, 296, 301, 305, 306, 315, 316, 318, 319, 18246, 18249, 33432, 34665, 34853,
-                *range(40091, 40096), *range(42080, 42120)}
+DESCRIPTION = {
+    270,
+    271,
+    272,
+    282,
+    283,
+    296,
+    301,
+    305,
+    306,
+    315,
+    316,
+    318,
+    319,
+    18246,
+    18249,
+    33432,
+    34665,
+    34853,
+    *range(40091, 40096),
+    *range(42080, 42120),
+}
 """Tags of a TIFF that EXIF has, too, and that say something of the picture rather than of its storage."""
-_STORAGE = {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, ORIENTATION, 273, 277, 278, 279, 280, 281, 284, 288,
-            289, 290, 291, 292, 293, 297, 317, 320, 322, 323, 324, 325, 338, 339, 340, 341, 347, 512, 513, 514, 515,
-            517, 518, 519, 520, 521, 529, 530, 531, 532, XMP, ICC_PROFILE, SUB_DIRECTORIES}
+_STORAGE = {
+    254,
+    255,
+    256,
+    257,
+    258,
+    259,
+    262,
+    263,
+    264,
+    265,
+    266,
+    ORIENTATION,
+    273,
+    277,
+    278,
+    279,
+    280,
+    281,
+    284,
+    288,
+    289,
+    290,
+    291,
+    292,
+    293,
+    297,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    338,
+    339,
+    340,
+    341,
+    347,
+    512,
+    513,
+    514,
+    515,
+    517,
+    518,
+    519,
+    520,
+    521,
+    529,
+    530,
+    531,
+    532,
+    XMP,
+    ICC_PROFILE,
+    SUB_DIRECTORIES,
+}
 """Tags that describe how samples are stored, or that are looked at elsewhere."""
 
 MAX_PAGES = 64
@@ -139,10 +211,14 @@ class Reader:
     def integer(self, entry: tuple[int, int, bytes] | None) -> int:
         """The first number of an integer entry, 0 where it is absent or of another type."""
         form = _INTEGERS.get(entry[0]) if entry else None
-        return self._number(form, self.value(entry)[:struct.calcsize("=" + form)]) if entry and form else 0
+        return self._number(form, self.value(entry)[: struct.calcsize("=" + form)]) if entry and form else 0
 
-    def directory(self, entries: dict[int, tuple[int, int, bytes]], tags: set[int] | None = None, depth: int = 0,
-                  ) -> tuple[Directory, list[int]]:
+    def directory(
+        self,
+        entries: dict[int, tuple[int, int, bytes]],
+        tags: set[int] | None = None,
+        depth: int = 0,
+    ) -> tuple[Directory, list[int]]:
         """Values of the given tags, directories below them included, and the tags that cannot be read."""
         found: Directory = {}
         lost = []
@@ -199,8 +275,9 @@ def tiff_facts(file: IO[bytes]) -> TiffFacts:
     found, unread = reader.directory(entries, DESCRIPTION)
     if found:
         found[ORIENTATION] = (3, 1, struct.pack(reader.order + "H", 1))
-        facts.exif = struct.pack(reader.order + "2sHI", b"II" if reader.order == "<" else b"MM", 42, 8) \
-            + packed(found, reader.order, 8)
+        facts.exif = struct.pack(reader.order + "2sHI", b"II" if reader.order == "<" else b"MM", 42, 8) + packed(
+            found, reader.order, 8
+        )
     lost = {*unread, *(entries.keys() - DESCRIPTION - _STORAGE)}
     if lost:
         more = " and others" if len(lost) > 12 else ""
@@ -241,8 +318,9 @@ def exif_facts(exif: bytes) -> tuple[int, bool]:
         return 1, False
 
 
-def tiff_file(samples: np.ndarray, exif: bytes | None, icc_profile: bytes | None, xmp: bytes | None,
-              where: str = "") -> tuple[bytes, list[str]]:
+def tiff_file(
+    samples: np.ndarray, exif: bytes | None, icc_profile: bytes | None, xmp: bytes | None, where: str = ""
+) -> tuple[bytes, list[str]]:
     """Write a TIFF file without compression, in one strip.
 
     Parameters
@@ -282,17 +360,30 @@ def tiff_file(samples: np.ndarray, exif: bytes | None, icc_profile: bytes | None
 
     height, width = samples.shape[:2]
     channels = 1 if samples.ndim == 2 else 3
-    found |= {256: number("I", width), 257: number("I", height), 258: number("H", *[8] * channels), 259: number("H", 1),
-              262: number("H", 1 if channels == 1 else 2), 273: number("I", 0), 277: number("H", channels),
-              278: number("I", height), 279: number("I", samples.size), 284: number("H", 1)}
+    found |= {
+        256: number("I", width),
+        257: number("I", height),
+        258: number("H", *[8] * channels),
+        259: number("H", 1),
+        262: number("H", 1 if channels == 1 else 2),
+        273: number("I", 0),
+        277: number("H", channels),
+        278: number("I", height),
+        279: number("I", samples.size),
+        284: number("H", 1),
+    }
     if xmp:
         found[XMP] = (1, len(xmp), xmp)
     if icc_profile:
         found[ICC_PROFILE] = (7, len(icc_profile), icc_profile)
     start = 8 + len(packed(found, order, 8))
     if start + samples.size >= 1 << 32:
-        raise Unsupported("TIFF cannot hold a picture of this size", where=where, bytes=start + samples.size,
-                          cause="use another format, for instance PNG")
+        raise Unsupported(
+            "TIFF cannot hold a picture of this size",
+            where=where,
+            bytes=start + samples.size,
+            cause="use another format, for instance PNG",
+        )
     found[273] = number("I", start)
     head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8)
     return head + packed(found, order, 8) + samples.tobytes(), lost

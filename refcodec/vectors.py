@@ -63,21 +63,45 @@ _SIZES = ((5, 26), (3, 2))
 """Pictures wider and narrower than a block of pixels, whose last block overlaps the one before."""
 
 
-def _conv_layer(name: str, kernel: int, inputs: int, outputs: int, *, gelu: bool = False, wide: bool = False,
-                add: bool = False, depthwise: bool = False, shifts: tuple[int, int] = (16, 19), **more: Any) -> Conv:
+def _conv_layer(
+    name: str,
+    kernel: int,
+    inputs: int,
+    outputs: int,
+    *,
+    gelu: bool = False,
+    wide: bool = False,
+    add: bool = False,
+    depthwise: bool = False,
+    shifts: tuple[int, int] = (16, 19),
+    **more: Any,
+) -> Conv:
     """A layer whose sum stays below 2^30 for inputs within 4095, its bias below 2^28 and its branch below 2^26."""
     each = 1 if depthwise else inputs
     taps = kernel * kernel * each
     reach = min(MAX, 2**30 // (taps * 4095))
     weight = numbers(f"{name}/weight", -reach, reach, outputs, kernel, kernel, each).astype(np.int16)
-    bias, shift, add_shift = (numbers(f"{name}/{part}", low, high, outputs).astype(np.int32) for part, low, high in
-                              (("bias", -2**28, 2**28), ("shift", *shifts), ("add_shift", 0, 14)))
-    return Conv("layer", weight, bias, shift, 8, 0 if wide else 4095, add_shift if add else None,
-                load_tables().gelu[8] if gelu else None, depthwise=depthwise, **more)
+    bias, shift, add_shift = (
+        numbers(f"{name}/{part}", low, high, outputs).astype(np.int32)
+        for part, low, high in (("bias", -(2**28), 2**28), ("shift", *shifts), ("add_shift", 0, 14))
+    )
+    return Conv(
+        "layer",
+        weight,
+        bias,
+        shift,
+        8,
+        0 if wide else 4095,
+        add_shift if add else None,
+        load_tables().gelu[8] if gelu else None,
+        depthwise=depthwise,
+        **more,
+    )
 
 
-def _conv(way: Way, name: str, kernel: int, inputs: int, outputs: int, *, parities: tuple[int, ...] = (-1,),
-          **more: Any) -> Iterable[Part]:
+def _conv(
+    way: Way, name: str, kernel: int, inputs: int, outputs: int, *, parities: tuple[int, ...] = (-1,), **more: Any
+) -> Iterable[Part]:
     layer = _conv_layer(name, kernel, inputs, outputs, **more)
     engine = way.engine(layer)
     for height, width in _SIZES:
@@ -115,8 +139,7 @@ def _gelu(way: Way) -> Iterable[Part]:
         centre = np.zeros((2, 3, 3, 1), np.int16)
         centre[:, 1, 1] = 1
         for weight in (identity, centre):
-            engine = way.engine(Conv("layer", weight, zero, zero, frac, MAX, gelu=table,
-                                     depthwise=weight is centre))
+            engine = way.engine(Conv("layer", weight, zero, zero, frac, MAX, gelu=table, depthwise=weight is centre))
             yield interior(engine.conv("layer", _map(engine, x)))
 
 
@@ -127,6 +150,7 @@ def _tanh(way: Way) -> Iterable[Part]:
 
 
 # ----------------------------------------------------------------------------------------------- element by element
+
 
 def _sum(way: Way) -> Iterable[Part]:
     for shifts in ((0, 0, 0), (3, 0, 2), (0, 2, 5)):
@@ -167,9 +191,11 @@ def _layer_norm(way: Way) -> Iterable[Part]:
 
 # -------------------------------------------------------------------------------------------------------- attention
 
+
 def _exp2(way: Way) -> Iterable[Part]:
-    t = np.concatenate([np.arange(0, 1 << 17, 509), [n << 16 for n in range(42)], [(n << 16) - 1 for n in range(1, 42)],
-                        [1 << 40]])
+    t = np.concatenate(
+        [np.arange(0, 1 << 17, 509), [n << 16 for n in range(42)], [(n << 16) - 1 for n in range(1, 42)], [1 << 40]]
+    )
     table = load_tables().exp2
     if way.backend == "numpy":
         yield numpy_ops.exp2_negative(t, table)
@@ -190,7 +216,7 @@ def _softmax(way: Way) -> Iterable[Part]:
 
 
 def _local_attention(way: Way) -> Iterable[Part]:
-    bias = numbers("local/bias", -2**17, 2**17, 81, 2).astype(np.int32)
+    bias = numbers("local/bias", -(2**17), 2**17, 81, 2).astype(np.int32)
     engine = way.engine(LocalAttention("layer", 6, bias, 2, 10, 2047))
     for height, width in ((6, 8), (1, 2)):
         qkv = _map(engine, numbers("local/qkv", -2047, 2047, height, width, 3 * 10))  # heads of five channels
@@ -206,9 +232,10 @@ def _linear_attention(way: Way) -> Iterable[Part]:
 
 # --------------------------------------------------------------------------------------------------- symbols, bytes
 
+
 def _scale_index(way: Way) -> Iterable[Part]:
     thresholds = load_tables().thresholds.astype(np.int64)
-    scales = np.concatenate([thresholds - 1, thresholds, thresholds + 1, [-2**31, -1, 0, 2**31 - 1]])
+    scales = np.concatenate([thresholds - 1, thresholds, thresholds + 1, [-(2**31), -1, 0, 2**31 - 1]])
     yield way.engine().scale_index(scales.astype(np.int32))
 
 
@@ -255,8 +282,17 @@ def _crc(way: Way) -> Iterable[Part]:
 def _container(way: Way) -> Iterable[Part]:
     chunks = (("exif", _bytes("exif", 31)), ("iccp", b""), ("xmp ", b"<x/>"))
     for marks in (None, _bytes("digest", 16)):
-        data = serialise(width=1001, height=7, channels=3, quality=99, fingerprint=_bytes("fingerprint", 16),
-                         z=_bytes("z", 40), y=_bytes("y", 52), chunks=chunks, digest=marks)
+        data = serialise(
+            width=1001,
+            height=7,
+            channels=3,
+            quality=99,
+            fingerprint=_bytes("fingerprint", 16),
+            z=_bytes("z", 40),
+            y=_bytes("y", 52),
+            chunks=chunks,
+            digest=marks,
+        )
         stream = parse(data)
         yield from (data, repr(stream.header).encode(), stream.z, stream.y, *(p for _, p in stream.chunks))
 

@@ -16,12 +16,34 @@ from weights_converter.float_engine import Bottleneck
 from weights_converter.published import FloatLayer
 from weights_converter.quantise import quantise
 
-TINY = Config(N=(4, 6, 8), M=24, slices=3, hyper=4, hs=(6, 8), chan=(6, 4), ent=(8, 6, 4), lrp=(6, 4),
-              inter_head_width=4, qualities=3)
+TINY = Config(
+    N=(4, 6, 8),
+    M=24,
+    slices=3,
+    hyper=4,
+    hs=(6, 8),
+    chan=(6, 4),
+    ent=(8, 6, 4),
+    lrp=(6, 4),
+    inter_head_width=4,
+    qualities=3,
+)
 """Every part of the network, with two and four heads of the inter attention."""
 
-TINY_OLD = Config(N=(4, 4, 6), M=12, slices=2, hyper=2, hs=(4, 6), chan=(4, 4), ent=(6, 4, 4), lrp=(), local_heads=3,
-                  intra_heads=1, inter_head_width=32, old_synthesis=True)
+TINY_OLD = Config(
+    N=(4, 4, 6),
+    M=12,
+    slices=2,
+    hyper=2,
+    hs=(4, 6),
+    chan=(4, 4),
+    ent=(6, 4, 4),
+    lrp=(),
+    local_heads=3,
+    intra_heads=1,
+    inter_head_width=32,
+    old_synthesis=True,
+)
 """The older g_s and LRP, one quality, and other numbers of heads."""
 
 
@@ -37,7 +59,7 @@ def random_picture(height: int, width: int, seed: int = 0, channels: int = 3) ->
 def _random_layer(op: Op, config: Config, rng: np.random.Generator) -> FloatLayer:
     if op.kind == "conv":
         inputs = 1 if op.depthwise else op.in_channels
-        weight = rng.normal(0, 1.4 / np.sqrt(op.kernel ** 2 * inputs), (op.channels, op.kernel, op.kernel, inputs))
+        weight = rng.normal(0, 1.4 / np.sqrt(op.kernel**2 * inputs), (op.channels, op.kernel, op.kernel, inputs))
         bias = rng.normal(0, 0.2, op.channels)
         if op.name in ("g_a/0/conv1", "g_a/0/skip"):
             weight /= 64
@@ -48,7 +70,7 @@ def _random_layer(op: Op, config: Config, rng: np.random.Generator) -> FloatLaye
         if op.name == "g_s/7":
             weight, bias = weight * 20, bias + 128
         if op.wide:
-            bias[:op.channels // 2] = rng.uniform(-0.2, 3, op.channels // 2)
+            bias[: op.channels // 2] = rng.uniform(-0.2, 3, op.channels // 2)
         return FloatLayer(op, weight, bias)
     if op.kind in ("gdn", "igdn"):
         strength = 0.1 if op.kind == "gdn" else 0.02

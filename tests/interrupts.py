@@ -101,8 +101,11 @@ def main() -> None:
         for threads in args.threads:
             start = time.perf_counter()
             hits = storm(model, tuple(args.size), threads, args.rounds, backend)
-            print(f"{backend}, {threads} threads: {args.rounds} rounds, {hits} interrupted, every next call right and "
-                  f"at most {LATE:.0f} s late ({time.perf_counter() - start:.0f} s)", flush=True)
+            print(
+                f"{backend}, {threads} threads: {args.rounds} rounds, {hits} interrupted, every next call right and "
+                f"at most {LATE:.0f} s late ({time.perf_counter() - start:.0f} s)",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -30,8 +30,12 @@ def stream(channels: int = 3) -> bytes:
     return random_stream(model(), 3, 40, 70, channels, 60, "mixed", digest=False)
 
 
-def traced(data: bytes, used: Model | None = None, engine: type[Engine] = Engine,
-           crop: Callable[..., np.ndarray] = crop_samples) -> Trace:
+def traced(
+    data: bytes,
+    used: Model | None = None,
+    engine: type[Engine] = Engine,
+    crop: Callable[..., np.ndarray] = crop_samples,
+) -> Trace:
     """The trace of a decoder that is refcodec but for the given parts; it may end early."""
     stages: list[Stage] = []
     kept: list[np.ndarray] = []
@@ -68,6 +72,17 @@ def write_trace(path, folder, trace):
     with path.open("w") as file:
         for stage in trace.stages:
             name = f"{stage.index}.npy"
-            file.write(json.dumps({"index": stage.index, "name": stage.name, "shape": stage.shape,
-                                   "dtype": stage.dtype, "sha256": stage.sha256, "file": name}) + "\n")
+            file.write(
+                json.dumps(
+                    {
+                        "index": stage.index,
+                        "name": stage.name,
+                        "shape": stage.shape,
+                        "dtype": stage.dtype,
+                        "sha256": stage.sha256,
+                        "file": name,
+                    }
+                )
+                + "\n"
+            )
             np.save(folder / name, trace.values(stage))

@@ -7,8 +7,19 @@ import numpy as np
 from refcodec.architecture import Config, layer_table
 from weights_converter.published import published_key
 
-TINY = Config(N=(8, 8, 12), M=24, slices=3, hyper=8, hs=(8, 12), chan=(12, 8), ent=(16, 12, 8), lrp=(12, 8),
-              intra_heads=2, inter_head_width=4, qualities=3)
+TINY = Config(
+    N=(8, 8, 12),
+    M=24,
+    slices=3,
+    hyper=8,
+    hs=(8, 12),
+    chan=(12, 8),
+    ent=(16, 12, 8),
+    lrp=(12, 8),
+    intra_heads=2,
+    inter_head_width=4,
+    qualities=3,
+)
 
 
 def published_state(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
@@ -49,7 +60,7 @@ def published_state(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
         state[f"local_context.{i}.relative_position_table"] = table.astype(np.float32)
     filters = (1, 3, 3, 3, 3, 1)
     for n, (a, b) in enumerate(pairwise(filters)):
-        matrix = np.log(np.expm1(1 / 10.0 ** 0.2 / b))
+        matrix = np.log(np.expm1(1 / 10.0**0.2 / b))
         state[f"entropy_bottleneck._matrix{n}"] = np.full((config.hyper, b, a), matrix, np.float32)
         state[f"entropy_bottleneck._bias{n}"] = rng.uniform(-0.5, 0.5, (config.hyper, b, 1)).astype(np.float32)
         if n < 4:
@@ -57,8 +68,12 @@ def published_state(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
     state["entropy_bottleneck.quantiles"] = np.tile(np.float32([-10, 0.2, 10]), (config.hyper, 1, 1))
     if config.qualities > 1:
         levels = np.linspace(-0.7, 1.2, config.qualities, dtype=np.float32)[:, None]
-        for name, width, sign in (("gain", config.M, 1), ("inv_gain", config.M, -1), ("hyper_gain", config.hyper, 0.2),
-                                  ("hyper_inv_gain", config.hyper, -0.2)):
+        for name, width, sign in (
+            ("gain", config.M, 1),
+            ("inv_gain", config.M, -1),
+            ("hyper_gain", config.hyper, 0.2),
+            ("hyper_inv_gain", config.hyper, -0.2),
+        ):
             state[name] = np.float32(sign) * levels * np.ones((1, width), np.float32)
     return state
 
@@ -76,10 +91,17 @@ def published_buffer_keys(config: Config) -> set[str]:
     """Names of the buffers of the published class, written out."""
     gdns = [f"g_a.analysis_transform.{n}.gdn" for n in (0, 2, 4)]
     gdns += [f"g_s.synthesis_transform.{n}.igdn" for n in (1, 3, 5)]
-    names = {f"{gdn}.{kind}_reparam.{leaf}" for gdn in gdns for kind in ("beta", "gamma")
-             for leaf in ("pedestal", "lower_bound.bound")}
-    names |= {f"{part}.{leaf}" for part in ("entropy_bottleneck", "gaussian_conditional")
-              for leaf in ("_offset", "_quantized_cdf", "_cdf_length", "likelihood_lower_bound.bound")}
+    names = {
+        f"{gdn}.{kind}_reparam.{leaf}"
+        for gdn in gdns
+        for kind in ("beta", "gamma")
+        for leaf in ("pedestal", "lower_bound.bound")
+    }
+    names |= {
+        f"{part}.{leaf}"
+        for part in ("entropy_bottleneck", "gaussian_conditional")
+        for leaf in ("_offset", "_quantized_cdf", "_cdf_length", "likelihood_lower_bound.bound")
+    }
     names |= {f"gaussian_conditional.{leaf}" for leaf in ("scale_table", "scale_bound", "lower_bound_scale.bound")}
     names |= {f"local_context.{i}.relative_position_index" for i in range(config.slices)}
     return names | {"entropy_bottleneck.target"}

@@ -21,7 +21,9 @@ def words() -> str:
 
 def blocks(language: str) -> list[tuple[int, str]]:
     """Fenced blocks of a language with the number of lines before their first."""
-    return [(text()[:match.start(2)].count("\n"), match[2]) for match in FENCE.finditer(text()) if match[1] == language]
+    return [
+        (text()[: match.start(2)].count("\n"), match[2]) for match in FENCE.finditer(text()) if match[1] == language
+    ]
 
 
 def sections() -> dict[str, str]:

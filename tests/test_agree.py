@@ -97,8 +97,10 @@ def test_a_fault_of_one_backend_is_found_and_kept(planted, tmp_path):
     said = []
     found = search(1, range(FAULTY, FAULTY + 3), 3, failures=1, folder=tmp_path, say=said.append)
     assert (found.models, found.differing, found.refused) == (1, 1, 0)
-    assert said[0] == (f"model {FAULTY} of seed 1: numpy, 1 thread differs from SPEC.md at local/0/attention: 34 of "
-                       "1200 numbers differ, the first at [0, 0, 75]: 20732 instead of 20731")
+    assert said[0] == (
+        f"model {FAULTY} of seed 1: numpy, 1 thread differs from SPEC.md at local/0/attention: 34 of "
+        "1200 numbers differ, the first at [0, 0, 75]: 20732 instead of 20731"
+    )
     label = f"edges-1-{FAULTY}"
     kept = load_model(tmp_path / f"{label}.h5")
     trial = trial_of(1, FAULTY)
@@ -109,8 +111,7 @@ def test_a_fault_of_one_backend_is_found_and_kept(planted, tmp_path):
 
 def test_without_the_document_backends_are_compared_with_each_other(planted):
     found, _ = difference(trial_of(1, FAULTY), False)
-    assert (found.way, found.reference, found.key) == ("numpy, 1 thread", "numba, 1 thread",
-                                                       Key("local/0/attention"))
+    assert (found.way, found.reference, found.key) == ("numpy, 1 thread", "numba, 1 thread", Key("local/0/attention"))
 
 
 def test_a_fault_of_the_encoder_is_found(monkeypatch):
@@ -135,7 +136,8 @@ def test_shapes_values_and_refusals_differ():
     one, refusal = {Key("x"): np.array([[1, 2]])}, {Key("refusal"): np.frombuffer(b"no", np.uint8)}
     assert first_difference("a", one, "b", dict(one)) is None
     assert told({Key("x"): np.array([[1, 3]])}, one) == (
-        "a differs from b at x: 1 of 2 numbers differ, the first at [0, 1]: 3 instead of 2")
+        "a differs from b at x: 1 of 2 numbers differ, the first at [0, 1]: 3 instead of 2"
+    )
     assert told({Key("x"): np.array([1, 2])}, one) == "a differs from b at x: the shape is [2], not [1, 2]"
     assert told(one | refusal, one) == "a differs from b at refusal: a refuses: no"
     assert told(one, one | refusal) == "a differs from b at refusal: b refuses: no"
@@ -168,6 +170,8 @@ def test_the_kit_tells_a_bias_before_the_floor(planted):
     assert sum(wrong) >= len(cases) - 2
     for name in ("small", "large"):
         data = vectors[f"extremes/logits-{name}"].file.read_bytes()
-        right, got = (decode_stream(data, model=models.model("logits"), backend=backend, threads=1)[0]
-                      for backend in ("numba", "numpy"))
+        right, got = (
+            decode_stream(data, model=models.model("logits"), backend=backend, threads=1)[0]
+            for backend in ("numba", "numpy")
+        )
         assert not np.array_equal(right, got)

@@ -12,8 +12,20 @@ KNOWN = {  # parameters, kMAC a picture sample
     "default": (14_627_304, 91.83),
 }
 
-PAPER_PARTS = {"g_a": 24.98, "h_a": 2.34, "h_s": 21.24, "ep_anchor": 14.96, "ep_nonanchor": 16.48, "lrp_anchor": 50.58,
-               "lrp_nonanchor": 50.58, "local": 2.92, "inter": 18.05, "chan": 22.68, "intra": 2.55, "g_s": 44.03}
+PAPER_PARTS = {
+    "g_a": 24.98,
+    "h_a": 2.34,
+    "h_s": 21.24,
+    "ep_anchor": 14.96,
+    "ep_nonanchor": 16.48,
+    "lrp_anchor": 50.58,
+    "lrp_nonanchor": 50.58,
+    "local": 2.92,
+    "inter": 18.05,
+    "chan": 22.68,
+    "intra": 2.55,
+    "g_s": 44.03,
+}
 
 
 @pytest.mark.parametrize("name", sorted(KNOWN))
@@ -40,10 +52,26 @@ def test_names_are_unique_and_inputs_come_first():
             ready.add(op.name)
 
 
-@pytest.mark.parametrize("change", [
-    {"M": 193}, {"N": [32, 64]}, {"N": [32, 64, 95]}, {"slices": 0}, {"window": 7}, {"qualities": 65}, {"lrp": [96]},
-    {"hyper": True}, {"hyper": 1 << 20}, {"hyper": "96"}, {"local_heads": 3}, {"unknown": 1}, {"old_synthesis": 1},
-    {"slices": 48}, {"inter_head_width": 5}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"M": 193},
+        {"N": [32, 64]},
+        {"N": [32, 64, 95]},
+        {"slices": 0},
+        {"window": 7},
+        {"qualities": 65},
+        {"lrp": [96]},
+        {"hyper": True},
+        {"hyper": 1 << 20},
+        {"hyper": "96"},
+        {"local_heads": 3},
+        {"unknown": 1},
+        {"old_synthesis": 1},
+        {"slices": 48},
+        {"inter_head_width": 5},
+    ],
+)
 def test_configurations_that_break_a_rule_are_refused(change):
     with pytest.raises(InvalidModel):
         config_from({**PROFILES["default"].as_dict(), **change})

@@ -25,8 +25,16 @@ sizes = st.integers(1, 7)
 clamps = st.sampled_from([1, 100, 4095, MAX])
 fractions = st.sampled_from([4, 8, 12])
 
-PLAIN = {"kernel": 1, "stride": 1, "shuffle": False, "depthwise": False, "gelu": False, "wide": False, "heads": 1,
-         "name": "layer"}
+PLAIN = {
+    "kernel": 1,
+    "stride": 1,
+    "shuffle": False,
+    "depthwise": False,
+    "gelu": False,
+    "wide": False,
+    "heads": 1,
+    "name": "layer",
+}
 
 
 def integers(rng, low, high, shape):
@@ -75,8 +83,9 @@ def three_ways(layer, method, inputs, expected, threads=1, step=0, **more):
 
 # ------------------------------------------------------------------------------------------------- rounding (5.2)
 
+
 @quick
-@given(st.integers(-2**61, 2**61), st.integers(0, 48))
+@given(st.integers(-(2**61), 2**61), st.integers(0, 48))
 def test_round_shift(a, s):
     assert int(numpy_ops.round_shift(np.int64(a), s)) == SPEC.round_shift(a, s)
 
@@ -88,7 +97,7 @@ def test_round_shift_at_ties(s):
 
 
 @quick
-@given(st.integers(-2**55, 2**55), st.integers(1, 2**40))
+@given(st.integers(-(2**55), 2**55), st.integers(1, 2**40))
 def test_rounded_quotient_is_the_nearest_halves_up(a, b):
     q = SPEC.round_quotient(a, b)
     if b % 2 == 0:
@@ -98,6 +107,7 @@ def test_rounded_quotient_is_the_nearest_halves_up(a, b):
 
 
 # ---------------------------------------------------------------------------------------------- convolution (5.3)
+
 
 def provable(weight, limit, room):
     """Halve the weights of each output until limit * sum |w| leaves room below 2^31."""
@@ -110,25 +120,47 @@ def provable(weight, limit, room):
         weight[over] = np.trunc(weight[over] / 2)
 
 
-def random_conv(rng, kernel, ci, co, limit_in, *, add=False, gelu=False, wide=False, depthwise=False, frac=8,
-                limit=4095, **more):
+def random_conv(
+    rng, kernel, ci, co, limit_in, *, add=False, gelu=False, wide=False, depthwise=False, frac=8, limit=4095, **more
+):
     """Make a layer with a proved accumulator; half of 2^31 is left to bias and branch."""
     shape = (co, kernel, kernel, 1 if depthwise else ci)
     weight = provable(integers(rng, -MAX, MAX, shape), limit_in, 2**30)
-    bias = integers(rng, -2**29, 2**29, co).astype(np.int32)
+    bias = integers(rng, -(2**29), 2**29, co).astype(np.int32)
     shift = rng.integers(0, 31, co, np.int32)
     add_shift = rng.integers(0, 15, co, np.int32) if add else None
-    return Conv("layer", weight, bias, shift, frac, 0 if wide else limit, add_shift,
-                TABLES.gelu[frac] if gelu else None, depthwise=depthwise, **more)
+    return Conv(
+        "layer",
+        weight,
+        bias,
+        shift,
+        frac,
+        0 if wide else limit,
+        add_shift,
+        TABLES.gelu[frac] if gelu else None,
+        depthwise=depthwise,
+        **more,
+    )
 
 
 def spec_conv(layer, x, branch=None, parity=-1):
     """SPEC's result for a layer on values [h, w, C]."""
-    op = {**PLAIN, "kernel": layer.kernel, "stride": layer.stride, "shuffle": layer.shuffle,
-          "depthwise": layer.depthwise, "gelu": layer.gelu is not None, "wide": not layer.limit}
+    op = {
+        **PLAIN,
+        "kernel": layer.kernel,
+        "stride": layer.stride,
+        "shuffle": layer.shuffle,
+        "depthwise": layer.depthwise,
+        "gelu": layer.gelu is not None,
+        "wide": not layer.limit,
+    }
     add_shift = np.zeros_like(layer.shift) if layer.add_shift is None else layer.add_shift
-    arrays = {"weight": layer.weight.tolist(), "constants": np.stack([layer.bias, layer.shift, add_shift], 1).tolist(),
-              "frac": layer.frac, "limit": layer.limit}
+    arrays = {
+        "weight": layer.weight.tolist(),
+        "constants": np.stack([layer.bias, layer.shift, add_shift], 1).tolist(),
+        "frac": layer.frac,
+        "limit": layer.limit,
+    }
     out = SPEC.convolution(x.tolist(), op, arrays, TABLE_LISTS, None if branch is None else branch.tolist())
     return out if parity < 0 else SPEC.take_half(out, parity)
 
@@ -154,8 +186,17 @@ def branch_of(rng, layer, x, limit=MAX):
 
 
 @quick
-@given(seeds, sizes, st.integers(1, 30), st.sampled_from([1, 3, 5]), st.integers(1, 6), st.integers(1, 40),
-       st.booleans(), st.booleans(), clamps)
+@given(
+    seeds,
+    sizes,
+    st.integers(1, 30),
+    st.sampled_from([1, 3, 5]),
+    st.integers(1, 6),
+    st.integers(1, 40),
+    st.booleans(),
+    st.booleans(),
+    clamps,
+)
 def test_convolution(seed, h, w, kernel, pairs, co, add, gelu, limit):
     rng = np.random.default_rng(seed)
     frac = int(rng.integers(4, 13))
@@ -229,13 +270,17 @@ def test_views_on_channel_ranges(variant, kernel, backend):
     outer = as_map(engine, integers(rng, -MAX, MAX, (5, 26, 12)))
     interior(outer)[:, :, 4:10] = x
     outer_add = as_map(engine, integers(rng, -MAX, MAX, (*branch.shape[:2], branch.shape[2] + 6)))
-    interior(outer_add)[:, :, 2:2 + branch.shape[2]] = branch
+    interior(outer_add)[:, :, 2 : 2 + branch.shape[2]] = branch
     target = as_map(engine, np.full((len(expected), len(expected[0]), len(expected[0][0]) + 4), 99))
     co = len(expected[0][0])
-    out = engine.conv("layer", outer[:, :, 4:10], add=outer_add[:, :, 2:2 + branch.shape[2]] if add else None,
-                      out=target[:, :, 2:2 + co])
+    out = engine.conv(
+        "layer",
+        outer[:, :, 4:10],
+        add=outer_add[:, :, 2 : 2 + branch.shape[2]] if add else None,
+        out=target[:, :, 2 : 2 + co],
+    )
     assert checked(out) == expected
-    assert (interior(target)[:, :, :2] == 99).all() and (interior(target)[:, :, 2 + co:] == 99).all()
+    assert (interior(target)[:, :, :2] == 99).all() and (interior(target)[:, :, 2 + co :] == 99).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -253,13 +298,20 @@ def extreme_layer(weight, target, largest, *, branch=0, **more):
     sign = 1 if target > 0 else -1
     bias = target - sign * (total + branch)
     assert np.abs(bias).max() <= INT32_MAX
-    return Conv("layer", weight.astype(np.int16), bias.astype(np.int32), np.zeros(weight.shape[0], np.int32), 8,
-                **{"limit": 0, **more})
+    return Conv(
+        "layer",
+        weight.astype(np.int16),
+        bias.astype(np.int32),
+        np.zeros(weight.shape[0], np.int32),
+        8,
+        **{"limit": 0, **more},
+    )
 
 
 @pytest.mark.parametrize("target", [INT32_MAX, -INT32_MAX, INT32_MAX - 1])
-@pytest.mark.parametrize(("kernel", "inputs", "largest"), [(1, 2, MAX), (1, 64, 4095), (3, 32, 4095), (5, 18, 2047),
-                                                           (3, 2, MAX)])
+@pytest.mark.parametrize(
+    ("kernel", "inputs", "largest"), [(1, 2, MAX), (1, 64, 4095), (3, 32, 4095), (5, 18, 2047), (3, 2, MAX)]
+)
 def test_sign_matched_inputs_attain_the_bound_exactly(kernel, inputs, largest, target):
     rng = np.random.default_rng(kernel * inputs)
     weight = integers(rng, -MAX, MAX, (33, kernel, kernel, inputs)).astype(np.float64)
@@ -280,8 +332,9 @@ def test_sign_matched_inputs_attain_the_bound_exactly(kernel, inputs, largest, t
 def test_a_branch_takes_the_accumulator_to_the_bound(sign):
     largest, branch, add_shift = 4095, MAX, 15
     weight = np.full((4, 1, 1, 2), 100) * np.array([1, -1]) * sign
-    layer = extreme_layer(weight, sign * INT32_MAX, largest, branch=branch << add_shift,
-                          add_shift=np.full(4, add_shift, np.int32))
+    layer = extreme_layer(
+        weight, sign * INT32_MAX, largest, branch=branch << add_shift, add_shift=np.full(4, add_shift, np.int32)
+    )
     x = np.full((1, 14, 2), largest) * np.array([1, -1])
     result = check_conv(layer, x, np.full((1, 14, 4), sign * branch))
     assert result[0][0] == [sign * INT32_MAX] * 4
@@ -290,15 +343,22 @@ def test_a_branch_takes_the_accumulator_to_the_bound(sign):
 @pytest.mark.parametrize("value", [-MAX, MAX, 0])
 @pytest.mark.parametrize("weight", [-MAX, MAX])
 def test_constant_inputs_and_weights_at_their_extremes(value, weight):
-    layer = Conv("layer", np.full((2, 1, 1, 2), weight, np.int16), np.zeros(2, np.int32), np.array([0, 30], np.int32),
-                 8, limit=0)
+    layer = Conv(
+        "layer", np.full((2, 1, 1, 2), weight, np.int16), np.zeros(2, np.int32), np.array([0, 30], np.int32), 8, limit=0
+    )
     check_conv(layer, np.full((3, 13, 2), value))
 
 
 @pytest.mark.parametrize("limit", [0, 2, MAX])
 def test_ties_at_every_shift(limit):
-    cases = sorted({(s, min(max((k << s) + (1 << s >> 1) + (1 << s >> 1) + d, -INT32_MAX), INT32_MAX))
-                    for s in range(31) for k in (-3, -2, -1, 0, 1, 2) for d in (-1, 0, 1)})
+    cases = sorted(
+        {
+            (s, min(max((k << s) + (1 << s >> 1) + (1 << s >> 1) + d, -INT32_MAX), INT32_MAX))
+            for s in range(31)
+            for k in (-3, -2, -1, 0, 1, 2)
+            for d in (-1, 0, 1)
+        }
+    )
     shift, bias = (np.array(column, np.int32) for column in zip(*cases, strict=True))
     layer = Conv("layer", np.zeros((len(cases), 1, 1, 2), np.int16), bias, shift, 8, limit)
     result = check_conv(layer, np.zeros((1, 13, 2), np.int64))
@@ -309,19 +369,42 @@ def test_ties_at_every_shift(limit):
 @pytest.mark.parametrize("limit", [40, MAX])
 def test_gelu_over_its_table_and_beyond(frac, limit):
     size = TABLES.gelu[frac].size
-    near = [*range(40), int(TABLES.gelu[frac].argmax()), size // 2, *range(size - 4, size + 4), limit - 1, limit,
-            limit + 1, MAX - 1, MAX]
+    near = [
+        *range(40),
+        int(TABLES.gelu[frac].argmax()),
+        size // 2,
+        *range(size - 4, size + 4),
+        limit - 1,
+        limit,
+        limit + 1,
+        MAX - 1,
+        MAX,
+    ]
     values = np.array(sorted({s * v for v in near for s in (-1, 1) if v <= MAX}))
-    layer = Conv("layer", np.array([1, 0], np.int16).reshape(1, 1, 1, 2), np.zeros(1, np.int32), np.zeros(1, np.int32),
-                 frac, limit, gelu=TABLES.gelu[frac])
+    layer = Conv(
+        "layer",
+        np.array([1, 0], np.int16).reshape(1, 1, 1, 2),
+        np.zeros(1, np.int32),
+        np.zeros(1, np.int32),
+        frac,
+        limit,
+        gelu=TABLES.gelu[frac],
+    )
     result = check_conv(layer, np.stack([values, values], axis=1)[None])
     assert result[0][-1] == [limit]
     assert min(r[0] for r in result[0]) == max(-limit, -int(TABLES.gelu[frac].max()))
 
 
 def test_gelu_comes_before_the_clamp():
-    layer = Conv("layer", np.full((1, 1, 1, 2), 1, np.int16), np.zeros(1, np.int32), np.zeros(1, np.int32), 8, 10,
-                 gelu=TABLES.gelu[8])
+    layer = Conv(
+        "layer",
+        np.full((1, 1, 1, 2), 1, np.int16),
+        np.zeros(1, np.int32),
+        np.zeros(1, np.int32),
+        8,
+        10,
+        gelu=TABLES.gelu[8],
+    )
     # -60 clamped to -10 first would give GELU(-10); GELU(-60) is lower.
     assert check_conv(layer, np.full((1, 1, 2), -30))[0][0] == [-10]
     assert SPEC.gelu(-10, TABLE_LISTS["gelu_q8"]) > -10
@@ -354,6 +437,7 @@ def test_half_tanh(frac):
 
 
 # -------------------------------------------------------------------------------------- sum, gain, rescale (5.4)
+
 
 @quick
 @given(seeds, sizes, sizes, st.integers(0, 15), st.integers(0, 15), st.integers(0, 15), clamps)
@@ -398,6 +482,7 @@ def test_rescale(seed, h, w, shift, limit):
 
 
 # ------------------------------------------------------------------------------------------------------- GDN (5.5)
+
 
 def check_gdn(gamma, beta, shift, limit, x, inverse, threads=1):
     """Compare both backends with SPEC on values [h, w, C]."""
@@ -455,6 +540,7 @@ def test_threads_change_no_gdn(inverse, threads):
 
 
 # ------------------------------------------------------------------------------------------ normalisation (5.6)
+
 
 def check_norm(x, epsilon, threads=1):
     """Compare both backends with SPEC on values [h, w, C], and return the result."""
@@ -522,8 +608,10 @@ EXP2 = TABLE_LISTS["exp2"]
 
 def test_exponential():
     edges = (0, *(n << 16 for n in range(42)), 2**22, 2**30, 2**40, 255 << 8, 256)
-    t = sorted({min(max(k + d, 0), 2**41) for k in edges for d in (-257, -256, -1, 0, 1, 127, 128, 255, 256, 32768)}
-               | set(range(0, 70000, 17)))
+    t = sorted(
+        {min(max(k + d, 0), 2**41) for k in edges for d in (-257, -256, -1, 0, 1, 127, 128, 255, 256, 32768)}
+        | set(range(0, 70000, 17))
+    )
     expected = [SPEC.exp2_negative(v, EXP2) for v in t]
     assert numpy_ops.exp2_negative(np.array(t), TABLES.exp2).tolist() == expected
     assert numba_attention.exponentials(np.array(t), TABLES.exp2).tolist() == expected
@@ -565,6 +653,7 @@ def test_softmax_ignores_marked_logits():
 
 # ------------------------------------------------------------------------------------------- local attention (5.8)
 
+
 def check_local(qkv, heads, shift, bias, limit, threads=1):
     """Compare both backends with SPEC on values [h, w, 3 C]."""
     layer = LocalAttention("layer", shift, bias.astype(np.int32), heads, 0, limit)
@@ -574,12 +663,20 @@ def check_local(qkv, heads, shift, bias, limit, threads=1):
 
 
 @settings(derandomize=True, deadline=None, max_examples=15)
-@given(seeds, st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 30),
-       st.integers(1, 15), clamps)
+@given(
+    seeds,
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 30),
+    st.integers(1, 15),
+    clamps,
+)
 def test_local_attention(seed, h, half, heads, d, shift, bits, limit):
     rng = np.random.default_rng(seed)
     top = (1 << bits) - 1
-    bias = integers(rng, -2**18, 2**18, (81, heads))
+    bias = integers(rng, -(2**18), 2**18, (81, heads))
     check_local(integers(rng, -top, top, (h, 2 * half, 3 * heads * d)), heads, shift, bias, limit)
 
 
@@ -588,11 +685,11 @@ def test_local_attention_at_every_border(h, w):
     """(1, 2): an anchor's row sees one key only, all others are masked."""
     rng = np.random.default_rng(h * 10 + w)
     qkv = integers(rng, -3000, 3000, (h, w, 12))
-    check_local(qkv, 2, 6, integers(rng, -2**17, 2**17, (81, 2)), MAX)
+    check_local(qkv, 2, 6, integers(rng, -(2**17), 2**17, (81, 2)), MAX)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-@pytest.mark.parametrize("bias", [-2**31, 2**31 - 1])
+@pytest.mark.parametrize("bias", [-(2**31), 2**31 - 1])
 def test_local_attention_with_the_largest_logits(sign, bias):
     """32767^2 * 8 + 2^31 is below 2^38: far logits must not reach the masked ones."""
     qkv = np.full((2, 4, 48), MAX)
@@ -604,8 +701,13 @@ def test_local_attention_with_the_largest_logits(sign, bias):
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
-@given(seeds, st.integers(1, 3), st.integers(1, 2), st.integers(1, 30),
-       st.sampled_from([-2**31, -2**30, 2**30, 2**31 - 1]))
+@given(
+    seeds,
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(1, 30),
+    st.sampled_from([-(2**31), -(2**30), 2**30, 2**31 - 1]),
+)
 def test_local_attention_near_ties_with_the_largest_biases(seed, h, half, shift, end):
     """Product, 1/2 and bias together need up to 61 bits, a float64 has 53: the floor comes before the bias."""
     rng = np.random.default_rng(seed)
@@ -618,7 +720,7 @@ def test_local_attention_near_ties_with_the_largest_biases(seed, h, half, shift,
 @pytest.mark.parametrize("threads", [2, 5])
 def test_threads_change_no_local_attention(threads):
     rng = np.random.default_rng(8)
-    check_local(integers(rng, -500, 500, (7, 4, 6)), 1, 2, integers(rng, -2**16, 2**16, (81, 1)), MAX, threads)
+    check_local(integers(rng, -500, 500, (7, 4, 6)), 1, 2, integers(rng, -(2**16), 2**16, (81, 1)), MAX, threads)
 
 
 def test_relative_rows_are_query_minus_key():
@@ -628,6 +730,7 @@ def test_relative_rows_are_query_minus_key():
 
 
 # ------------------------------------------------------------------------------------------ linear attention (5.9)
+
 
 def check_linear(q, k, v, heads, shifts, limit, intra=False):
     """Compare both backends with SPEC on values [h, w, C]; intra restricts keys and results to halves."""
@@ -643,8 +746,19 @@ def check_linear(q, k, v, heads, shifts, limit, intra=False):
 
 
 @quick
-@given(seeds, sizes, sizes, st.integers(1, 3), st.integers(1, 4), st.integers(0, 16), st.integers(0, 16),
-       st.integers(0, 12), clamps, st.integers(1, 15), st.booleans())
+@given(
+    seeds,
+    sizes,
+    sizes,
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.integers(0, 16),
+    st.integers(0, 16),
+    st.integers(0, 12),
+    clamps,
+    st.integers(1, 15),
+    st.booleans(),
+)
 def test_linear_attention(seed, h, half, heads, d, key_shift, query_shift, context_shift, limit, bits, intra):
     rng = np.random.default_rng(seed)
     top = (1 << bits) - 1
@@ -682,6 +796,7 @@ def test_linear_attention_rounds_its_quotients_half_up():
 
 # ------------------------------------------------------------------------- checkerboard, parameters, symbols (6)
 
+
 @quick
 @given(seeds, sizes, sizes, st.sampled_from([0, 1]))
 def test_checkerboard(seed, h, half, parity):
@@ -699,9 +814,15 @@ def test_checkerboard(seed, h, half, parity):
 
 def any_conv(rng, outputs, kernel, inputs, frac=8, join=False):
     """A convolution whose sums fit int32 whatever it reads: products below 2^15 * 2^6 * kernel^2 * inputs."""
-    return Conv("layer", integers(rng, -63, 63, (outputs, kernel, kernel, inputs)).astype(np.int16),
-                integers(rng, -9999, 9999, (outputs,)).astype(np.int32), np.full(outputs, 9, np.int32), frac, MAX,
-                np.full(outputs, 3, np.int32) if join else None)
+    return Conv(
+        "layer",
+        integers(rng, -63, 63, (outputs, kernel, kernel, inputs)).astype(np.int16),
+        integers(rng, -9999, 9999, (outputs,)).astype(np.int32),
+        np.full(outputs, 9, np.int32),
+        frac,
+        MAX,
+        np.full(outputs, 3, np.int32) if join else None,
+    )
 
 
 @quick

@@ -54,8 +54,11 @@ def test_every_stage_and_every_multiplication_is_there(tiny, direction, backend,
     for rows in found.values():
         assert sum(row["share"] for row in rows) == pytest.approx(1)
         assert all(0 <= row["share"] <= 1 for row in rows)
-    wanted = {name: round(op.macs * 64 * 128) for name, op in TINY.items()
-              if op.kind == "conv" and (direction == "encode" or not name.startswith(ENCODER_ONLY))}
+    wanted = {
+        name: round(op.macs * 64 * 128)
+        for name, op in TINY.items()
+        if op.kind == "conv" and (direction == "encode" or not name.startswith(ENCODER_ONLY))
+    }
     convolutions = [row for row in found["operations"] if row["kind"] == CONVOLUTION]
     assert {row["operation"]: row["macs"] for row in convolutions} == wanted
     for row in convolutions:
@@ -119,23 +122,47 @@ def test_only_the_outermost_operation_counts():
     with pytest.raises(KeyError):
         nested.refuse("ctx/0")
     assert [key for key, _, _ in clock.events] == [
-        (stopwatch.WALK, "plain", OTHER), ("g_s/1", "g_s/1/conv1", CONVOLUTION), ("g_s/7", "g_s/7", CONVOLUTION),
-        (stopwatch.WALK, "ctx/0", OTHER)]
+        (stopwatch.WALK, "plain", OTHER),
+        ("g_s/1", "g_s/1/conv1", CONVOLUTION),
+        ("g_s/7", "g_s/7", CONVOLUTION),
+        (stopwatch.WALK, "ctx/0", OTHER),
+    ]
     assert clock.computed == {"g_s/1/conv1": 12, "g_s/1/conv2": 12, "g_s/7": 12}
 
 
 def test_time_between_operations_is_counted():
-    clock = Clock([((CONTAINER, "parse", OTHER), 1, 2), ((CODER, "y", CODING), 4, 5),
-                   (("g_s/7", "g_s/7", CONVOLUTION), 8, 12), (("g_s/7", "g_s/7", CONVOLUTION), 13, 14)])
+    clock = Clock(
+        [
+            ((CONTAINER, "parse", OTHER), 1, 2),
+            ((CODER, "y", CODING), 4, 5),
+            (("g_s/7", "g_s/7", CONVOLUTION), 8, 12),
+            (("g_s/7", "g_s/7", CONVOLUTION), 13, 14),
+        ]
+    )
     assert clock.seconds(0, 16) == {
-        (CONTAINER, "", OTHER): 3, (CONTAINER, "parse", OTHER): 1, (CODER, "y", CODING): 1, (BETWEEN, "", OTHER): 3,
-        ("g_s/7", "g_s/7", CONVOLUTION): 5, (OUTPUT, "", OTHER): 3}
+        (CONTAINER, "", OTHER): 3,
+        (CONTAINER, "parse", OTHER): 1,
+        (CODER, "y", CODING): 1,
+        (BETWEEN, "", OTHER): 3,
+        ("g_s/7", "g_s/7", CONVOLUTION): 5,
+        (OUTPUT, "", OTHER): 3,
+    }
 
 
 def test_stages_of_names():
-    names = {"g_s/input": "g_s/0", "g_a/5/conv1": "g_a/5", "y": "g_a/6", "z": "h_a", "inter/3/attention":
-             "inter-slice context", "ep_nonanchor/2/0": "entropy parameters", "lrp_anchor/0/1": "latent residual",
-             "ctx/3": "slice walk", "h_s/4": "h_s", "chan/1/0": "channel context", "local/0/qkv": "local context"}
+    names = {
+        "g_s/input": "g_s/0",
+        "g_a/5/conv1": "g_a/5",
+        "y": "g_a/6",
+        "z": "h_a",
+        "inter/3/attention": "inter-slice context",
+        "ep_nonanchor/2/0": "entropy parameters",
+        "lrp_anchor/0/1": "latent residual",
+        "ctx/3": "slice walk",
+        "h_s/4": "h_s",
+        "chan/1/0": "channel context",
+        "local/0/qkv": "local context",
+    }
     assert {name: stopwatch.stage_of("conv", name) for name in names} == names
     assert stopwatch.stage_of("levels_and_means", "") == "entropy parameters"
     assert 0 <= stopwatch.recording_cost(100, 3) < 1e-3
@@ -168,15 +195,20 @@ def test_report_as_json_and_as_a_table(capsys):
     argv = ["bench", "--model", "tiny", "--sizes", "64x48,20x70", "--threads", "1,2", "--repeats", "1", "--ops"]
     assert main([*argv, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert [(tuple(r["size"]), r["threads"]) for r in report["results"]] == [((64, 48), 1), ((64, 48), 2),
-                                                                            ((20, 70), 1), ((20, 70), 2)]
+    assert [(tuple(r["size"]), r["threads"]) for r in report["results"]] == [
+        ((64, 48), 1),
+        ((64, 48), 2),
+        ((20, 70), 1),
+        ((20, 70), 2),
+    ]
     assert report["machine"]["cores"] >= 1 and report["machine"]["processor"] and report["repeats"] == 1
     for r in report["results"]:
         assert r["bytes"] > 0 and r["encode"]["macs"] > r["decode"]["macs"] > r["decode"]["computed_macs"]
         assert r["decode"]["seconds"] >= r["decode"]["fastest_seconds"] > 0 < r["decode"]["watching_seconds"] < 0.1
         assert r["decode"]["operations"]
     assert [report["results"][n]["encode"]["macs"] for n in (0, 2)] == [
-        samples * sum(op.macs for op in TINY.values()) for samples in (64 * 64, 64 * 128)]
+        samples * sum(op.macs for op in TINY.values()) for samples in (64 * 64, 64 * 128)
+    ]
 
     assert main(argv[:-1]) == 0
     text = capsys.readouterr().out
@@ -201,12 +233,27 @@ def test_a_busy_machine_is_named(capsys):
     assert "roof: " not in text(roof_gmac_per_second=None, cores_given=None)
 
 
-@pytest.mark.parametrize(("code", "argv"), [
-    (2, ["--sizes", "64"]), (2, ["--sizes", "0x4"]), (2, ["--sizes", "4x"]), (2, ["--sizes", "4x-4"]),
-    (2, ["--threads", "0"]), (2, ["--threads", "1,x"]), (2, ["--threads", "300"]), (2, ["--repeats", "0"]),
-    (2, ["--quality", "x"]), (2, ["--checkpoint", "c"]), (2, ["--quality", "101", "--sizes", "8x8"]),
-    (2, ["--twin", "--checkpoint", "c", "--model", "paper"]), (78, ["--model", "nothing"]),
-    (66, ["--picture", "nothing.png"]), (77, ["--sizes", "1000000x1000000"]), (2, ["--sizes", "8x8,"])])
+@pytest.mark.parametrize(
+    ("code", "argv"),
+    [
+        (2, ["--sizes", "64"]),
+        (2, ["--sizes", "0x4"]),
+        (2, ["--sizes", "4x"]),
+        (2, ["--sizes", "4x-4"]),
+        (2, ["--threads", "0"]),
+        (2, ["--threads", "1,x"]),
+        (2, ["--threads", "300"]),
+        (2, ["--repeats", "0"]),
+        (2, ["--quality", "x"]),
+        (2, ["--checkpoint", "c"]),
+        (2, ["--quality", "101", "--sizes", "8x8"]),
+        (2, ["--twin", "--checkpoint", "c", "--model", "paper"]),
+        (78, ["--model", "nothing"]),
+        (66, ["--picture", "nothing.png"]),
+        (77, ["--sizes", "1000000x1000000"]),
+        (2, ["--sizes", "8x8,"]),
+    ],
+)
 def test_what_cannot_be_measured_is_refused(capsys, code, argv):
     try:
         got = main(["bench", "--model", "tiny", *argv])
@@ -320,8 +367,15 @@ def test_single_convolutions_in_pytorch(capsys):
         a, b = (run() for run in runs.values())
     assert a.shape == (1, 6, 4, 5)
     torch.testing.assert_close(a, b)
-    for line in ("conv 4 6 3 2 2 8", "conv 4 6 3 2 4 8 8", "conv 4 6 3 2 0 8 8", "conv a 6 3 2 1 8 8",
-                 "gemm 1 1 1 1 1 1 1", "conv 4 6 3 2 2 8 8 8", ""):
+    for line in (
+        "conv 4 6 3 2 2 8",
+        "conv 4 6 3 2 4 8 8",
+        "conv 4 6 3 2 0 8 8",
+        "conv a 6 3 2 1 8 8",
+        "gemm 1 1 1 1 1 1 1",
+        "conv 4 6 3 2 2 8 8 8",
+        "",
+    ):
         assert torch_bench._shape(line) is None
     assert torch_bench.main(["--size", "64x64"]) == 2 and torch_bench.main(["--config", "{}"]) == 78
     assert len(capsys.readouterr().err.splitlines()) == 2

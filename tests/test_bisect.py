@@ -33,12 +33,18 @@ def test_stages_are_those_of_the_layer_table(profile):
     stages = network([*ops, *(f"y_hat/{i}" for i in range(config.slices))])
     names = {op.name for op in decoding}
     assert {k.name for k in stages} == names | {"z_hat", "samples"} | {
-        f"{kind}/{i}" for kind in ("ctx", "y_hat") for i in range(config.slices)}
+        f"{kind}/{i}" for kind in ("ctx", "y_hat") for i in range(config.slices)
+    }
     for op in decoding:
         node, kinds = stages[Key(op.name)], {"igdn", "gain", "sum", "norm", "local_attention", "linear_attention"}
         assert node.operations[0] == (op.kind if op.kind in kinds else "conv")
-        flags = {"gelu": op.gelu, "depthwise": op.depthwise, "shuffle": op.shuffle, "wide": op.wide,
-                 "branch": bool(op.add)}
+        flags = {
+            "gelu": op.gelu,
+            "depthwise": op.depthwise,
+            "shuffle": op.shuffle,
+            "wide": op.wide,
+            "branch": bool(op.add),
+        }
         assert {name for name, holds in flags.items() if holds} == set(node.operations) & set(flags)
         tensors = [{"hyper_means": "h_s/4", "y_hat": "y_hat/0"}.get(name, name) for name in op.inputs]
         tensors += [op.add] if op.add else []
@@ -144,6 +150,7 @@ class MeanOfOtherSign(Engine):
 
 def changed(name: str, **more: object) -> Callable[[], Model]:
     """The model with another layer."""
+
     def make() -> Model:
         layer = model().layers[name]
         values = {k: v(layer) if callable(v) else v for k, v in more.items()}
@@ -180,8 +187,12 @@ class Fault:
 
 
 FAULTS = {
-    "no rounding term": Fault("chan/1/2", slice=1, looks="less by 1", model=changed(
-        "chan/1/2", bias=lambda layer: layer.bias - (1 << layer.shift >> 1).astype(np.int32))),
+    "no rounding term": Fault(
+        "chan/1/2",
+        slice=1,
+        looks="less by 1",
+        model=changed("chan/1/2", bias=lambda layer: layer.bias - (1 << layer.shift >> 1).astype(np.int32)),
+    ),
     "parity flip": Fault("ctx/1", 0, 1, ANCHOR, "another parity", engine=ParityFlip),
     "stale copy": Fault("ctx/0", 1, 0, ANCHOR, "only anchors differ", "ctx/0#0", engine=StaleCopy),
     "slice order": Fault("chan/2/0", slice=2, engine=SliceOrder),
@@ -193,8 +204,9 @@ FAULTS = {
     "sign of tanh": Fault("ctx/0", 1, 0, ANCHOR, "only anchors differ", engine=UnsignedTanh),
     "mask": Fault("intra/1/queries0", slice=1, half=NONANCHOR, engine=NoMask),
     "median": Fault("z_hat", engine=MeanOfOtherSign),
-    "gain of another step": Fault("g_s/input", model=changed(
-        "g_s/input", multiplier=lambda layer: np.roll(layer.multiplier, 1, axis=0))),
+    "gain of another step": Fault(
+        "g_s/input", model=changed("g_s/input", multiplier=lambda layer: np.roll(layer.multiplier, 1, axis=0))
+    ),
     "shift": Fault("g_s/3/igdn", model=changed("g_s/3/igdn", shift=lambda layer: layer.shift - 1)),
 }
 
@@ -295,24 +307,37 @@ def with_clamp(limit: int) -> np.ndarray:
     return np.clip(BASE, -limit, limit)
 
 
-@pytest.mark.parametrize(("expected", "got", "text"), [
-    (BASE, BASE - 1, "less by 1"), (BASE, BASE + 1, "greater by 1"), (BASE, BASE + 5, "differ by the same number"),
-    (BASE, -BASE, "signs"), (BASE, 0 * BASE, "all that differ are 0"), (BASE, BASE + (BASE < 0), "towards 0"),
-    (BASE, BASE + np.sign(BASE), "another rounding"), (BASE * 200, (BASE * 200).astype(np.int16), "2^16"),
-    (BASE, BASE.astype(np.int8), "2^8"), (with_clamp(500), BASE, "missing or wider"),
-    (BASE, with_clamp(500), "narrower"), (BASE, np.maximum(BASE, 0), "unsigned"), (BASE, BASE[::-1], "upside down"),
-    (BASE, BASE[:, ::-1], "right to left"), (BASE, BASE[:, :, ::-1], "channels stand in reverse"),
-    (BASE, np.roll(BASE, 2, 2), "second half of the channels"), (BASE[:6], BASE[:6].swapaxes(0, 1), "rows and columns"),
-    (BASE, np.moveaxis(BASE, 2, 0).reshape(BASE.shape), "channel after channel"),
-    (BASE, np.random.default_rng(2).permuted(BASE, axis=0), "in other places"),
-    (BASE, np.concatenate([BASE[:1], BASE[:-1]]), "shifted down"),
-    (BASE, np.concatenate([BASE[:, 1:], BASE[:, -1:]], 1), "shifted left"),
-    (BASE, BASE + 7 * (np.arange(4) == 2), "only channel 2"),
-    (BASE, BASE + 7 * (np.arange(8) > 5)[:, None, None], "rows from 6"),
-    (BASE, BASE + 7 * (np.arange(6) > 4)[None, :, None], "columns from 5"),
-    (BASE, BASE + 7 * (np.arange(6) < 1)[None, :, None], "columns up to 0"),
-    (BASE, BASE + 7 * np.pad(np.zeros((6, 4), int), 1, constant_values=1)[:, :, None], "at the border"),
-    (BASE, BASE + 7 * (np.add.outer(np.arange(8), np.arange(6)) % 2)[:, :, None], "only anchors"),
-])
+@pytest.mark.parametrize(
+    ("expected", "got", "text"),
+    [
+        (BASE, BASE - 1, "less by 1"),
+        (BASE, BASE + 1, "greater by 1"),
+        (BASE, BASE + 5, "differ by the same number"),
+        (BASE, -BASE, "signs"),
+        (BASE, 0 * BASE, "all that differ are 0"),
+        (BASE, BASE + (BASE < 0), "towards 0"),
+        (BASE, BASE + np.sign(BASE), "another rounding"),
+        (BASE * 200, (BASE * 200).astype(np.int16), "2^16"),
+        (BASE, BASE.astype(np.int8), "2^8"),
+        (with_clamp(500), BASE, "missing or wider"),
+        (BASE, with_clamp(500), "narrower"),
+        (BASE, np.maximum(BASE, 0), "unsigned"),
+        (BASE, BASE[::-1], "upside down"),
+        (BASE, BASE[:, ::-1], "right to left"),
+        (BASE, BASE[:, :, ::-1], "channels stand in reverse"),
+        (BASE, np.roll(BASE, 2, 2), "second half of the channels"),
+        (BASE[:6], BASE[:6].swapaxes(0, 1), "rows and columns"),
+        (BASE, np.moveaxis(BASE, 2, 0).reshape(BASE.shape), "channel after channel"),
+        (BASE, np.random.default_rng(2).permuted(BASE, axis=0), "in other places"),
+        (BASE, np.concatenate([BASE[:1], BASE[:-1]]), "shifted down"),
+        (BASE, np.concatenate([BASE[:, 1:], BASE[:, -1:]], 1), "shifted left"),
+        (BASE, BASE + 7 * (np.arange(4) == 2), "only channel 2"),
+        (BASE, BASE + 7 * (np.arange(8) > 5)[:, None, None], "rows from 6"),
+        (BASE, BASE + 7 * (np.arange(6) > 4)[None, :, None], "columns from 5"),
+        (BASE, BASE + 7 * (np.arange(6) < 1)[None, :, None], "columns up to 0"),
+        (BASE, BASE + 7 * np.pad(np.zeros((6, 4), int), 1, constant_values=1)[:, :, None], "at the border"),
+        (BASE, BASE + 7 * (np.add.outer(np.arange(8), np.arange(6)) % 2)[:, :, None], "only anchors"),
+    ],
+)
 def test_symptoms(expected, got, text):
     assert text in "; ".join(symptoms(expected, got, latent=True))

@@ -42,7 +42,8 @@ def test_the_command_says_where_an_equal_trace_ends(place, tmp_path, capsys):
     (tmp_path / "early.jsonl").write_text("".join(lines[3:11]))
     assert bisect(place, "--trace", str(tmp_path / "early.jsonl")) == 0
     assert "it ends before ctx/0#0 (slice 0, anchors): if the decoder stopped there, look at SPEC 7.2-1" in (
-        capsys.readouterr().out)
+        capsys.readouterr().out
+    )
     assert bisect(place, "--trace", str(tmp_path / "early.jsonl"), "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"equal": True, "stages": 8, "next": "ctx/0#0"}
 
@@ -59,18 +60,31 @@ def test_the_command_names_stage_and_element(place, tmp_path, capsys):
     assert found["units"] == [v.id for v in unit_vectors(["conv"])]
 
 
-@pytest.mark.parametrize(("arguments", "code", "says"), [
-    (["--trace", "absent.jsonl"], 65, "cannot be read"),
-    (["--trace", "{place}/s.loclic"], 65, "line 1: not JSON"),
-    (["--trace", "{place}/right.jsonl", "--values", "{place}/nowhere"], 65, "no such folder"),
-    (["--trace", "{place}/right.jsonl", "--vector", "core/x"], 2, "either --stream or --vector"),
-    (["--trace", "{place}/right.jsonl", "--reference", "none"], 2, "needs a --vector"),
-    (["--trace", "{place}/right.jsonl", "--reference", "'"], 2, "not a command"),
-    (["--trace", "{place}/right.jsonl", "--reference", "/no/such/program"], 70, "cannot be run"),
-    (["--trace", "{place}/right.jsonl", "--reference", "{python} -c 'import sys; sys.exit(3)'"], 70, "exit code 3"),
-    (["--trace", "{place}/right.jsonl", "--reference", "{python} -c 'import time; time.sleep(99)'", "--timeout", "0.5"],
-     70, "more than 0.5 s"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--trace", "absent.jsonl"], 65, "cannot be read"),
+        (["--trace", "{place}/s.loclic"], 65, "line 1: not JSON"),
+        (["--trace", "{place}/right.jsonl", "--values", "{place}/nowhere"], 65, "no such folder"),
+        (["--trace", "{place}/right.jsonl", "--vector", "core/x"], 2, "either --stream or --vector"),
+        (["--trace", "{place}/right.jsonl", "--reference", "none"], 2, "needs a --vector"),
+        (["--trace", "{place}/right.jsonl", "--reference", "'"], 2, "not a command"),
+        (["--trace", "{place}/right.jsonl", "--reference", "/no/such/program"], 70, "cannot be run"),
+        (["--trace", "{place}/right.jsonl", "--reference", "{python} -c 'import sys; sys.exit(3)'"], 70, "exit code 3"),
+        (
+            [
+                "--trace",
+                "{place}/right.jsonl",
+                "--reference",
+                "{python} -c 'import time; time.sleep(99)'",
+                "--timeout",
+                "0.5",
+            ],
+            70,
+            "more than 0.5 s",
+        ),
+    ],
+)
 def test_errors_are_one_line(place, capsys, arguments, code, says):
     assert bisect(place, *(a.format(place=place, python=sys.executable) for a in arguments)) == code
     error = capsys.readouterr().err
@@ -87,15 +101,20 @@ def test_a_decoder_is_run_for_its_trace(place, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["stage"] == "local/0/norm1" and found["units"] == ["units/norm"]
     assert found["element"]["got"] == found["element"]["expected"] + 1 and "towards 0" in found["symptoms"][0]
-    for command, says in ((f"{sys.executable} -c exit(3) {{stream}} {{trace}}", "wrote no trace: exit code 3"),
-                          ("true {stream}", "{trace} is missing")):
+    for command, says in (
+        (f"{sys.executable} -c exit(3) {{stream}} {{trace}}", "wrote no trace: exit code 3"),
+        ("true {stream}", "{trace} is missing"),
+    ):
         assert bisect(place, "--decoder", command) in (2, 65) and says in capsys.readouterr().err
 
 
 def test_the_worked_example_of_the_readme_is_real():
     text = README.read_text(encoding="utf-8").split("## A worked example")[1]
     assert [command.split()[2:4] for command in commands(text)] == [
-        ["conformance", "run"], ["conformance", "bisect"], ["conformance", "run"]]
+        ["conformance", "run"],
+        ["conformance", "bisect"],
+        ["conformance", "run"],
+    ]
     assert settled(renewed(text)) == settled(text)
     assert "expected -6, got -5" in text and text.count("fail: refused") == 3
 
@@ -104,8 +123,16 @@ def test_the_example_has_one_mistake(place, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(broken_decoder, "c_division", lambda a, b: a // b)
     monkeypatch.setattr(numpy_ops, "layer_norm", numpy_ops.layer_norm)  # so that it is put back
     unit = ROOT / "conformance/suites/units/units/norm.json"
-    decoding = [str(place / "s.loclic"), str(tmp_path / "o.npy"), "--model", str(place / "m.h5"), "--trace",
-                str(tmp_path / "t.jsonl"), "--values", str(tmp_path / "v")]
+    decoding = [
+        str(place / "s.loclic"),
+        str(tmp_path / "o.npy"),
+        "--model",
+        str(place / "m.h5"),
+        "--trace",
+        str(tmp_path / "t.jsonl"),
+        "--values",
+        str(tmp_path / "v"),
+    ]
     for arguments in (["--unit", str(unit), str(tmp_path / "answer.json")], decoding):
         monkeypatch.setattr(sys, "argv", ["broken_decoder", *arguments])
         assert broken_decoder.main() == 0

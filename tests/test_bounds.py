@@ -57,7 +57,7 @@ def matched(op, layer: Conv, layers, channels, sign: int) -> tuple[int, np.ndarr
 def accumulator(layer: Conv, channel: int, window: np.ndarray, branch: int) -> int:
     """In unbounded integers."""
     w = layer.weight[channel]
-    x = window[:, :, channel:channel + 1] if layer.depthwise else window
+    x = window[:, :, channel : channel + 1] if layer.depthwise else window
     total = int(layer.bias[channel]) + sum(int(a) * int(b) for a, b in zip(w.ravel(), x.ravel(), strict=True))
     return total + (branch << int(layer.add_shift[channel]) if layer.add_shift is not None else 0)
 
@@ -81,12 +81,15 @@ def test_every_convolution_of_the_default_model_attains_its_bound(model, backend
         k = layer.kernel
         x = pool.map(k, k, window.shape[2] + window.shape[2] % 2)
         interior(x)[...] = 0
-        interior(x)[:, :, :window.shape[2]] = window
+        interior(x)[:, :, : window.shape[2]] = window
         bare = raw(layer)
         if op.depthwise:  # the depthwise kernel has no wide result: the top 16 bits say whether it overflowed
             bare = dataclasses.replace(bare, shift=np.full_like(layer.shift, 16), limit=32767)
-        out = (pool.map(k, k, op.channels) if op.depthwise
-               else np.zeros((k + 2 * BORDER, k + 2 * BORDER, op.channels), np.int32))
+        out = (
+            pool.map(k, k, op.channels)
+            if op.depthwise
+            else np.zeros((k + 2 * BORDER, k + 2 * BORDER, op.channels), np.int32)
+        )
         add = None
         if op.add:
             add = pool.map(k, k, op.channels)
@@ -111,7 +114,7 @@ def test_every_gdn_of_the_default_model_attains_its_bound(model, backend):
         limit = tensor_range(op.inputs[0], model.layers)[1]
         x, out = pool.map(1, 1, op.channels), pool.map(1, 1, op.channels)
         interior(x)[...] = limit
-        n = [int(b) + limit ** 2 * sum(int(g) for g in row) for b, row in zip(layer.beta, layer.gamma, strict=True)]
+        n = [int(b) + limit**2 * sum(int(g) for g in row) for b, row in zip(layer.beta, layer.gamma, strict=True)]
         assert max(n) == table[op.name, "beta + sum gamma x^2"].worst < 1 << 52
         BACKENDS[backend].__dict__[op.kind](x, layer, out, 1)
         for c, value in enumerate(n):

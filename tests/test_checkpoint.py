@@ -28,8 +28,18 @@ from weights_converter.pickle_reader import Inert, read_pickle
 
 MEMORY = 50 << 20
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-TYPES = {"<f4": "Float", "<f2": "Half", "<f8": "Double", "bf16": "BFloat16", "<i8": "Long", "<i4": "Int", "|u1": "Byte",
-         "|b1": "Bool", "<i2": "Short", "|i1": "Char"}
+TYPES = {
+    "<f4": "Float",
+    "<f2": "Half",
+    "<f8": "Double",
+    "bf16": "BFloat16",
+    "<i8": "Long",
+    "<i4": "Int",
+    "|u1": "Byte",
+    "|b1": "Bool",
+    "<i2": "Short",
+    "|i1": "Char",
+}
 SAFETENSORS = {"<f4": "F32", "<f2": "F16", "<f8": "F64", "bf16": "BF16", "<i8": "I64", "<i4": "I32", "|u1": "U8"}
 
 
@@ -73,8 +83,16 @@ def storage(kind: str = "FloatStorage", key: str = "0", count: int = 6, *more: b
 
 
 def tensor(place: bytes, offset: int = 0, shape: tuple[int, ...] = (2, 3), strides: tuple[int, ...] = (3, 1)) -> bytes:
-    return call("torch._utils", "_rebuild_tensor_v2", place, number(offset), numbers(shape), numbers(strides), b"\x89",
-                name("collections", "OrderedDict") + b")R")
+    return call(
+        "torch._utils",
+        "_rebuild_tensor_v2",
+        place,
+        number(offset),
+        numbers(shape),
+        numbers(strides),
+        b"\x89",
+        name("collections", "OrderedDict") + b")R",
+    )
 
 
 def program(value: bytes) -> bytes:
@@ -127,8 +145,12 @@ def state_program(arrays: dict[str, np.ndarray], code: str = "<f4") -> tuple[byt
 
 def sample(seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    values = {"g_a.analysis_transform.0.conv1.weight": (4, 3, 3, 3), "g_a.analysis_transform.0.conv1.bias": (4,),
-              "entropy_bottleneck._matrix0": (2, 3, 1), "gain": (1, 8)}
+    values = {
+        "g_a.analysis_transform.0.conv1.weight": (4, 3, 3, 3),
+        "g_a.analysis_transform.0.conv1.bias": (4,),
+        "entropy_bottleneck._matrix0": (2, 3, 1),
+        "gain": (1, 8),
+    }
     # Halves of small integers are exact in every format, bfloat16 included.
     return {key: rng.integers(-60, 60, shape).astype(np.float32) / 2 for key, shape in values.items()}
 
@@ -180,8 +202,11 @@ def test_every_float_type_in_every_form(tmp_path: Path, form: str, code: str) ->
         header: dict[str, object] = {}
         for label, array in arrays.items():
             raw = stored(array, code)
-            header[label] = {"dtype": SAFETENSORS[code], "shape": array.shape,
-                             "data_offsets": [len(data), len(data) + len(raw)]}
+            header[label] = {
+                "dtype": SAFETENSORS[code],
+                "shape": array.shape,
+                "data_offsets": [len(data), len(data) + len(raw)],
+            }
             data += raw
         data = safetensors_file(header, data)
     found = read_checkpoint(write(tmp_path, data))
@@ -195,8 +220,17 @@ def test_nested_state_dicts_keep_the_plain_values_beside_them(tmp_path: Path, ke
     pickled, storages = state_program(sample())
     loss = tensor(storage("FloatStorage", "9", 1), 0, (), ())
     config = mapping({"N": numbers((32, 64)), "M": number(8)})
-    outer = mapping({"epoch": number(7), "loss": loss, key: pickled, "best": b"\x88", "optimizer": b"}",
-                     "note": text("a note"), "config": config})
+    outer = mapping(
+        {
+            "epoch": number(7),
+            "loss": loss,
+            key: pickled,
+            "best": b"\x88",
+            "optimizer": b"}",
+            "note": text("a note"),
+            "config": config,
+        }
+    )
     found = read_checkpoint(write(tmp_path, zip_file(program(outer), storages | {"9": b"\0" * 4})))
     same(found.tensors, sample())
     assert found.meta == {"epoch": 7, "best": True, "note": "a note"}
@@ -205,8 +239,12 @@ def test_nested_state_dicts_keep_the_plain_values_beside_them(tmp_path: Path, ke
 
 def test_prefix_and_spellings_become_one(tmp_path: Path) -> None:
     array = np.ones((2, 3, 1), np.float32)
-    spelled = {"module.entropy_bottleneck.matrices.0": "_matrix0", "module.entropy_bottleneck.biases.4": "_bias4",
-               "module.entropy_bottleneck.factors.3": "_factor3", "module.entropy_bottleneck._matrix1": "_matrix1"}
+    spelled = {
+        "module.entropy_bottleneck.matrices.0": "_matrix0",
+        "module.entropy_bottleneck.biases.4": "_bias4",
+        "module.entropy_bottleneck.factors.3": "_factor3",
+        "module.entropy_bottleneck._matrix1": "_matrix1",
+    }
     pickled, storages = state_program({key: array for key in spelled})
     found = read_checkpoint(write(tmp_path, zip_file(program(pickled), storages)))
     assert list(found.tensors) == [f"entropy_bottleneck.{short}" for short in spelled.values()]
@@ -216,15 +254,25 @@ def test_prefix_and_spellings_become_one(tmp_path: Path) -> None:
 
 
 def test_known_buffers_and_integers_are_left_out_by_name(tmp_path: Path) -> None:
-    buffers = ["g_a.analysis_transform.0.gdn.beta_reparam.pedestal", "gaussian_conditional.scale_table",
-               "g_s.synthesis_transform.1.igdn.gamma_reparam.lower_bound.bound", "entropy_bottleneck.target",
-               "entropy_bottleneck.likelihood_lower_bound.bound", "gaussian_conditional.lower_bound_scale.bound",
-               "gaussian_conditional._quantized_cdf", "entropy_bottleneck._offset", "entropy_bottleneck._cdf_length",
-               "local_context.11.relative_position_index", "gaussian_conditional.scale_bound"]
+    buffers = [
+        "g_a.analysis_transform.0.gdn.beta_reparam.pedestal",
+        "gaussian_conditional.scale_table",
+        "g_s.synthesis_transform.1.igdn.gamma_reparam.lower_bound.bound",
+        "entropy_bottleneck.target",
+        "entropy_bottleneck.likelihood_lower_bound.bound",
+        "gaussian_conditional.lower_bound_scale.bound",
+        "gaussian_conditional._quantized_cdf",
+        "entropy_bottleneck._offset",
+        "entropy_bottleneck._cdf_length",
+        "local_context.11.relative_position_index",
+        "gaussian_conditional.scale_bound",
+    ]
     entries = {key: tensor(storage("FloatStorage", "0", 6)) for key in buffers[:1]}
     entries |= {key: tensor(storage("FloatStorage", "1", 0), 0, (0,), (1,)) for key in buffers[1:]}
-    entries |= {"some.counter": tensor(storage("LongStorage", "2", 1), 0, (), ()),
-                "gain": tensor(storage("FloatStorage", "3", 2), 0, (1, 2), (2, 1))}
+    entries |= {
+        "some.counter": tensor(storage("LongStorage", "2", 1), 0, (), ()),
+        "gain": tensor(storage("FloatStorage", "3", 2), 0, (1, 2), (2, 1)),
+    }
     storages = {"0": b"\xff" * 24, "1": b"", "2": b"\0" * 8, "3": struct.pack("<2f", 1, 2)}
     found = read_checkpoint(write(tmp_path, zip_file(program(mapping(entries)), storages)))
     assert list(found.tensors) == ["gain"]
@@ -235,8 +283,12 @@ def test_views_with_offsets_and_strides(tmp_path: Path) -> None:
     base = np.arange(24, dtype=np.float32)
     place = storage("FloatStorage", "0", 24)
     parameter = call("torch._utils", "_rebuild_parameter", tensor(place, 12, (3, 4), (1, 3)), b"\x88", b"}")
-    entries = {"a": tensor(place, 0, (2, 3), (6, 2)), "b": parameter, "c": tensor(place, 11, (), ()),
-               "e": tensor(place, 24, (0, 5), (5, 1))}
+    entries = {
+        "a": tensor(place, 0, (2, 3), (6, 2)),
+        "b": parameter,
+        "c": tensor(place, 11, (), ()),
+        "e": tensor(place, 24, (0, 5), (5, 1)),
+    }
     found = read_checkpoint(write(tmp_path, zip_file(program(mapping(entries)), {"0": base.tobytes()}))).tensors
     np.testing.assert_array_equal(found["a"], base[:12].reshape(2, 3, 2)[:, :, 0])
     np.testing.assert_array_equal(found["b"], base[12:].reshape(4, 3).T)
@@ -245,8 +297,9 @@ def test_views_with_offsets_and_strides(tmp_path: Path) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=4), st.integers(0, 5), st.integers(0, 40))
-def test_a_view_is_read_as_numpy_sees_it_or_refused(tmp_path_factory: pytest.TempPathFactory,
-                                                    axes: list[tuple[int, int]], offset: int, count: int) -> None:
+def test_a_view_is_read_as_numpy_sees_it_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, axes: list[tuple[int, int]], offset: int, count: int
+) -> None:
     shape, strides = tuple(size for size, _ in axes), tuple(stride for _, stride in axes)
     base = np.arange(count, dtype=np.float32)
     pickled = program(mapping({"a": tensor(storage("FloatStorage", "0", count), offset, shape, strides)}))
@@ -267,10 +320,23 @@ def test_optimizer_and_scheduler_states_are_skipped(tmp_path: Path) -> None:
     default = call("collections", "defaultdict", name("__builtin__", "dict")) + b"(" + text("k") + number(1) + b"u"
     device = call("torch", "device", text("cuda"), number(0))
     size = call("torch", "Size", numbers((2, 3)))
-    group_of = mapping({"lr": b"G" + struct.pack(">d", 1e-4), "betas": numbers((0, 1)), "params": b"](K\0K\1e",
-                        "dtype": name("torch", "float32"), "shape": size, "device": device})
-    outer = mapping({"state_dict": pickled, "optimizer": mapping({"param_groups": b"]" + group_of + b"a"}),
-                     "lr_scheduler": mapping({"milestones": counter, "state": default})})
+    group_of = mapping(
+        {
+            "lr": b"G" + struct.pack(">d", 1e-4),
+            "betas": numbers((0, 1)),
+            "params": b"](K\0K\1e",
+            "dtype": name("torch", "float32"),
+            "shape": size,
+            "device": device,
+        }
+    )
+    outer = mapping(
+        {
+            "state_dict": pickled,
+            "optimizer": mapping({"param_groups": b"]" + group_of + b"a"}),
+            "lr_scheduler": mapping({"milestones": counter, "state": default}),
+        }
+    )
     found = read_checkpoint(write(tmp_path, legacy_file(program(outer), storages)))
     assert list(found.tensors) == ["gain"] and found.meta == {}
 
@@ -288,8 +354,19 @@ def test_newer_pickle_protocols_are_understood() -> None:
 # Wrappers, prefixes, several networks, objects next to weights.
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.",
-                                    "module.model.", "model.model._orig_mod.", "net.codec."])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+        "model.",
+        "module.model.",
+        "model.model._orig_mod.",
+        "net.codec.",
+    ],
+)
 def test_any_prefix_before_the_network_is_removed(tmp_path: Path, prefix: str) -> None:
     pickled, storages = state_program({prefix + label: array for label, array in sample().items()})
     found = read_checkpoint(write(tmp_path, zip_file(program(mapping({"state_dict": pickled})), storages)))
@@ -338,8 +415,11 @@ def test_without_a_usual_key_the_message_names_what_there_is(tmp_path: Path) -> 
 
 
 def test_one_of_two_prefixes_is_chosen_by_its_key(tmp_path: Path) -> None:
-    arrays = {f"{part}.{label}": array * factor for part, factor in (("model", 1), ("ema_model", 2))
-              for label, array in sample().items()}
+    arrays = {
+        f"{part}.{label}": array * factor
+        for part, factor in (("model", 1), ("ema_model", 2))
+        for label, array in sample().items()
+    }
     pickled, storages = state_program(arrays)
     path = write(tmp_path, zip_file(program(pickled), storages))
     refuse(path, "several networks", "ema_model.", "--key")
@@ -349,17 +429,32 @@ def test_one_of_two_prefixes_is_chosen_by_its_key(tmp_path: Path) -> None:
 
 
 NAMESPACE = name("argparse", "Namespace") + b")\x81" + mapping({"lr": number(1)}) + b"b"
-NUMPY_SCALAR = (name("numpy._core.multiarray", "scalar") + b"(" + name("numpy", "dtype")
-                + group(text("f8"), b"\x89", b"\x88")
-                + b"R" + group(b"K\3", text("<"), b"N", b"N", b"N", number(-1), number(-1), b"K\0") + b"b"
-                + call("_codecs", "encode", text("abcdefgh"), text("latin1")) + b"tR")
+NUMPY_SCALAR = (
+    name("numpy._core.multiarray", "scalar")
+    + b"("
+    + name("numpy", "dtype")
+    + group(text("f8"), b"\x89", b"\x88")
+    + b"R"
+    + group(b"K\3", text("<"), b"N", b"N", b"N", number(-1), number(-1), b"K\0")
+    + b"b"
+    + call("_codecs", "encode", text("abcdefgh"), text("latin1"))
+    + b"tR"
+)
 
 
-@pytest.mark.parametrize("extra", [
-    NAMESPACE, NUMPY_SCALAR, NUMPY_SCALAR.replace(b"_core", b"core"), b"C\3abc",
-    call("pathlib", "PosixPath", text("/"), text("data")), call("collections", "deque", b"]"),
-    name("lightning.fabric.utilities.data", "AttributeDict") + b")\x81" + mapping({"a": number(1)}) + b"b",
-], ids=["namespace", "numpy scalar", "older numpy", "bytes", "path", "deque", "lightning"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        NAMESPACE,
+        NUMPY_SCALAR,
+        NUMPY_SCALAR.replace(b"_core", b"core"),
+        b"C\3abc",
+        call("pathlib", "PosixPath", text("/"), text("data")),
+        call("collections", "deque", b"]"),
+        name("lightning.fabric.utilities.data", "AttributeDict") + b")\x81" + mapping({"a": number(1)}) + b"b",
+    ],
+    ids=["namespace", "numpy scalar", "older numpy", "bytes", "path", "deque", "lightning"],
+)
 @pytest.mark.parametrize("form", ["zip", "legacy"])
 def test_objects_next_to_weights_are_inert(tmp_path: Path, extra: bytes, form: str) -> None:
     pickled, storages = state_program(sample())
@@ -374,13 +469,19 @@ def test_an_object_of_another_class_is_refused_with_what_to_do(tmp_path: Path) -
         refuse(write(tmp_path, hostile(program(mapping({"args": value})))), "allow-list", "torch.save({'state_dict'")
 
 
-@pytest.mark.parametrize("data, kind, advice", [
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS", "git lfs pull"),
-    (b"<!DOCTYPE html><html>", "web page", "raw"), (b"\x89HDF\r\n\x1a\n" + bytes(600), "HDF5", "converted already"),
-    (b"\x1f\x8b\x08" + bytes(9), "gzip", "unpack"), (bytes(257) + b"ustar" + bytes(300), "tar", "unpack"),
-    (b"", "empty", "again"), (b"weights of a network", "text", "file of weights"),
-    (bytes(20), "unknown bytes", "torch.save"),
-])
+@pytest.mark.parametrize(
+    "data, kind, advice",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS", "git lfs pull"),
+        (b"<!DOCTYPE html><html>", "web page", "raw"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(600), "HDF5", "converted already"),
+        (b"\x1f\x8b\x08" + bytes(9), "gzip", "unpack"),
+        (bytes(257) + b"ustar" + bytes(300), "tar", "unpack"),
+        (b"", "empty", "again"),
+        (b"weights of a network", "text", "file of weights"),
+        (bytes(20), "unknown bytes", "torch.save"),
+    ],
+)
 def test_what_is_no_checkpoint_is_told_apart(tmp_path: Path, data: bytes, kind: str, advice: str) -> None:
     refuse(write(tmp_path, data), kind, advice, "checkpoint.bin")
 
@@ -496,8 +597,10 @@ ATTACKS = {
     "storage twice": (program(group(storage(), storage("HalfStorage"))), "described twice"),
     "storage not in the file": (program(mapping({"a": tensor(storage(key="77"))})), "data/77"),
     "storage larger than its member": (program(mapping({"a": tensor(storage(count=7))})), "does not fit"),
-    "storage smaller than its member": (program(mapping({"a": tensor(storage(count=5), 0, (5,), (1,))})),
-                                        "does not fit"),
+    "storage smaller than its member": (
+        program(mapping({"a": tensor(storage(count=5), 0, (5,), (1,))})),
+        "does not fit",
+    ),
     "quantised storage": (program(storage("QInt8Storage")), "torch.QInt8Storage"),
     "negative offset": (program(tensor(storage(), -1)), "impossible offset"),
     "offset outside": (program(tensor(storage(), 7, (0,), (1,))), "impossible offset"),
@@ -510,26 +613,47 @@ ATTACKS = {
     "huge stride": (program(tensor(storage(), 0, (2, 3), (1 << 63, 1))), "impossible offset"),
     "sizes without strides": (program(tensor(storage(), 0, (2, 3), (1,))), "impossible offset"),
     "too many dimensions": (program(tensor(storage(), 0, (1,) * 9, (1,) * 9)), "impossible offset"),
-    "size of booleans": (program(call("torch._utils", "_rebuild_tensor_v2", storage(), b"K\0", group(b"\x88"),
-                                      group(b"\x88"), b"\x89", b"}")), "impossible offset"),
+    "size of booleans": (
+        program(
+            call("torch._utils", "_rebuild_tensor_v2", storage(), b"K\0", group(b"\x88"), group(b"\x88"), b"\x89", b"}")
+        ),
+        "impossible offset",
+    ),
     "tensor without storage": (program(call("torch._utils", "_rebuild_tensor_v2", *[b"N"] * 6)), "without a storage"),
-    "tensor with metadata": (program(call("torch._utils", "_rebuild_tensor_v2", storage(), b"K\0", numbers((6,)),
-                                          numbers((1,)), b"\x89", b"}", mapping({"conj": b"\x88"}))), "metadata"),
+    "tensor with metadata": (
+        program(
+            call(
+                "torch._utils",
+                "_rebuild_tensor_v2",
+                storage(),
+                b"K\0",
+                numbers((6,)),
+                numbers((1,)),
+                b"\x89",
+                b"}",
+                mapping({"conj": b"\x88"}),
+            )
+        ),
+        "metadata",
+    ),
     "parameter without tensor": (program(call("torch._utils", "_rebuild_parameter", b"N", b"N", b"N")), "parameter"),
     "repeated views": (program(mapping({key: tensor(storage()) for key in "abc"})), "repeatedly"),
     "no state dict": (program(b"K\1"), "not a dictionary"),
     "empty state dict": (program(b"}"), "empty"),
     "entry not a tensor": (program(mapping({"a": b"K\1"})), "not a named tensor"),
     "name not a string": (program(b"}K\1" + tensor(storage()) + b"s"), "not a named tensor"),
-    "two state dicts": (program(mapping({key: mapping({"a": tensor(storage())}) for key in ("net", "model")})),
-                        "several state dicts"),
+    "two state dicts": (
+        program(mapping({key: mapping({"a": tensor(storage())}) for key in ("net", "model")})),
+        "several state dicts",
+    ),
     "name with a slash": (program(mapping({"a/b": tensor(storage())})), "impossible tensor name"),
 }
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_attacks_are_refused_by_name_and_without_effect(tmp_path: Path, attack: str,
-                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attacks_are_refused_by_name_and_without_effect(
+    tmp_path: Path, attack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     body, word = ATTACKS[attack]
     path = write(tmp_path, hostile(body))
@@ -570,7 +694,7 @@ def patched(data: bytes, member: int, offset: int, value: bytes) -> bytes:
     at = -1
     for _ in range(member + 1):
         at = data.index(b"PK\1\2", at + 1)
-    return data[:at + offset] + value + data[at + offset + len(value):]
+    return data[: at + offset] + value + data[at + offset + len(value) :]
 
 
 def test_zip_members_must_be_plain(tmp_path: Path) -> None:
@@ -609,7 +733,7 @@ def test_zip_members_do_not_overlap(tmp_path: Path) -> None:
     data = out.getvalue()
     start = data.index(inner)
     data = patched(data, 2, 42, struct.pack("<I", start))
-    data = data[:data.rindex(b"other")] + b"inner" + data[data.rindex(b"other") + 5:]
+    data = data[: data.rindex(b"other")] + b"inner" + data[data.rindex(b"other") + 5 :]
     refuse(write(tmp_path, data), "overlap")
 
 
@@ -669,7 +793,7 @@ def test_legacy_storages_must_be_those_described(tmp_path: Path) -> None:
     refuse(write(tmp_path, legacy_file(program(pickled), {"1": storages["0"]})), "storage keys")
     refuse(write(tmp_path, legacy_file(program(pickled), storages | {"1": b""})), "storage keys")
     refuse(write(tmp_path, legacy_file(program(pickled), {"0": b"\0" * 28})), "described=6")
-    refuse(write(tmp_path, fine[:-24 - 8] + struct.pack("<q", -6) + fine[-24:]), "elements=-6")
+    refuse(write(tmp_path, fine[: -24 - 8] + struct.pack("<q", -6) + fine[-24:]), "elements=-6")
     refuse(write(tmp_path, program(number(LEGACY_MAGIC)) + program(number(1002)) + program(b"}")), "version")
     refuse(write(tmp_path, fine.replace(b"little_endian\x88", b"little_endian\x89")), "little-endian")
 
@@ -677,17 +801,29 @@ def test_legacy_storages_must_be_those_described(tmp_path: Path) -> None:
 SAFE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
-@pytest.mark.parametrize(("header", "word"), [
-    ({"a": SAFE | {"dtype": "F33"}}, "F33"), ({"a": SAFE | {"dtype": [[1]]}}, "dtype=list"),
-    ({"a": SAFE | {"shape": [-2]}}, "impossible shape"), ({"a": SAFE | {"shape": [2.0]}}, "impossible shape"),
-    ({"a": SAFE | {"shape": [1 << 62]}}, "impossible shape"), ({"a": SAFE | {"shape": [3]}}, "do not fit"),
-    ({"a": SAFE | {"shape": [1] * 9}}, "impossible shape"), ({"a": SAFE | {"data_offsets": [8, 0]}}, "do not fit"),
-    ({"a": SAFE | {"data_offsets": [4, 12]}}, "gap or overlap"), ({"a": SAFE, "b": SAFE}, "gap or overlap"),
-    ({"a": SAFE | {"data_offsets": [0, 8, 8]}}, "offsets"), ({"a": SAFE | {"more": 1}}, "malformed"),
-    ({"a": [1, 2]}, "malformed"), ({}, "no tensors"), ({"__metadata__": {"a": 1}, "a": SAFE}, "metadata"),
-    ({"__metadata__": {}}, "no tensors"), ({"a b": SAFE}, "impossible tensor name"),
-    ({"a": SAFE | {"shape": [1], "data_offsets": [0, 4]}}, "do not fill"),
-])
+@pytest.mark.parametrize(
+    ("header", "word"),
+    [
+        ({"a": SAFE | {"dtype": "F33"}}, "F33"),
+        ({"a": SAFE | {"dtype": [[1]]}}, "dtype=list"),
+        ({"a": SAFE | {"shape": [-2]}}, "impossible shape"),
+        ({"a": SAFE | {"shape": [2.0]}}, "impossible shape"),
+        ({"a": SAFE | {"shape": [1 << 62]}}, "impossible shape"),
+        ({"a": SAFE | {"shape": [3]}}, "do not fit"),
+        ({"a": SAFE | {"shape": [1] * 9}}, "impossible shape"),
+        ({"a": SAFE | {"data_offsets": [8, 0]}}, "do not fit"),
+        ({"a": SAFE | {"data_offsets": [4, 12]}}, "gap or overlap"),
+        ({"a": SAFE, "b": SAFE}, "gap or overlap"),
+        ({"a": SAFE | {"data_offsets": [0, 8, 8]}}, "offsets"),
+        ({"a": SAFE | {"more": 1}}, "malformed"),
+        ({"a": [1, 2]}, "malformed"),
+        ({}, "no tensors"),
+        ({"__metadata__": {"a": 1}, "a": SAFE}, "metadata"),
+        ({"__metadata__": {}}, "no tensors"),
+        ({"a b": SAFE}, "impossible tensor name"),
+        ({"a": SAFE | {"shape": [1], "data_offsets": [0, 4]}}, "do not fill"),
+    ],
+)
 def test_safetensors_headers_are_checked(tmp_path: Path, header: dict[str, object], word: str) -> None:
     refuse(write(tmp_path, safetensors_file(header, b"\0" * 8)), word)
 
@@ -700,9 +836,21 @@ def test_safetensors_lengths_are_checked(tmp_path: Path) -> None:
     refuse(write(tmp_path, struct.pack("<Q", len(flood)) + flood), "malformed tensor entry")
 
 
-@pytest.mark.parametrize("raw", [b'{"a": 1, "a": 2}', b'{"a": NaN}', b'{"a": Infinity}', b'{"a": 1e999}', b"[]", b"{",
-                                 b'{"a": "\xff"}', b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-                                 b'{"a": ' + b"9" * 5000 + b"}", b"{} x"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a": 1, "a": 2}',
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": 1e999}',
+        b"[]",
+        b"{",
+        b'{"a": "\xff"}',
+        b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b"{} x",
+    ],
+)
 def test_json_is_strict(raw: bytes) -> None:
     with pytest.raises(InvalidModel):
         parse_json(raw, "test")
@@ -754,16 +902,26 @@ def test_saving_replaces_only_checkpoints_and_only_when_asked(tmp_path: Path) ->
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["c"]
 
 
-@pytest.mark.parametrize(("change", "word"), [
-    ({"tensors": [["a", [2, 4]]]}, "exactly"), ({"tensors": [["a", [2, 2]]]}, "exactly"),
-    ({"tensors": []}, "no tensors"),
-    ({"tensors": {"a": [6]}}, "no tensors"), ({"tensors": [["a", [-6]]]}, "malformed"),
-    ({"tensors": [["a", [3]], ["a", [3]]]}, "one name"), ({"tensors": [["a", [1 << 50]]]}, "malformed"),
-    ({"tensors": [["a", [1 << 39, 1 << 39]]]}, "exactly"), ({"tensors": [[1, [6]]]}, "malformed"),
-    ({"tensors": [["a", [6], 1]]}, "malformed"), ({"tensors": [["a", [True, 6]]]}, "malformed"),
-    ({"config": {"N": {"deep": 1}}}, "configuration"), ({"config": [1]}, "configuration"),
-    ({"config": {"N": [[1]]}}, "configuration"), ({"pad": "x" * (1 << 20)}, "too long"),
-])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"tensors": [["a", [2, 4]]]}, "exactly"),
+        ({"tensors": [["a", [2, 2]]]}, "exactly"),
+        ({"tensors": []}, "no tensors"),
+        ({"tensors": {"a": [6]}}, "no tensors"),
+        ({"tensors": [["a", [-6]]]}, "malformed"),
+        ({"tensors": [["a", [3]], ["a", [3]]]}, "one name"),
+        ({"tensors": [["a", [1 << 50]]]}, "malformed"),
+        ({"tensors": [["a", [1 << 39, 1 << 39]]]}, "exactly"),
+        ({"tensors": [[1, [6]]]}, "malformed"),
+        ({"tensors": [["a", [6], 1]]}, "malformed"),
+        ({"tensors": [["a", [True, 6]]]}, "malformed"),
+        ({"config": {"N": {"deep": 1}}}, "configuration"),
+        ({"config": [1]}, "configuration"),
+        ({"config": {"N": [[1]]}}, "configuration"),
+        ({"pad": "x" * (1 << 20)}, "too long"),
+    ],
+)
 def test_folder_descriptions_are_checked(tmp_path: Path, change: dict[str, object], word: str) -> None:
     save_checkpoint_folder(tmp_path / "c", {"a": np.ones((2, 3))}, {})
     (tmp_path / "c" / "meta.json").write_text(json.dumps({"tensors": [["a", [2, 3]]], **change}))
@@ -789,13 +947,14 @@ def test_missing_inputs_are_told_apart_from_damaged_ones(tmp_path: Path) -> None
 
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(st.data())
-def test_any_change_of_a_file_reads_or_is_refused(tmp_path_factory: pytest.TempPathFactory,
-                                                  data: st.DataObject) -> None:
+def test_any_change_of_a_file_reads_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     make = data.draw(st.sampled_from([valid_zip, valid_legacy, valid_safetensors]))
     raw = bytearray(make())
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(raw) - 1))
-        raw[at:at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+        raw[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
     path = write(tmp_path_factory.getbasetemp(), bytes(raw))
     try:
         found = read_checkpoint(path)
@@ -805,9 +964,24 @@ def test_any_change_of_a_file_reads_or_is_refused(tmp_path_factory: pytest.TempP
 
 
 OPCODES = [bytes([code]) for code in b"(N.0})]tuaeQRbq\x85\x86\x87\x88\x93\x94K"] + [
-    text("storage"), text("0"), text("cpu"), b"K\1", b"K\0", number(6), name("torch", "FloatStorage"), storage(),
-    name("torch._utils", "_rebuild_tensor_v2"), name("collections", "OrderedDict"), name("collections", "Counter"),
-    name("torch", "Size"), name("os", "system"), tensor(storage()), numbers((2, 3)), b"h\0", b"q\0"]
+    text("storage"),
+    text("0"),
+    text("cpu"),
+    b"K\1",
+    b"K\0",
+    number(6),
+    name("torch", "FloatStorage"),
+    storage(),
+    name("torch._utils", "_rebuild_tensor_v2"),
+    name("collections", "OrderedDict"),
+    name("collections", "Counter"),
+    name("torch", "Size"),
+    name("os", "system"),
+    tensor(storage()),
+    numbers((2, 3)),
+    b"h\0",
+    b"q\0",
+]
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
@@ -823,10 +997,12 @@ def test_any_program_of_opcodes_ends_in_a_value_or_a_refusal(opcodes: list[bytes
 
 def test_the_reader_needs_neither_torch_nor_pickle_loads() -> None:
     """A fresh interpreter in which pickle cannot load reads a zip checkpoint, and torch is never imported."""
-    code = ("import sys, pickle, tempfile, pathlib; pickle.loads = pickle.load = pickle.Unpickler = None;"
-            "from weights_converter.checkpoint import read_checkpoint;"
-            "path = pathlib.Path(tempfile.mkdtemp()) / 'c'; path.write_bytes(sys.stdin.buffer.read());"
-            "print(len(read_checkpoint(path).tensors), 'torch' in sys.modules); path.unlink(); path.parent.rmdir()")
+    code = (
+        "import sys, pickle, tempfile, pathlib; pickle.loads = pickle.load = pickle.Unpickler = None;"
+        "from weights_converter.checkpoint import read_checkpoint;"
+        "path = pathlib.Path(tempfile.mkdtemp()) / 'c'; path.write_bytes(sys.stdin.buffer.read());"
+        "print(len(read_checkpoint(path).tensors), 'torch' in sys.modules); path.unlink(); path.parent.rmdir()"
+    )
     root = Path(__file__).resolve().parent.parent
     result = subprocess.run([sys.executable, "-c", code], input=valid_zip(), capture_output=True, cwd=root, check=True)
     assert result.stdout.split() == [b"4", b"False"]
@@ -843,9 +1019,11 @@ def test_files_of_torch_save(tmp_path: Path, zipped: bool, protocol: int) -> Non
     optimizer = torch.optim.Adam(layers.parameters(), lr=1e-3)
     layers(torch.zeros(1, 3, 3, 6)).sum().backward()
     optimizer.step()
-    schedulers = [torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5]),
-                  torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer),
-                  torch.optim.lr_scheduler.StepLR(optimizer, 3)]
+    schedulers = [
+        torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5]),
+        torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer),
+        torch.optim.lr_scheduler.StepLR(optimizer, 3),
+    ]
     state = OrderedDict(("module." + key, value) for key, value in layers.state_dict().items())
     state["transposed"] = torch.arange(6.0).view(2, 3).T
     state["narrow"] = torch.arange(12.0).view(3, 4)[1:, 1:3]
@@ -853,12 +1031,23 @@ def test_files_of_torch_save(tmp_path: Path, zipped: bool, protocol: int) -> Non
     state["half"], state["double"] = torch.tensor([0.5]).half(), torch.tensor([0.125]).double()
     state["parameter"] = torch.nn.Parameter(torch.ones(2))
     state["count"] = torch.tensor([1, 2])
-    saved = {"epoch": 3, "state_dict": state, "loss": torch.tensor(2.0), "optimizer": optimizer.state_dict(),
-             "lr_scheduler": [scheduler.state_dict() for scheduler in schedulers],
-             "more": [Counter([1, 1]), defaultdict(list, a=[1]), torch.Size([2]), torch.device("cpu"), torch.float32]}
+    saved = {
+        "epoch": 3,
+        "state_dict": state,
+        "loss": torch.tensor(2.0),
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": [scheduler.state_dict() for scheduler in schedulers],
+        "more": [Counter([1, 1]), defaultdict(list, a=[1]), torch.Size([2]), torch.device("cpu"), torch.float32],
+    }
     path = tmp_path / "c.pth.tar"
     torch.save(saved, path, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
     found = read_checkpoint(path)
     assert found.meta == {"epoch": 3} and found.ignored == ("count",)
-    same(found.tensors, {key.removeprefix("module."): value.detach().float().contiguous().numpy()
-                         for key, value in state.items() if key != "count"})
+    same(
+        found.tensors,
+        {
+            key.removeprefix("module."): value.detach().float().contiguous().numpy()
+            for key, value in state.items()
+            if key != "count"
+        },
+    )

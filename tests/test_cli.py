@@ -77,8 +77,15 @@ def test_size_and_rate_are_kept(tmp_path, small, capsys):
         out = tmp_path / f"{option}.loclic"
         facts = output(capsys, "encode", str(small), str(out), option, value)
         assert out.stat().st_size <= budget
-        better = output(capsys, "encode", str(small), str(tmp_path / "b.loclic"), "-q",
-                        str(min(facts["quality"] + 1, 100)), "--force")
+        better = output(
+            capsys,
+            "encode",
+            str(small),
+            str(tmp_path / "b.loclic"),
+            "-q",
+            str(min(facts["quality"] + 1, 100)),
+            "--force",
+        )
         assert facts["quality"] == 100 or better["bytes"] > budget
     assert "no quality fits" in refused(capsys, 2, "encode", str(small), str(tmp_path / "c"), "--size", "10")
     assert not (tmp_path / "c").exists()
@@ -170,23 +177,34 @@ def test_every_refusal_has_its_code_and_writes_nothing(tmp_path, small, stream, 
     version[4] = 9
     out, coded = str(tmp_path / "out.png"), str(tmp_path / "out.loclic")
     cases = [
-        (65, "decode", file("empty.loclic", b""), out), (65, "decode", file("text.loclic", b"no stream"), out),
-        (65, "decode", file("short.loclic", good[:-5]), out), (65, "decode", file("long.loclic", good + b"x"), out),
+        (65, "decode", file("empty.loclic", b""), out),
+        (65, "decode", file("text.loclic", b"no stream"), out),
+        (65, "decode", file("short.loclic", good[:-5]), out),
+        (65, "decode", file("long.loclic", good + b"x"), out),
         (69, "decode", file("version.loclic", bytes(version)), out),
-        (66, "decode", str(tmp_path / "absent.loclic"), out), (66, "encode", str(tmp_path / "absent.png"), coded),
-        (65, "encode", file("empty.png", b""), coded), (65, "encode", file("text.png", b"no picture at all"), coded),
+        (66, "decode", str(tmp_path / "absent.loclic"), out),
+        (66, "encode", str(tmp_path / "absent.png"), coded),
+        (65, "encode", file("empty.png", b""), coded),
+        (65, "encode", file("text.png", b"no picture at all"), coded),
         (65, "encode", file("cut.png", small.read_bytes()[:200]), coded),
-        (69, "encode", str(alpha), coded), (69, "encode", str(deep), coded), (69, "encode", str(cmyk), coded),
-        (77, "decode", str(stream), out, "--max-pixels", "100"), (77, "decode", str(stream), out, "--max-memory", "1"),
+        (69, "encode", str(alpha), coded),
+        (69, "encode", str(deep), coded),
+        (69, "encode", str(cmyk), coded),
+        (77, "decode", str(stream), out, "--max-pixels", "100"),
+        (77, "decode", str(stream), out, "--max-memory", "1"),
         (77, "encode", str(small), coded, "--max-pixels", "100"),
         (78, "decode", str(stream), out, "--model", str(tmp_path / "absent.h5")),
         (78, "decode", str(stream), out, "--model", file("junk.h5", b"junk")),
         (78, "encode", str(small), coded, "--model", "nobody"),
         (69, "decode", str(stream), str(tmp_path / "out.xyz")),
         (73, "decode", str(stream), str(tmp_path / "no" / "out.png")),
-        (73, "decode", str(stream), str(tmp_path)), (2, "encode", str(small), coded, "-q", "101"),
-        (2, "encode", str(small), coded, "-q", "0"), (2, "encode", str(small), coded, "-q", "5", "--size", "5"),
-        (2, "encode", str(small), coded, "--threads", "1000"), (2, "encode", str(small)), (2, "nothing"),
+        (73, "decode", str(stream), str(tmp_path)),
+        (2, "encode", str(small), coded, "-q", "101"),
+        (2, "encode", str(small), coded, "-q", "0"),
+        (2, "encode", str(small), coded, "-q", "5", "--size", "5"),
+        (2, "encode", str(small), coded, "--threads", "1000"),
+        (2, "encode", str(small)),
+        (2, "nothing"),
     ]
     before = {p.name for p in tmp_path.iterdir()}
     for code, *argv in cases:
@@ -221,16 +239,25 @@ def test_processes(tmp_path, small):
 
     for backend in ("numba", "numpy"):
         env = {**os.environ, "REFCODEC_BACKEND": backend}
-        subprocess.run([*run, "encode", str(small), str(tmp_path / f"{backend}.loclic")], env=env, check=True,
-                       capture_output=True)
+        subprocess.run(
+            [*run, "encode", str(small), str(tmp_path / f"{backend}.loclic")], env=env, check=True, capture_output=True
+        )
     assert (tmp_path / "numba.loclic").read_bytes() == (tmp_path / "numpy.loclic").read_bytes()
     bad = subprocess.run([*run, "decode", str(small), str(tmp_path / "x.png")], capture_output=True, text=True)
     assert bad.returncode == 65 and "Traceback" not in bad.stderr
-    unknown = subprocess.run([*run, "info", str(tmp_path / "numba.loclic")], capture_output=True, text=True,
-                             env={**os.environ, "REFCODEC_BACKEND": "fortran"})
+    unknown = subprocess.run(
+        [*run, "info", str(tmp_path / "numba.loclic")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "REFCODEC_BACKEND": "fortran"},
+    )
     assert unknown.returncode == 0  # info computes nothing
-    unknown = subprocess.run([*run, "verify", str(tmp_path / "numba.loclic")], capture_output=True, text=True,
-                             env={**os.environ, "REFCODEC_BACKEND": "fortran"})
+    unknown = subprocess.run(
+        [*run, "verify", str(tmp_path / "numba.loclic")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "REFCODEC_BACKEND": "fortran"},
+    )
     assert unknown.returncode == 2 and "REFCODEC_BACKEND" in unknown.stderr
 
 
@@ -276,11 +303,17 @@ def test_every_command_that_codes_takes_limits(tmp_path, small, stream, capsys):
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "a.png").write_bytes(small.read_bytes())
-    commands = [["encode", str(small), str(tmp_path / "a")], ["decode", str(stream), str(tmp_path / "a.png")],
-                ["verify", str(stream)], ["compare", str(small), str(stream)], ["compare", str(stream), str(small)],
-                ["trace", str(stream), str(tmp_path / "a.jsonl")], ["matrix", str(folder), "--qualities", "50"],
-                ["rd", str(folder), "--qualities", "50", "--no-others"],
-                ["bench", "--picture", str(small), "--repeats", "1", "--model", "tiny", "--threads", "1"]]
+    commands = [
+        ["encode", str(small), str(tmp_path / "a")],
+        ["decode", str(stream), str(tmp_path / "a.png")],
+        ["verify", str(stream)],
+        ["compare", str(small), str(stream)],
+        ["compare", str(stream), str(small)],
+        ["trace", str(stream), str(tmp_path / "a.jsonl")],
+        ["matrix", str(folder), "--qualities", "50"],
+        ["rd", str(folder), "--qualities", "50", "--no-others"],
+        ["bench", "--picture", str(small), "--repeats", "1", "--model", "tiny", "--threads", "1"],
+    ]
     for words in commands:
         assert "max_memory=1048576" in refused(capsys, 77, *words, "--max-memory", "1")
         assert "max_pixels=4095" in refused(capsys, 77, *words, "--max-pixels", "4095")
@@ -316,8 +349,10 @@ def test_progress_is_a_percentage_of_the_work(tmp_path, small, monkeypatch):
     assert "decoding   0 %" in terminal.getvalue() and "decoding 100 %" in terminal.getvalue()
 
 
-@pytest.mark.parametrize("module, package", [("scipy", "scipy"), ("llvmlite", "numba"), ("h5py.h5f", "h5py"),
-                                             ("matplotlib", "refcodec[plot]")])
+@pytest.mark.parametrize(
+    "module, package",
+    [("scipy", "scipy"), ("llvmlite", "numba"), ("h5py.h5f", "h5py"), ("matplotlib", "refcodec[plot]")],
+)
 def test_a_missing_package_is_named(monkeypatch, tmp_path, small, capsys, module, package):
     import refcodec.commands as commands
 
@@ -341,13 +376,15 @@ def test_a_missing_package_says_nothing_about_the_machine(monkeypatch, capsys):
 
 def test_an_interrupt_while_starting_is_in_order():
     """The signal arrives while a module is imported: where an exception could become any other."""
-    code = ("import sys, os, signal, refcodec.__main__ as start\n"
-            "class Finder:\n"
-            "    def find_spec(self, name, path=None, target=None):\n"
-            "        if name == 'refcodec.commands': os.kill(os.getpid(), signal.SIGINT)\n"
-            "sys.meta_path.insert(0, Finder())\n"
-            "sys.argv = ['refcodec', 'warmup']\n"
-            "sys.exit(start.main())\n")
+    code = (
+        "import sys, os, signal, refcodec.__main__ as start\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'refcodec.commands': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.argv = ['refcodec', 'warmup']\n"
+        "sys.exit(start.main())\n"
+    )
     signals = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     ended = subprocess.run([sys.executable, "-c", signals + code], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (130, "refcodec: error: interrupted\n")
@@ -355,7 +392,9 @@ def test_an_interrupt_while_starting_is_in_order():
 
 def test_the_package_imports_nothing_heavy_by_itself():
     """So the command line watches for interrupts early; every name is there when it is asked for."""
-    code = ("import sys, refcodec; heavy = {'numpy', 'PIL', 'numba'} & set(sys.modules); print(sorted(heavy)); "
-            "print(all(getattr(refcodec, name) for name in refcodec.__all__))")
+    code = (
+        "import sys, refcodec; heavy = {'numpy', 'PIL', 'numba'} & set(sys.modules); print(sorted(heavy)); "
+        "print(all(getattr(refcodec, name) for name in refcodec.__all__))"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.split() == ["[]", "True"]

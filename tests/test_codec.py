@@ -21,8 +21,9 @@ SIZES = [(1, 1), (1, 7), (7, 1), (63, 64), (64, 65), (65, 17), (130, 66)]
 def picture(height: int, width: int, grey: bool = False, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
-    planes = [120 + 60 * np.sin(x / (5 + n)) + 50 * np.cos(y / (7 + n)) + rng.normal(0, 8, (height, width))
-              for n in range(3)]
+    planes = [
+        120 + 60 * np.sin(x / (5 + n)) + 50 * np.cos(y / (7 + n)) + rng.normal(0, 8, (height, width)) for n in range(3)
+    ]
     samples = np.clip(np.stack(planes, axis=2), 0, 255).astype(np.uint8)
     return samples[:, :, 0].copy() if grey else samples
 
@@ -97,9 +98,18 @@ def test_metadata_travels():
     assert refcodec.info(data).chunks == (("exif", 4), ("iccp", 7), ("xmp ", 4))
 
 
-@pytest.mark.parametrize("image", [
-    np.zeros((0, 5, 3), np.uint8), np.zeros((5, 0), np.uint8), np.zeros((5, 5, 4), np.uint8),
-    np.zeros((5, 5), np.uint16), np.zeros((5, 5, 3), np.float32), np.zeros(5, np.uint8), [[1, 2]]])
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((0, 5, 3), np.uint8),
+        np.zeros((5, 0), np.uint8),
+        np.zeros((5, 5, 4), np.uint8),
+        np.zeros((5, 5), np.uint16),
+        np.zeros((5, 5, 3), np.float32),
+        np.zeros(5, np.uint8),
+        [[1, 2]],
+    ],
+)
 def test_what_is_no_picture_is_refused(image):
     with pytest.raises(UsageError):
         refcodec.encode(image)
@@ -130,8 +140,16 @@ def test_a_stream_of_another_model_is_refused():
     from refcodec.bitstream.container import serialise
 
     stream = parse(refcodec.encode(picture(8, 8), 50))
-    other = serialise(width=8, height=8, channels=3, quality=50, fingerprint=bytes(16), z=stream.z, y=stream.y,
-                      digest=stream.header.digest)
+    other = serialise(
+        width=8,
+        height=8,
+        channels=3,
+        quality=50,
+        fingerprint=bytes(16),
+        z=stream.z,
+        y=stream.y,
+        digest=stream.header.digest,
+    )
     with pytest.raises(ModelError) as caught:
         refcodec.decode(other)
     assert caught.value.values["wanted"] == "00" * 16
@@ -171,8 +189,15 @@ def test_damaged_segments_with_a_right_checksum_are_refused_or_decoded(small_str
         z, y = bytearray(stream.z), bytearray(stream.y)
         part = z if n % 3 == 0 else y
         part[(n * 7) % len(part)] ^= 1 << (n % 8)
-        data = serialise(width=h.width, height=h.height, channels=3, quality=h.quality, fingerprint=h.fingerprint,
-                         z=bytes(z), y=bytes(y))
+        data = serialise(
+            width=h.width,
+            height=h.height,
+            channels=3,
+            quality=h.quality,
+            fingerprint=h.fingerprint,
+            z=bytes(z),
+            y=bytes(y),
+        )
         try:
             refcodec.decode(data)
             outcomes.add("decoded")

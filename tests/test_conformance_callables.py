@@ -31,7 +31,7 @@ def results(kit, spec):
     return run_all(vectors, spec, Options(limits=Limits(20.0, 1 << 30, 4 << 20)))
 
 
-CALLABLES = '''
+CALLABLES = """
 import json, os, time
 import numpy as np
 from tiny_kit import CrcMismatch, good
@@ -98,7 +98,7 @@ def traces(stream, model, trace=None):
     if trace:
         open(trace, "w").write("{}")
     return good(stream, model) ^ 1
-'''
+"""
 
 
 @pytest.fixture
@@ -110,20 +110,23 @@ def callables(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(("function", "valid_outcome", "says", "invalid_outcome"), [
-    ("tiny_kit:good", "pass", "", "pass"),
-    ("toys:class_known", "pass", "", "pass"),
-    ("toys:prints", "pass", "", "pass"),
-    ("toys:another", "fail", "another picture", "pass"),
-    ("toys:floats", "crash", "TypeError: the callable returned float64", "pass"),
-    ("toys:none", "crash", "TypeError", "crash"),
-    ("toys:bug", "crash", "IndexError", "crash"),
-    ("toys:not_implemented", "not-supported", "grey pictures", "not-supported"),
-    ("toys:no_memory", "out-of-memory", "", "out-of-memory"),
-    ("toys:crashes", "crash", "SIGABRT", "crash"),
-    ("toys:leaves", "crash", "exit code 70", "crash"),
-    ("toys:hangs", "timeout", "ended after", "timeout"),
-])
+@pytest.mark.parametrize(
+    ("function", "valid_outcome", "says", "invalid_outcome"),
+    [
+        ("tiny_kit:good", "pass", "", "pass"),
+        ("toys:class_known", "pass", "", "pass"),
+        ("toys:prints", "pass", "", "pass"),
+        ("toys:another", "fail", "another picture", "pass"),
+        ("toys:floats", "crash", "TypeError: the callable returned float64", "pass"),
+        ("toys:none", "crash", "TypeError", "crash"),
+        ("toys:bug", "crash", "IndexError", "crash"),
+        ("toys:not_implemented", "not-supported", "grey pictures", "not-supported"),
+        ("toys:no_memory", "out-of-memory", "", "out-of-memory"),
+        ("toys:crashes", "crash", "SIGABRT", "crash"),
+        ("toys:leaves", "crash", "exit code 70", "crash"),
+        ("toys:hangs", "timeout", "ended after", "timeout"),
+    ],
+)
 def test_callables_are_decoders_too(kit, callables, function, valid_outcome, says, invalid_outcome):
     vectors = suites.select(suites.load_all(kit), suites.Selection(ids=("core/colour", "invalid/crc")))
     seconds = 1.0 if function == "toys:hangs" else 20.0
@@ -140,8 +143,10 @@ def test_a_worker_serves_many_streams_unless_told_otherwise(kit, callables):
     assert fresh == ["pass"] * 5
 
 
-@pytest.mark.parametrize(("name", "says"), [("no_such_module:f", "No module named 'no_such_module'"),
-                                            ("tiny_kit:no_such_function", "no_such_function")])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("no_such_module:f", "No module named 'no_such_module'"), ("tiny_kit:no_such_function", "no_such_function")],
+)
 def test_a_callable_that_cannot_be_imported_is_a_usage_error(kit, callables, name, says):
     with pytest.raises(UsageError, match=says):
         results(kit, decoders.parse(f"python:{name}"))
@@ -164,11 +169,16 @@ def test_exceptions_become_exit_codes():
     class Unsupported(Exception):
         exit_code = 69
 
-    for error, code, name in [(ValueError("HeaderError"), 65, "HeaderError"), (ValueError("odd"), 65, "ValueError"),
-                              (KeyError("x"), 70, "KeyError"), (MemoryError(), 1, "MemoryError"),
-                              (tiny_kit.CrcMismatch(), 65, "ChecksumError"), (Unsupported(), 69, "Unsupported"),
-                              (type("LimitExceeded", (Exception,), {})(), 77, "LimitExceeded"),
-                              (UnicodeDecodeError("utf-8", b"", 0, 1, "ChecksumError"), 65, "UnicodeDecodeError")]:
+    for error, code, name in [
+        (ValueError("HeaderError"), 65, "HeaderError"),
+        (ValueError("odd"), 65, "ValueError"),
+        (KeyError("x"), 70, "KeyError"),
+        (MemoryError(), 1, "MemoryError"),
+        (tiny_kit.CrcMismatch(), 65, "ChecksumError"),
+        (Unsupported(), 69, "Unsupported"),
+        (type("LimitExceeded", (Exception,), {})(), 77, "LimitExceeded"),
+        (UnicodeDecodeError("utf-8", b"", 0, 1, "ChecksumError"), 65, "UnicodeDecodeError"),
+    ]:
         assert classify(error) == {"exit_code": code, "error": name}
     assert json.dumps(classify(ValueError()))
 

@@ -22,8 +22,9 @@ def kit(tmp_path_factory):
     """A kit with small and large streams of a model of level B."""
     folder = tmp_path_factory.mktemp("kit")
     entry = toy_model() | {"profiles": ["main", "full"], "level": "B"}
-    write_suite(folder, "core", [valid("core/small", 5, 4, 3, 9), valid("core/wide", 4097, 1, 1, 9)],
-                models={"toy": entry})
+    write_suite(
+        folder, "core", [valid("core/small", 5, 4, 3, 9), valid("core/wide", 4097, 1, 1, 9)], models={"toy": entry}
+    )
     write_suite(folder, "invalid", [invalid("invalid/crc")], models={"toy": entry})
     return folder
 
@@ -85,18 +86,21 @@ def test_a_level_says_what_belongs(kit, report, tmp_path, capsys):
     assert make(kit, part, out, "--level", "9Z") == 2
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    (lambda c: c.update(points="PEDR"), "changed after it was made"),
-    (lambda c: c["results"]["core/small"].update(exact=False), "changed after it was made"),
-    (lambda c: c.pop("machine"), "'machine' is missing"),
-    (lambda c: c.update(extra=1), "unknown field 'extra'"),
-    (lambda c: c.update(points="X"), "'points' holds other letters"),
-    (lambda c: c["results"]["core/small"].update(outcome="great"), "'outcome' is \"great\""),
-    (lambda c: c["results"]["core/small"].pop("seen"), "'seen' is missing"),
-    (lambda c: c["implementation"].update(vendor=""), "'vendor' is empty"),
-    (lambda c: c.update(format=2), "'format' is 2"),
-    (lambda c: c.update(kind="x"), "'kind' is \"x\""),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.update(points="PEDR"), "changed after it was made"),
+        (lambda c: c["results"]["core/small"].update(exact=False), "changed after it was made"),
+        (lambda c: c.pop("machine"), "'machine' is missing"),
+        (lambda c: c.update(extra=1), "unknown field 'extra'"),
+        (lambda c: c.update(points="X"), "'points' holds other letters"),
+        (lambda c: c["results"]["core/small"].update(outcome="great"), "'outcome' is \"great\""),
+        (lambda c: c["results"]["core/small"].pop("seen"), "'seen' is missing"),
+        (lambda c: c["implementation"].update(vendor=""), "'vendor' is empty"),
+        (lambda c: c.update(format=2), "'format' is 2"),
+        (lambda c: c.update(kind="x"), "'kind' is \"x\""),
+    ],
+)
 def test_what_is_wrong_with_a_claim_is_said(kit, report, tmp_path, capsys, change, says):
     out = tmp_path / "claim.json"
     make(kit, report("good"), out)
@@ -106,22 +110,25 @@ def test_what_is_wrong_with_a_claim_is_said(kit, report, tmp_path, capsys, chang
     assert check(kit, out) == 1 and says in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    (lambda c: c.update(points="PEDR"), "it claims E, which its results do not reach"),
-    (lambda c: c["results"]["core/small"].update(exact=False), "it claims D"),
-    (lambda c: c["results"]["core/small"].update(seen="crash"), "it claims P, D, R"),
-    (lambda c: c["results"]["invalid/crc"].update(outcome="accepted-invalid", seen="accepted"), "it claims P, D"),
-    (lambda c: c["results"].pop("core/wide"), "its results are not those of the vectors"),
-    (lambda c: c["results"].update({"core/more": c["results"]["core/small"]}), "its results are not those"),
-    (lambda c: c["suites"]["core"].update(version=2), "suite 'core' is another than the kit's"),
-    (lambda c: c["suites"]["core"].update(sha256="0" * 64), "suite 'core' is another than the kit's"),
-    (lambda c: c["suites"].pop("core"), "'kit' is not the hash of its suites"),
-    (lambda c: c["suites"].update(x={}), "no suite 'x'"),
-    (lambda c: c["suites"].clear(), "'kit' is not the hash of its suites"),
-    (lambda c: c.update(level="0A"), "level '0A'"),
-    (lambda c: c["run"].update(kind="encoder", command=""), "it claims P, D, R"),
-    (lambda c: c["run"].update(kind="x"), "'kind' is \"x\""),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.update(points="PEDR"), "it claims E, which its results do not reach"),
+        (lambda c: c["results"]["core/small"].update(exact=False), "it claims D"),
+        (lambda c: c["results"]["core/small"].update(seen="crash"), "it claims P, D, R"),
+        (lambda c: c["results"]["invalid/crc"].update(outcome="accepted-invalid", seen="accepted"), "it claims P, D"),
+        (lambda c: c["results"].pop("core/wide"), "its results are not those of the vectors"),
+        (lambda c: c["results"].update({"core/more": c["results"]["core/small"]}), "its results are not those"),
+        (lambda c: c["suites"]["core"].update(version=2), "suite 'core' is another than the kit's"),
+        (lambda c: c["suites"]["core"].update(sha256="0" * 64), "suite 'core' is another than the kit's"),
+        (lambda c: c["suites"].pop("core"), "'kit' is not the hash of its suites"),
+        (lambda c: c["suites"].update(x={}), "no suite 'x'"),
+        (lambda c: c["suites"].clear(), "'kit' is not the hash of its suites"),
+        (lambda c: c.update(level="0A"), "level '0A'"),
+        (lambda c: c["run"].update(kind="encoder", command=""), "it claims P, D, R"),
+        (lambda c: c["run"].update(kind="x"), "'kind' is \"x\""),
+    ],
+)
 def test_a_forged_claim_does_not_hold(kit, report, tmp_path, capsys, change, says):
     """With a digest that fits."""
     out = tmp_path / "claim.json"
@@ -157,6 +164,7 @@ def test_a_claim_needs_a_name_and_a_report(kit, report, tmp_path, capsys):
 
 # Points
 
+
 def vector(expect, trace=None):
     return Vector("core/x", None, "", None, expect, (), "", "", "", trace)
 
@@ -166,30 +174,35 @@ GOOD = {"outcome": "pass", "seen": "accepted", "exact": True, "wrote": True, "tr
 REFUSED = {"outcome": "pass", "seen": "refused", "exact": False, "wrote": False, "trace": ""}
 
 
-@pytest.mark.parametrize(("expect", "change", "points"), [
-    (VALID, {}, "PDR"),
-    (VALID, {"exact": False, "outcome": "fail"}, "PR"),
-    (VALID, {"seen": "refused", "exact": False, "outcome": "fail", "wrote": False}, "R"),
-    (VALID, {"seen": "refused", "exact": False, "outcome": "fail"}, ""),
-    (VALID, {"seen": "not-supported", "exact": False, "outcome": "not-supported", "wrote": False}, "R"),
-    (VALID, {"seen": "crash", "exact": False, "outcome": "crash"}, ""),
-    (VALID, {"seen": "timeout", "exact": False, "outcome": "timeout"}, ""),
-    (VALID, {"seen": "", "exact": False, "outcome": "skipped"}, ""),
-    (INVALID, {}, "PDR"),
-    (INVALID, {"outcome": "wrong-class"}, "R"),
-    (INVALID, {"outcome": "fail", "wrote": True}, ""),
-    (INVALID, {"outcome": "accepted-invalid", "seen": "accepted", "wrote": True}, "R"),
-    (INVALID, {"outcome": "crash", "seen": "crash"}, ""),
-    (Reject("CoderError", "entropy"), {"outcome": "wrong-class"}, "PR"),
-    (Reject("CoderError", "entropy"), {}, "PDR"),
-])
+@pytest.mark.parametrize(
+    ("expect", "change", "points"),
+    [
+        (VALID, {}, "PDR"),
+        (VALID, {"exact": False, "outcome": "fail"}, "PR"),
+        (VALID, {"seen": "refused", "exact": False, "outcome": "fail", "wrote": False}, "R"),
+        (VALID, {"seen": "refused", "exact": False, "outcome": "fail"}, ""),
+        (VALID, {"seen": "not-supported", "exact": False, "outcome": "not-supported", "wrote": False}, "R"),
+        (VALID, {"seen": "crash", "exact": False, "outcome": "crash"}, ""),
+        (VALID, {"seen": "timeout", "exact": False, "outcome": "timeout"}, ""),
+        (VALID, {"seen": "", "exact": False, "outcome": "skipped"}, ""),
+        (INVALID, {}, "PDR"),
+        (INVALID, {"outcome": "wrong-class"}, "R"),
+        (INVALID, {"outcome": "fail", "wrote": True}, ""),
+        (INVALID, {"outcome": "accepted-invalid", "seen": "accepted", "wrote": True}, "R"),
+        (INVALID, {"outcome": "crash", "seen": "crash"}, ""),
+        (Reject("CoderError", "entropy"), {"outcome": "wrong-class"}, "PR"),
+        (Reject("CoderError", "entropy"), {}, "PDR"),
+    ],
+)
 def test_points_follow_from_results(expect, change, points):
     base = GOOD if expect is VALID else REFUSED
     assert claim.points_of([vector(expect)], {"core/x": base | change}) == points
 
 
-@pytest.mark.parametrize(("trace", "points"), [("whole", "PEDTR"), ("part", "PDR"), ("entropy", "PEDR"),
-                                               ("differs", "PDR"), ("missing", "PDR"), ("", "PDR")])
+@pytest.mark.parametrize(
+    ("trace", "points"),
+    [("whole", "PEDTR"), ("part", "PDR"), ("entropy", "PEDR"), ("differs", "PDR"), ("missing", "PDR"), ("", "PDR")],
+)
 def test_traces_give_points(tmp_path, trace, points):
     traced = vector(VALID, tmp_path)
     assert claim.points_of([traced], {"core/x": GOOD | {"trace": trace}}) == points
@@ -207,6 +220,7 @@ def test_no_result_gives_no_point():
 
 
 # Grades of traces
+
 
 @pytest.fixture(scope="module")
 def whole():

@@ -16,7 +16,7 @@ from conformance import cli
 from conformance.errors import UsageError
 from conformance.runner import encoder
 
-REFERENCE = r'''
+REFERENCE = r"""
 import json, sys
 
 command, *words = sys.argv[1:]
@@ -51,9 +51,9 @@ elif command == "decode":
                                + bytes([h["value"]]) * size)
 elif command == "encode":
     open(words[1], "wb").write(b'{"reproducible": 1}')
-'''
+"""
 
-ENCODER = r'''
+ENCODER = r"""
 import json, sys, time
 
 behaviour, picture, stream, quality = sys.argv[1:5]
@@ -76,7 +76,7 @@ h.update({"transposed": {"width": height, "height": width}, "other-quality": {"q
           "lossless": {"value": 90}}.get(behaviour, {}))
 text = "junk" if behaviour == "junk" else json.dumps(h)
 open(stream, "w").write(text)
-'''
+"""
 
 
 @pytest.fixture
@@ -94,9 +94,20 @@ def toys(tmp_path):
 def run(toys, behaviour, *more):
     python = f"{shlex.quote(sys.executable)} -S -E {toys}"
     report = toys / "report.json"
-    code = cli.main(["encoder", "--encoder", f"{python}/encoder.py {behaviour} {{picture}} {{stream}} {{quality}}",
-                     "--reference", f"{python}/reference.py", "--pictures", str(toys / "pictures"),
-                     "--json", str(report), *more])
+    code = cli.main(
+        [
+            "encoder",
+            "--encoder",
+            f"{python}/encoder.py {behaviour} {{picture}} {{stream}} {{quality}}",
+            "--reference",
+            f"{python}/reference.py",
+            "--pictures",
+            str(toys / "pictures"),
+            "--json",
+            str(report),
+            *more,
+        ]
+    )
     value = json.loads(report.read_text()) if report.exists() else {}
     if value:
         jsonschema.validate(value, SCHEMA)
@@ -104,30 +115,41 @@ def run(toys, behaviour, *more):
 
 
 def test_a_good_encoder_passes(toys, capsys):
-    code, report = run(toys, "good", "--qualities", "20,80", "--junit", str(toys / "r.xml"), "--html",
-                       str(toys / "r.html"), "-j", "2")
+    code, report = run(
+        toys, "good", "--qualities", "20,80", "--junit", str(toys / "r.xml"), "--html", str(toys / "r.html"), "-j", "2"
+    )
     assert code == 0 and report["kind"] == "encoder"
-    assert [v["id"] for v in report["vectors"]] == ["encoder/colour-q020", "encoder/colour-q080", "encoder/grey-q020",
-                                                    "encoder/grey-q080"]
-    size = len(json.dumps({"width": 5, "height": 4, "channels": 3, "quality": 20, "digest": "right", "broken": False,
-                           "value": 100}))
+    assert [v["id"] for v in report["vectors"]] == [
+        "encoder/colour-q020",
+        "encoder/colour-q080",
+        "encoder/grey-q020",
+        "encoder/grey-q080",
+    ]
+    size = len(
+        json.dumps(
+            {"width": 5, "height": 4, "channels": 3, "quality": 20, "digest": "right", "broken": False, "value": 100}
+        )
+    )
     assert report["vectors"][0]["detail"] == f"{8 * size / 20:.4f} bpp, PSNR 28.13 dB"
     assert "all 4 vectors passed" in capsys.readouterr().out
     assert (toys / "r.xml").read_text().count("<testcase") == 4
     assert "Conformance of an encoder" in (toys / "r.html").read_text()
 
 
-@pytest.mark.parametrize(("behaviour", "outcome", "says"), [
-    ("refuses", "fail", "the encoder refused"),
-    ("crashes", "crash", "exit code 3"),
-    ("hangs", "timeout", "ended after"),
-    ("no-stream", "fail", "no stream was written"),
-    ("junk", "fail", "the header is refused"),
-    ("transposed", "fail", "width is 4, asked for was 5; height is 5, asked for was 4"),
-    ("other-quality", "fail", "quality is 1, asked for was 60"),
-    ("broken", "fail", "the stream is refused"),
-    ("wrong-digest", "fail", "the stream is refused: the digest is another"),
-])
+@pytest.mark.parametrize(
+    ("behaviour", "outcome", "says"),
+    [
+        ("refuses", "fail", "the encoder refused"),
+        ("crashes", "crash", "exit code 3"),
+        ("hangs", "timeout", "ended after"),
+        ("no-stream", "fail", "no stream was written"),
+        ("junk", "fail", "the header is refused"),
+        ("transposed", "fail", "width is 4, asked for was 5; height is 5, asked for was 4"),
+        ("other-quality", "fail", "quality is 1, asked for was 60"),
+        ("broken", "fail", "the stream is refused"),
+        ("wrong-digest", "fail", "the stream is refused: the digest is another"),
+    ],
+)
 def test_bad_encoders_are_found_out(toys, behaviour, outcome, says):
     code, report = run(toys, behaviour, "--qualities", "60", "--timeout", "2" if behaviour == "hangs" else "20")
     assert code == 1 and report["vectors"][0]["outcome"] == outcome and says in report["vectors"][0]["detail"]
@@ -152,12 +174,19 @@ def test_a_reference_that_fails_is_no_result(toys, capsys):
     assert "the reference does not run: crash, exit code 70" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("more", "code", "says"), [
-    (("--qualities", "0"), 2, "different numbers in 1..100"), (("--qualities", "101"), 2, "in 1..100"),
-    (("--qualities", "x"), 2, "separated by commas"), (("--qualities", "5,5"), 2, "different numbers"),
-    (("--pictures", "/no/such/folder"), 4, "no PNG files"), (("--encoder", "x {picture}"), 2, "{stream} is missing"),
-    (("--reference", "no-such-program"), 2, "no program"), (("--html", "/no/such/folder/x"), 73, "not a file"),
-])
+@pytest.mark.parametrize(
+    ("more", "code", "says"),
+    [
+        (("--qualities", "0"), 2, "different numbers in 1..100"),
+        (("--qualities", "101"), 2, "in 1..100"),
+        (("--qualities", "x"), 2, "separated by commas"),
+        (("--qualities", "5,5"), 2, "different numbers"),
+        (("--pictures", "/no/such/folder"), 4, "no PNG files"),
+        (("--encoder", "x {picture}"), 2, "{stream} is missing"),
+        (("--reference", "no-such-program"), 2, "no program"),
+        (("--html", "/no/such/folder/x"), 73, "not a file"),
+    ],
+)
 def test_wrong_arguments(toys, capsys, more, code, says):
     assert run(toys, "good", *more)[0] == code and says in capsys.readouterr().err
 
@@ -178,5 +207,20 @@ def test_refcodec_s_own_streams_are_valid(tmp_path, monkeypatch):
     Image.fromarray(np.arange(20 * 30, dtype=np.uint8).reshape(20, 30)).save(tmp_path / "grey.png")
     model = source("tiny-7").path
     own = f"{shlex.quote(sys.executable)} -m refcodec encode {{picture}} {{stream}} -q {{quality}} --model {{model}}"
-    assert cli.main(["encoder", "--encoder", own, "--model", str(model), "--pictures", str(tmp_path), "--qualities",
-                     "60", "--reproducible"]) == 0
+    assert (
+        cli.main(
+            [
+                "encoder",
+                "--encoder",
+                own,
+                "--model",
+                str(model),
+                "--pictures",
+                str(tmp_path),
+                "--qualities",
+                "60",
+                "--reproducible",
+            ]
+        )
+        == 0
+    )

@@ -86,8 +86,9 @@ def decode(module, out, suite, number, tmp_path, timeout=20):
     vector = json.loads((out / "test_suites" / f"LOCLIC-{suite}.json").read_text())["test_vectors"][number]
     stream = out / "resources" / f"LOCLIC-{suite}" / vector["input_file"]
     (tmp_path / "output").mkdir(exist_ok=True)
-    answer = module.LocLic().decode(str(stream), str(tmp_path / "output" / "x.out"), None, timeout, False, False,
-                                    vector["optional_params"])
+    answer = module.LocLic().decode(
+        str(stream), str(tmp_path / "output" / "x.out"), None, timeout, False, False, vector["optional_params"]
+    )
     assert not list((tmp_path / "output").iterdir())
     return answer, vector["result"]
 
@@ -100,13 +101,17 @@ def test_a_good_decoder_gives_the_results(out, plugin, tmp_path):
     assert (module.LocLic.name, module.LocLic.codec.value) == ("loclic", "Dummy")
 
 
-@pytest.mark.parametrize(("behaviour", "suite", "answer"), [
-    ("black", "core", sha256(bytes(60))), ("refuses-all", "core", "fail: refused: CoderError"),
-    ("accepts-all", "invalid", "accepted-invalid: expected ChecksumError"),
-    ("wrong-class", "invalid", "wrong-class: expected ChecksumError, got BadMagic"),
-    ("no-class", "invalid", "refused ChecksumError"),
-    ("refuses-and-writes", "invalid", "fail: refused, but left an output"),
-])
+@pytest.mark.parametrize(
+    ("behaviour", "suite", "answer"),
+    [
+        ("black", "core", sha256(bytes(60))),
+        ("refuses-all", "core", "fail: refused: CoderError"),
+        ("accepts-all", "invalid", "accepted-invalid: expected ChecksumError"),
+        ("wrong-class", "invalid", "wrong-class: expected ChecksumError, got BadMagic"),
+        ("no-class", "invalid", "refused ChecksumError"),
+        ("refuses-and-writes", "invalid", "fail: refused, but left an output"),
+    ],
+)
 def test_liars_give_other_results(out, plugin, tmp_path, behaviour, suite, answer):
     found, result = decode(plugin(command(tmp_path, behaviour)), out, suite, 0, tmp_path)
     assert found == answer and (found == result) == (behaviour == "no-class")

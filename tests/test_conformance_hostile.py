@@ -48,8 +48,10 @@ def vectors_of(kit, *ids):
 def program(tmp_path, body):
     """The template of a decoder with this body, which has ``stream``, ``output`` and ``folder``."""
     path = tmp_path / "hostile.py"
-    path.write_text("import os, subprocess, sys, time\nstream, output = sys.argv[1:3]\n"
-                    "folder = os.path.dirname(output)\n" + textwrap.dedent(body))
+    path.write_text(
+        "import os, subprocess, sys, time\nstream, output = sys.argv[1:3]\n"
+        "folder = os.path.dirname(output)\n" + textwrap.dedent(body)
+    )
     return f"{shlex.quote(sys.executable)} -S -E {shlex.quote(str(path))} {{stream}} {{output}}"
 
 
@@ -60,10 +62,14 @@ def results(kit, text, *ids, limits=QUICK, **options):
 # What it writes
 
 
-HEADERS = ["{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3), }",
-           '{"shape":(2,3,),"fortran_order":False,"descr":"|u1"}  \n']
+HEADERS = [
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3), }",
+    '{"shape":(2,3,),"fortran_order":False,"descr":"|u1"}  \n',
+]
 WRONG_HEADERS = [
-    ("(" * 3000, "not a dictionary"), ("{" + "[" * 3000 + "}", "as it should"), ("{'descr': '|u1'}", "lacks"),
+    ("(" * 3000, "not a dictionary"),
+    ("{" + "[" * 3000 + "}", "as it should"),
+    ("{'descr': '|u1'}", "lacks"),
     ("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3), 'shape': (2, 3)}", "as it should"),
     ("{'descr': '|u1', 'fortran_order': False, 'shape': (__import__('os'),)}", "as it should"),
     ("{'descr': '|u1', 'fortran_order': 0, 'shape': (2,)}", "as it should"),
@@ -90,8 +96,9 @@ def test_headers_of_npy_files_are_read(text):
     assert header.start == 10 + len(text) == read_header(npy_of(text, 2), (1, 2)).start - 2
 
 
-@pytest.mark.parametrize(("text", "says"), WRONG_HEADERS, ids=[says + f"-{n}" for n, (_, says)
-                                                                in enumerate(WRONG_HEADERS)])
+@pytest.mark.parametrize(
+    ("text", "says"), WRONG_HEADERS, ids=[says + f"-{n}" for n, (_, says) in enumerate(WRONG_HEADERS)]
+)
 def test_hostile_headers_of_npy_files_are_refused(tmp_path, text, says):
     with pytest.raises(ValueError, match=says):
         read_header(npy_of(text))
@@ -103,11 +110,16 @@ def test_hostile_headers_of_npy_files_are_refused(tmp_path, text, says):
         read_npy(path)
 
 
-@pytest.mark.parametrize(("data", "says"), [
-    (b"\x93NUMPY\x01\x00", "does not begin"), (npy_of(HEADERS[0])[:-1], "cut short"),
-    (b"\x93NUMPY\x01\x01" + npy_of(HEADERS[0])[8:], "version 1.1"),
-    (npy_of(HEADERS[0], 2), "version 2.0, expected 1.0"),
-    (b"\x93NUMPY\x01\x00\xff\xff" + bytes(70000), "at most 10000 are read")])
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\x93NUMPY\x01\x00", "does not begin"),
+        (npy_of(HEADERS[0])[:-1], "cut short"),
+        (b"\x93NUMPY\x01\x01" + npy_of(HEADERS[0])[8:], "version 1.1"),
+        (npy_of(HEADERS[0], 2), "version 2.0, expected 1.0"),
+        (b"\x93NUMPY\x01\x00\xff\xff" + bytes(70000), "at most 10000 are read"),
+    ],
+)
 def test_beginnings_of_npy_files_are_checked(data, says):
     with pytest.raises(ValueError, match=says):
         read_header(data)
@@ -128,8 +140,9 @@ def test_structured_damage_of_outputs_gives_no_other_exception():
 
 
 def test_fuzzed_outputs_are_the_same_every_time():
-    assert [damaged("png", random.Random(n)) for n in range(20)] == [damaged("png", random.Random(n))
-                                                                      for n in range(20)]
+    assert [damaged("png", random.Random(n)) for n in range(20)] == [
+        damaged("png", random.Random(n)) for n in range(20)
+    ]
 
 
 @pytest.mark.parametrize("name", ["pipe", "folder", "socket", "link"])
@@ -189,11 +202,16 @@ def test_a_spoilt_folder_is_a_failure_and_leaves_nothing(kit, tmp_path, name, mo
 
 @pytest.mark.parametrize("name", ["folder", "pipe", "link", "no-modes"])
 def test_a_trace_that_is_no_file_is_missing(tmp_path, name):
-    make = {"folder": "os.mkdir(trace)", "pipe": "os.mkfifo(trace)", "link": "os.symlink('/dev/zero', trace)",
-            "no-modes": "open(trace, 'w').write('{}'); os.chmod(trace, 0)"}[name]
+    make = {
+        "folder": "os.mkdir(trace)",
+        "pipe": "os.mkfifo(trace)",
+        "link": "os.symlink('/dev/zero', trace)",
+        "no-modes": "open(trace, 'w').write('{}'); os.chmod(trace, 0)",
+    }[name]
     vector, stream = valid("core/a", 5, 4, 3, 9)
-    path = write_suite(tmp_path, "core", [(vector | {"trace": "a.jsonl"}, stream)],
-                       files={"a.jsonl": tiny_kit.sha256(b"{}")})
+    path = write_suite(
+        tmp_path, "core", [(vector | {"trace": "a.jsonl"}, stream)], files={"a.jsonl": tiny_kit.sha256(b"{}")}
+    )
     (path.parent / "a.jsonl").write_bytes(b"{}")
     body = f"trace = sys.argv[3] if len(sys.argv) > 3 else sys.exit(0)\n{make}"
     spec = decoders.parse(program(tmp_path, body), "", "{trace}")
@@ -240,7 +258,7 @@ def alive(marker):
 STARTS = {
     "session": "subprocess.Popen(sleep, start_new_session=True)",
     "daemon": "if not os.fork():\n    os.setsid()\n    if not os.fork():\n"
-              "        os.execv(sleep[0], sleep)\n    os._exit(0)",
+    "        os.execv(sleep[0], sleep)\n    os._exit(0)",
     "no-variables": "subprocess.Popen(sleep, start_new_session=True, env={}); time.sleep(0.3)",
     "many": "[subprocess.Popen(sleep, start_new_session=True) for _ in range(20)]",
     "stopped": "import signal\nos.kill(subprocess.Popen(sleep, start_new_session=True).pid, signal.SIGSTOP)",
@@ -307,11 +325,13 @@ def test_a_decoder_that_cannot_be_started_ends_the_run_at_once(kit, tmp_path, ca
     elf = bytearray(Path(os.path.realpath(sys.executable)).read_bytes()[:4096])
     elf[18:20] = b"\xfe\xca"
     report = tmp_path / "report.json"
-    for text, says in [(made("no-interpreter", b"#!/no/such/interpreter\n"), "cannot be started"),
-                       (made("other-machine", bytes(elf)), "Exec format error"),
-                       (made("empty", b""), "Exec format error"),
-                       (made("plain", b"#!/bin/sh\n", 0o644), "not executable"),
-                       (str(tmp_path / "absent"), "no program")]:
+    for text, says in [
+        (made("no-interpreter", b"#!/no/such/interpreter\n"), "cannot be started"),
+        (made("other-machine", bytes(elf)), "Exec format error"),
+        (made("empty", b""), "Exec format error"),
+        (made("plain", b"#!/bin/sh\n", 0o644), "not executable"),
+        (str(tmp_path / "absent"), "no program"),
+    ]:
         code = cli.main(["run", "--kit", str(kit), "--decoder", f"{text} {{stream}} {{output}}", "--json", str(report)])
         out = capsys.readouterr()
         assert code == 2 and out.err.count("\n") == 1 and not out.out and not report.exists()
@@ -342,12 +362,29 @@ def test_an_interrupted_run_writes_its_reports(tmp_path):
     witness.touch()
     body = f"open({str(witness)!r}, 'a').write('x')\nif os.path.getsize({str(witness)!r}) == 3:\n    time.sleep(600)"
     names = [tmp_path / f"report.{kind}" for kind in ("json", "html", "junit")]
-    words = [sys.executable, "-m", "conformance", "run", "--kit", str(tmp_path / "kit"), "--decoder",
-             program(tmp_path, body), "--write-baseline", str(tmp_path / "baseline")]
+    words = [
+        sys.executable,
+        "-m",
+        "conformance",
+        "run",
+        "--kit",
+        str(tmp_path / "kit"),
+        "--decoder",
+        program(tmp_path, body),
+        "--write-baseline",
+        str(tmp_path / "baseline"),
+    ]
     for name in names:
         words += [f"--{name.suffix[1:]}", str(name)]
-    run = subprocess.Popen(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    run = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 60
     while witness.stat().st_size < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -356,20 +393,36 @@ def test_an_interrupted_run_writes_its_reports(tmp_path):
     assert run.returncode == 130 and "interrupted: 2 of 4 vectors ran" in out
     assert all(name.exists() for name in names) and not (tmp_path / "baseline").exists()
     report = json.loads(names[0].read_text())
-    assert report["exit_code"] == 130 and [e["outcome"] for e in report["vectors"]] == ["fail", "fail", "skipped",
-                                                                                        "skipped"]
+    assert report["exit_code"] == 130 and [e["outcome"] for e in report["vectors"]] == [
+        "fail",
+        "fail",
+        "skipped",
+        "skipped",
+    ]
     assert not alive(str(tmp_path / "hostile.py")) and not list(tmp_path.glob("*.part"))
 
 
 def test_reports_hold_any_text(kit, tmp_path):
     """A command with bytes that are no UTF-8, a decoder that prints escapes, and a terminal of ASCII."""
     names = [tmp_path / f"report.{kind}" for kind in ("json", "html", "junit")]
-    words = [sys.executable, "-m", "conformance", "run", "--kit", str(kit), "--decoder",
-             program(tmp_path, "sys.stderr.buffer.write(b'\\x1b[31m\\xff\\xe2\\x80\\xae\\n'); sys.exit(3)") + " \udcff"]
+    words = [
+        sys.executable,
+        "-m",
+        "conformance",
+        "run",
+        "--kit",
+        str(kit),
+        "--decoder",
+        program(tmp_path, "sys.stderr.buffer.write(b'\\x1b[31m\\xff\\xe2\\x80\\xae\\n'); sys.exit(3)") + " \udcff",
+    ]
     for name in names:
         words += [f"--{name.suffix[1:]}", str(name)]
-    run = subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
-                         capture_output=True)
+    run = subprocess.run(
+        words,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
     assert run.returncode == 1, run.stderr
     for data in (run.stdout, *(name.read_bytes() for name in names)):
         text = data.decode("utf-8")

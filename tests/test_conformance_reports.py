@@ -56,8 +56,13 @@ def test_a_pass(run):
     assert code == 0
     assert printed.err == ""
     *table, conclusion = printed.out.splitlines()
-    assert table == ["suite    vectors  pass", "core           3     3", "invalid        2     2",
-                     "all            5     5", ""]
+    assert table == [
+        "suite    vectors  pass",
+        "core           3     3",
+        "invalid        2     2",
+        "all            5     5",
+        "",
+    ]
     assert re.fullmatch(r"all 5 vectors passed \(\d+\.\d s\)", conclusion)
     report = json.loads(texts["json"])
     jsonschema.validate(report, SCHEMA)
@@ -66,13 +71,24 @@ def test_a_pass(run):
     assert report["limits"] == {"seconds": 120.0, "memory_mib": 4096, "jobs": 2}
 
 
-@pytest.mark.parametrize(("behaviour", "more", "code"), [
-    ("good", (), 0), ("black", (), 1), ("accepts-all", (), 1), ("traceback", (), 1), ("unsupported", (), 3),
-    ("unsupported", ("--suite", "core"), 4), ("good", ("--id", "nothing/*"), 4), ("good", ("--suite", "x"), 2),
-    ("good", ("--clause", "5.3", "--expect", "reject"), 0), ("good", ("--with-model", "none"), 0),
-    ("good", ("--baseline", "/no/such/file"), 2), ("good", ("--json", "/no/such/folder/x.json"), 73),
-    ("black", ("--suite", "invalid"), 0),
-])
+@pytest.mark.parametrize(
+    ("behaviour", "more", "code"),
+    [
+        ("good", (), 0),
+        ("black", (), 1),
+        ("accepts-all", (), 1),
+        ("traceback", (), 1),
+        ("unsupported", (), 3),
+        ("unsupported", ("--suite", "core"), 4),
+        ("good", ("--id", "nothing/*"), 4),
+        ("good", ("--suite", "x"), 2),
+        ("good", ("--clause", "5.3", "--expect", "reject"), 0),
+        ("good", ("--with-model", "none"), 0),
+        ("good", ("--baseline", "/no/such/file"), 2),
+        ("good", ("--json", "/no/such/folder/x.json"), 73),
+        ("black", ("--suite", "invalid"), 0),
+    ],
+)
 def test_exit_codes(run, behaviour, more, code):
     found, printed, _ = run(behaviour, *more)
     assert found == code
@@ -121,14 +137,24 @@ def test_failures_are_told(run, tmp_path):
 
 def test_hints_name_clauses_of_failures_alone(tmp_path, capsys):
     vectors = [tiny_kit.valid(f"core/{name}", 2, 2, 3, value) for name, value in (("a", 0), ("b", 1), ("c", 2))]
-    for (vector, _), clauses in zip(vectors, (["5.2-1", "7.1-1"], ["5.2-1", "5.2-2", "5.3-1"], ["5.3-1", "9.1"]),
-                                    strict=True):
+    for (vector, _), clauses in zip(
+        vectors, (["5.2-1", "7.1-1"], ["5.2-1", "5.2-2", "5.3-1"], ["5.3-1", "9.1"]), strict=True
+    ):
         vector["clauses"] = clauses
     tiny_kit.write_suite(tmp_path, "core", vectors)
     program = tmp_path / "fails.py"  # unless the first value is 1
     program.write_text(tiny_kit.DECODER.replace("samples = bytearray(", "samples = bytearray(255 * (value != 1) ^ "))
-    code = cli.main(["run", "--kit", str(tmp_path), "--json", str(tmp_path / "r.json"), "--decoder",
-                     f"{sys.executable} -S -E {program} good {{stream}} {{output}}"])
+    code = cli.main(
+        [
+            "run",
+            "--kit",
+            str(tmp_path),
+            "--json",
+            str(tmp_path / "r.json"),
+            "--decoder",
+            f"{sys.executable} -S -E {program} good {{stream}} {{output}}",
+        ]
+    )
     report = json.loads((tmp_path / "r.json").read_text())
     assert code == 1 and [v["outcome"] for v in report["vectors"]] == ["fail", "pass", "fail"]
     assert report["suspects"] == ["7.1-1", "9.1"] and report["divergences"] == {}
@@ -146,7 +172,8 @@ def test_hints_name_the_first_difference_of_traces(run):
 
 def test_clauses_are_shortened():
     assert brief(["5.2-1", "5.2-2", "5.2-3", "5.2-5", "6.1", "6.1-1", "A.1-1", "A.1-2"]) == (
-        "5.2-1..3, 5.2-5, 6.1, 6.1-1, A.1-1..2")
+        "5.2-1..3, 5.2-5, 6.1, 6.1-1, A.1-1..2"
+    )
     assert brief([]) == ""
 
 
@@ -258,6 +285,7 @@ def test_system_facts():
 
 # The command line
 
+
 def test_the_overview_names_every_command(capsys):
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
@@ -321,8 +349,13 @@ def test_an_interrupted_run_leaves_nothing_running(kit, tmp_path, decoder):
     (tmp_path / "slow.py").write_text(SLOW)
     name = {"command": f"{sys.executable} {tmp_path}/slow.py {{stream}} {{output}}", "callable": "python:slow:decode"}
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "WITNESS": str(witness)}
-    run = subprocess.Popen([sys.executable, "-m", "conformance", "run", "--kit", str(kit), "--decoder", name[decoder]],
-                           env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "conformance", "run", "--kit", str(kit), "--decoder", name[decoder]],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=listen,
+    )
     deadline = time.monotonic() + 60
     while not (witness.exists() and witness.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -354,13 +387,28 @@ def test_the_runner_does_not_import_refcodec(kit, tmp_path):
     environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"}
 
     def python(*arguments):
-        return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True,
-                              cwd=tmp_path)
+        return subprocess.run(
+            [sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=tmp_path
+        )
 
     probe = python("-c", "import refcodec")
     assert probe.returncode == 1 and "refcodec" in probe.stderr
-    done = python("-m", "conformance", "run", "--kit", str(kit), "--decoder", command(tmp_path, "good"),
-                  "--html", "r.html", "--json", "r.json", "--junit", "r.xml", "--check-traces")
+    done = python(
+        "-m",
+        "conformance",
+        "run",
+        "--kit",
+        str(kit),
+        "--decoder",
+        command(tmp_path, "good"),
+        "--html",
+        "r.html",
+        "--json",
+        "r.json",
+        "--junit",
+        "r.xml",
+        "--check-traces",
+    )
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("claim", "list", "encoder", "fluster", "run"):
         assert python("-m", "conformance", name, "--help").returncode == 0
@@ -372,9 +420,19 @@ def test_the_runner_s_readme_has_every_result_exit_code_and_field():
     tables = [re.findall(r"^\| *([^|]+?) *\|", part, re.M) for part in text.split("\n\n") if part.startswith("|")]
     codes, results, exits, fields = tables
     assert [name.strip("`") for name in results[2:]] == list(outcomes.OUTCOMES)
-    assert list(map(int, exits[2:])) == sorted([errors.PASSED, errors.FAILED, errors.USAGE, errors.INCOMPLETE,
-                                                errors.NOTHING_RAN, errors.DAMAGED, errors.BUG, errors.CANNOT_WRITE,
-                                                errors.INTERRUPTED])
+    assert list(map(int, exits[2:])) == sorted(
+        [
+            errors.PASSED,
+            errors.FAILED,
+            errors.USAGE,
+            errors.INCOMPLETE,
+            errors.NOTHING_RAN,
+            errors.DAMAGED,
+            errors.BUG,
+            errors.CANNOT_WRITE,
+            errors.INTERRUPTED,
+        ]
+    )
     assert codes[2:4] == ["0", ", ".join(map(str, sorted(outcomes.REFUSING)))]
     assert fields[2].startswith("`format`")
     for name in re.findall(r'fields\.\w+\("(\w+)"', (ROOT / "conformance" / "manifest.py").read_text()):
@@ -383,21 +441,28 @@ def test_the_runner_s_readme_has_every_result_exit_code_and_field():
 
 def test_every_package_is_installed():
     text = (ROOT / "pyproject.toml").read_text()
-    text = text[text.index("packages = ["):text.index("[tool.setuptools.package-data]")]
+    text = text[text.index("packages = [") : text.index("[tool.setuptools.package-data]")]
     listed = set(re.findall(r'"([a-z_.]+)"', text))
-    present = {".".join(p.parent.relative_to(ROOT).parts) for top in ("refcodec", "weights_converter", "conformance")
-               for p in (ROOT / top).rglob("__init__.py")}
+    present = {
+        ".".join(p.parent.relative_to(ROOT).parts)
+        for top in ("refcodec", "weights_converter", "conformance")
+        for p in (ROOT / top).rglob("__init__.py")
+    }
     assert listed == present | {"refcodec.data"}
 
 
 # list
 
+
 def test_the_list_counts(kit, capsys):
     assert cli.main(["list", "--kit", str(kit)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines[:4]] == [
-        ["suite", "version", "vectors", "accept", "reject", "unit"], ["core", "1", "3", "3", "0", "0"],
-        ["invalid", "1", "2", "0", "2", "0"], ["all", "5", "3", "2", "0"]]
+        ["suite", "version", "vectors", "accept", "reject", "unit"],
+        ["core", "1", "3", "3", "0", "0"],
+        ["invalid", "1", "2", "0", "2", "0"],
+        ["all", "5", "3", "2", "0"],
+    ]
     assert "1D                            3" in lines and lines[-1].startswith("kit ")
     assert cli.main(["list", "--kit", str(kit), "--vectors", "--id", "invalid/two"]) == 0
     assert re.search(r"invalid/two +reject HeaderError or ChecksumError +- +- +5.3-2\n", capsys.readouterr().out)
@@ -407,7 +472,9 @@ def test_the_list_counts(kit, capsys):
 def test_the_list_as_json(kit, capsys):
     assert cli.main(["list", "--kit", str(kit), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
-    assert [s["counts"] for s in value["suites"]] == [{"accept": 3, "reject": 0, "unit": 0},
-                                                      {"accept": 0, "reject": 2, "unit": 0}]
+    assert [s["counts"] for s in value["suites"]] == [
+        {"accept": 3, "reject": 0, "unit": 0},
+        {"accept": 0, "reject": 2, "unit": 0},
+    ]
     assert value["levels"] == {"-": 2, "1D": 3} and value["classes"] == {"ChecksumError": 1, "HeaderError": 1}
     assert value["vectors"][0]["id"] == "core/colour" and value["vectors"][0]["bytes"] > 0

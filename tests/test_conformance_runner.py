@@ -58,8 +58,12 @@ def test_a_good_decoder_passes(kit, tmp_path):
 def test_results_stand_in_the_order_of_the_vectors(tmp_path):
     vectors = [valid(f"core/{n}", 2, 2, 3, n, wait=wait) for n, wait in enumerate([1.0, 0.0, 0.5, 0.0])]
     loaded, told = suites.load(write_suite(tmp_path, "core", vectors)), []
-    found = run_all(loaded.vectors, decoders.parse(command(tmp_path, "good")), Options(limits=QUICK, jobs=4),
-                    lambda result: told.append(result.vector.id))
+    found = run_all(
+        loaded.vectors,
+        decoders.parse(command(tmp_path, "good")),
+        Options(limits=QUICK, jobs=4),
+        lambda result: told.append(result.vector.id),
+    )
     assert [r.vector.id for r in found] == ["core/0", "core/1", "core/2", "core/3"] and told[-1] == "core/0"
 
 
@@ -67,7 +71,7 @@ def test_every_digit_of_the_hash_counts():
     digest = sha256(SAMPLES)
     assert compare(suites.Accept(5, 4, 3, digest), SAMPLES) == ""
     for n, digit in enumerate(digest):
-        other = digest[:n] + ("1" if digit == "0" else "0") + digest[n + 1:]
+        other = digest[:n] + ("1" if digit == "0" else "0") + digest[n + 1 :]
         assert compare(suites.Accept(5, 4, 3, other), SAMPLES) == "another picture"
 
 
@@ -110,15 +114,18 @@ def test_liars_are_found_out(kit, tmp_path, behaviour):
         assert says in result.detail
 
 
-@pytest.mark.parametrize(("behaviour", "outcome", "error"), [
-    ("accepts-all", "accepted-invalid", ""),
-    ("wrong-class", "wrong-class", "BadMagic"),
-    ("class-on-stderr", "pass", "ChecksumError"),
-    ("no-class", "pass", ""),
-    ("refuses-and-writes", "fail", "ChecksumError"),
-    ("crashes-on-invalid", "crash", ""),
-    ("unsupported", "pass", "ChecksumError"),
-])
+@pytest.mark.parametrize(
+    ("behaviour", "outcome", "error"),
+    [
+        ("accepts-all", "accepted-invalid", ""),
+        ("wrong-class", "wrong-class", "BadMagic"),
+        ("class-on-stderr", "pass", "ChecksumError"),
+        ("no-class", "pass", ""),
+        ("refuses-and-writes", "fail", "ChecksumError"),
+        ("crashes-on-invalid", "crash", ""),
+        ("unsupported", "pass", "ChecksumError"),
+    ],
+)
 def test_invalid_streams_need_a_refusal(kit, tmp_path, behaviour, outcome, error):
     _, outcomes = run(kit, tmp_path, behaviour)
     assert outcomes["invalid/crc"] == outcome
@@ -209,8 +216,9 @@ def test_a_run_can_be_stopped(tmp_path):
 
 
 def test_the_ends_of_outputs_are_kept(tmp_path):
-    ended = process.run(process.resolve(["sh", "-c", "yes | head -c 300000; echo end; echo err >&2; exit 7"]), QUICK,
-                        tmp_path)
+    ended = process.run(
+        process.resolve(["sh", "-c", "yes | head -c 300000; echo end; echo err >&2; exit 7"]), QUICK, tmp_path
+    )
     assert ended.exit_code == 7 and ended.stdout.endswith(b"y\nend\n") and len(ended.stdout) == process.KEPT
     assert ended.stderr == b"err\n"
 
@@ -275,8 +283,11 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize(("form", "data", "trouble"), FILES,
-                         ids=[f"{form}-{n}-{trouble or 'good'}" for n, (form, _, trouble) in enumerate(FILES)])
+@pytest.mark.parametrize(
+    ("form", "data", "trouble"),
+    FILES,
+    ids=[f"{form}-{n}-{trouble or 'good'}" for n, (form, _, trouble) in enumerate(FILES)],
+)
 def test_outputs_are_read_strictly(kit, tmp_path, form, data, trouble):
     (tmp_path / "data").write_bytes(data)
     vectors = suites.select(suites.load_all(kit), suites.Selection(ids=("core/colour",)))
@@ -288,13 +299,17 @@ def test_outputs_are_read_strictly(kit, tmp_path, form, data, trouble):
 
 # Templates and models
 
+
 def test_templates_are_checked(tmp_path):
-    for text, says in [("cp {stream}", "{output} is missing"), ("cp {output}", "{stream} is missing"),
-                       ("cp {stream} {output} {x}", "unknown {x}; there are {model}, {output}, {stream}, {trace}"),
-                       ("cp '{stream} {output}", "No closing quotation"),
-                       ("no-such-program {stream} {output}", "no program 'no-such-program'"),
-                       ("python:module", "expected python:package.module:function"),
-                       ("python:module:f(x)", "expected python:package.module:function")]:
+    for text, says in [
+        ("cp {stream}", "{output} is missing"),
+        ("cp {output}", "{stream} is missing"),
+        ("cp {stream} {output} {x}", "unknown {x}; there are {model}, {output}, {stream}, {trace}"),
+        ("cp '{stream} {output}", "No closing quotation"),
+        ("no-such-program {stream} {output}", "no program 'no-such-program'"),
+        ("python:module", "expected python:package.module:function"),
+        ("python:module:f(x)", "expected python:package.module:function"),
+    ]:
         with pytest.raises(UsageError) as error:
             decoders.parse(text)
         assert says in str(error.value)
@@ -332,11 +347,22 @@ def test_absent_models_are_made(tmp_path, monkeypatch):
     made = {"fingerprint": "1" * 32, "procedural": {"profile": "tiny", "seed": 3}}
     suite = suites.load(write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models={"toy": made}))
     model, path = suite.models["toy"], tmp_path / "toy.h5"
-    assert models.recipe(model, path)[-8:] == ("model", "procedural", "--profile", "tiny", "--seed", "3", str(path),
-                                               "--json")
+    assert models.recipe(model, path)[-8:] == (
+        "model",
+        "procedural",
+        "--profile",
+        "tiny",
+        "--seed",
+        "3",
+        str(path),
+        "--json",
+    )
     told = '{"fingerprint": "%s"}'
-    for script, error, says in [(f"echo '{told % ('1' * 32)}'", None, ""), ("echo why >&2; exit 69", UsageError, "why"),
-                                (f"echo '{told % ('2' * 32)}'", SuiteDamaged, "was made with fingerprint 2222")]:
+    for script, error, says in [
+        (f"echo '{told % ('1' * 32)}'", None, ""),
+        ("echo why >&2; exit 69", UsageError, "why"),
+        (f"echo '{told % ('2' * 32)}'", SuiteDamaged, "was made with fingerprint 2222"),
+    ]:
         monkeypatch.setattr(models, "recipe", lambda model, path, s=script: ("/bin/sh", "-c", f"touch {path}; {s}"))
         path.unlink(missing_ok=True)
         if error:
@@ -395,11 +421,14 @@ def test_edited_models_are_copied_once_by_many_threads(tmp_path, monkeypatch):
 
 # Differences
 
+
 def test_differences_are_told_and_drawn(tmp_path, kit):
     reference = decoders.parse(command(tmp_path, "good"))
     found, _ = run(kit, tmp_path, "another-picture", reference=reference)
-    assert found[0].detail == ("another picture: 1 of 60 samples differ, by at most 4; first at row 0, column 1, "
-                               "channel 2: expected 44, got 40")
+    assert found[0].detail == (
+        "another picture: 1 of 60 samples differ, by at most 4; first at row 0, column 1, "
+        "channel 2: expected 44, got 40"
+    )
     assert found[0].difference is not None and found[0].difference.count == 1
     picture = np.asarray(Image.open(io.BytesIO(found[0].heat_map)))
     assert picture.shape == (4 * 25, 5 * 25, 3)
@@ -427,15 +456,18 @@ def whole():
     return next(v.trace for v in vectors if v.trace).read_text().splitlines(keepends=True)
 
 
-@pytest.mark.parametrize(("spoil", "checked", "outcome", "grade"), [
-    (False, True, "pass", "whole"), (True, True, "fail", "differs"), (True, False, "pass", "")])
+@pytest.mark.parametrize(
+    ("spoil", "checked", "outcome", "grade"),
+    [(False, True, "pass", "whole"), (True, True, "fail", "differs"), (True, False, "pass", "")],
+)
 def test_a_wrong_trace_fails_a_run_that_checks_traces(tmp_path, whole, spoil, checked, outcome, grade):
     [place] = [n for n, line in enumerate(whole) if '"z_hat"' in line]
     spoilt = re.sub(r"[0-9a-f]{64}", "0" * 64, whole[place])
-    written = [*whole[:place], spoilt, *whole[place + 1:]] if spoil else whole
+    written = [*whole[:place], spoilt, *whole[place + 1 :]] if spoil else whole
     vector, stream = valid("core/a", 5, 4, 3, 9, trace="".join(written))
-    path = write_suite(tmp_path, "core", [(vector | {"trace": "a.jsonl"}, stream)],
-                       files={"a.jsonl": sha256("".join(whole).encode())})
+    path = write_suite(
+        tmp_path, "core", [(vector | {"trace": "a.jsonl"}, stream)], files={"a.jsonl": sha256("".join(whole).encode())}
+    )
     (path.parent / "a.jsonl").write_text("".join(whole))
     spec = decoders.parse(command(tmp_path, "good"), "", "--trace {trace}")
     [result] = run_all(suites.load(path).vectors, spec, Options(limits=QUICK, traces=checked))

@@ -67,117 +67,148 @@ def without(*path):
         for step in path[:-1]:
             manifest = manifest[step]
         del manifest[path[-1]]
+
     return change
 
 
 def named(name):
     """The model under another name."""
+
     def change(manifest):
         manifest["models"][name] = manifest["models"].pop("toy")
+
     return change
 
 
 def package(place):
     """The model from an installed package."""
+
     def change(manifest):
         del manifest["models"]["toy"]["file"]
         manifest["models"]["toy"]["package"] = place
+
     return change
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    (replace("format", 2), "'format' is 2, allowed are 1..1"),
-    (replace("format", True), "'format' is true, expected an integer"),
-    (replace("suite", "other"), "'suite' is \"other\", but the folder is 'core'"),
-    (replace("version", 0), "'version' is 0"),
-    (replace("version", "1"), "expected an integer"),
-    (replace("description", " "), "'description' is empty"),
-    (replace("vectors", []), "'vectors' is empty"),
-    (replace("vectors", {}), "expected a list"),
-    (replace("extra", 1), "unknown field 'extra'"),
-    (replace("files", {"a": "x"}), "expected 64 lower-case hexadecimal digits"),
-    (replace("files", {"idle.txt": "0" * 64}), "'files' pins 'idle.txt', which no vector names"),
-    (without("models"), "'models' is missing"),
-    (without("vectors", 0, "sha256"), "vector 'core/colour': 'sha256' is missing"),
-    (without("vectors", 0, "stream"), "'stream' is missing"),
-    (without("vectors", 0, "suggests"), "'suggests' is missing"),
-    (first("id", "core/grey"), "the id 'core/grey' occurs twice"),
-    (first("id", "other/colour"), "an id is the suite's name"),
-    (first("id", "core/../x"), "an id is the suite's name"),
-    (first("id", "core/a b"), "an id is the suite's name"),
-    (first("id", 5), "'id' is 5, expected a text"),
-    (first("unknown", 0), "unknown field 'unknown'"),
-    (first("stream", "/etc/passwd"), "not a relative path"),
-    (first("stream", "..\\x"), "not a relative path"),
-    (first("stream", "c:x"), "not a relative path"),
-    (first("stream", "a\0b"), "not a relative path"),
-    (first("stream", "../../../x"), "leaves the kit"),
-    (first("sha256", "0" * 63), "expected 64 lower-case"),
-    (first("sha256", "A" * 64), "expected 64 lower-case"),
-    (first("model", "absent"), "is not in the manifest's 'models'"),
-    (first("model", None), "a valid stream needs a model"),
-    (first("trace", "t.jsonl"), "which the manifest's 'files' does not pin"),
-    (first("picture", "p.png"), "which the manifest's 'files' does not pin"),
-    (first("clauses", []), "expected ids such as 5.3-2"),
-    (first("clauses", ["5.3-2", "5.3-2"]), "expected different texts"),
-    (first("clauses", ["five"]), "expected ids such as 5.3-2"),
-    (first("clauses", "5.3"), "expected a list"),
-    (first("expect", []), "expected an object"),
-    (expect(outcome="maybe"), "allowed are accept, reject"),
-    (expect(width=0), "'width' is 0, allowed are 1..1048576"),
-    (expect(height=2**20 + 1), "allowed are 1..1048576"),
-    (expect(channels=2), "allowed are 1 and 3"),
-    (expect(channels=4), "allowed are 1..3"),
-    (expect(samples="00"), "expected 64 lower-case"),
-    (expect(more=1), "unknown field 'more'"),
-    (model(fingerprint="0"), "expected 32 lower-case"),
-    (model(file="../../../toy.h5"), "leaves the kit"),
-    (model(package="refcodec/x"), "one of 'file', 'package' and 'procedural'"),
-    (model(procedural={"profile": "tiny", "seed": -1}), "'seed' is -1"),
-    (model(procedural={"profile": "tiny", "seed": 1, "x": 1}), "unknown field 'x'"),
-    (model(profiles=["huge"]), "which SPEC 12.1 does not"),
-    (model(level="E"), "allowed are A, B, C, D"),
-    (without("models", "toy", "file"), "unknown field 'sha256'"),
-    (named("../../../victim/planted"), "a model's name has at most 100 letters"),
-    (named("a/b"), "a model's name"), (named(".."), "a model's name"), (named(""), "a model's name"),
-    (named("-x"), "a model's name"), (named("a\nb"), "a model's name"), (named("a" * 101), "a model's name"),
-    (package("kitmod.x/f.h5"), "a package without dots"), (package("../x"), "a package without dots"),
-    (package("/etc/passwd"), "a package without dots"), (package("kitmod"), "a package without dots"),
-    (package("kitmod/../x"), "a package without dots"), (package("kitmod//x"), "a package without dots"),
-    (replace("models", {"toy": {"fingerprint": "0" * 32, "procedural": {"profile": "--help", "seed": 1}}}),
-     "expected a name"),
-    (first("id", "core/" + "a" * 101), "an id is the suite's name"),
-    (first("stream", "a/./b"), "not a relative path"), (first("stream", "-x"), "not a relative path"),
-    (first("stream", "a/" * 600 + "b"), "not a relative path"),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (replace("format", 2), "'format' is 2, allowed are 1..1"),
+        (replace("format", True), "'format' is true, expected an integer"),
+        (replace("suite", "other"), "'suite' is \"other\", but the folder is 'core'"),
+        (replace("version", 0), "'version' is 0"),
+        (replace("version", "1"), "expected an integer"),
+        (replace("description", " "), "'description' is empty"),
+        (replace("vectors", []), "'vectors' is empty"),
+        (replace("vectors", {}), "expected a list"),
+        (replace("extra", 1), "unknown field 'extra'"),
+        (replace("files", {"a": "x"}), "expected 64 lower-case hexadecimal digits"),
+        (replace("files", {"idle.txt": "0" * 64}), "'files' pins 'idle.txt', which no vector names"),
+        (without("models"), "'models' is missing"),
+        (without("vectors", 0, "sha256"), "vector 'core/colour': 'sha256' is missing"),
+        (without("vectors", 0, "stream"), "'stream' is missing"),
+        (without("vectors", 0, "suggests"), "'suggests' is missing"),
+        (first("id", "core/grey"), "the id 'core/grey' occurs twice"),
+        (first("id", "other/colour"), "an id is the suite's name"),
+        (first("id", "core/../x"), "an id is the suite's name"),
+        (first("id", "core/a b"), "an id is the suite's name"),
+        (first("id", 5), "'id' is 5, expected a text"),
+        (first("unknown", 0), "unknown field 'unknown'"),
+        (first("stream", "/etc/passwd"), "not a relative path"),
+        (first("stream", "..\\x"), "not a relative path"),
+        (first("stream", "c:x"), "not a relative path"),
+        (first("stream", "a\0b"), "not a relative path"),
+        (first("stream", "../../../x"), "leaves the kit"),
+        (first("sha256", "0" * 63), "expected 64 lower-case"),
+        (first("sha256", "A" * 64), "expected 64 lower-case"),
+        (first("model", "absent"), "is not in the manifest's 'models'"),
+        (first("model", None), "a valid stream needs a model"),
+        (first("trace", "t.jsonl"), "which the manifest's 'files' does not pin"),
+        (first("picture", "p.png"), "which the manifest's 'files' does not pin"),
+        (first("clauses", []), "expected ids such as 5.3-2"),
+        (first("clauses", ["5.3-2", "5.3-2"]), "expected different texts"),
+        (first("clauses", ["five"]), "expected ids such as 5.3-2"),
+        (first("clauses", "5.3"), "expected a list"),
+        (first("expect", []), "expected an object"),
+        (expect(outcome="maybe"), "allowed are accept, reject"),
+        (expect(width=0), "'width' is 0, allowed are 1..1048576"),
+        (expect(height=2**20 + 1), "allowed are 1..1048576"),
+        (expect(channels=2), "allowed are 1 and 3"),
+        (expect(channels=4), "allowed are 1..3"),
+        (expect(samples="00"), "expected 64 lower-case"),
+        (expect(more=1), "unknown field 'more'"),
+        (model(fingerprint="0"), "expected 32 lower-case"),
+        (model(file="../../../toy.h5"), "leaves the kit"),
+        (model(package="refcodec/x"), "one of 'file', 'package' and 'procedural'"),
+        (model(procedural={"profile": "tiny", "seed": -1}), "'seed' is -1"),
+        (model(procedural={"profile": "tiny", "seed": 1, "x": 1}), "unknown field 'x'"),
+        (model(profiles=["huge"]), "which SPEC 12.1 does not"),
+        (model(level="E"), "allowed are A, B, C, D"),
+        (without("models", "toy", "file"), "unknown field 'sha256'"),
+        (named("../../../victim/planted"), "a model's name has at most 100 letters"),
+        (named("a/b"), "a model's name"),
+        (named(".."), "a model's name"),
+        (named(""), "a model's name"),
+        (named("-x"), "a model's name"),
+        (named("a\nb"), "a model's name"),
+        (named("a" * 101), "a model's name"),
+        (package("kitmod.x/f.h5"), "a package without dots"),
+        (package("../x"), "a package without dots"),
+        (package("/etc/passwd"), "a package without dots"),
+        (package("kitmod"), "a package without dots"),
+        (package("kitmod/../x"), "a package without dots"),
+        (package("kitmod//x"), "a package without dots"),
+        (
+            replace("models", {"toy": {"fingerprint": "0" * 32, "procedural": {"profile": "--help", "seed": 1}}}),
+            "expected a name",
+        ),
+        (first("id", "core/" + "a" * 101), "an id is the suite's name"),
+        (first("stream", "a/./b"), "not a relative path"),
+        (first("stream", "-x"), "not a relative path"),
+        (first("stream", "a/" * 600 + "b"), "not a relative path"),
+    ],
+)
 def test_what_is_wrong_with_a_manifest_is_said(tmp_path, change, says):
     with pytest.raises(SuiteDamaged) as error:
         changed(tiny_kit(tmp_path), change)
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    (expect(**{"class": "Oops"}), "'class' is \"Oops\", allowed are BadMagic"),
-    (expect(phase="dream"), "'phase' is \"dream\""),
-    (expect(also=["Oops"]), "'also' names 'Oops'"),
-    (expect(also=["ChecksumError"]), "unknown or the class itself"),
-    (expect(width=1), "unknown field 'width'"),
-    (without("vectors", 0, "expect", "phase"), "'phase' is missing"),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (expect(**{"class": "Oops"}), "'class' is \"Oops\", allowed are BadMagic"),
+        (expect(phase="dream"), "'phase' is \"dream\""),
+        (expect(also=["Oops"]), "'also' names 'Oops'"),
+        (expect(also=["ChecksumError"]), "unknown or the class itself"),
+        (expect(width=1), "unknown field 'width'"),
+        (without("vectors", 0, "expect", "phase"), "'phase' is missing"),
+    ],
+)
 def test_what_is_wrong_with_a_refusal_is_said(tmp_path, change, says):
     with pytest.raises(SuiteDamaged) as error:
         changed(tiny_kit(tmp_path), change, "invalid")
     assert says in str(error.value)
 
 
-@pytest.mark.parametrize(("data", "says"), [
-    (b"{", "Expecting property name"), (b"[1, 2", "Expecting"), (b"\xff", "utf-8"),
-    (b'{"format": 1, "format": 1}', "'format' occurs twice"), (b'{"format": NaN}', "NaN is not JSON"),
-    (b"[" * 100_000, "nested too deeply"), (b"[" * 33 + b"]" * 33, "nested too deeply"),
-    (b'{"a": "\\ud800"}', "half of a surrogate pair"), (b'{"\\udfff": 1}', "half of a surrogate pair"),
-    (b'{"a": 1e999}', "too large"), (b'{"a": %s}' % (b"1" * 41), "a number of 41 characters"),
-    (b"3", "an object is expected, got 3"), (b"1" * 5000, ""),
-])
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"{", "Expecting property name"),
+        (b"[1, 2", "Expecting"),
+        (b"\xff", "utf-8"),
+        (b'{"format": 1, "format": 1}', "'format' occurs twice"),
+        (b'{"format": NaN}', "NaN is not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"[" * 33 + b"]" * 33, "nested too deeply"),
+        (b'{"a": "\\ud800"}', "half of a surrogate pair"),
+        (b'{"\\udfff": 1}', "half of a surrogate pair"),
+        (b'{"a": 1e999}', "too large"),
+        (b'{"a": %s}' % (b"1" * 41), "a number of 41 characters"),
+        (b"3", "an object is expected, got 3"),
+        (b"1" * 5000, ""),
+    ],
+)
 def test_what_is_no_manifest_is_refused(tmp_path, data, says):
     path = tmp_path / "suites" / "core" / "manifest.json"
     with pytest.raises(SuiteDamaged) as error:
@@ -245,8 +276,19 @@ def test_no_module_of_the_current_folder_is_imported(tmp_path):
     entries = {"toy": made, "other": {"fingerprint": "0" * 32, "package": "kitmod/x.h5", "sha256": "0" * 64}}
     write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models=entries)
     root = str(suites.KIT.parent)
-    words = [sys.executable, "-m", "conformance", "run", "--kit", ".", "--decoder", "true {stream} {output}",
-             "--make-models", "--models", "made"]
+    words = [
+        sys.executable,
+        "-m",
+        "conformance",
+        "run",
+        "--kit",
+        ".",
+        "--decoder",
+        "true {stream} {output}",
+        "--make-models",
+        "--models",
+        "made",
+    ]
     done = subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True)
     assert done.returncode == 5 and "the suite says 1111" in done.stderr
     assert not (tmp_path / "ran").exists()
@@ -352,20 +394,23 @@ def test_the_hash_of_a_kit_is_that_of_its_manifests(tmp_path):
     assert core.sha256 == sha256(core.path.read_bytes())
 
 
-@pytest.mark.parametrize(("selection", "ids"), [
-    (Selection(), ["core/colour", "core/grey", "core/dot", "invalid/crc", "invalid/two"]),
-    (Selection(ids=("core/*",)), ["core/colour", "core/grey", "core/dot"]),
-    (Selection(ids=("*/d?t", "invalid/crc")), ["core/dot", "invalid/crc"]),
-    (Selection(ids=("CORE/*",)), []),
-    (Selection(models=("toy",)), ["core/colour", "core/grey", "core/dot"]),
-    (Selection(models=("none",)), ["invalid/crc", "invalid/two"]),
-    (Selection(outcomes=("reject",)), ["invalid/crc", "invalid/two"]),
-    (Selection(outcomes=("reject",), ids=("core/*",)), []),
-    (Selection(clauses=("5.3-2",)), ["core/colour", "core/grey", "core/dot", "invalid/crc", "invalid/two"]),
-    (Selection(clauses=("5.3",), ids=("core/dot",)), ["core/dot"]),
-    (Selection(clauses=("5",), ids=("core/dot",)), ["core/dot"]),
-    (Selection(clauses=("5.3-20", "5.30", "5.3-")), []),
-])
+@pytest.mark.parametrize(
+    ("selection", "ids"),
+    [
+        (Selection(), ["core/colour", "core/grey", "core/dot", "invalid/crc", "invalid/two"]),
+        (Selection(ids=("core/*",)), ["core/colour", "core/grey", "core/dot"]),
+        (Selection(ids=("*/d?t", "invalid/crc")), ["core/dot", "invalid/crc"]),
+        (Selection(ids=("CORE/*",)), []),
+        (Selection(models=("toy",)), ["core/colour", "core/grey", "core/dot"]),
+        (Selection(models=("none",)), ["invalid/crc", "invalid/two"]),
+        (Selection(outcomes=("reject",)), ["invalid/crc", "invalid/two"]),
+        (Selection(outcomes=("reject",), ids=("core/*",)), []),
+        (Selection(clauses=("5.3-2",)), ["core/colour", "core/grey", "core/dot", "invalid/crc", "invalid/two"]),
+        (Selection(clauses=("5.3",), ids=("core/dot",)), ["core/dot"]),
+        (Selection(clauses=("5",), ids=("core/dot",)), ["core/dot"]),
+        (Selection(clauses=("5.3-20", "5.30", "5.3-")), []),
+    ],
+)
 def test_vectors_are_selected(tmp_path, selection, ids):
     assert [v.id for v in suites.select(suites.load_all(tiny_kit(tmp_path)), selection)] == ids
 
@@ -374,8 +419,20 @@ def test_levels_are_those_of_spec():
     from spec import spec_module
 
     spec = spec_module()
-    for side in [(1, 1), (512, 512), (513, 512), (4096, 64), (4097, 1), (1, 8193), (1920, 1080), (3840, 2160),
-                 (7680, 4320), (16384, 8192), (131073, 1), (2**20, 512)]:
+    for side in [
+        (1, 1),
+        (512, 512),
+        (513, 512),
+        (4096, 64),
+        (4097, 1),
+        (1, 8193),
+        (1920, 1080),
+        (3840, 2160),
+        (7680, 4320),
+        (16384, 8192),
+        (131073, 1),
+        (2**20, 512),
+    ]:
         assert picture_level(*side) == spec.picture_level(*side)
     assert parse_level("4B") == (4, "B")
     for text in ("8A", "0A", "4", "B4", "4E", "4b", "44"):
@@ -393,8 +450,13 @@ def test_manifests_tell_profiles_and_levels_as_spec_does():
 
     spec = spec_module()
     paper = PROFILES["paper"]
-    for config in [*PROFILES.values(), replace(paper, qualities=2), replace(paper, N=(768, 768, 768)),
-                   replace(PROFILES["tiny"], lrp=()), replace(PROFILES["default"], chan=(768, 768))]:
+    for config in [
+        *PROFILES.values(),
+        replace(paper, qualities=2),
+        replace(paper, N=(768, 768, 768)),
+        replace(PROFILES["tiny"], lrp=()),
+        replace(PROFILES["default"], chan=(768, 768)),
+    ]:
         values = config.as_dict()
         assert standing.profiles(config) == spec.profiles(values)
         assert standing.model_level(config) == spec.model_level(values)
@@ -419,9 +481,11 @@ def test_vectors_belong_to_profiles_and_levels(tmp_path):
 
 
 # Without subnormal floats: PyTorch, where another test has loaded it, may have switched them off for the process.
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_subnormal=False) | st.text(max_size=8),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-                    max_leaves=6)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_subnormal=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

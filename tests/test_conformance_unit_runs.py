@@ -13,13 +13,15 @@ from conformance import cli, suites
 from conformance.errors import SuiteDamaged
 from conformance.runner import units
 
-CASES = [{"id": "small", "input": {"x": [1, 2]}, "expect": [3, 4]},
-         {"id": "large", "input": {"x": [2**62]}, "expect": {"returns": [2**62 + 2], "ok": True}},
-         {"id": "refused", "input": {"x": []}, "expect": {"error": "CoderError"}}]
+CASES = [
+    {"id": "small", "input": {"x": [1, 2]}, "expect": [3, 4]},
+    {"id": "large", "input": {"x": [2**62]}, "expect": {"returns": [2**62 + 2], "ok": True}},
+    {"id": "refused", "input": {"x": []}, "expect": {"error": "CoderError"}},
+]
 DOCUMENT = {"operation": "add", "about": "Adds two.", "cases": CASES}
 RIGHT = {case["id"]: case["expect"] for case in CASES}
 
-PROGRAM = r'''
+PROGRAM = r"""
 import json, os, sys, time
 
 behaviour, unit, output = sys.argv[1:4]
@@ -50,7 +52,7 @@ if behaviour == "silent":
 open(output, "w").write("[" if behaviour == "not-json" else json.dumps(answers))
 if behaviour == "link":
     os.rename(output, output + ".real"), os.symlink(output + ".real", output)
-'''
+"""
 
 
 @pytest.fixture
@@ -80,20 +82,23 @@ def test_right_answers_pass(kit):
     assert (entry["id"], entry["expected"], entry["detail"], entry["exact"]) == ("core/add", "unit", "3 cases", True)
 
 
-@pytest.mark.parametrize(("behaviour", "outcome", "says"), [
-    ("wrong", "fail", "1 of 3 cases differ; case 'small': [1] is 5, expected 4"),
-    ("float", "fail", "case 'small': [0] is 3.0, expected 3"),
-    ("missing", "fail", "1 of 3 cases are missing, such as 'large'"),
-    ("more", "fail", "there is no case 'else'"),
-    ("list", "fail", "the answer is no object of results by id"),
-    ("silent", "fail", "no answer was written"),
-    ("link", "fail", "no answer was written"),
-    ("not-json", "fail", "the answer is not JSON"),
-    ("refuses", "fail", "refused: CoderError"),
-    ("crashes", "crash", "SIGABRT"),
-    ("hangs", "timeout", "ended after"),
-    ("unsupported", "not-supported", ""),
-])
+@pytest.mark.parametrize(
+    ("behaviour", "outcome", "says"),
+    [
+        ("wrong", "fail", "1 of 3 cases differ; case 'small': [1] is 5, expected 4"),
+        ("float", "fail", "case 'small': [0] is 3.0, expected 3"),
+        ("missing", "fail", "1 of 3 cases are missing, such as 'large'"),
+        ("more", "fail", "there is no case 'else'"),
+        ("list", "fail", "the answer is no object of results by id"),
+        ("silent", "fail", "no answer was written"),
+        ("link", "fail", "no answer was written"),
+        ("not-json", "fail", "the answer is not JSON"),
+        ("refuses", "fail", "refused: CoderError"),
+        ("crashes", "crash", "SIGABRT"),
+        ("hangs", "timeout", "ended after"),
+        ("unsupported", "not-supported", ""),
+    ],
+)
 def test_wrong_answers_fail(kit, behaviour, outcome, says):
     code, report = run(kit, behaviour, "--timeout", "2" if behaviour == "hangs" else "20")
     assert code == (4 if outcome == "not-supported" else 1)
@@ -113,15 +118,29 @@ def test_streams_and_units_run_together(kit, capsys):
     assert cli.main(["run", "--kit", str(kit), "--units", "true {unit}"]) == 2
 
 
-@pytest.mark.parametrize(("expected", "got", "says"), [
-    (1, 1, ""), (1, 2, "result is 2, expected 1"), (1, 1.0, "result is 1.0, expected 1"),
-    (1, True, "result is true, expected 1"), (True, 1, "result is 1, expected true"), (None, None, ""),
-    (None, 0, "result is 0, expected null"), ("a", "a", ""), ([], [], ""), ([], {}, "result is {}, expected []"),
-    ([1, [2, 3]], [1, [2, 4]], "[1][1] is 4, expected 3"), ([[1], [2]], [[1], 2], "[1] is 2, expected [2]"),
-    ([1, 2], [1], "result has 1 parts, expected 2"), ([[1, 2]], [[1, 2, 3]], "[0] has 3 parts, expected 2"),
-    ({"a": [1]}, {"a": [2]}, ".a[0] is 2, expected 1"), ({"a": 1}, {"b": 1}, 'result is {"b": 1}, expected {"a": 1}'),
-    ({"a": 1, "b": 2}, {"b": 2, "a": 1}, ""), ([2, 1], [3, 4], "[0] is 3, expected 2"),
-])
+@pytest.mark.parametrize(
+    ("expected", "got", "says"),
+    [
+        (1, 1, ""),
+        (1, 2, "result is 2, expected 1"),
+        (1, 1.0, "result is 1.0, expected 1"),
+        (1, True, "result is true, expected 1"),
+        (True, 1, "result is 1, expected true"),
+        (None, None, ""),
+        (None, 0, "result is 0, expected null"),
+        ("a", "a", ""),
+        ([], [], ""),
+        ([], {}, "result is {}, expected []"),
+        ([1, [2, 3]], [1, [2, 4]], "[1][1] is 4, expected 3"),
+        ([[1], [2]], [[1], 2], "[1] is 2, expected [2]"),
+        ([1, 2], [1], "result has 1 parts, expected 2"),
+        ([[1, 2]], [[1, 2, 3]], "[0] has 3 parts, expected 2"),
+        ({"a": [1]}, {"a": [2]}, ".a[0] is 2, expected 1"),
+        ({"a": 1}, {"b": 1}, 'result is {"b": 1}, expected {"a": 1}'),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, ""),
+        ([2, 1], [3, 4], "[0] is 3, expected 2"),
+    ],
+)
 def test_values_are_compared_exactly(expected, got, says):
     assert units.first_difference(expected, got) == says
 
@@ -132,14 +151,20 @@ def test_all_differences_are_counted():
     assert units.compare(CASES, RIGHT) == ""
 
 
-@pytest.mark.parametrize(("data", "says"), [
-    (b"{", "not JSON"), (b"[]", "an object is expected"), (b'{"cases": []}', "there are no cases"),
-    (b'{"cases": [1]}', "case 0: an object is expected"),
-    (b'{"cases": [{"id": "a", "input": {}}]}', "'expect' is missing"),
-    (b'{"cases": [{"id": "", "input": {}, "expect": 1}]}', "'id' is empty"),
-    (b'{"cases": [{"id": "a", "expect": 1}]}', "'input' is missing"), (b"{}", "'cases' is missing"),
-    (json.dumps({"cases": [CASES[0], CASES[0]]}).encode(), "two have one id"),
-])
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "an object is expected"),
+        (b'{"cases": []}', "there are no cases"),
+        (b'{"cases": [1]}', "case 0: an object is expected"),
+        (b'{"cases": [{"id": "a", "input": {}}]}', "'expect' is missing"),
+        (b'{"cases": [{"id": "", "input": {}, "expect": 1}]}', "'id' is empty"),
+        (b'{"cases": [{"id": "a", "expect": 1}]}', "'input' is missing"),
+        (b"{}", "'cases' is missing"),
+        (json.dumps({"cases": [CASES[0], CASES[0]]}).encode(), "two have one id"),
+    ],
+)
 def test_a_damaged_unit_file_is_refused(data, says):
     with pytest.raises(SuiteDamaged) as error:
         units.read_cases(data, "file")
@@ -156,13 +181,24 @@ def test_a_huge_answer_is_not_read(tmp_path):
 def test_the_blocks_of_spec_compute_the_suite_s_own_cases(tmp_path):
     program = tmp_path / "blocks.py"
     checkout = Path(__file__).parents[1]  # an installed kit has no SPEC.md
-    program.write_text("import json, sys\n"
-                       f"sys.path.insert(0, {str(checkout)!r})\n"
-                       "from conformance.generators.unit_writer import evaluate\n"
-                       "d = json.load(open(sys.argv[1]))\n"
-                       "json.dump({c['id']: evaluate(d['function'], c['input']) for c in d['cases']}, "
-                       "open(sys.argv[2], 'w'))\n")
+    program.write_text(
+        "import json, sys\n"
+        f"sys.path.insert(0, {str(checkout)!r})\n"
+        "from conformance.generators.unit_writer import evaluate\n"
+        "d = json.load(open(sys.argv[1]))\n"
+        "json.dump({c['id']: evaluate(d['function'], c['input']) for c in d['cases']}, "
+        "open(sys.argv[2], 'w'))\n"
+    )
     names = [v.id for v in suites.load_all(names=["units"])[0].vectors if "coder" in v.id]
-    code = cli.main(["run", "--units", f"{sys.executable} {program} {{unit}} {{output}}", "--id", "units/coder-*",
-                     "--json", str(tmp_path / "r.json")])
+    code = cli.main(
+        [
+            "run",
+            "--units",
+            f"{sys.executable} {program} {{unit}} {{output}}",
+            "--id",
+            "units/coder-*",
+            "--json",
+            str(tmp_path / "r.json"),
+        ]
+    )
     assert code == 0 and len(json.loads((tmp_path / "r.json").read_text())["vectors"]) == len(names) >= 5

@@ -49,8 +49,18 @@ same = settings(derandomize=True, deadline=None, max_examples=150)
 
 def arguments(**changes):
     """Arguments of a small valid stream."""
-    return {"width": 40, "height": 30, "channels": 3, "quality": 60, "fingerprint": FINGERPRINT, "z": b"\x5a\xa5",
-            "y": b"\x01\x02\x03", "digest": None, "chunks": (), **changes}
+    return {
+        "width": 40,
+        "height": 30,
+        "channels": 3,
+        "quality": 60,
+        "fingerprint": FINGERPRINT,
+        "z": b"\x5a\xa5",
+        "y": b"\x01\x02\x03",
+        "digest": None,
+        "chunks": (),
+        **changes,
+    }
 
 
 def small(**changes) -> bytes:
@@ -68,7 +78,7 @@ def seal(body: bytes) -> bytes:
 
 def patched(data: bytes, offset: int, replacement: bytes) -> bytes:
     """Replace some bytes of ``data`` and make the checksum right again."""
-    return seal(data[:offset] + replacement + data[offset + len(replacement):-4])
+    return seal(data[:offset] + replacement + data[offset + len(replacement) : -4])
 
 
 def chunk(tag: bytes, payload: bytes = b"", length: int | None = None) -> bytes:
@@ -96,8 +106,19 @@ def refusal(data: bytes) -> str:
     assert ours == defined
     if not ours:
         header = stream.header
-        for name in ("width", "height", "channels", "quality", "fingerprint", "digest", "z_length", "y_length",
-                     "version", "tile_width", "tile_height"):
+        for name in (
+            "width",
+            "height",
+            "channels",
+            "quality",
+            "fingerprint",
+            "digest",
+            "z_length",
+            "y_length",
+            "version",
+            "tile_width",
+            "tile_height",
+        ):
             assert getattr(header, name) == fields[name], name
         assert (stream.z, stream.y, list(stream.chunks)) == (fields["z"], fields["y"], fields["chunks"])
     return ours
@@ -105,15 +126,20 @@ def refusal(data: bytes) -> str:
 
 # Round trips
 
-tags = st.one_of(st.sampled_from(container.KNOWN_CHUNKS),
-                 st.from_regex(r"\A[a-z][A-Za-z0-9 ]{3}\Z"))
-streams = st.fixed_dictionaries({
-    "width": st.integers(1, 1 << 20), "height": st.integers(1, 2048), "channels": st.sampled_from([1, 3]),
-    "quality": st.integers(1, 100), "fingerprint": st.binary(min_size=16, max_size=16),
-    "z": st.binary(max_size=20), "y": st.binary(max_size=20),
-    "digest": st.none() | st.binary(min_size=16, max_size=16),
-    "chunks": st.lists(st.tuples(tags, st.binary(max_size=20)), max_size=4, unique_by=lambda item: item[0]),
-})
+tags = st.one_of(st.sampled_from(container.KNOWN_CHUNKS), st.from_regex(r"\A[a-z][A-Za-z0-9 ]{3}\Z"))
+streams = st.fixed_dictionaries(
+    {
+        "width": st.integers(1, 1 << 20),
+        "height": st.integers(1, 2048),
+        "channels": st.sampled_from([1, 3]),
+        "quality": st.integers(1, 100),
+        "fingerprint": st.binary(min_size=16, max_size=16),
+        "z": st.binary(max_size=20),
+        "y": st.binary(max_size=20),
+        "digest": st.none() | st.binary(min_size=16, max_size=16),
+        "chunks": st.lists(st.tuples(tags, st.binary(max_size=20)), max_size=4, unique_by=lambda item: item[0]),
+    }
+)
 
 
 @same
@@ -121,8 +147,16 @@ streams = st.fixed_dictionaries({
 def test_what_is_written_is_read_back(values):
     data = serialise(**values)
     assert data == SPEC.serialise_stream(**values)
-    header = Header(values["width"], values["height"], values["channels"], values["quality"], values["fingerprint"],
-                    len(values["z"]), len(values["y"]), values["digest"])
+    header = Header(
+        values["width"],
+        values["height"],
+        values["channels"],
+        values["quality"],
+        values["fingerprint"],
+        len(values["z"]),
+        len(values["y"]),
+        values["digest"],
+    )
     assert parse(data) == Stream(header, values["z"], values["y"], tuple(values["chunks"]))
     assert parse_header(data[:60]) == header
     assert refusal(data) == ""
@@ -136,16 +170,28 @@ def test_the_overhead_is_what_the_format_promises(values):
 
 
 def test_the_bytes_stand_where_the_diagram_says():
-    assert FULL[:44] == (b"\x89LIC" + bytes([0, 1, 3, 60]) + b"\x28\0\0\0" + b"\x1e\0\0\0" + FINGERPRINT + bytes(4)
-                         + b"\x02\0\0\0" + b"\x03\0\0\0")
+    assert FULL[:44] == (
+        b"\x89LIC"
+        + bytes([0, 1, 3, 60])
+        + b"\x28\0\0\0"
+        + b"\x1e\0\0\0"
+        + FINGERPRINT
+        + bytes(4)
+        + b"\x02\0\0\0"
+        + b"\x03\0\0\0"
+    )
     assert FULL[44:-4] == (DIGEST + b"\x5a\xa5" + b"\x01\x02\x03" + b"exif\x04\0\0\0II*\0" + b"zz 9\0\0\0\0")
 
 
 def test_the_field_table_is_that_of_the_specification():
-    numbers = {field.name: (field.offset, field.end - field.offset, list(field.allowed or ()))
-               for field in FIELDS if not field.code.endswith("s") and field.end - field.offset < 4}
-    assert numbers == {name: (offset, size, list(allowed)) for name, offset, size, allowed in SPEC.CONTAINER_FIELDS
-                       if size < 4}
+    numbers = {
+        field.name: (field.offset, field.end - field.offset, list(field.allowed or ()))
+        for field in FIELDS
+        if not field.code.endswith("s") and field.end - field.offset < 4
+    }
+    assert numbers == {
+        name: (offset, size, list(allowed)) for name, offset, size, allowed in SPEC.CONTAINER_FIELDS if size < 4
+    }
     long = {field.name: (field.offset, 4, field.allowed) for field in FIELDS if field.code == "I"}
     assert long == {name: (offset, 4, allowed) for name, offset, size, allowed in SPEC.CONTAINER_FIELDS if size == 4}
     assert [field.offset for field in FIELDS[1:]] == [field.end for field in FIELDS[:-1]]
@@ -159,19 +205,34 @@ def test_bytes_like_arguments_are_read_alike():
 
 # Header fields
 
-@pytest.mark.parametrize(("offset", "value", "error", "field"), [
-    *[(i, bytes([PLAIN[i] ^ 1]), BadMagic, "magic") for i in range(4)],
-    (4, b"\x01", UnknownVersion, "version"), (4, b"\xff", UnknownVersion, "version"),
-    (5, b"\x02", HeaderError, "flags"), (5, b"\x80", HeaderError, "flags"), (5, b"\x03", HeaderError, "flags"),
-    (6, b"\x00", HeaderError, "channels"), (6, b"\x02", HeaderError, "channels"), (6, b"\x04", HeaderError, "channels"),
-    (7, b"\x00", HeaderError, "quality"), (7, b"\x65", HeaderError, "quality"),
-    (8, bytes(4), HeaderError, "width"), (8, b"\x01\x00\x10\x00", HeaderError, "width"),
-    (12, bytes(4), HeaderError, "height"), (12, b"\x01\x00\x10\x00", HeaderError, "height"),
-    (32, b"\x01\x00", HeaderError, "tile_width"), (32, b"\x00\x80", HeaderError, "tile_width"),
-    (34, b"\x01\x00", HeaderError, "tile_height"), (34, b"\x00\x80", HeaderError, "tile_height"),
-    (36, b"\0\0\0\x80", HeaderError, "z_length"), (40, b"\0\0\0\x80", HeaderError, "y_length"),
-    (8, b"\0\0\x10\0\x01\x08\0\0", HeaderError, "width, height"),
-])
+
+@pytest.mark.parametrize(
+    ("offset", "value", "error", "field"),
+    [
+        *[(i, bytes([PLAIN[i] ^ 1]), BadMagic, "magic") for i in range(4)],
+        (4, b"\x01", UnknownVersion, "version"),
+        (4, b"\xff", UnknownVersion, "version"),
+        (5, b"\x02", HeaderError, "flags"),
+        (5, b"\x80", HeaderError, "flags"),
+        (5, b"\x03", HeaderError, "flags"),
+        (6, b"\x00", HeaderError, "channels"),
+        (6, b"\x02", HeaderError, "channels"),
+        (6, b"\x04", HeaderError, "channels"),
+        (7, b"\x00", HeaderError, "quality"),
+        (7, b"\x65", HeaderError, "quality"),
+        (8, bytes(4), HeaderError, "width"),
+        (8, b"\x01\x00\x10\x00", HeaderError, "width"),
+        (12, bytes(4), HeaderError, "height"),
+        (12, b"\x01\x00\x10\x00", HeaderError, "height"),
+        (32, b"\x01\x00", HeaderError, "tile_width"),
+        (32, b"\x00\x80", HeaderError, "tile_width"),
+        (34, b"\x01\x00", HeaderError, "tile_height"),
+        (34, b"\x00\x80", HeaderError, "tile_height"),
+        (36, b"\0\0\0\x80", HeaderError, "z_length"),
+        (40, b"\0\0\0\x80", HeaderError, "y_length"),
+        (8, b"\0\0\x10\0\x01\x08\0\0", HeaderError, "width, height"),
+    ],
+)
 def test_the_first_illegal_values_are_refused_by_name(offset, value, error, field):
     data = patched(PLAIN, offset, value)
     assert refusal(data) == error.__name__
@@ -182,10 +243,19 @@ def test_the_first_illegal_values_are_refused_by_name(offset, value, error, fiel
         assert "allowed" in caught.value.values and "value" in caught.value.values and "SPEC 8.1" in str(caught.value)
 
 
-@pytest.mark.parametrize(("offset", "value"), [
-    (6, b"\x01"), (7, b"\x01"), (7, b"\x64"), (8, b"\0\0\x10\0"), (12, b"\0\0\x10\0"),
-    (8, b"\0\0\x10\0\0\x08\0\0"), (8, b"\x01\0\0\0\x01\0\0\0"), (16, b"\xff" * 16),
-])
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [
+        (6, b"\x01"),
+        (7, b"\x01"),
+        (7, b"\x64"),
+        (8, b"\0\0\x10\0"),
+        (12, b"\0\0\x10\0"),
+        (8, b"\0\0\x10\0\0\x08\0\0"),
+        (8, b"\x01\0\0\0\x01\0\0\0"),
+        (16, b"\xff" * 16),
+    ],
+)
 def test_the_last_legal_values_are_accepted(offset, value):
     assert refusal(patched(PLAIN, offset, value)) == ""
 
@@ -197,27 +267,46 @@ def test_lengths_below_the_bound_are_legal_in_the_header():
     assert refusal(data) == "TruncatedStream"
 
 
-@pytest.mark.parametrize(("changes", "name"), [
-    ({"width": 0}, "width"), ({"width": (1 << 20) + 1}, "width"), ({"height": 0}, "height"), ({"height": -1}, "height"),
-    ({"height": 1 << 40}, "height"), ({"channels": 2}, "channels"), ({"quality": 0}, "quality"),
-    ({"quality": 101}, "quality"), ({"quality": 50.0}, "quality"), ({"quality": "60"}, "quality"),
-    ({"fingerprint": bytes(15)}, "fingerprint"), ({"fingerprint": bytes(17)}, "fingerprint"),
-    ({"fingerprint": "0" * 16}, "fingerprint"), ({"digest": bytes(20)}, "digest"), ({"digest": b""}, "digest"),
-    ({"width": 1 << 20, "height": 2049}, "positions"),
-    ({"z": "text"}, "bytes-like"), ({"y": None}, "bytes-like"),
-    ({"chunks": [("exif", b""), ("exif", b"")]}, "twice"), ({"chunks": [("EXIF", b"")]}, "requires"),
-    ({"chunks": [("xmp", b"")]}, "tag"), ({"chunks": [("1abc", b"")]}, "tag"), ({"chunks": [("xm\0p", b"")]}, "tag"),
-    ({"chunks": [("éxif", b"")]}, "tag"), ({"chunks": [(b"exif", b"")]}, "tag"),
-    ({"chunks": [("exif", "text")]}, "bytes-like"),
-    ({"chunks": [(f"a{i:03}", b"") for i in range(65)]}, "64"),
-    ({"chunks": [("iccp", bytes(limits.MAX_METADATA_BYTES + 1))]}, "longer"),
-])
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"width": 0}, "width"),
+        ({"width": (1 << 20) + 1}, "width"),
+        ({"height": 0}, "height"),
+        ({"height": -1}, "height"),
+        ({"height": 1 << 40}, "height"),
+        ({"channels": 2}, "channels"),
+        ({"quality": 0}, "quality"),
+        ({"quality": 101}, "quality"),
+        ({"quality": 50.0}, "quality"),
+        ({"quality": "60"}, "quality"),
+        ({"fingerprint": bytes(15)}, "fingerprint"),
+        ({"fingerprint": bytes(17)}, "fingerprint"),
+        ({"fingerprint": "0" * 16}, "fingerprint"),
+        ({"digest": bytes(20)}, "digest"),
+        ({"digest": b""}, "digest"),
+        ({"width": 1 << 20, "height": 2049}, "positions"),
+        ({"z": "text"}, "bytes-like"),
+        ({"y": None}, "bytes-like"),
+        ({"chunks": [("exif", b""), ("exif", b"")]}, "twice"),
+        ({"chunks": [("EXIF", b"")]}, "requires"),
+        ({"chunks": [("xmp", b"")]}, "tag"),
+        ({"chunks": [("1abc", b"")]}, "tag"),
+        ({"chunks": [("xm\0p", b"")]}, "tag"),
+        ({"chunks": [("éxif", b"")]}, "tag"),
+        ({"chunks": [(b"exif", b"")]}, "tag"),
+        ({"chunks": [("exif", "text")]}, "bytes-like"),
+        ({"chunks": [(f"a{i:03}", b"") for i in range(65)]}, "64"),
+        ({"chunks": [("iccp", bytes(limits.MAX_METADATA_BYTES + 1))]}, "longer"),
+    ],
+)
 def test_the_writer_refuses_what_a_reader_would(changes, name):
     with pytest.raises(UsageError, match=name):
         small(**changes)
 
 
 # Damage
+
 
 @pytest.mark.parametrize("data", [PLAIN, FULL, small(digest=DIGEST), small(z=b"", y=b"")])
 def test_every_truncation_is_refused(data):
@@ -249,13 +338,17 @@ def test_appended_bytes_are_refused(data, tail):
 
 
 @same
-@given(st.sampled_from([PLAIN, FULL]), st.integers(0, 30),
-       st.lists(st.tuples(st.integers(0, 43), st.integers(0, 255)), max_size=3), st.binary(max_size=12))
+@given(
+    st.sampled_from([PLAIN, FULL]),
+    st.integers(0, 30),
+    st.lists(st.tuples(st.integers(0, 43), st.integers(0, 255)), max_size=3),
+    st.binary(max_size=12),
+)
 def test_arbitrary_damage_is_judged_as_specified(data, cut, edits, tail):
     body = bytearray(data[:-4])
     for offset, value in edits:
         body[offset] = value
-    damaged = bytes(body[:len(body) - cut]) + tail
+    damaged = bytes(body[: len(body) - cut]) + tail
     refusal(seal(damaged))
     refusal(damaged + data[-4:])
 
@@ -299,27 +392,36 @@ def test_the_order_of_checks():
 
 # Chunks
 
+
 def test_unknown_optional_chunks_are_kept_in_order():
     assert parse(FULL).chunks == CHUNKS
     many = [(f"a{i:03}", bytes([i])) for i in range(64)]
     assert parse(small(chunks=many)).chunks == tuple(many)
 
 
-@pytest.mark.parametrize(("tail", "error"), [
-    *[(b"exif\0\0\0"[:size], TrailingBytes) for size in range(1, 8)],
-    (chunk(b"exif", b"abc", 4), TrailingBytes),
-    (chunk(b"exif", b"", 0xFFFFFFFF), TrailingBytes),
-    (chunk(b"\0\0\0\0"), TrailingBytes), (chunk(b"1abc"), TrailingBytes), (chunk(b" abc"), TrailingBytes),
-    (chunk(b"xm-p"), TrailingBytes), (chunk(b"ex\xe9f"), TrailingBytes), (chunk(b"\xb5abc"), TrailingBytes),
-    (chunk(b"exif", b"ab") + b"c", TrailingBytes),
-    (chunk(b"exif") + chunk(b"exif"), ChunkError),
-    (chunk(b"abcd") + chunk(b"xmp ") + chunk(b"abcd"), ChunkError),
-    (b"".join(chunk(b"a%03d" % i) for i in range(65)), ChunkError),
-    (chunk(b"EXIF"), UnknownRequiredChunk), (chunk(b"Z   ", b"payload"), UnknownRequiredChunk),
-    (chunk(b"exif") + chunk(b"Abcd") + b"x", UnknownRequiredChunk),
-    (chunk(b"exif") + chunk(b"exif") + chunk(b"Abcd"), ChunkError),
-    (chunk(b"Abcd", b"", 1), TrailingBytes),
-])
+@pytest.mark.parametrize(
+    ("tail", "error"),
+    [
+        *[(b"exif\0\0\0"[:size], TrailingBytes) for size in range(1, 8)],
+        (chunk(b"exif", b"abc", 4), TrailingBytes),
+        (chunk(b"exif", b"", 0xFFFFFFFF), TrailingBytes),
+        (chunk(b"\0\0\0\0"), TrailingBytes),
+        (chunk(b"1abc"), TrailingBytes),
+        (chunk(b" abc"), TrailingBytes),
+        (chunk(b"xm-p"), TrailingBytes),
+        (chunk(b"ex\xe9f"), TrailingBytes),
+        (chunk(b"\xb5abc"), TrailingBytes),
+        (chunk(b"exif", b"ab") + b"c", TrailingBytes),
+        (chunk(b"exif") + chunk(b"exif"), ChunkError),
+        (chunk(b"abcd") + chunk(b"xmp ") + chunk(b"abcd"), ChunkError),
+        (b"".join(chunk(b"a%03d" % i) for i in range(65)), ChunkError),
+        (chunk(b"EXIF"), UnknownRequiredChunk),
+        (chunk(b"Z   ", b"payload"), UnknownRequiredChunk),
+        (chunk(b"exif") + chunk(b"Abcd") + b"x", UnknownRequiredChunk),
+        (chunk(b"exif") + chunk(b"exif") + chunk(b"Abcd"), ChunkError),
+        (chunk(b"Abcd", b"", 1), TrailingBytes),
+    ],
+)
 def test_chunks_that_break_a_rule_are_refused(tail, error):
     data = with_tail(tail)
     assert refusal(data) == error.__name__
@@ -335,6 +437,7 @@ def test_the_longest_payload_is_accepted_and_the_next_refused():
 
 
 # Digest, info, limits
+
 
 @pytest.mark.parametrize("shape", [(3, 5), (3, 5, 3)])
 def test_the_digest_is_taken_over_the_samples_in_row_major_order(shape):
@@ -360,7 +463,12 @@ def test_info_accounts_for_every_byte():
     assert as_dict["fields"][-1]["value"] == DIGEST.hex() and len(describe(PLAIN).fields) == len(FIELDS) - 1
     assert as_dict["fingerprint"] == FINGERPRINT.hex() and as_dict["digest"] == DIGEST.hex()
     assert (as_dict["version"], as_dict["width"], as_dict["height"], as_dict["channels"], as_dict["quality"]) == (
-        0, 40, 30, 3, 60)
+        0,
+        40,
+        30,
+        3,
+        60,
+    )
     assert describe(PLAIN).digest is None and describe(PLAIN).metadata_bytes == 0
 
 

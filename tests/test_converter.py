@@ -95,8 +95,11 @@ def test_missing_unknown_and_misshapen_tensors_are_named_at_once(state):
     assert caught.value.values == {
         "missing": ["entropy_bottleneck.quantiles", "g_s.synthesis_transform.2.skip.bias", "h_a.reduction.4.weight"],
         "unknown": ["g_s.attention.weight"],
-        "misshapen": ["channel_context.1.fushion.0.weight: [12, 8, 5, 5] instead of [12, 8, 3, 3]",
-                      "local_context.0.norm1.weight: [9] instead of [8]"]}
+        "misshapen": [
+            "channel_context.1.fushion.0.weight: [12, 8, 5, 5] instead of [12, 8, 3, 3]",
+            "local_context.0.norm1.weight: [9] instead of [8]",
+        ],
+    }
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
@@ -125,9 +128,21 @@ def test_the_float_engine_equals_the_pytorch_twin(state, floats):
     torch = pytest.importorskip("torch")
     from weights_converter.torch_model import LoCLIC, analyse, synthesise
 
-    config = {"N": list(TINY.N), "M": TINY.M, "slices": TINY.slices, "hyper": TINY.hyper, "hs": list(TINY.hs),
-              "chan": list(TINY.chan), "ent": list(TINY.ent), "lrp": list(TINY.lrp), "window": 5, "qualities": 3,
-              "inter_head_width": TINY.inter_head_width, "intra_heads": 2, "local_heads": 2}
+    config = {
+        "N": list(TINY.N),
+        "M": TINY.M,
+        "slices": TINY.slices,
+        "hyper": TINY.hyper,
+        "hs": list(TINY.hs),
+        "chan": list(TINY.chan),
+        "ent": list(TINY.ent),
+        "lrp": list(TINY.lrp),
+        "window": 5,
+        "qualities": 3,
+        "inter_head_width": TINY.inter_head_width,
+        "intra_heads": 2,
+        "local_heads": 2,
+    }
     twin = LoCLIC(config).eval()
     missing, unexpected = twin.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=False)
     assert not unexpected and all("relative_position_index" in m or "target" in m for m in missing)
@@ -148,7 +163,7 @@ def test_the_float_engine_equals_the_pytorch_twin(state, floats):
         def y(self, i, parity, levels, means):
             from refcodec.arith.checkerboard import take
 
-            part = y_symbols[0].permute(1, 2, 0).numpy()[:, :, i * TINY.ch:(i + 1) * TINY.ch]
+            part = y_symbols[0].permute(1, 2, 0).numpy()[:, :, i * TINY.ch : (i + 1) * TINY.ch]
             return take(part, parity)
 
     from refcodec.nets.synthesis import synthesis
@@ -176,9 +191,9 @@ def test_same_record_same_fingerprint(state, record):
 def test_a_format_has_14_bits_and_the_least_error(record, reach, tail):
     """Clamps below 2^reach cost much, that at 2^reach costs the tail, those above nothing; rounding step^2 / 12."""
     costs = np.array([1e9 if e < reach else tail if e == reach else 0.0 for e in range(LEAST, MOST + 1)])
-    formats = choose_formats(TINY, record | {"g_s/0/sum": Seen(1, 2.0 ** reach, costs)})
+    formats = choose_formats(TINY, record | {"g_s/0/sum": Seen(1, 2.0**reach, costs)})
     clamp = reach + (tail == 1e6)
-    assert formats["g_s/0/sum"] == Format(max(0, min(14 - clamp, 15)), 2 ** 14 - 1)
+    assert formats["g_s/0/sum"] == Format(max(0, min(14 - clamp, 15)), 2**14 - 1)
 
 
 def test_a_record_of_another_network_is_refused(state, record):
@@ -215,13 +230,17 @@ def extreme(state, **factors):
     return state | {name: state[name] * np.float32(factor) for name, factor in factors.items()}
 
 
-@pytest.mark.parametrize("factors", [
-    {"g_a.analysis_transform.1.conv2.weight": 1e-5, "g_a.analysis_transform.2.skip.weight": 3e4},
-    {"g_a.analysis_transform.2.gdn.beta": 3e3, "g_a.analysis_transform.2.skip.weight": 1e5},
-    {"h_a.reduction.0.weight": 1e4, "h_a.reduction.2.weight": 1e-8},
-    {"local_context.1.proj.weight": 1e-6, "local_context.1.mlp.fc2.weight": 1e6},
-    {"gain": 10.0, "inv_gain": 12.0},
-], ids=["large skip", "small branch", "saturated", "small residual", "gains"])
+@pytest.mark.parametrize(
+    "factors",
+    [
+        {"g_a.analysis_transform.1.conv2.weight": 1e-5, "g_a.analysis_transform.2.skip.weight": 3e4},
+        {"g_a.analysis_transform.2.gdn.beta": 3e3, "g_a.analysis_transform.2.skip.weight": 1e5},
+        {"h_a.reduction.0.weight": 1e4, "h_a.reduction.2.weight": 1e-8},
+        {"local_context.1.proj.weight": 1e-6, "local_context.1.mlp.fc2.weight": 1e6},
+        {"gain": 10.0, "inv_gain": 12.0},
+    ],
+    ids=["large skip", "small branch", "saturated", "small residual", "gains"],
+)
 def test_networks_of_extreme_ranges_are_converted_and_proved(state, factors):
     wild = extreme(state, **factors)
     record = calibrate(TINY, float_layers(TINY, wild), Bottleneck(wild), [picture()], (1, 100))
@@ -271,8 +290,9 @@ def test_the_model_is_faithful(state, floats, model):
 
 def published_likelihood(distance: float, scale: float) -> float:
     """GaussianConditional of CompressAI: ``_likelihood``, then ``likelihood_lower_bound``."""
+
     def standardised(t: float) -> float:
-        return 0.5 * math.erfc(-(2 ** -0.5) * t)
+        return 0.5 * math.erfc(-(2**-0.5) * t)
 
     value = abs(distance)
     return max(standardised((0.5 - value) / scale) - standardised((-0.5 - value) / scale), 1e-9)
@@ -280,8 +300,9 @@ def published_likelihood(distance: float, scale: float) -> float:
 
 def test_likelihoods_are_those_of_the_published_formula():
     """The first two by CompressAI 1.2.8; a symbol of 1 at the smallest scale costs 18.5 bits, not the bound's 29.9."""
-    assert np.allclose(gaussian_likelihood(np.array([1, -1]), np.array([0.11, 0.16])),
-                       [2.7408414e-06, 8.8902530e-04], rtol=1e-6)
+    assert np.allclose(
+        gaussian_likelihood(np.array([1, -1]), np.array([0.11, 0.16])), [2.7408414e-06, 8.8902530e-04], rtol=1e-6
+    )
     symbols = np.concatenate([np.arange(-40, 41), [-8191, 8191]])
     for scale in (0.11, 0.12, 0.16, 0.25, 0.5, 1, 3, 17, 64, 256, 1000):
         expected = [published_likelihood(s, scale) for s in symbols.tolist()]
@@ -298,8 +319,10 @@ def test_estimated_bits_are_those_of_the_published_formula(state, floats, monkey
         def y(self, i, parity, levels, means):
             nonlocal wanted
             symbols = super().y(i, parity, levels, means)
-            wanted -= sum(math.log2(published_likelihood(s, scale)) for s, scale in
-                          zip(symbols.reshape(-1).tolist(), levels.reshape(-1).tolist(), strict=True))
+            wanted -= sum(
+                math.log2(published_likelihood(s, scale))
+                for s, scale in zip(symbols.reshape(-1).tolist(), levels.reshape(-1).tolist(), strict=True)
+            )
             return symbols
 
     monkeypatch.setattr("weights_converter.calibrate.EstimatingPort", Port)
@@ -332,11 +355,11 @@ def test_tables_of_z_hold_the_bottlenecks_probabilities(state):
     content = z_content(Bottleneck(state))
     start, cdf, first = content["z/start"], content["z/cdf"], content["z/first"]
     for c in (0, 5):
-        boundaries = cdf[start[c]:start[c + 1]]
+        boundaries = cdf[start[c] : start[c + 1]]
         symbols = np.arange(first[c], first[c] + boundaries.size - 2)
         p = Bottleneck(state).probabilities(np.broadcast_to(symbols, (TINY.hyper, symbols.size)).astype(float))[c]
         assert np.abs(np.diff(boundaries)[:-1] / 65536 - p).max() < 2e-3
-        assert 1 - p.sum() < 2 ** -15
+        assert 1 - p.sum() < 2**-15
 
 
 def test_the_command_converts_a_folder(tmp_path, state, capsys):
@@ -392,8 +415,12 @@ def test_evaluate_refuses_a_model_of_another_checkpoint(tmp_path, state, record,
     Image.fromarray(picture()).save(images / "a.png")
     single = dataclasses.replace(TINY, qualities=1)
     bare = {name: array for name, array in state.items() if "gain" not in name}
-    checkpoints = {"one": (bare, single), "again": (dict(reversed(bare.items())), single), "gains": (state, TINY),
-                   "other": (bare | {"h_a.reduction.0.bias": bare["h_a.reduction.0.bias"] + 1}, single)}
+    checkpoints = {
+        "one": (bare, single),
+        "again": (dict(reversed(bare.items())), single),
+        "gains": (state, TINY),
+        "other": (bare | {"h_a.reduction.0.bias": bare["h_a.reduction.0.bias"] + 1}, single),
+    }
     for name, (tensors, config) in checkpoints.items():
         save_checkpoint_folder(tmp_path / name, tensors, {"config": config.as_dict()})
     model = tmp_path / "model.h5"

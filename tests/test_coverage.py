@@ -27,8 +27,12 @@ def g(x):
         return 3
     return 2
 """
-PART = {"executed_lines": [1, 2, 5, 6, 11, 12, 13, 15], "missing_lines": [3, 7, 8, 14],
-        "executed_branches": [[2, 5], [12, 13], [13, 15]], "missing_branches": [[2, 3], [12, -11], [13, 14]]}
+PART = {
+    "executed_lines": [1, 2, 5, 6, 11, 12, 13, 15],
+    "missing_lines": [3, 7, 8, 14],
+    "executed_branches": [[2, 5], [12, 13], [13, 15]],
+    "missing_branches": [[2, 3], [12, -11], [13, 14]],
+}
 """As the library coverage reports of a module."""
 
 
@@ -47,8 +51,10 @@ def test_a_place_is_a_function_or_a_whole_statement():
     assert place(SOURCE, "g: if x: raise") == range(12, 13)
 
 
-@pytest.mark.parametrize(("name", "says"), [
-    ("h", "there is no h"), ("g: if x > 1", "0 statements"), ("g: if x", "2 statements"), ("f: x]", "0 statements")])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("h", "there is no h"), ("g: if x > 1", "0 statements"), ("g: if x", "2 statements"), ("f: x]", "0 statements")],
+)
 def test_a_place_that_does_not_fit_is_an_error(name, says):
     with pytest.raises(ValueError, match=says):
         place(SOURCE, name)
@@ -57,9 +63,14 @@ def test_a_place_that_does_not_fit_is_an_error(name, says):
 def test_gaps_are_open_without_a_reason():
     found = counted({})
     assert found.open == [
-        "m:3 is not reached: return [1,", "m:7 is not reached: except ValueError:", "m:8 is not reached: return 0",
-        "m:14 is not reached: return 3", "m:2 never goes on to line 3: if x > 1:",
-        "m:12 never goes on to the end: if x: raise ValueError", "m:13 never goes on to line 14: if x > 2:"]
+        "m:3 is not reached: return [1,",
+        "m:7 is not reached: except ValueError:",
+        "m:8 is not reached: return 0",
+        "m:14 is not reached: return 3",
+        "m:2 never goes on to line 3: if x > 1:",
+        "m:12 never goes on to the end: if x: raise ValueError",
+        "m:13 never goes on to line 14: if x > 2:",
+    ]
     assert found.counts == {"lines": (8, 12), "branches": (3, 6)}
     assert not found.exempt and not found.stale
 
@@ -69,9 +80,12 @@ def test_gaps_with_a_reason_are_told_apart():
     assert [line[:3] for line in found.open] == ["m:7", "m:8"]
     assert found.exempt == {
         "lines": ["m:3 is not reached: return [1,  [because]", "m:14 is not reached: return 3  [encoder]"],
-        "branches": ["m:2 never goes on to line 3: if x > 1:  [because]",
-                     "m:12 never goes on to the end: if x: raise ValueError  [encoder]",
-                     "m:13 never goes on to line 14: if x > 2:  [encoder]"]}
+        "branches": [
+            "m:2 never goes on to line 3: if x > 1:  [because]",
+            "m:12 never goes on to the end: if x: raise ValueError  [encoder]",
+            "m:13 never goes on to line 14: if x > 2:  [encoder]",
+        ],
+    }
     assert found.counts == {"lines": (8, 10), "branches": (3, 3)}
 
 
@@ -89,8 +103,15 @@ def test_other_functions_of_a_module_need_not_count():
 @pytest.mark.parametrize(("open_", "stale", "code"), [([], [], 0), (["m:1"], [], 1), ([], ["m:2"], 1)])
 def test_the_exit_code_says_whether_anything_is_open(monkeypatch, capsys, open_, stale, code):
     monkeypatch.setattr(coverage, "load_all", lambda kit: ())
-    monkeypatch.setattr(coverage, "count_clauses", lambda suites, exempt, found: (
-        found.open.extend(open_), found.stale.extend(stale), found.counts.update(clauses=(3, 3 + len(open_)))))
+    monkeypatch.setattr(
+        coverage,
+        "count_clauses",
+        lambda suites, exempt, found: (
+            found.open.extend(open_),
+            found.stale.extend(stale),
+            found.counts.update(clauses=(3, 3 + len(open_))),
+        ),
+    )
     parser = coverage.argparse.ArgumentParser()
     coverage.add_arguments(parser)
     assert coverage.main(parser.parse_args(["--clauses"])) == code
@@ -121,16 +142,35 @@ def test_every_clause_is_named_by_a_vector_or_exempt():
     assert (found.open, found.stale) == ([], [])
 
 
-NO_PART = {"refcodec", "refcodec.arith", "refcodec.bitstream", "refcodec.entropy", "refcodec.nets", "refcodec.errors",
-           "refcodec.limits", "refcodec.nets.analysis", "refcodec.files", "refcodec.picture_facts",
-           "refcodec.tiff_tags", "refcodec.colour_profile", "refcodec.bitstream.info"}
+NO_PART = {
+    "refcodec",
+    "refcodec.arith",
+    "refcodec.bitstream",
+    "refcodec.entropy",
+    "refcodec.nets",
+    "refcodec.errors",
+    "refcodec.limits",
+    "refcodec.nets.analysis",
+    "refcodec.files",
+    "refcodec.picture_facts",
+    "refcodec.tiff_tags",
+    "refcodec.colour_profile",
+    "refcodec.bitstream.info",
+}
 """Imported with the decoder: packages, classes and numbers, the encoder's transform, files of pictures, a command."""
 
 
 def test_every_module_that_decodes_counts():
     imported = subprocess.run(
-        [sys.executable, "-c", "import sys; from refcodec import codec; from refcodec.entropy import rans_python; "
-         "print(*(name for name in sys.modules if name.partition('.')[0] == 'refcodec'))"],
-        capture_output=True, text=True, check=True).stdout.split()
+        [
+            sys.executable,
+            "-c",
+            "import sys; from refcodec import codec; from refcodec.entropy import rans_python; "
+            "print(*(name for name in sys.modules if name.partition('.')[0] == 'refcodec'))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
     exempt = read_exempt()
     assert set(imported) - NO_PART == {*exempt.modules, *exempt.functions}

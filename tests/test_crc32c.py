@@ -29,14 +29,17 @@ def plain(data: bytes) -> int:
     return register ^ 0xFFFFFFFF
 
 
-@pytest.mark.parametrize(("data", "expected"), [
-    (b"", 0),
-    (b"123456789", 0xE3069283),
-    (bytes(32), 0x8A9136AA),
-    (b"\xff" * 32, 0x62A8AB43),
-    (bytes(range(32)), 0x46DD794E),
-    (bytes(range(31, -1, -1)), 0x113FDB5C),
-])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", 0),
+        (b"123456789", 0xE3069283),
+        (bytes(32), 0x8A9136AA),
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+        (bytes(range(31, -1, -1)), 0x113FDB5C),
+    ],
+)
 def test_published_values(data, expected):
     assert crc32c(data) == SPEC.crc32c(data) == plain(data) == expected
 

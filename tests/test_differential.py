@@ -49,8 +49,10 @@ def test_random_streams_are_valid():
         decode_stream(data, model=tiny().model(SLICES), verify=True)
 
 
-@pytest.mark.parametrize(("style", "chunks", "digest"), [
-    ("mixed", (("abcd", b"payload"),), True), ("escapes", (), False), ("extremes", (), True)])
+@pytest.mark.parametrize(
+    ("style", "chunks", "digest"),
+    [("mixed", (("abcd", b"payload"),), True), ("escapes", (), False), ("extremes", (), True)],
+)
 def test_a_stream_and_its_draft_are_the_same(style, chunks, digest):
     data = random_stream(tiny().model(SLICES), 8, 66, 9, 1, 42, style, digest, chunks)
     assert written(draft_of(data, tiny()), tiny()) == data
@@ -62,9 +64,17 @@ def test_a_stream_and_its_draft_are_the_same(style, chunks, digest):
 def draft(seed: int, width: int, height: int, largest: int = 2000) -> Draft:
     """A draft of random symbols."""
     rng, rows, columns = np.random.default_rng(seed), -(-height // 64), -(-width // 64)
-    return Draft(SLICES, width, height, 1, 77, rng.integers(-largest, largest, (rows, columns, 6), np.int32),
-                 rng.integers(-largest, largest, (SLICES, 2, 4 * rows, 2 * columns, 8), np.int32), True,
-                 (("abcd", b"x"),))
+    return Draft(
+        SLICES,
+        width,
+        height,
+        1,
+        77,
+        rng.integers(-largest, largest, (rows, columns, 6), np.int32),
+        rng.integers(-largest, largest, (SLICES, 2, 4 * rows, 2 * columns, 8), np.int32),
+        True,
+        (("abcd", b"x"),),
+    )
 
 
 def neighbours(d: Draft):
@@ -86,13 +96,25 @@ def neighbours(d: Draft):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 150), st.integers(1, 150), st.integers(0, 2), st.integers(0, 1),
-       st.integers(1, 1900), st.integers(1, 70), st.integers(1, 77))
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 150),
+    st.integers(1, 150),
+    st.integers(0, 2),
+    st.integers(0, 1),
+    st.integers(1, 1900),
+    st.integers(1, 70),
+    st.integers(1, 77),
+)
 def test_shrinking_ends_at_a_minimal_draft(seed, width, height, i, half, threshold, rows, quality):
     def fails(d: Draft) -> bool:
         """Like a decoder that reads large symbols of one half wrongly, from a height and a quality on."""
-        return (d.slices > i and d.height >= min(rows, height) and d.quality >= quality
-                and bool((np.abs(d.y[i, half]) >= threshold).any()))
+        return (
+            d.slices > i
+            and d.height >= min(rows, height)
+            and d.quality >= quality
+            and bool((np.abs(d.y[i, half]) >= threshold).any())
+        )
 
     start = draft(seed, width, height)
     if not fails(start):
@@ -100,7 +122,12 @@ def test_shrinking_ends_at_a_minimal_draft(seed, width, height, i, half, thresho
     small = shrink(start, fails, fewer_slices=True, trials=20_000)
     assert fails(small) and not any(fails(d) for d in neighbours(small))
     assert (small.slices, small.width, small.height, small.channels, small.quality) == (
-        i + 1, 1, min(rows, height), 3, quality)
+        i + 1,
+        1,
+        min(rows, height),
+        3,
+        quality,
+    )
     assert small.nonzero == 1 and np.abs(small.y).max() == threshold and not small.digest and not small.chunks
     assert small.y.shape == (i + 1, 2, 4 * -(-small.height // 64), 2, 8)
 
@@ -206,9 +233,9 @@ def test_a_failure_is_shrunk_and_kept_as_a_vector(decoders, capsys):
     assert differential("large_symbols", "--seed", "1", "--side", "64", "--keep", str(kit)) == 1
     text = capsys.readouterr().out
     assert "1 failed" in text and "fail: " in text and "made by: random_stream seed" in text
-    suite, = load_all(kit)
+    (suite,) = load_all(kit)
     check_files([suite])
-    vector, = suite.vectors
+    (vector,) = suite.vectors
     assert vector.id in text and vector.model.name == "tiny-7-slices-1"
     small = draft_of(vector.file.read_bytes(), Family(vector.model.name, tiny().contents(1), 7))
     assert (small.width, small.height, small.quality, small.channels, small.digest) == (1, 1, 1, 3, False)
@@ -243,7 +270,7 @@ def test_what_is_not_supported_is_no_failure(decoders, capsys):
 def test_vectors_are_added_to_a_kit_once(tmp_path):
     data = [random_stream(tiny().model(n), 3, 5, 5, digest=False) for n in (3, 2)]
     ids = [keep(tmp_path, stream, tiny(), n, "a test") for stream, n in zip([*data, data[0]], (3, 2, 3), strict=True)]
-    suite, = load_all(tmp_path)
+    (suite,) = load_all(tmp_path)
     check_files([suite])
     assert ids[0] == ids[2] != ids[1] and [v.id for v in suite.vectors] == ids[:2]
     assert sorted(suite.models) == ["tiny-7", "tiny-7-slices-2"]
@@ -252,12 +279,17 @@ def test_vectors_are_added_to_a_kit_once(tmp_path):
         keep(tmp_path, data[0], tiny(), 3, "a test")
 
 
-@pytest.mark.parametrize(("arguments", "code", "says"), [
-    (["--seed", "-1"], 2, "--seed -1"), (["--model", "none.h5"], 78, "none.h5"),
-    (["--stream", "absent"], 66, "no such input"),
-    (["--stream", "planted.py"], 65, "magic"), (["--decoder", "python:planted:none"], 2, "none"),
-    (["--decoder", "nothing {stream}"], 2, "{output} is missing"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--seed", "-1"], 2, "--seed -1"),
+        (["--model", "none.h5"], 78, "none.h5"),
+        (["--stream", "absent"], 66, "no such input"),
+        (["--stream", "planted.py"], 65, "magic"),
+        (["--decoder", "python:planted:none"], 2, "none"),
+        (["--decoder", "nothing {stream}"], 2, "{output} is missing"),
+    ],
+)
 def test_errors_are_one_line(decoders, capsys, arguments, code, says):
     assert differential("right", "--count", "1", *arguments) == code
     error = capsys.readouterr().err

@@ -68,7 +68,7 @@ def test_the_integers_as_safetensors(made, tmp_path):
     assert main(["export", str(made[2]), "--flat", str(out)]) == 0
     data = out.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8:8 + length])
+    header = json.loads(data[8 : 8 + length])
     meta = header.pop("__metadata__")
     content = {}
     for name, entry in header.items():
@@ -126,7 +126,7 @@ def test_a_round_trip_gives_the_same_integers_but_for_ties(made, exported):
             more = after[name][:, 1] - array[:, 1]
             assert set(np.unique(more)) <= {0, 1}, name
             moved += int(more.sum())
-            drift = np.abs(after[name][:, 0].astype(np.float64) / 2.0 ** more - array[:, 0])
+            drift = np.abs(after[name][:, 0].astype(np.float64) / 2.0**more - array[:, 0])
             behind_norm = name.startswith("layers/local/") and ("/qkv/" in name or "/fc1/" in name)
             assert drift.max() <= (0.5 * TINY.ch * 2 * 8192 if behind_norm else 1), name
             weight = f"{name.removesuffix('constants')}weight"
@@ -171,13 +171,16 @@ def test_an_export_has_every_key_of_the_published_class(made, tmp_path, spelling
     assert main(["export", str(made[2]), "--float", str(out), "--spelling", spelling]) == 0
     state = torch.load(out, weights_only=True)["state_dict"]
     model = load_model(made[2])
-    parameters = {current_name(key) if spelling == "current" else key: array.shape
-                  for key, array in made[0].tensors.items()}
+    parameters = {
+        current_name(key) if spelling == "current" else key: array.shape for key, array in made[0].tensors.items()
+    }
     assert any("matrices" in key for key in parameters) == (spelling == "current")
     buffers = published_buffers(model.config)
     assert buffers.keys() == published_buffer_keys(model.config)
     assert {key: tuple(value.shape) for key, value in state.items()} == {
-        **parameters, **{key: array.shape for key, array in buffers.items()}}
+        **parameters,
+        **{key: array.shape for key, array in buffers.items()},
+    }
     for key, array in buffers.items():
         assert np.array_equal(state[key].numpy(), array) and str(state[key].numpy().dtype) == str(array.dtype), key
     twin = LoCLIC(dict(model.config.as_dict()))

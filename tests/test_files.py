@@ -34,7 +34,7 @@ class Tap(io.RawIOBase):
     def readinto(self, buffer) -> int:
         """The head, then zeros."""
         count = min(len(buffer), self.length - self.taken)
-        data = (self.head[self.taken:] + bytes(count))[:count]
+        data = (self.head[self.taken :] + bytes(count))[:count]
         buffer[:count] = data
         self.taken += count
         return count
@@ -83,8 +83,16 @@ def test_a_stream_is_read_no_further_than_its_header_and_the_memory_allow(monkey
 def test_long_metadata_within_the_limits_is_read(tmp_path, stream):
     parsed = parse(stream)
     header = parsed.header
-    long = serialise(width=30, height=20, channels=1, quality=60, fingerprint=header.fingerprint, z=parsed.z,
-                     y=parsed.y, chunks=(("exif", bytes(1 << 22)),))
+    long = serialise(
+        width=30,
+        height=20,
+        channels=1,
+        quality=60,
+        fingerprint=header.fingerprint,
+        z=parsed.z,
+        y=parsed.y,
+        chunks=(("exif", bytes(1 << 22)),),
+    )
     (tmp_path / "long").write_bytes(long)
     assert files.read_stream(tmp_path / "long", Limits()) == long
 
@@ -109,8 +117,12 @@ def test_no_command_overwrites_its_input(tmp_path, stream, capsys):
     np.save(picture, np.zeros((8, 8), np.uint8))
     coded.write_bytes(stream)
     before = picture.read_bytes()
-    for command, source, target in (("encode", picture, picture), ("decode", coded, coded), ("trace", coded, coded),
-                                    ("compare", picture, picture)):
+    for command, source, target in (
+        ("encode", picture, picture),
+        ("decode", coded, coded),
+        ("trace", coded, coded),
+        ("compare", picture, picture),
+    ):
         output = ["--heatmap"] if command == "compare" else []
         inputs = [str(source)] * (1 + len(output))
         assert main([command, *inputs, *output, str(target), "--force"]) == 73

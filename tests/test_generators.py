@@ -49,8 +49,9 @@ def test_chosen_symbols_are_what_the_stream_decodes_to(stream):
 
     def choose_z(medians, shape):
         symbols = np.arange(np.prod(shape), dtype=np.int32).reshape(shape) - 3
-        chosen["z"] += zip(np.broadcast_to(np.arange(shape[2]), shape).reshape(-1).tolist(),
-                           symbols.reshape(-1).tolist(), strict=True)
+        chosen["z"] += zip(
+            np.broadcast_to(np.arange(shape[2]), shape).reshape(-1).tolist(), symbols.reshape(-1).tolist(), strict=True
+        )
         return symbols
 
     def choose_y(i, parity, levels, means):
@@ -61,8 +62,9 @@ def test_chosen_symbols_are_what_the_stream_decodes_to(stream):
     found = census.Census()
     census.count(writer.stream_of(made, 64, 64, choose_z=choose_z, choose_y=choose_y), made, found)
     for segment, pairs in chosen.items():
-        assert sorted(pairs) == sorted((t, s) for (name, t, s), n in found.symbols.items() if name == segment
-                                       for _ in range(n))
+        assert sorted(pairs) == sorted(
+            (t, s) for (name, t, s), n in found.symbols.items() if name == segment for _ in range(n)
+        )
 
 
 def test_streams_carry_what_was_asked_for():
@@ -157,18 +159,30 @@ def test_what_a_generator_says_wrongly_is_noticed(case):
 def test_backends_that_disagree_are_noticed(case, monkeypatch):
     def decoded(data, model, backend, trace=None):
         return Accept(1, 1, 3, ("0" if backend == "numpy" else "1") * 64)
+
     monkeypatch.setattr(expectation, "decoded", decoded)
     with pytest.raises(expectation.Disagreement, match="numpy"):
         expectation.expectation(case)
 
 
-@pytest.mark.parametrize("change", [{"id": "other/one"}, {"id": "core/One"}, {"clauses": ()}, {"clauses": ("x",)},
-                                    {"clauses": ("7.2-1", "7.2-1")}, {"suggests": " "}, {"origin": ""}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "other/one"},
+        {"id": "core/One"},
+        {"clauses": ()},
+        {"clauses": ("x",)},
+        {"clauses": ("7.2-1", "7.2-1")},
+        {"suggests": " "},
+        {"origin": ""},
+    ],
+)
 def test_cases_that_break_a_rule_are_refused(case, change, registered):
     @registered("core", "one")
     def one():
         """One."""
         yield replace(case, **change)
+
     with pytest.raises(ValueError, match="core/one"):
         registry.generators("core")[0].cases()
 
@@ -176,6 +190,7 @@ def test_cases_that_break_a_rule_are_refused(case, change, registered):
 def test_generators_need_a_suite_a_name_of_their_own_and_a_docstring(registered):
     def described():
         """Something."""
+
     registered("core", "one")(described)
     for suite, name, function in (("other", "one", described), ("core", "one", described), ("core", "two", lambda: ())):
         with pytest.raises(ValueError, match=name):
@@ -195,12 +210,14 @@ def kit(tmp_path, monkeypatch, case, registered):
     def everything():
         """All."""
         yield from made
+
     yield tmp_path, made
     models._file_hash.cache_clear()
 
 
 def command(*arguments):
     from conformance.cli import run_command
+
     return run_command("generate", arguments)
 
 

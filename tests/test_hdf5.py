@@ -20,8 +20,15 @@ from refcodec.hdf5_bytes import FileBytes
 from refcodec.model_file import write_model
 from refcodec.model_registry import DEFAULT
 
-SOUND = sorted({v.model for suite in (load_all() if any(KIT.glob("suites/*")) else ()) for v in suite.vectors
-                if v.model and v.model.file and isinstance(v.expect, Accept)}, key=lambda model: model.name)
+SOUND = sorted(
+    {
+        v.model
+        for suite in (load_all() if any(KIT.glob("suites/*")) else ())
+        for v in suite.vectors
+        if v.model and v.model.file and isinstance(v.expect, Accept)
+    },
+    key=lambda model: model.name,
+)
 
 
 def opened(data):
@@ -45,6 +52,7 @@ def assert_the_same(data):
 
 # ----------------------------------------------------------------------------------------------------- sound files
 
+
 @pytest.mark.parametrize("model", SOUND, ids=lambda model: model.name)
 def test_the_kits_models_read_as_by_the_library(model):
     assert_the_same(model.apply(model.file.read_bytes()))
@@ -62,8 +70,14 @@ def test_what_is_written_reads_as_by_the_library(tmp_path):
     assert_the_same((tmp_path / "written.h5").read_bytes())
 
 
-@pytest.mark.parametrize("storage", [{"chunks": (1, 1, 1, 1), "compression": "gzip", "shuffle": True},
-                                     {"chunks": (5, 2, 3, 1), "compression": "gzip"}, {"chunks": (2, 3, 3, 2)}])
+@pytest.mark.parametrize(
+    "storage",
+    [
+        {"chunks": (1, 1, 1, 1), "compression": "gzip", "shuffle": True},
+        {"chunks": (5, 2, 3, 1), "compression": "gzip"},
+        {"chunks": (2, 3, 3, 2)},
+    ],
+)
 def test_chunks_may_be_so_many_that_their_tree_has_two_levels(storage):
     def cut(file):
         numbers = file[VICTIM][()]
@@ -97,6 +111,7 @@ def test_threads_that_cannot_start_leave_the_work_to_this_one(monkeypatch):
 
 
 # --------------------------------------------------------------------------------------------------- refused files
+
 
 @pytest.mark.parametrize("libver, structure", [("earliest", "superblock"), ("latest", "superblock")])
 def test_other_formats_of_the_library_are_refused_with_the_way_to_write_one(libver, structure):
@@ -133,7 +148,7 @@ def test_storage_that_many_arrays_share_is_refused(storage):
             f.create_dataset(f"{n}", NOISE.shape, "u1", **storage)
     layout = bytes((3, 2 if storage else 1, *((2,) if storage else ())))
     place = data.getvalue().index(layout) + len(layout)
-    shared = data.getvalue().replace(layout + b"\xff" * 8, layout + data.getvalue()[place:place + 8])
+    shared = data.getvalue().replace(layout + b"\xff" * 8, layout + data.getvalue()[place : place + 8])
     datasets = opened(shared).datasets()
     assert len(datasets) == 10 and np.array_equal(datasets["5"].read(), NOISE)
     with pytest.raises(InvalidModel, match="structures overlap"):

@@ -66,6 +66,7 @@ def outcome(data: bytes, model) -> str:
 
 # --------------------------------------------------------------------------------------------------------- streams
 
+
 @hostile
 @given(st.integers(0, 14), st.dictionaries(st.sampled_from([f.name for f in FIELDS[1:12]]), U32, max_size=3))
 def test_any_header_fields(streams, n, fields):
@@ -83,14 +84,17 @@ def test_any_lengths(streams, n, z_length, y_length, more, cut):
     honest = z_length == len(parts.z) and y_length == len(parts.y) and not more
     parts.put("z_length", z_length)
     parts.put("y_length", y_length)
-    body = (parts.body + more)[:max(60, cut)]
+    body = (parts.body + more)[: max(60, cut)]
     result = outcome(sealed(body), streams.model)
     assert honest or result != "decoded" or len(body) < len(parts.body + more)
 
 
 @hostile
-@given(st.lists(st.tuples(TAGS, st.binary(max_size=12), st.sampled_from([0, 0, 0, 1, -1, 1 << 24, (1 << 31) - 1])),
-                max_size=5))
+@given(
+    st.lists(
+        st.tuples(TAGS, st.binary(max_size=12), st.sampled_from([0, 0, 0, 1, -1, 1 << 24, (1 << 31) - 1])), max_size=5
+    )
+)
 def test_any_chunks(streams, chunks):
     """Refused or decoded exactly as SPEC 8.4 says."""
     parts = streams.streams[0].copy()
@@ -105,15 +109,24 @@ def test_any_chunks(streams, chunks):
 
 
 @hostile
-@given(st.integers(2, 14), st.sampled_from("zy"), st.integers(0, 3), st.integers(0, 200),
-       st.one_of(st.sampled_from(STATES).map(lambda x: x.to_bytes(8, "little")), st.binary(min_size=1, max_size=12)))
+@given(
+    st.integers(2, 14),
+    st.sampled_from("zy"),
+    st.integers(0, 3),
+    st.integers(0, 200),
+    st.one_of(st.sampled_from(STATES).map(lambda x: x.to_bytes(8, "little")), st.binary(min_size=1, max_size=12)),
+)
 def test_any_coder_words(streams, n, name, kind, at, run):
     """Words changed, inserted, cut and appended under a right checksum."""
     parts = streams.streams[n].copy()
     segment = getattr(parts, name)
     at %= len(segment) + 1
-    segment = (segment[:at] + run + segment[at + len(run):], segment[:at] + run + segment[at:], segment[:at],
-               segment + run)[kind]
+    segment = (
+        segment[:at] + run + segment[at + len(run) :],
+        segment[:at] + run + segment[at:],
+        segment[:at],
+        segment + run,
+    )[kind]
     changed = segment != getattr(parts, name)
     setattr(parts, name, segment)
     parts.put_lengths()
@@ -148,8 +161,10 @@ def measured(act) -> tuple[float, int]:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("width, height", [(1 << 20, 1 << 7), (11_586, 11_586), (1 << 14, (1 << 13) + 1),
-                                           (1 << 20, 1 << 20), ((1 << 32) - 1, (1 << 32) - 1)])
+@pytest.mark.parametrize(
+    "width, height",
+    [(1 << 20, 1 << 7), (11_586, 11_586), (1 << 14, (1 << 13) + 1), (1 << 20, 1 << 20), ((1 << 32) - 1, (1 << 32) - 1)],
+)
 def test_a_header_beyond_the_limits_costs_nothing(streams, width, height):
     """A kilobyte that claims 2^27 pixels or more: well below 50 ms and 1 MB, by the header alone."""
     parts = streams.streams[2].copy()
@@ -185,6 +200,7 @@ def test_a_small_stream_of_a_large_picture_ends_with_its_words(streams, width, h
 
 
 # ---------------------------------------------------------------------------------------------------------- models
+
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
@@ -230,8 +246,7 @@ def test_the_outside_files_would_have_made_it_whole(name, outside):
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_files_of_other_makers_are_the_same_model(name, tmp_path):
-    plain, other = (loaded(data, tmp_path).fingerprint for data in
-                    (model_corpus().data, model_corpus().rebuilt[name]))
+    plain, other = (loaded(data, tmp_path).fingerprint for data in (model_corpus().data, model_corpus().rebuilt[name]))
     assert plain == other
 
 
@@ -253,13 +268,17 @@ def test_objects_and_chunks_are_counted(tmp_path, monkeypatch):
         loaded(model_corpus().data + b"\0", tmp_path)
 
 
-@pytest.mark.parametrize("name, change", [
-    ("no window", lambda c: c.pop("config/window")),
-    ("two for a bool", lambda c: c.update({"config/old_synthesis": np.array(2, np.int32)})),
-    ("vector for a bool", lambda c: c.update({"config/old_synthesis": np.array([1], np.int32)})),
-    ("vector for a number", lambda c: c.update({"config/M": np.array([24], np.int32)})),
-    ("wide field", lambda c: c.update({"config/M": np.array(24, np.int64)})),
-    ("matrix of boundaries", lambda c: c.update({"z/cdf": c["z/cdf"].reshape(1, -1)}))])
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("no window", lambda c: c.pop("config/window")),
+        ("two for a bool", lambda c: c.update({"config/old_synthesis": np.array(2, np.int32)})),
+        ("vector for a bool", lambda c: c.update({"config/old_synthesis": np.array([1], np.int32)})),
+        ("vector for a number", lambda c: c.update({"config/M": np.array([24], np.int32)})),
+        ("wide field", lambda c: c.update({"config/M": np.array(24, np.int64)})),
+        ("matrix of boundaries", lambda c: c.update({"z/cdf": c["z/cdf"].reshape(1, -1)})),
+    ],
+)
 def test_content_is_refused_by_code_and_document_alike(name, change):
     content = dict(tiny_content(TINY))
     change(content)
@@ -286,10 +305,19 @@ def test_damaged_models_are_refused_or_loaded(tmp_path):
 def test_numbers_out_of_range_are_refused():
     with h5py.File(io.BytesIO(model_corpus().data), "r") as f:
         content = {name: f[name][()] for name in model_corpus().names}
-    for name, at, value in (("layers/g_s/7/weight", 0, -(1 << 15)), ("layers/g_s/1/igdn/beta", 0, 0),
-                            ("layers/g_s/1/igdn/gamma", 0, 1 << 62), ("z/cdf", -1, 70_000), ("z/start", -1, -5),
-                            ("z/medians", 0, 1 << 20), ("formats", 0, 77), ("formats", 1, 0), ("tables/exp2", 3, 1),
-                            ("layers/g_s/7/constants", 0, (1 << 31) - 1), ("layers/g_s/7/constants", 1, -1)):
+    for name, at, value in (
+        ("layers/g_s/7/weight", 0, -(1 << 15)),
+        ("layers/g_s/1/igdn/beta", 0, 0),
+        ("layers/g_s/1/igdn/gamma", 0, 1 << 62),
+        ("z/cdf", -1, 70_000),
+        ("z/start", -1, -5),
+        ("z/medians", 0, 1 << 20),
+        ("formats", 0, 77),
+        ("formats", 1, 0),
+        ("tables/exp2", 3, 1),
+        ("layers/g_s/7/constants", 0, (1 << 31) - 1),
+        ("layers/g_s/7/constants", 1, -1),
+    ):
         array = np.array(content[name])
         array.reshape(-1)[at] = value
         with pytest.raises(InvalidModel):
@@ -297,6 +325,7 @@ def test_numbers_out_of_range_are_refused():
 
 
 # ----------------------------------------------------------------------------------------------- pictures, the fuzzer
+
 
 def test_damaged_pictures_are_refused_or_read():
     for index in range(150):
@@ -329,6 +358,7 @@ def test_workers_share_the_cases():
 
 
 # ----------------------------------------------------------------------------------------------------- regressions
+
 
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda p: p.name)
 def test_regressions_are_refused(path, streams, tmp_path):

@@ -56,6 +56,7 @@ needs_j2k = pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pill
 
 # ---------------------------------------------------------------------------------------------------------- reading
 
+
 @pytest.mark.parametrize("samples", [RGB, GREY], ids=["rgb", "grey"])
 @pytest.mark.parametrize("name", ["PNG", "PPM", "BMP", "TIFF", "TGA"])
 def test_eight_bit_grey_and_rgb_are_read_exactly(samples, name):
@@ -88,8 +89,10 @@ def test_opaque_alpha_is_dropped_and_other_alpha_refused(samples):
         read_picture(saved(Image.fromarray(whole), "PNG"))
 
 
-@pytest.mark.parametrize("source", [
-    Image.fromarray(GREY).convert("P"), Image.fromarray(GREY), Image.fromarray(RGB), Image.fromarray(GREY > 99)])
+@pytest.mark.parametrize(
+    "source",
+    [Image.fromarray(GREY).convert("P"), Image.fromarray(GREY), Image.fromarray(RGB), Image.fromarray(GREY > 99)],
+)
 def test_a_transparent_colour_is_refused(source):
     key = {"P": int(np.asarray(source).flat[0]), "L": int(GREY[0, 0]), "RGB": tuple(map(int, RGB[0, 0])), "1": 0}
     with pytest.raises(Unsupported, match="transparent"):
@@ -101,21 +104,44 @@ def png_16_bit(colour_type: int, channels: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     rows = b"".join(b"\0" + bytes(range(8 * channels)) for _ in range(4))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, colour_type, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, colour_type, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def tiff_16_bit_rgb() -> bytes:
-    tags = [(256, 3, 1, 2), (257, 3, 1, 2), (258, 3, 3, 200), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 220),
-            (277, 3, 1, 3), (278, 3, 1, 2), (279, 4, 1, 24)]
+    tags = [
+        (256, 3, 1, 2),
+        (257, 3, 1, 2),
+        (258, 3, 3, 200),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, 220),
+        (277, 3, 1, 3),
+        (278, 3, 1, 2),
+        (279, 4, 1, 24),
+    ]
     head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
     return head.ljust(200, b"\0") + struct.pack("<3H", 16, 16, 16).ljust(20, b"\0") + bytes(range(24))
 
 
-@pytest.mark.parametrize("data", [png_16_bit(0, 1), png_16_bit(2, 3), png_16_bit(4, 2), png_16_bit(6, 4),
-                                  tiff_16_bit_rgb(), b"P5 1 1 65535\n\0\0", b"P6 1 1 15\n\0\0\0",
-                                  b"P3 1 1 1023\n1 2 3\n",
-                                  saved(Image.fromarray(GREY.astype(np.uint16)), "TIFF")])
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_16_bit(0, 1),
+        png_16_bit(2, 3),
+        png_16_bit(4, 2),
+        png_16_bit(6, 4),
+        tiff_16_bit_rgb(),
+        b"P5 1 1 65535\n\0\0",
+        b"P6 1 1 15\n\0\0\0",
+        b"P3 1 1 1023\n1 2 3\n",
+        saved(Image.fromarray(GREY.astype(np.uint16)), "TIFF"),
+    ],
+)
 def test_samples_of_another_depth_are_refused(data):
     with pytest.raises(Unsupported):
         read_picture(data)
@@ -128,7 +154,7 @@ def test_jpeg_2000_of_eight_bits_is_read_and_of_more_refused():
         assert np.array_equal(read_picture(data).samples, RGB)
         siz = data.index(b"\xff\x4f\xff\x51")
         twelve = bytearray(data)
-        twelve[siz + 42:siz + 51:3] = b"\x0b\x0b\x0b"  # Ssiz: 12 bits
+        twelve[siz + 42 : siz + 51 : 3] = b"\x0b\x0b\x0b"  # Ssiz: 12 bits
         with pytest.raises(Unsupported, match="eight bits"):
             read_picture(bytes(twelve))
 
@@ -143,8 +169,15 @@ def test_avif_of_eight_bits_is_read_and_of_more_refused():
         read_picture(bytes(deep))
 
 
-@pytest.mark.parametrize("source", [Image.fromarray(RGB).convert("CMYK"), Image.fromarray(RGB).convert("LAB"),
-                                    Image.fromarray(GREY.astype(np.float32)), Image.fromarray(GREY.astype(np.int32))])
+@pytest.mark.parametrize(
+    "source",
+    [
+        Image.fromarray(RGB).convert("CMYK"),
+        Image.fromarray(RGB).convert("LAB"),
+        Image.fromarray(GREY.astype(np.float32)),
+        Image.fromarray(GREY.astype(np.int32)),
+    ],
+)
 def test_other_colour_spaces_are_refused(source):
     with pytest.raises(Unsupported):
         read_picture(saved(source, "TIFF"))
@@ -168,7 +201,7 @@ def test_several_frames_are_refused(name):
 def test_tiff_samples_that_are_no_colour_are_refused():
     data = bytearray(saved(Image.fromarray(np.dstack([RGB, GREY])), "TIFF"))
     entry = data.index(struct.pack("<HH", 338, 3))  # ExtraSamples: from alpha to unspecified
-    data[entry + 8:entry + 12] = b"\0" * 4
+    data[entry + 8 : entry + 12] = b"\0" * 4
     with pytest.raises(Unsupported, match="not colours"):
         read_picture(bytes(data))
 
@@ -182,8 +215,9 @@ def test_npy_is_read_in_both_orders(samples, order):
     assert np.array_equal(read, samples) and read.flags.c_contiguous and read.flags.writeable
 
 
-@pytest.mark.parametrize("array", [RGB.astype(np.int16), RGB[None], RGB[:, :, :2], np.array([{}], object),
-                                   np.zeros(5, np.uint8)])
+@pytest.mark.parametrize(
+    "array", [RGB.astype(np.int16), RGB[None], RGB[:, :, :2], np.array([{}], object), np.zeros(5, np.uint8)]
+)
 def test_npy_that_is_no_picture_is_refused(array):
     file = io.BytesIO()
     np.save(file, array, allow_pickle=True)
@@ -211,8 +245,11 @@ def test_truncated_files_are_refused(data):
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
-@given(st.sampled_from(whole_files()), st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=4),
-       st.integers(0, 2000))
+@given(
+    st.sampled_from(whole_files()),
+    st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=4),
+    st.integers(0, 2000),
+)
 def test_damaged_files_raise_only_our_errors_and_no_warning(data, changes, length):
     damaged = bytearray(data[:length] if length < 1500 else data)
     for place, value in changes:
@@ -227,9 +264,20 @@ def test_damaged_files_raise_only_our_errors_and_no_warning(data, changes, lengt
     assert picture.samples.dtype == np.uint8 and picture.samples.ndim in (2, 3)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0" * 100, b"hello, no picture at all", b"P6\n", b"P5 x", b"P5 0 1 255\n",
-                                  b"P5 1 1 255\nAB", b"P6 2 2 255\n0123456789",
-                                  b"\x93NUMPY\x01\0\x10\0garbage garbage!"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 100,
+        b"hello, no picture at all",
+        b"P6\n",
+        b"P5 x",
+        b"P5 0 1 255\n",
+        b"P5 1 1 255\nAB",
+        b"P6 2 2 255\n0123456789",
+        b"\x93NUMPY\x01\0\x10\0garbage garbage!",
+    ],
+)
 def test_what_is_no_picture_is_invalid(data):
     with pytest.raises(InvalidImage):
         read_picture(data)
@@ -289,6 +337,7 @@ def test_standard_input_and_output(monkeypatch):
 
 # --------------------------------------------------------------------------------------------------------- metadata
 
+
 @pytest.mark.parametrize("extension", [".png", ".jpg", ".webp", pytest.param(".avif", marks=needs_avif)])
 def test_metadata_travels_and_samples_are_not_rotated(tmp_path, extension):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -307,11 +356,15 @@ def test_metadata_travels_and_samples_are_not_rotated(tmp_path, extension):
 
 def test_metadata_that_a_format_does_not_hold_is_named(tmp_path):
     assert write_picture(tmp_path / "o.ppm", Picture(RGB, b"a", None, b"c")) == (
-        "the format does not carry EXIF; it is left out", "the format does not carry XMP; it is left out")
+        "the format does not carry EXIF; it is left out",
+        "the format does not carry XMP; it is left out",
+    )
     assert write_picture(tmp_path / "o.bmp", Picture(RGB, exif_block(6)))[1] == (
-        "the picture is not upright: its orientation (6) was in the EXIF")
+        "the picture is not upright: its orientation (6) was in the EXIF"
+    )
     assert write_picture(tmp_path / "o.tif", Picture(RGB, b"damaged", b"b" * 200, b"c")) == (
-        "left out: EXIF, which is damaged",)
+        "left out: EXIF, which is damaged",
+    )
     read = read_picture(tmp_path / "o.tif")
     assert (read.icc_profile, read.xmp, read.exif) == (b"b" * 200, b"c", None)
 
@@ -324,8 +377,20 @@ def test_metadata_too_long_for_a_format_is_refused_and_leaves_nothing(tmp_path):
 
 # ---------------------------------------------------------------------------------------------------------- writing
 
-LOSSLESS = [".png", ".PNG", ".ppm", ".pnm", ".npy", ".tif", ".tiff", ".bmp", ".tga", ".webp",
-            pytest.param(".jp2", marks=needs_j2k), pytest.param(".j2k", marks=needs_j2k)]
+LOSSLESS = [
+    ".png",
+    ".PNG",
+    ".ppm",
+    ".pnm",
+    ".npy",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".tga",
+    ".webp",
+    pytest.param(".jp2", marks=needs_j2k),
+    pytest.param(".j2k", marks=needs_j2k),
+]
 
 
 @pytest.mark.parametrize("extension", LOSSLESS)
@@ -412,8 +477,10 @@ def test_a_symbolic_link_is_followed(tmp_path):
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("samples", [RGB.astype(np.int16), RGB[:0], RGB[None], RGB[:, :, :2], [[1]],
-                                     np.broadcast_to(np.uint8(0), (1, MAX_SIDE + 1))])
+@pytest.mark.parametrize(
+    "samples",
+    [RGB.astype(np.int16), RGB[:0], RGB[None], RGB[:, :, :2], [[1]], np.broadcast_to(np.uint8(0), (1, MAX_SIDE + 1))],
+)
 def test_only_pictures_are_written_and_padded(tmp_path, samples):
     with pytest.raises(UsageError):
         write_picture(tmp_path / "o.png", Picture(samples))
@@ -423,8 +490,9 @@ def test_only_pictures_are_written_and_padded(tmp_path, samples):
 
 # ----------------------------------------------------------------------------------------------------------- planes
 
+
 @settings(derandomize=True, deadline=None, max_examples=40)
-@given(st.integers(1, 130), st.integers(1, 130), st.sampled_from([1, 3]), st.integers(0, 2 ** 32 - 1))
+@given(st.integers(1, 130), st.integers(1, 130), st.sampled_from([1, 3]), st.integers(0, 2**32 - 1))
 def test_planes_are_padded_by_their_edge_and_crop_back(height, width, channels, seed):
     shape = (height, width) if channels == 1 else (height, width, 3)
     samples = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
@@ -448,6 +516,7 @@ def test_grey_is_the_weighted_mean_rounded_half_up(red, green, blue):
 
 
 # --------------------------------------------------------------------------------------------------------- pictures
+
 
 def test_rendered_pictures_are_those_that_are_stored():
     spec = importlib.util.spec_from_file_location("render", PICTURES / "render.py")

@@ -42,13 +42,37 @@ def stream() -> bytes:
     return random_stream(model(), 5, 30, 80, 1, STEP, "mixed")
 
 
-GROUPS = ["h_s", "g_s", *(f"{kind}/{i}" for i in range(3) for kind in (
-    "local", "ep_anchor", "ep_nonanchor", "lrp_anchor", "lrp_nonanchor")), *(
-        f"{kind}/{i}" for i in (1, 2) for kind in ("inter", "intra", "chan"))]
-SINGLE = ["h_s/input", "h_s/1", "inter/2/keys1", "inter/2/mlp2", "intra/1/queries0", "intra/1/keys0",
-          "intra/2/attention", "intra/2/mlp2", "local/1/norm1", "local/1/attention", "local/0/fc2",
-          "ep_nonanchor/2/0", "ep_anchor/1/3",
-          "lrp_anchor/1/2", "g_s/0", "g_s/1", "g_s/1/igdn", "g_s/1/upsample", "g_s/7"]
+GROUPS = [
+    "h_s",
+    "g_s",
+    *(
+        f"{kind}/{i}"
+        for i in range(3)
+        for kind in ("local", "ep_anchor", "ep_nonanchor", "lrp_anchor", "lrp_nonanchor")
+    ),
+    *(f"{kind}/{i}" for i in (1, 2) for kind in ("inter", "intra", "chan")),
+]
+SINGLE = [
+    "h_s/input",
+    "h_s/1",
+    "inter/2/keys1",
+    "inter/2/mlp2",
+    "intra/1/queries0",
+    "intra/1/keys0",
+    "intra/2/attention",
+    "intra/2/mlp2",
+    "local/1/norm1",
+    "local/1/attention",
+    "local/0/fc2",
+    "ep_nonanchor/2/0",
+    "ep_anchor/1/3",
+    "lrp_anchor/1/2",
+    "g_s/0",
+    "g_s/1",
+    "g_s/1/igdn",
+    "g_s/1/upsample",
+    "g_s/7",
+]
 COPIES = [f"ctx/1#{turn}" for turn in range(4)]
 
 
@@ -58,8 +82,9 @@ def test_a_part_gives_from_its_inputs_what_it_gave_in_the_decoding(name):
     header = found.header
     assert set(found.values) == set(found.part.inputs)
     for backend in BACKENDS:
-        result = run_part(model(), found.part, found.values, STEP - 1, (header.height, header.width, header.channels),
-                          backend)
+        result = run_part(
+            model(), found.part, found.values, STEP - 1, (header.height, header.width, header.channels), backend
+        )
         assert np.array_equal(result, found.result) and result.shape == found.result.shape
 
 
@@ -74,10 +99,18 @@ def test_the_parts_together_are_the_decoder():
     assert np.array_equal(run_part(model(), part_of(model(), "samples"), {"g_s/7": planes}, step, (80, 30, 1)), samples)
 
 
-OWN = {"local/1": ["y_hat/1"], "intra/1": ["ctx/0", "ctx/1"], "inter/2": ["ctx/0", "ctx/1"],
-       "chan/2": ["ctx/0", "ctx/1"], "lrp_nonanchor/1": ["hyper_means", "ctx/0", "ctx/1"],
-       "ep_anchor/1": ["inter/1/mlp2", "chan/1/2", "h_s/4"],
-       "h_s": ["z_hat"], "g_s/0": ["g_s/input"], "ctx/2#1": ["y_hat/2"], "h_a": ["y"]}
+OWN = {
+    "local/1": ["y_hat/1"],
+    "intra/1": ["ctx/0", "ctx/1"],
+    "inter/2": ["ctx/0", "ctx/1"],
+    "chan/2": ["ctx/0", "ctx/1"],
+    "lrp_nonanchor/1": ["hyper_means", "ctx/0", "ctx/1"],
+    "ep_anchor/1": ["inter/1/mlp2", "chan/1/2", "h_s/4"],
+    "h_s": ["z_hat"],
+    "g_s/0": ["g_s/input"],
+    "ctx/2#1": ["y_hat/2"],
+    "h_a": ["y"],
+}
 """Parts and what they read."""
 
 
@@ -115,8 +148,10 @@ def test_the_encoder_runs_on_own_inputs(tmp_path):
 # ----------------------------------------------------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize("name", ["", "g", "local", "lrp_anchor", "g_s/9", "ctx/0", "ctx/0#4", "ctx/0#x", "g_s#1",
-                                  "y_hat/0", "coder", "../g_s"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "g", "local", "lrp_anchor", "g_s/9", "ctx/0", "ctx/0#4", "ctx/0#x", "g_s#1", "y_hat/0", "coder", "../g_s"],
+)
 def test_unknown_parts_are_refused(name):
     with pytest.raises(UsageError, match=r"no part|made four times"):
         part_of(model(), name)
@@ -127,23 +162,29 @@ def whole(name: str, *shape: int, value: int = 0) -> dict:
     return {name: np.full(shape, value, np.int16)}
 
 
-@pytest.mark.parametrize(("name", "values", "says"), [
-    ("g_s", {}, "no value of y_hat"), ("g_s", whole("y_hat", 4, 4, 23), "expected"),
-    ("g_s", whole("y_hat", 4, 24), "shape"), ("g_s", whole("y_hat", 0, 4, 24), "shape"),
-    ("g_s/0", whole("g_s/input", 4, 4, 24, value=32767), "beyond its range"),
-    ("chan/2", whole("ctx/0", 4, 4, 8) | whole("ctx/1", 4, 8, 8), "different sizes"),
-    ("local/0", whole("y_hat/0", 4, 5, 8), "no halves"), ("intra/1/queries0", whole("ctx/0", 4, 3, 8), "no halves"),
-    ("lrp_anchor/0/2", whole("lrp_anchor/0/1", 4, 3, 8), "no halves"),
-    ("g_s/1/upsample", whole("g_s/0/sum", 4, 4, 24) | whole("g_s/1/igdn", 4, 4, 12), "adds it"),
-    ("ep_nonanchor/0/0", whole("local/0/fc2", 4, 3, 16) | whole("h_s/4", 4, 4, 48), "different sizes"),
-    ("coder/z", {"segment": np.zeros(4, np.int16), "tables": np.zeros(1, np.int32)}, "segment"),
-    ("coder/z", {"segment": np.zeros(8, np.uint8), "tables": np.full(1, 6, np.int32)}, "tables"),
-    ("coder/y", {"segment": np.zeros(8, np.uint8), "tables": np.full(1, -1, np.int32)}, "tables"),
-    ("walk", {"z_symbols": np.zeros((1, 1, 6)), "y_symbols": np.zeros((3, 2, 4, 4, 8))}, "y_symbols"),
-    ("walk", {"z_symbols": np.zeros((1, 1, 5)), "y_symbols": np.zeros((3, 2, 4, 2, 8))}, "z_symbols"),
-    ("walk", {"z_symbols": np.zeros(6), "y_symbols": np.zeros((3, 2, 4, 2, 8))}, "z_symbols"),
-    ("walk", {"z_symbols": np.full((1, 1, 6), 32768), "y_symbols": np.zeros((3, 2, 4, 2, 8))}, "exceeds 32767"),
-])
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("g_s", {}, "no value of y_hat"),
+        ("g_s", whole("y_hat", 4, 4, 23), "expected"),
+        ("g_s", whole("y_hat", 4, 24), "shape"),
+        ("g_s", whole("y_hat", 0, 4, 24), "shape"),
+        ("g_s/0", whole("g_s/input", 4, 4, 24, value=32767), "beyond its range"),
+        ("chan/2", whole("ctx/0", 4, 4, 8) | whole("ctx/1", 4, 8, 8), "different sizes"),
+        ("local/0", whole("y_hat/0", 4, 5, 8), "no halves"),
+        ("intra/1/queries0", whole("ctx/0", 4, 3, 8), "no halves"),
+        ("lrp_anchor/0/2", whole("lrp_anchor/0/1", 4, 3, 8), "no halves"),
+        ("g_s/1/upsample", whole("g_s/0/sum", 4, 4, 24) | whole("g_s/1/igdn", 4, 4, 12), "adds it"),
+        ("ep_nonanchor/0/0", whole("local/0/fc2", 4, 3, 16) | whole("h_s/4", 4, 4, 48), "different sizes"),
+        ("coder/z", {"segment": np.zeros(4, np.int16), "tables": np.zeros(1, np.int32)}, "segment"),
+        ("coder/z", {"segment": np.zeros(8, np.uint8), "tables": np.full(1, 6, np.int32)}, "tables"),
+        ("coder/y", {"segment": np.zeros(8, np.uint8), "tables": np.full(1, -1, np.int32)}, "tables"),
+        ("walk", {"z_symbols": np.zeros((1, 1, 6)), "y_symbols": np.zeros((3, 2, 4, 4, 8))}, "y_symbols"),
+        ("walk", {"z_symbols": np.zeros((1, 1, 5)), "y_symbols": np.zeros((3, 2, 4, 2, 8))}, "z_symbols"),
+        ("walk", {"z_symbols": np.zeros(6), "y_symbols": np.zeros((3, 2, 4, 2, 8))}, "z_symbols"),
+        ("walk", {"z_symbols": np.full((1, 1, 6), 32768), "y_symbols": np.zeros((3, 2, 4, 2, 8))}, "exceeds 32767"),
+    ],
+)
 def test_values_that_do_not_fit_are_refused(name, values, says):
     with pytest.raises(UsageError, match=says):
         run_part(model(), part_of(model(), name), values)
@@ -168,8 +209,17 @@ def inject(*arguments):
 
 @pytest.mark.parametrize("name", ["g_s", "lrp_anchor/1", "ctx/1#2", "coder/y", "walk", "samples"])
 def test_the_command_writes_what_it_reads(place, tmp_path, capsys, name):
-    from_stream = (name, "--stream", place / "s.loclic", "--model", place / "m.h5", "--inputs", tmp_path / "in",
-                   "--out", tmp_path / "out.npy")
+    from_stream = (
+        name,
+        "--stream",
+        place / "s.loclic",
+        "--model",
+        place / "m.h5",
+        "--inputs",
+        tmp_path / "in",
+        "--out",
+        tmp_path / "out.npy",
+    )
     assert inject(*from_stream) == 0
     facts = json.loads((tmp_path / "in" / "part.json").read_text())
     assert facts["part"] == name and facts["quality"] == STEP and facts["model"] == model().fingerprint.hex()
@@ -177,7 +227,10 @@ def test_the_command_writes_what_it_reads(place, tmp_path, capsys, name):
     for tensor in facts["inputs"]:
         values = np.load(tmp_path / "in" / tensor["file"])
         assert (digest(values), list(values.shape), values.dtype.name) == (
-            tensor["sha256"], tensor["shape"], tensor["dtype"])
+            tensor["sha256"],
+            tensor["shape"],
+            tensor["dtype"],
+        )
     assert digest(np.load(tmp_path / "out.npy")) == facts["result"]["sha256"]
     assert {p.name for p in (tmp_path / "in").iterdir()} == {"part.json", *(t["file"] for t in facts["inputs"])}
 
@@ -201,16 +254,19 @@ def test_other_inputs_give_another_result(place, tmp_path):
     assert not np.array_equal(*results)
 
 
-@pytest.mark.parametrize(("arguments", "code", "says"), [
-    (["nothing", "--model", "m.h5"], 2, "no part"),
-    (["g_s", "--model", "m.h5"], 65, "y_hat.npy"),
-    (["g_s", "--model", "m.h5", "--quality", "101"], 2, "steps 1..100"),
-    (["g_s", "--model", "absent.h5"], 78, "absent.h5"),
-    (["g_s", "--stream", "absent"], 66, "no such input"),
-    (["g_s", "--stream", "m.h5", "--model", "m.h5"], 65, "magic"),
-    (["g_a", "--stream", "s.loclic", "--model", "m.h5"], 2, "the encoder's"),
-    (["g_s", "--stream", "s.loclic", "--vector", "core/x"], 2, "either"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["nothing", "--model", "m.h5"], 2, "no part"),
+        (["g_s", "--model", "m.h5"], 65, "y_hat.npy"),
+        (["g_s", "--model", "m.h5", "--quality", "101"], 2, "steps 1..100"),
+        (["g_s", "--model", "absent.h5"], 78, "absent.h5"),
+        (["g_s", "--stream", "absent"], 66, "no such input"),
+        (["g_s", "--stream", "m.h5", "--model", "m.h5"], 65, "magic"),
+        (["g_a", "--stream", "s.loclic", "--model", "m.h5"], 2, "the encoder's"),
+        (["g_s", "--stream", "s.loclic", "--vector", "core/x"], 2, "either"),
+    ],
+)
 def test_errors_are_one_line(place, tmp_path, monkeypatch, capsys, arguments, code, says):
     monkeypatch.chdir(place)
     assert inject(*arguments, "--inputs", tmp_path, "--out", tmp_path / "out.npy") == code

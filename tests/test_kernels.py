@@ -103,6 +103,7 @@ def products(found):
 
 # ------------------------------------------------------------------------------------------------- load and compile
 
+
 def test_compiled_once_then_loaded(folder):
     """By the compiler itself."""
     first = library.library("roof")
@@ -248,6 +249,7 @@ def test_what_the_canary_expects_is_what_numpy_computes():
 
 # ------------------------------------------------------------------------------------------------------------- names
 
+
 def test_what_decides_the_code_decides_the_name(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     names = {cache.key("codec"), cache.key("roof")}
@@ -309,6 +311,7 @@ def test_the_name_hashes_what_kernels_are_made_of_and_nothing_else():
 
 
 # ----------------------------------------------------------------------------------------------- files and folders
+
 
 def test_the_oldest_and_the_left_over_files_go(folder):
     folder.mkdir(0o700)
@@ -372,9 +375,18 @@ def test_a_cache_that_cannot_be_written_is_one_warning(folder, builds):
 
 
 @needs_users
-@pytest.mark.parametrize("mode, above, trusted", [
-    (0o700, 0o755, True), (0o755, 0o1777, True), (0o777, 0o755, False), (0o770, 0o755, False), (0o1777, 0o755, False),
-    (0o700, 0o777, False), (0o700, 0o775, False)])
+@pytest.mark.parametrize(
+    "mode, above, trusted",
+    [
+        (0o700, 0o755, True),
+        (0o755, 0o1777, True),
+        (0o777, 0o755, False),
+        (0o770, 0o755, False),
+        (0o1777, 0o755, False),
+        (0o700, 0o777, False),
+        (0o700, 0o775, False),
+    ],
+)
 def test_a_folder_that_others_can_write_is_not_used(tmp_path, monkeypatch, builds, roof, mode, above, trusted):
     place = tmp_path / "above"
     folder = place / "refcodec"
@@ -437,13 +449,18 @@ def test_the_cache_can_be_switched_off(folder, builds, monkeypatch):
 
 # --------------------------------------------------------------------------------------------------- several at once
 
+
 def test_one_process_compiles_while_the_others_wait(tmp_path):
-    code = ("from refcodec.arith.kernels import library\n"
-            "print('start', flush=True)\n"
-            "print(type(library.library('roof')).__name__)\n")
+    code = (
+        "from refcodec.arith.kernels import library\n"
+        "print('start', flush=True)\n"
+        "print(type(library.library('roof')).__name__)\n"
+    )
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    children = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True,
-                                 stdout=subprocess.PIPE) for _ in range(2)]
+    children = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
     kinds = [child.communicate()[0].split() for child in children]
     assert sorted(kinds) == [["start", "Built"], ["start", "Linked"]]
     assert len(list((tmp_path / "refcodec").iterdir())) == 1
@@ -510,6 +527,7 @@ def test_a_fork_while_another_thread_loads(slow):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
 def test_an_interrupted_wait_loses_nothing(slow, builds):
     """Not even for an exception that loading would take for a failure."""
+
     def late(*_):
         raise OSError("a handler's")
 
@@ -536,24 +554,49 @@ def test_without_a_thread_the_caller_loads(folder, builds, monkeypatch):
 
 # ------------------------------------------------------------------------------------------------------------ numba
 
+
 def private_names(tree):
     """What a module uses of Numba and llvmlite beyond ``numba``, ``numba.types``, ``numba.extending`` and the like."""
-    documented = {"numba", "numba.types", "numba.extending", "numba.typed", "llvmlite", "llvmlite.ir",
-                  "llvmlite.binding"}
+    documented = {
+        "numba",
+        "numba.types",
+        "numba.extending",
+        "numba.typed",
+        "llvmlite",
+        "llvmlite.ir",
+        "llvmlite.binding",
+    }
     for node in ast.walk(tree):
-        names = ([alias.name for alias in node.names] if isinstance(node, ast.Import)
-                 else [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else [])
-        yield from (name for name in names if name.partition(".")[0] in ("numba", "llvmlite")
-                    and name not in documented)
+        names = (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and not node.level
+            else []
+        )
+        yield from (
+            name for name in names if name.partition(".")[0] in ("numba", "llvmlite") and name not in documented
+        )
         if isinstance(node, ast.Attribute) and node.attr in (
-                "_library", "_final_module", "_get_compiled_object", "get_asm_str", "make_array", "native_name",
-                "_getvalue", "get_or_insert_function", "alloca_once"):
+            "_library",
+            "_final_module",
+            "_get_compiled_object",
+            "get_asm_str",
+            "make_array",
+            "native_name",
+            "_getvalue",
+            "get_or_insert_function",
+            "alloca_once",
+        ):
             yield node.attr
 
 
 def test_private_names_of_numba_are_in_one_module():
-    users = {path.name for path in (ROOT / "refcodec").rglob("*.py")
-             if list(private_names(ast.parse(path.read_text("utf-8"))))}
+    users = {
+        path.name
+        for path in (ROOT / "refcodec").rglob("*.py")
+        if list(private_names(ast.parse(path.read_text("utf-8"))))
+    }
     assert users == {"native.py"}
 
 
@@ -563,18 +606,27 @@ def test_intrinsics_of_llvm_are_those_that_are_known():
     for path in Path(library.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("declare", "call"):
-                found |= {arg.value for arg in node.args
-                          if isinstance(arg, ast.Constant) and str(arg.value).startswith("llvm.")}
+                found |= {
+                    arg.value
+                    for arg in node.args
+                    if isinstance(arg, ast.Constant) and str(arg.value).startswith("llvm.")
+                }
     module, real = ir.Module(), ir.VectorType(ir.DoubleType(), 8)
     short, long = ir.VectorType(ir.IntType(32), 16), ir.VectorType(ir.IntType(64), 8)
     flags = {n: ir.VectorType(ir.IntType(1), n) for n in (8, 16)}
     kinds = {
-        "llvm.masked.gather.v16i32.v16p0": (short, [ir.VectorType(ir.IntType(32).as_pointer(), 16), ir.IntType(32),
-                                                    flags[16], short]),
-        "llvm.masked.gather.v8i64.v8p0": (long, [ir.VectorType(ir.IntType(64).as_pointer(), 8), ir.IntType(32),
-                                                 flags[8], long]),
+        "llvm.masked.gather.v16i32.v16p0": (
+            short,
+            [ir.VectorType(ir.IntType(32).as_pointer(), 16), ir.IntType(32), flags[16], short],
+        ),
+        "llvm.masked.gather.v8i64.v8p0": (
+            long,
+            [ir.VectorType(ir.IntType(64).as_pointer(), 8), ir.IntType(32), flags[8], long],
+        ),
         "llvm.vector.reduce.add.v8i32": (ir.IntType(32), [ir.VectorType(ir.IntType(32), 8)]),
-        "llvm.floor.v8f64": (real, [real]), "llvm.sqrt.v8f64": (real, [real]), "llvm.fmuladd.v8f64": (real, [real] * 3),
+        "llvm.floor.v8f64": (real, [real]),
+        "llvm.sqrt.v8f64": (real, [real]),
+        "llvm.fmuladd.v8f64": (real, [real] * 3),
         "llvm.x86.sse2.pause": (ir.VoidType(), []),
     }
     assert found == set(kinds)
@@ -594,6 +646,7 @@ def test_what_kernels_import():
 
 def test_a_private_name_that_numba_renamed_costs_the_cache(folder, monkeypatch):
     """By the compiler itself."""
+
     def renamed(function):
         raise AttributeError("'CPUCodeLibrary' object has no attribute '_get_compiled_object'")
 
@@ -633,15 +686,22 @@ def test_numba_without_its_compiler_means_numpy(monkeypatch):
 def run(*arguments, **variables):
     """The command line in another process, with variables set."""
     environment = {name: value for name, value in os.environ.items() if name != "REFCODEC_BACKEND"} | variables
-    return subprocess.run([sys.executable, "-m", "refcodec", *map(str, arguments)], cwd=ROOT, env=environment,
-                          capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "refcodec", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_a_warm_process_needs_no_numba(tmp_path):
-    code = ("import sys\nfrom refcodec.__main__ import main\n"
-            f"assert main(['encode', {str(SCENE)!r}, {str(tmp_path / 'a.loclic')!r}]) == 0\n"
-            f"assert main(['decode', {str(tmp_path / 'a.loclic')!r}, {str(tmp_path / 'a.png')!r}]) == 0\n"
-            "print('numba' in sys.modules, 'scipy.linalg' in sys.modules)\n")
+    code = (
+        "import sys\nfrom refcodec.__main__ import main\n"
+        f"assert main(['encode', {str(SCENE)!r}, {str(tmp_path / 'a.loclic')!r}]) == 0\n"
+        f"assert main(['decode', {str(tmp_path / 'a.loclic')!r}, {str(tmp_path / 'a.png')!r}]) == 0\n"
+        "print('numba' in sys.modules, 'scipy.linalg' in sys.modules)\n"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "REFCODEC_BACKEND"}
     library.load()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)

@@ -30,9 +30,13 @@ def use(content, backend):
 
 def weak_dictionaries():
     """The size of every WeakKeyDictionary of the package's modules."""
-    return {f"{module.__name__}.{name}": len(value) for module in list(sys.modules.values())
-            if getattr(module, "__name__", "").startswith("refcodec")
-            for name, value in vars(module).items() if isinstance(value, weakref.WeakKeyDictionary)}
+    return {
+        f"{module.__name__}.{name}": len(value)
+        for module in list(sys.modules.values())
+        if getattr(module, "__name__", "").startswith("refcodec")
+        for name, value in vars(module).items()
+        if isinstance(value, weakref.WeakKeyDictionary)
+    }
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])

@@ -10,8 +10,10 @@ from refcodec import machines, selftest
 from refcodec.cli import main
 from refcodec.machines import Outcome, Way
 
-ANSWER = {"facts": {"python": "3.99", "numpy": "9.9", "machine": "abacus"},
-          "hashes": {"sum": "a" * 64, "default stream": "b" * 64, "tiny stream": "c" * 64}}
+ANSWER = {
+    "facts": {"python": "3.99", "numpy": "9.9", "machine": "abacus"},
+    "hashes": {"sum": "a" * 64, "default stream": "b" * 64, "tiny stream": "c" * 64},
+}
 
 
 def way(tmp_path, name, code):
@@ -27,9 +29,11 @@ PRINT = "print(json.dumps(answer))"
 @pytest.fixture
 def offered(tmp_path, monkeypatch):
     """Return a function that makes workers of these names and code this host's ways."""
+
     def offer(**codes):
         ways = tuple(way(tmp_path, name, code) for name, code in codes.items())
         monkeypatch.setattr(machines, "host_ways", lambda machine=None: ways)
+
     return offer
 
 
@@ -78,9 +82,12 @@ def test_an_error_that_all_ways_share_is_no_agreement(offered, capsys):
     assert "sum" in capsys.readouterr().err
 
 
-NOT_RUN = {"signal": "os.kill(os.getpid(), 4)", "shell": "sys.exit(132)",
-           "unknown": f"sys.stderr.write(\"'x' is not a recognized processor for this target\"); {PRINT}",
-           "missing": "sys.exit('ModuleNotFoundError: No module named \\'numba\\'')"}
+NOT_RUN = {
+    "signal": "os.kill(os.getpid(), 4)",
+    "shell": "sys.exit(132)",
+    "unknown": f"sys.stderr.write(\"'x' is not a recognized processor for this target\"); {PRINT}",
+    "missing": "sys.exit('ModuleNotFoundError: No module named \\'numba\\'')",
+}
 
 
 @pytest.mark.parametrize("code", NOT_RUN.values(), ids=NOT_RUN)
@@ -95,8 +102,10 @@ def test_what_cannot_run_is_neither_agreement_nor_failure(offered, capsys, code)
     assert "nothing was compared" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("code", ["sys.exit(3)", "print('no JSON')", "raise ZeroDivisionError", "print('{}')",
-                                  "print('[]')", f"{PRINT}; {PRINT}"])
+@pytest.mark.parametrize(
+    "code",
+    ["sys.exit(3)", "print('no JSON')", "raise ZeroDivisionError", "print('{}')", "print('[]')", f"{PRINT}; {PRINT}"],
+)
 def test_a_worker_that_fails_is_a_failure(offered, capsys, code):
     offered(one=PRINT, two=PRINT, three=code)
     assert main(["machines"]) == 1
@@ -113,8 +122,10 @@ def test_a_worker_that_hangs_is_a_failure(offered, monkeypatch, capsys):
 def test_another_interpreter_computes_with_a_copy_of_this_package_alone(tmp_path, monkeypatch):
     (tmp_path / "inherited").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "inherited"))
-    code = ("import refcodec\nanswer['facts'] = {'file': refcodec.__file__, 'path': os.environ['PYTHONPATH']}\n"
-            f"answer['hashes'] = dict(enumerate(sys.argv[1:]))\n{PRINT}")
+    code = (
+        "import refcodec\nanswer['facts'] = {'file': refcodec.__file__, 'path': os.environ['PYTHONPATH']}\n"
+        f"answer['hashes'] = dict(enumerate(sys.argv[1:]))\n{PRINT}"
+    )
     way(tmp_path, "other", code)
     first, second = machines.foreign_ways(f'"{sys.executable}" "{tmp_path / "other.py"}"')
     seen = machines.run_way(first, tmp_path)
@@ -163,6 +174,12 @@ def test_wrong_arguments_are_refused(capsys):
 
 def test_comparison_starts_from_the_first_that_ran():
     ran = {"sum": "a"}
-    judged = machines.compare([Outcome("x", "not run"), Outcome("y", "agrees", hashes=ran),
-                               Outcome("z", "agrees", hashes={"sum": "b"}), Outcome("w", "failed")])
+    judged = machines.compare(
+        [
+            Outcome("x", "not run"),
+            Outcome("y", "agrees", hashes=ran),
+            Outcome("z", "agrees", hashes={"sum": "b"}),
+            Outcome("w", "failed"),
+        ]
+    )
     assert [o.status for o in judged] == ["not run", "agrees", "differs", "failed"]

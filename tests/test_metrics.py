@@ -38,7 +38,7 @@ def test_compare_counts_and_serialises():
     b[5, 6, 0] ^= 1
     result = metrics.compare(a, b)
     assert (result.largest_difference, result.differing_samples, result.bit_exact) == (64, 2, False)
-    assert result.mse == pytest.approx((64 ** 2 + 1) / 1800)
+    assert result.mse == pytest.approx((64**2 + 1) / 1800)
     same = metrics.compare(a, a).as_dict()
     assert same["bit_exact"] and same["psnr"] is None and same["ms_ssim"] == pytest.approx(1)
     assert (same["width"], same["height"], same["channels"]) == (30, 20, 3)
@@ -52,7 +52,7 @@ def direct_ms_ssim(x: np.ndarray, y: np.ndarray, scales: int) -> float:
     result = 1.0
     for scale in range(scales):
         rows, columns = (min(11, side) for side in x.shape)
-        gauss = [np.exp(-(np.arange(n) - (n - 1) / 2) ** 2 / 4.5) for n in (rows, columns)]
+        gauss = [np.exp(-((np.arange(n) - (n - 1) / 2) ** 2) / 4.5) for n in (rows, columns)]
         window = np.outer(*gauss)
         window /= window.sum()
         views = [np.lib.stride_tricks.sliding_window_view(p, (rows, columns)) for p in (x, y)]
@@ -60,7 +60,7 @@ def direct_ms_ssim(x: np.ndarray, y: np.ndarray, scales: int) -> float:
         dx, dy = views[0] - mx[..., None, None], views[1] - my[..., None, None]
         vx, vy, cov = ((p * q * window).sum((2, 3)) for p, q in ((dx, dx), (dy, dy), (dx, dy)))
         contrast = (2 * cov + 58.5225) / (vx + vy + 58.5225)
-        luminance = (2 * mx * my + 6.5025) / (mx ** 2 + my ** 2 + 6.5025)
+        luminance = (2 * mx * my + 6.5025) / (mx**2 + my**2 + 6.5025)
         mean = np.mean(contrast * luminance if scale == scales - 1 else contrast)
         result *= max(mean, 0) ** weights[scale]
         if scale < scales - 1:
@@ -69,15 +69,28 @@ def direct_ms_ssim(x: np.ndarray, y: np.ndarray, scales: int) -> float:
     return result
 
 
-@pytest.mark.parametrize(("height", "width", "scales"), [(177, 179, 5), (175, 300, 4), (88, 90, 4), (45, 43, 2),
-                                                          (44, 60, 3), (11, 30, 1), (10, 23, 1), (1, 7, 1), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("height", "width", "scales"),
+    [
+        (177, 179, 5),
+        (175, 300, 4),
+        (88, 90, 4),
+        (45, 43, 2),
+        (44, 60, 3),
+        (11, 30, 1),
+        (10, 23, 1),
+        (1, 7, 1),
+        (1, 1, 1),
+    ],
+)
 def test_ms_ssim_equals_its_definition(height, width, scales):
     a, b = picture(height, width, 2), picture(height, width, 3)
     expected = np.mean([direct_ms_ssim(a[:, :, c], b[:, :, c], scales) for c in range(3)])
     assert metrics.ms_ssim(a, b) == pytest.approx(expected, rel=1e-8)
     grey = direct_ms_ssim(a[:, :, 0], b[:, :, 0], scales)
-    assert metrics.ms_ssim(np.ascontiguousarray(a[:, :, 0]), np.ascontiguousarray(b[:, :, 0])) \
-        == pytest.approx(grey, rel=1e-8)
+    assert metrics.ms_ssim(np.ascontiguousarray(a[:, :, 0]), np.ascontiguousarray(b[:, :, 0])) == pytest.approx(
+        grey, rel=1e-8
+    )
 
 
 def test_ms_ssim_falls_with_noise():

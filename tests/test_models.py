@@ -97,6 +97,7 @@ def test_nothing_that_reads_models_loads_the_hdf5_library(folder):
 
 # ---------------------------------------------------------------------------------------------------------- finding
 
+
 def test_of_ten_installed_models_one_is_read(folder, read):
     for n in range(9):
         put(folder, f"a{n}", contents()[n % 3])
@@ -197,6 +198,7 @@ def test_the_packages_tables_are_no_model():
 
 # ----------------------------------------------------------------------------------------------------------- limits
 
+
 def test_lack_of_memory_is_a_limit_and_not_damage(folder, monkeypatch, capsys):
     put(folder, "a", contents()[0], claim="")
     put(folder, "b", contents()[1], claim="")
@@ -210,8 +212,12 @@ def test_lack_of_memory_is_a_limit_and_not_damage(folder, monkeypatch, capsys):
 
     monkeypatch.setattr(Hdf5, "datasets", short)
     assert find_model(wanted[1]).name == "b.h5"
-    for act in (lambda: find_model(wanted[0]), lambda: load_model("a"), lambda: read_content(folder / "a.h5"),
-                lambda: model_file.read_floats(folder / "a.h5")):
+    for act in (
+        lambda: find_model(wanted[0]),
+        lambda: load_model("a"),
+        lambda: read_content(folder / "a.h5"),
+        lambda: model_file.read_floats(folder / "a.h5"),
+    ):
         with pytest.raises(LimitExceeded, match="too little memory"):
             act()
     assert cli.main(["model", "info", "a"]) == 77
@@ -240,6 +246,7 @@ def test_a_file_that_may_not_be_read_says_so(folder, monkeypatch):
 
 # ------------------------------------------------------------------------------------------------------- provenance
 
+
 def with_provenance(folder, text):
     path = put(folder, "x", contents()[0])
     with h5py.File(path, "r+") as f:
@@ -248,9 +255,19 @@ def with_provenance(folder, text):
     return path
 
 
-@pytest.mark.parametrize("text", [b'{"card": 5}', b'{"card": null}', b'{"card": ["a"]}', b'{"card": {"a": 1e999}}',
-                                  b'{"x": 1e999, "y": -1e999}', b'{"x": "\\ud800 \\u001b[2J"}',
-                                  b'{"x": ' + b"9" * 4000 + b"}", b'{"a":' * 64 + b"1" + b"}" * 64])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"card": 5}',
+        b'{"card": null}',
+        b'{"card": ["a"]}',
+        b'{"card": {"a": 1e999}}',
+        b'{"x": 1e999, "y": -1e999}',
+        b'{"x": "\\ud800 \\u001b[2J"}',
+        b'{"x": ' + b"9" * 4000 + b"}",
+        b'{"a":' * 64 + b"1" + b"}" * 64,
+    ],
+)
 def test_any_provenance_that_is_json_is_shown(text, folder, capsys):
     path = with_provenance(folder, text)
     for more in ([], ["--json"]):
@@ -260,9 +277,18 @@ def test_any_provenance_that_is_json_is_shown(text, folder, capsys):
     assert json.loads(shown)["provenance"].keys() == json.loads(text).keys()
 
 
-@pytest.mark.parametrize("text", [b'{"x": NaN}', b'{"x": -Infinity}', b'{"x": Infinity}', b"5",
-                                  b'{"a":' * 65 + b"1" + b"}" * 65, b'{"a":' * 900 + b"1" + b"}" * 900,
-                                  b'{"x": ' + b"9" * 5000 + b"}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"x": NaN}',
+        b'{"x": -Infinity}',
+        b'{"x": Infinity}',
+        b"5",
+        b'{"a":' * 65 + b"1" + b"}" * 65,
+        b'{"a":' * 900 + b"1" + b"}" * 900,
+        b'{"x": ' + b"9" * 5000 + b"}",
+    ],
+)
 def test_other_provenance_is_refused(text, folder):
     with pytest.raises(InvalidModel, match="the provenance is"):
         load_model(with_provenance(folder, text))
@@ -282,6 +308,7 @@ def test_what_is_written_as_provenance_can_be_read_back(folder):
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
+
 
 def test_no_link_of_a_name_that_can_be_guessed_is_followed(folder):
     victim = folder / "precious"

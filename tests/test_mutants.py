@@ -24,10 +24,45 @@ def test_every_mutant_fits_the_code():
 def test_there_are_mutants_of_every_operation_and_of_the_runner():
     assert sum(not m.equivalent for m in MUTANTS) >= 150
     assert {m.operation for m in MUTANTS} >= {
-        "conv", "branch", "shuffle", "gelu", "depthwise", "sum", "gain", "rescale", "gdn", "igdn", "norm", "exp2",
-        "softmax", "local", "linear", "half-tanh", "levels", "quantiser", "checkerboard", "walk", "contexts", "heads",
-        "coder", "escape", "segment", "tables", "header", "checksum", "chunks", "output", "digest", "config", "layout",
-        "values", "fingerprint", "proof", "file", "hdf5"}
+        "conv",
+        "branch",
+        "shuffle",
+        "gelu",
+        "depthwise",
+        "sum",
+        "gain",
+        "rescale",
+        "gdn",
+        "igdn",
+        "norm",
+        "exp2",
+        "softmax",
+        "local",
+        "linear",
+        "half-tanh",
+        "levels",
+        "quantiser",
+        "checkerboard",
+        "walk",
+        "contexts",
+        "heads",
+        "coder",
+        "escape",
+        "segment",
+        "tables",
+        "header",
+        "checksum",
+        "chunks",
+        "output",
+        "digest",
+        "config",
+        "layout",
+        "values",
+        "fingerprint",
+        "proof",
+        "file",
+        "hdf5",
+    }
     assert sum(not m.equivalent for m in declared(*RUNNER)) >= 30
 
 
@@ -48,21 +83,33 @@ def test_declarations_are_checked():
         return Mutant(name, "refcodec.limits", "", find, replace, "")
 
     fine = declared("a/fine", "MAX_SIDE = 1 << 20", "MAX_SIDE = 1 << 21")
-    problems = check([fine, fine, declared("a/gone", "MAX_SIDES", "x"), declared("a/same", "1 << 20", "(1 << 20)"),
-                      declared("a/broken", "1 << 20", "1 <<")])
+    problems = check(
+        [
+            fine,
+            fine,
+            declared("a/gone", "MAX_SIDES", "x"),
+            declared("a/same", "1 << 20", "(1 << 20)"),
+            declared("a/broken", "1 << 20", "1 <<"),
+        ]
+    )
     assert [p.split(":")[0] for p in problems] == ["mutant a/fine", "mutant a/gone", "mutant a/same", "mutant a/broken"]
 
 
 def test_declarations_are_read(tmp_path):
     file = tmp_path / "x.mutants"
-    file.write_text("# about\n\nmodule a.b\n\nx/one in f\n  says\n  this\n- 1\n-     2\n+ 3\n= for\n= that\n\n"
-                    "x/two\n  y\n- z\n")
-    assert read(file) == [Mutant("x/one", "a.b", "f", "1\n    2", "3", "says this", "for that"),
-                          Mutant("x/two", "a.b", "", "z", "", "y")]
+    file.write_text(
+        "# about\n\nmodule a.b\n\nx/one in f\n  says\n  this\n- 1\n-     2\n+ 3\n= for\n= that\n\nx/two\n  y\n- z\n"
+    )
+    assert read(file) == [
+        Mutant("x/one", "a.b", "f", "1\n    2", "3", "says this", "for that"),
+        Mutant("x/two", "a.b", "", "z", "", "y"),
+    ]
 
 
-@pytest.mark.parametrize("text", ["x/one\n  y\n- z\n", "module a\n\nx/one\n- z\n", "module a\n\nx/one\n  y\n",
-                                  "module a\n\nx/one\n  y\n- z\nz\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["x/one\n  y\n- z\n", "module a\n\nx/one\n- z\n", "module a\n\nx/one\n  y\n", "module a\n\nx/one\n  y\n- z\nz\n"],
+)
 def test_other_declarations_are_errors(tmp_path, text):
     file = tmp_path / "x.mutants"
     file.write_text(text)
@@ -107,19 +154,33 @@ def test_the_matrix_is_of_mutants_and_vectors_there_are():
 def test_a_row_of_the_matrix_has_a_bit_for_each_vector():
     tasks = [Task(name, KIT, None, ()) for name in "bcdae"]
     hunts = [Hunt(MUTANTS[0], tasks, verdicts={"a": "x", "c": "", "e": "y"}), Hunt(MUTANTS[1], tasks)]
-    assert command.matrix(hunts, tasks) == {"vectors": list("abcde"),
-                                            "mutants": {MUTANTS[0].id: "88", MUTANTS[1].id: "00"}}
+    assert command.matrix(hunts, tasks) == {
+        "vectors": list("abcde"),
+        "mutants": {MUTANTS[0].id: "88", MUTANTS[1].id: "00"},
+    }
 
 
 def test_the_quickest_vectors_are_taken_up_to_a_time_but_one_at_least():
     tasks = [Task(name, KIT, None, ()) for name in "abc"]
     seconds = {"a": 3.0, "b": 1.0, "c": 1.5}
     assert [[t.id for t in command.quickest(tasks, seconds, enough)] for enough in (0.5, 2.6, 9)] == [
-        ["b"], ["b", "c"], ["b", "c", "a"]]
+        ["b"],
+        ["b", "c"],
+        ["b", "c", "a"],
+    ]
 
 
-@pytest.mark.parametrize("options", [["--write", "gelu/*"], ["--write", "--sample", "3"], ["--write", "--matrix"],
-                                     ["--write", "--suite", "core"], ["--runner", "--matrix"], ["--seconds", "0"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--write", "gelu/*"],
+        ["--write", "--sample", "3"],
+        ["--write", "--matrix"],
+        ["--write", "--suite", "core"],
+        ["--runner", "--matrix"],
+        ["--seconds", "0"],
+    ],
+)
 def test_options_that_do_not_go_together_are_refused(options):
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)

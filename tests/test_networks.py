@@ -17,9 +17,11 @@ from refcodec.slices import walk
 
 SPEC = spec_module()
 BACKENDS = ("numba", "numpy")
-CASES = [pytest.param(config, quality, id=f"{name}-{quality}")
-         for name, config, qualities in (("tiny", TINY, (1, 70)), ("tiny-old", TINY_OLD, (1,)))
-         for quality in qualities]
+CASES = [
+    pytest.param(config, quality, id=f"{name}-{quality}")
+    for name, config, qualities in (("tiny", TINY, (1, 70)), ("tiny-old", TINY_OLD, (1,)))
+    for quality in qualities
+]
 
 
 class Tape:
@@ -99,6 +101,7 @@ def check_walk(config, quality, height, width, seed, largest, backend):
 
 # ------------------------------------------------------------------------------------------------------- end to end
 
+
 @pytest.mark.parametrize(("config", "quality"), CASES)
 def test_streams_and_pictures_are_the_same_three_ways(config, quality):
     model, picture = tiny_model(config), random_picture(64, 64)
@@ -146,6 +149,7 @@ def test_threads_change_nothing(backend, threads):
 
 # ------------------------------------------------------------------------------------------------- stage by stage
 
+
 @pytest.mark.parametrize(("config", "quality"), CASES)
 def test_every_stage_of_the_encoder_is_the_same(config, quality):
     model, picture, tapes = tiny_model(config), random_picture(64, 64, 7), {}
@@ -169,8 +173,9 @@ def test_every_stage_of_the_encoder_is_the_same(config, quality):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("config", "quality", "height", "width"), [(TINY, 40, 4, 8), (TINY_OLD, 1, 8, 4)],
-                         ids=["tiny", "tiny-old"])
+@pytest.mark.parametrize(
+    ("config", "quality", "height", "width"), [(TINY, 40, 4, 8), (TINY_OLD, 1, 8, 4)], ids=["tiny", "tiny-old"]
+)
 def test_the_walk_is_the_same_at_every_stage(config, quality, height, width, backend):
     check_walk(config, quality, height, width, 11, 40, backend)
 
@@ -194,6 +199,7 @@ def test_backends_agree_on_larger_walks(height, width):
 
 def test_the_walk_reads_nothing_that_is_not_decoded_yet():
     """Later slices and halves may change without changing what was predicted before them."""
+
     class Altered(RandomPort):
         def y(self, i, parity, levels, means):
             symbols = super().y(i, parity, levels, means)
@@ -208,6 +214,7 @@ def test_the_walk_reads_nothing_that_is_not_decoded_yet():
 
 
 # --------------------------------------------------------------------------------------------------- damaged segments
+
 
 def outcome_of(model, z, y, backend):
     """Latents as lists, or the name of the refusal."""

@@ -33,8 +33,9 @@ def random_conv(rng, kernel, ci, co, **more):
     largest = min(MAX, (1 << 30) // (4095 * kernel * kernel * ci))
     shape = (co, kernel, kernel, 1 if more.get("depthwise") else ci)
     weight = rng.integers(-largest, largest, shape, np.int16, endpoint=True)
-    return Conv("layer", weight, rng.integers(-2**20, 2**20, co, np.int32), rng.integers(8, 20, co, np.int32), 8, 4095,
-                **more)
+    return Conv(
+        "layer", weight, rng.integers(-(2**20), 2**20, co, np.int32), rng.integers(8, 20, co, np.int32), 8, 4095, **more
+    )
 
 
 def direct(x, layer):
@@ -45,7 +46,7 @@ def direct(x, layer):
     for ky in range(k):
         for kx in range(k):
             y, z = BORDER - k // 2 + ky, BORDER - k // 2 + kx
-            tap = x[y:y + s * (h - 1) + 1:s, z:z + s * (w - 1) + 1:s].astype(np.int64)
+            tap = x[y : y + s * (h - 1) + 1 : s, z : z + s * (w - 1) + 1 : s].astype(np.int64)
             weight = layer.weight[:, ky, kx].astype(np.int64)
             total += tap * weight[:, 0] if layer.depthwise else tap @ weight.T
     return np.clip(total >> layer.shift, -layer.limit, layer.limit)
@@ -61,8 +62,9 @@ def convolved(x, layer, threads=1):
 
 # ------------------------------------------------------------------------------------------ rounding in float64
 
+
 @quick
-@given(st.integers(-2**52 + 1, 2**52 - 1), st.integers(0, 52))
+@given(st.integers(-(2**52) + 1, 2**52 - 1), st.integers(0, 52))
 def test_shifts_of_floats_are_exact(a, s):
     assert int(numpy_ops._shifted(np.array([a], np.float64), s)[0]) == SPEC.round_shift(a, s)
 
@@ -76,7 +78,7 @@ def test_shifts_of_floats_at_ties_and_at_the_bound(s):
 
 
 @quick
-@given(st.integers(1, 2**44), st.integers(-2**52, 2**52), st.integers(-2, 2))
+@given(st.integers(1, 2**44), st.integers(-(2**52), 2**52), st.integers(-2, 2))
 def test_quotients_of_floats_are_exact_floors(b, near, d):
     a = near // b * b + d  # about a multiple of b, where rounding could pass an integer
     if abs(a) + b >= 2**53:
@@ -106,12 +108,20 @@ def test_exponentials_in_float64_are_those_of_the_table():
 
 # ------------------------------------------------------------------------------------------------ convolutions
 
+
 @pytest.mark.parametrize("limit", [1, 60, 4095, MAX])
 @pytest.mark.parametrize("frac", [4, 8, 12])
 def test_the_table_of_an_activation_holds_every_result(frac, limit):
-    layer = Conv("layer", np.zeros((1, 1, 1, 2), np.int16), np.zeros(1, np.int32), np.zeros(1, np.int32), frac, limit,
-                 gelu=TABLES.gelu[frac])
-    v = np.concatenate([np.arange(-70000, 70000), [-2**32, -2**31, 2**31, 2**32]])
+    layer = Conv(
+        "layer",
+        np.zeros((1, 1, 1, 2), np.int16),
+        np.zeros(1, np.int32),
+        np.zeros(1, np.int32),
+        frac,
+        limit,
+        gelu=TABLES.gelu[frac],
+    )
+    v = np.concatenate([np.arange(-70000, 70000), [-(2**32), -(2**31), 2**31, 2**32]])
     expected = np.clip(numpy_ops.gelu(v, TABLES.gelu[frac]), -limit, limit)
     for fraction in (0.0, 0.5, 1 - 2.0**-20):  # what a shift leaves of a sum is cut off
         sums = (v + fraction + numpy_ops._pack(layer).zero)[None, :, None]
@@ -180,6 +190,7 @@ def test_a_depthwise_sum_may_wrap_on_its_way():
 
 # -------------------------------------------------------------------------------------------------- other operations
 
+
 def run(name, layer, inputs, threads, out_channels=None, halves=False):
     """The interior of the result of one of the module's functions on maps."""
     h, w, c = interior(inputs[0]).shape
@@ -199,12 +210,16 @@ def operations(rng, h, w):
     """Every operation but convolutions: (name, layer, inputs, more arguments of ``run``)."""
     gdn = Gdn("layer", rng.integers(0, 2**20, (24, 24)), rng.integers(1, 2**40, 24), 20, 8, 4095)
     maps = [random_map(rng, h, w, 24) for _ in range(3)]
-    local = LocalAttention("layer", 6, rng.integers(-2**17, 2**17, (81, 2)).astype(np.int32), 2, 8, 4095)
+    local = LocalAttention("layer", 6, rng.integers(-(2**17), 2**17, (81, 2)).astype(np.int32), 2, 8, 4095)
     linear = LinearAttention("layer", 6, 5, 4, 3, 8, 4095)
-    return [("gdn", gdn, maps[:1], {}), ("igdn", gdn, maps[:1], {}),
-            ("layer_norm", Norm("layer", 99, 10, MAX), maps[:1], {}),
-            ("local_attention", local, maps[:1], {"out_channels": 25 * 8}),
-            ("linear_attention", linear, maps, {}), ("linear_attention", linear, maps, {"halves": True})]
+    return [
+        ("gdn", gdn, maps[:1], {}),
+        ("igdn", gdn, maps[:1], {}),
+        ("layer_norm", Norm("layer", 99, 10, MAX), maps[:1], {}),
+        ("local_attention", local, maps[:1], {"out_channels": 25 * 8}),
+        ("linear_attention", linear, maps, {}),
+        ("linear_attention", linear, maps, {"halves": True}),
+    ]
 
 
 @pytest.mark.parametrize("n", range(6))

@@ -48,16 +48,18 @@ def exif_of(**tags) -> bytes:
 def png(*chunks: tuple[bytes, bytes], samples: np.ndarray = RGB) -> bytes:
     """A PNG with chunks behind its header."""
     data = saved(Image.fromarray(samples), "PNG")
-    made = b"".join(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-                    for kind, body in chunks)
+    made = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
     return data[:33] + made + data[33:]
 
 
 def jpeg(*segments: tuple[int, bytes]) -> bytes:
     """A JPEG with segments behind its beginning."""
     data = saved(Image.fromarray(RGB), "JPEG")
-    return data[:2] + b"".join(struct.pack(">BBH", 255, code, len(body) + 2) + body
-                               for code, body in segments) + data[2:]
+    return (
+        data[:2] + b"".join(struct.pack(">BBH", 255, code, len(body) + 2) + body for code, body in segments) + data[2:]
+    )
 
 
 def notes(data: bytes) -> str:
@@ -66,14 +68,42 @@ def notes(data: bytes) -> str:
 
 # ---------------------------------------------------------------------------------------------------- the whole table
 
-STORED = {"compression", "interlace", "progressive", "progression", "adobe", "adobe_transform", "jfif", "jfif_version",
-          "version", "orientation", "bbox", "blend", "disposal", "duration", "timestamp", "loop", "background"}
+STORED = {
+    "compression",
+    "interlace",
+    "progressive",
+    "progression",
+    "adobe",
+    "adobe_transform",
+    "jfif",
+    "jfif_version",
+    "version",
+    "orientation",
+    "bbox",
+    "blend",
+    "disposal",
+    "duration",
+    "timestamp",
+    "loop",
+    "background",
+}
 """How a file stores its only picture; nothing of the picture's meaning."""
-WORDS = {"dpi": "resolution", "aspect": "resolution", "resolution": "resolution", "jfif_density": "resolution",
-         "comment": "comment", "photoshop": "Photoshop", "mp": "further pictures", "extension": "extension",
-         "id_section": "identification"}
-FORMATS = [name for name in image.READABLE if name not in ("AVIF", "JPEG2000") or
-           features.check({"AVIF": "avif", "JPEG2000": "jpg_2000"}[name])]
+WORDS = {
+    "dpi": "resolution",
+    "aspect": "resolution",
+    "resolution": "resolution",
+    "jfif_density": "resolution",
+    "comment": "comment",
+    "photoshop": "Photoshop",
+    "mp": "further pictures",
+    "extension": "extension",
+    "id_section": "identification",
+}
+FORMATS = [
+    name
+    for name in image.READABLE
+    if name not in ("AVIF", "JPEG2000") or features.check({"AVIF": "avif", "JPEG2000": "jpg_2000"}[name])
+]
 MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"]
 
 
@@ -147,6 +177,7 @@ def test_a_property_that_the_table_does_not_know_is_announced():
 
 # ------------------------------------------------------------------------------------------------------- transparency
 
+
 @pytest.mark.parametrize("mode", ["LA", "La", "PA", "RGBA", "RGBa"])
 def test_opaque_alpha_is_dropped_in_every_mode_and_other_alpha_refused(mode):
     plain = Image.fromarray(GREY if mode[0] == "L" else RGB)
@@ -158,8 +189,10 @@ def test_opaque_alpha_is_dropped_in_every_mode_and_other_alpha_refused(mode):
         from_pillow(source.convert(mode))
 
 
-@pytest.mark.parametrize(("mode", "used", "unused"), [("1", 0, None), ("L", 17, None), ("P", 3, 250),
-                                                      ("RGB", tuple(map(int, RGB[0, 0])), (1, 1, 1))])
+@pytest.mark.parametrize(
+    ("mode", "used", "unused"),
+    [("1", 0, None), ("L", 17, None), ("P", 3, 250), ("RGB", tuple(map(int, RGB[0, 0])), (1, 1, 1))],
+)
 def test_a_transparent_colour_is_refused_where_a_sample_has_it(mode, used, unused):
     source = of_mode(mode)
     if mode == "L":
@@ -184,6 +217,7 @@ def test_a_png_text_cannot_hide_transparency():
 
 # ----------------------------------------------------------------------------------------------------------- metadata
 
+
 def raw_profile(kind: str, data: bytes) -> tuple[bytes, bytes]:
     return b"tEXt", f"Raw profile type {kind}\0\n{kind}\n{len(data):8d}\n{data.hex()}\n".encode()
 
@@ -205,7 +239,7 @@ def test_tiff_tags_become_exif_byte_for_byte():
     info = exif_of(t274=6, t315="x" * 9, t33432="c", t34853={1: "N"})
     data = bytearray(saved(source, "TIFF", exif=info, dpi=(200, 100)))
     at = data.index(b"x" * 9)
-    data[at:at + 9] = "Zoë Müll".encode()[:9]
+    data[at : at + 9] = "Zoë Müll".encode()[:9]
     picture = read_picture(bytes(data))
     assert np.array_equal(picture.samples, np.rot90(RGB, -1)) and picture.notes == ()
     assert "Zoë Mü".encode() in picture.exif
@@ -224,7 +258,7 @@ def test_big_tiff_gives_the_same_exif():
 def test_tiff_directories_below_or_damaged_are_announced():
     data = bytearray(saved(Image.fromarray(RGB), "TIFF", exif=exif_of()))
     at = data.index(struct.pack("<HHI", 34665, 4, 1))
-    data[at + 8:at + 12] = struct.pack("<I", 1 << 30)
+    data[at + 8 : at + 12] = struct.pack("<I", 1 << 30)
     assert "TIFF tags 34665" in notes(bytes(data))
 
 
@@ -238,8 +272,14 @@ def test_a_png_says_what_it_cannot_carry():
 
 
 def test_a_jpeg_says_what_it_cannot_carry():
-    found = notes(jpeg((0xEB, b"JP\0content credentials"), (0xE1, b"http://ns.adobe.com/xmp/extension/\0..."),
-                       (0xFE, b"words"), (0xED, b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x02ab")))
+    found = notes(
+        jpeg(
+            (0xEB, b"JP\0content credentials"),
+            (0xE1, b"http://ns.adobe.com/xmp/extension/\0..."),
+            (0xFE, b"words"),
+            (0xED, b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x02ab"),
+        )
+    )
     for words in ("APP11 'JP'", "xmp/extension", "comment", "Photoshop"):
         assert words in found
     assert notes(saved(Image.fromarray(RGB), "JPEG")) == ""
@@ -250,8 +290,14 @@ def test_a_jpeg_says_what_it_cannot_carry():
 def test_jpeg_2000_boxes_carry_metadata():
     data = saved(Image.fromarray(RGB), "JPEG2000", comment="words")
     head = struct.unpack(">I", data[:4])[0] + struct.unpack(">I", data[12:16])[0]
-    uuid = b"".join(struct.pack(">I4s", 24 + len(body), b"uuid") + name + body for name, body in (
-        (bytes.fromhex("be7acfcb97a942e89c71999491e3afac"), XMP), (b"JpgTiffExif->JP2", b"II*\0"), (b"?" * 16, b"")))
+    uuid = b"".join(
+        struct.pack(">I4s", 24 + len(body), b"uuid") + name + body
+        for name, body in (
+            (bytes.fromhex("be7acfcb97a942e89c71999491e3afac"), XMP),
+            (b"JpgTiffExif->JP2", b"II*\0"),
+            (b"?" * 16, b""),
+        )
+    )
     picture = read_picture(data[:head] + uuid + data[head:])
     assert (picture.xmp, picture.exif) == (XMP, b"II*\0")
     assert "UUID" in picture.notes[0] and "comment" in picture.notes[0]
@@ -275,12 +321,21 @@ def chunk_of(points) -> tuple[bytes, bytes]:
 
 def test_png_colours_become_a_profile_unless_they_are_srgb():
     gamma = (b"gAMA", struct.pack(">I", 45455))
-    for chunks in ((gamma,), (gamma, chunk_of(SRGB_POINTS)), (chunk_of(SRGB_POINTS),), ((b"sRGB", b"\0"), chunk_of(P3)),
-                   ((b"cICP", bytes([1, 13, 0, 1])),)):
+    for chunks in (
+        (gamma,),
+        (gamma, chunk_of(SRGB_POINTS)),
+        (chunk_of(SRGB_POINTS),),
+        ((b"sRGB", b"\0"), chunk_of(P3)),
+        ((b"cICP", bytes([1, 13, 0, 1])),),
+    ):
         picture = read_picture(png(*chunks))
         assert (picture.icc_profile, picture.notes) == (None, ())
-    for chunks in ((gamma, chunk_of(P3)), (chunk_of(P3),), ((b"gAMA", struct.pack(">I", 100000)),),
-                   ((b"cICP", bytes([12, 13, 0, 1])),)):
+    for chunks in (
+        (gamma, chunk_of(P3)),
+        (chunk_of(P3),),
+        ((b"gAMA", struct.pack(">I", 100000)),),
+        ((b"cICP", bytes([12, 13, 0, 1])),),
+    ):
         for samples in (RGB, GREY):
             picture = read_picture(png(*chunks, samples=samples))
             assert picture.icc_profile[16:20] == (b"GRAY" if samples.ndim == 2 else b"RGB ")
@@ -321,7 +376,7 @@ def test_avif_coding_points_are_looked_at():
     data = saved(Image.fromarray(RGB), "AVIF")
     assert notes(data) == ""
     at = data.index(b"nclx") + 4
-    p3, pq = (data[:at] + struct.pack(">HH", *points) + data[at + 4:] for points in ((12, 13), (9, 16)))
+    p3, pq = (data[:at] + struct.pack(">HH", *points) + data[at + 4 :] for points in ((12, 13), (9, 16)))
     assert read_picture(p3).icc_profile[16:20] == b"RGB "
     with pytest.raises(Unsupported, match="colour space"):
         read_picture(pq)
@@ -336,6 +391,7 @@ def test_a_qoi_that_says_linear_is_announced():
 
 # ------------------------------------------------------------------------------------------------------------- frames
 
+
 def test_a_camera_jpeg_gives_its_primary_picture():
     other = Image.fromarray(255 - RGB)
     data = saved(Image.fromarray(RGB), "MPO", save_all=True, append_images=[other])
@@ -346,32 +402,37 @@ def test_a_camera_jpeg_gives_its_primary_picture():
 
 def tiff_pages(*kinds: int) -> bytes:
     file = io.BytesIO()
-    pages = [Image.fromarray(RGB[:13 - i]) for i in range(len(kinds))]
+    pages = [Image.fromarray(RGB[: 13 - i]) for i in range(len(kinds))]
     pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:], tiffinfo={254: 77777})
     data = bytearray(file.getvalue())
     for kind in kinds:
         at = data.index(struct.pack("<I", 77777))
-        data[at:at + 4] = struct.pack("<I", kind)
+        data[at : at + 4] = struct.pack("<I", kind)
     return bytes(data)
 
 
 def test_smaller_versions_of_a_tiff_are_announced_and_pages_refused():
     picture = read_picture(tiff_pages(0, 1, 1))
     assert np.array_equal(picture.samples, RGB) and "2 smaller versions" in picture.notes[0]
-    for kinds, words in (((0, 0), "several frames"), ((0, 1, 2), "several frames"), ((0, 4), "transparent"),
-                         ((1, 0), "preview")):
+    for kinds, words in (
+        ((0, 0), "several frames"),
+        ((0, 1, 2), "several frames"),
+        ((0, 4), "transparent"),
+        ((1, 0), "preview"),
+    ):
         with pytest.raises(Unsupported, match=words):
             read_picture(tiff_pages(*kinds))
 
 
 # --------------------------------------------------------------------------------------------------- what Pillow lacks
 
+
 def test_files_that_pillow_does_not_know_are_unsupported_rather_than_damaged():
     bmp = bytearray(saved(Image.fromarray(RGB), "BMP"))
     bmp[28] = 2  # two bits per sample
     tiff = bytearray(saved(Image.fromarray(RGB), "TIFF", compression="tiff_lzw"))
     at = tiff.index(struct.pack("<HHIH", 259, 3, 1, 5))
-    tiff[at + 8:at + 10] = struct.pack("<H", 50001)  # WebP
+    tiff[at + 8 : at + 10] = struct.pack("<H", 50001)  # WebP
     deep = bytearray(saved(Image.fromarray(RGB), "JPEG"))
     deep[deep.index(b"\xff\xc0") + 4] = 12
     for data in (bmp, tiff, deep):
@@ -397,8 +458,21 @@ def test_a_png_header_that_is_not_first_cannot_hide_a_depth():
             read_picture(other)
 
 
-@pytest.mark.parametrize("error", [SyntaxError, IndexError, struct.error, zlib.error, OverflowError, RecursionError,
-                                   UnicodeDecodeError("ascii", b"", 0, 1, "x"), KeyError, AssertionError, EOFError])
+@pytest.mark.parametrize(
+    "error",
+    [
+        SyntaxError,
+        IndexError,
+        struct.error,
+        zlib.error,
+        OverflowError,
+        RecursionError,
+        UnicodeDecodeError("ascii", b"", 0, 1, "x"),
+        KeyError,
+        AssertionError,
+        EOFError,
+    ],
+)
 def test_no_exception_of_pillow_leaves(monkeypatch, error):
     def fail(*_):
         raise error
@@ -428,20 +502,21 @@ def test_lack_of_memory_is_a_limit(monkeypatch, tmp_path):
 
 # --------------------------------------------------------------------------------------------------------------- cost
 
+
 def jp2_of_many_boxes(count: int) -> bytes:
     """Each box of ten bytes behind the samples announces 65535 components."""
     data = bytearray(saved(Image.fromarray(RGB), "JPEG2000"))
     at = data.index(b"jp2c") - 4
-    data[at:at + 4] = struct.pack(">I", len(data) - at)
+    data[at : at + 4] = struct.pack(">I", len(data) - at)
     return bytes(data + (struct.pack(">I4s", 10, b"jp2c") + b"\xff\xff") * count + b"\7" * (3 * 65535 + 64))
 
 
 def tiff_of_many_directories(count: int, kind: int) -> bytes:
     data = bytearray(saved(Image.fromarray(GREY), "TIFF", tiffinfo={254: 0}))
-    first, = struct.unpack("<I", data[4:8])
-    entries, = struct.unpack("<H", data[first:first + 2])
+    (first,) = struct.unpack("<I", data[4:8])
+    (entries,) = struct.unpack("<H", data[first : first + 2])
     data += bytes(len(data) % 2)
-    data[first + 2 + 12 * entries:first + 6 + 12 * entries] = struct.pack("<I", len(data))
+    data[first + 2 + 12 * entries : first + 6 + 12 * entries] = struct.pack("<I", len(data))
     for i in range(count):
         data += struct.pack("<HHHII", 1, 254, 4, 1, kind) + struct.pack("<I", len(data) + 18 if i < count - 1 else 0)
     return bytes(data)
@@ -498,10 +573,23 @@ def test_one_small_element_does_not_multiply_work(kind):
 
 def test_a_tile_of_a_tiff_counts_as_a_picture():
     """A decoder takes memory for a whole tile, however small the picture is."""
-    entries = [(256, 64), (257, 64), (258, 8), (259, 8), (262, 1), (277, 1), (322, 30000), (323, 30000), (324, 200),
-               (325, 40)]
-    data = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(
-        struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    entries = [
+        (256, 64),
+        (257, 64),
+        (258, 8),
+        (259, 8),
+        (262, 1),
+        (277, 1),
+        (322, 30000),
+        (323, 30000),
+        (324, 200),
+        (325, 40),
+    ]
+    data = (
+        b"II*\0"
+        + struct.pack("<IH", 8, len(entries))
+        + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    )
     with pytest.raises(LimitExceeded, match="more pixels"):
         read_picture(data.ljust(200, b"\0") + zlib.compress(bytes(900)).ljust(40, b"\0"))
 
@@ -571,6 +659,7 @@ def test_reading_takes_no_more_than_is_checked():
 
 # --------------------------------------------------------------------------------------------------------------- fork
 
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_reads_while_a_thread_of_the_parent_was_reading(monkeypatch):
     """The parent's other thread holds the lock at the moment of the fork, with Pillow's bound changed."""
@@ -602,8 +691,14 @@ def test_a_child_reads_while_a_thread_of_the_parent_was_reading(monkeypatch):
 
 # ------------------------------------------------------------------------------------------------------------ writing
 
-@pytest.mark.parametrize("extension", [".webp", pytest.param(".avif", marks=pytest.mark.skipif(
-    not features.check("avif"), reason="this Pillow lacks AVIF"))])
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        ".webp",
+        pytest.param(".avif", marks=pytest.mark.skipif(not features.check("avif"), reason="this Pillow lacks AVIF")),
+    ],
+)
 def test_a_grey_profile_is_not_written_with_rgb_samples(tmp_path, extension):
     grey = Picture(GREY, icc_profile=profile_of_png(1.0, None, True))
     told = write_picture(tmp_path / f"o{extension}", grey)

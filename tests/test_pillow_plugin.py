@@ -20,8 +20,9 @@ EXIF = b"MM\0*\0\0\0\x08\0\0"
 
 
 def stream(channels: int = 3, **more) -> bytes:
-    return serialise(width=7, height=5, channels=channels, quality=42, fingerprint=bytes(16), z=b"zz", y=b"yyyy",
-                     **more)
+    return serialise(
+        width=7, height=5, channels=channels, quality=42, fingerprint=bytes(16), z=b"zz", y=b"yyyy", **more
+    )
 
 
 def test_opening_reads_header_and_metadata_and_decodes_nothing(monkeypatch):
@@ -114,9 +115,14 @@ def test_saving_converts_modes_as_the_command_line_does(tmp_path, monkeypatch):
     monkeypatch.setattr(refcodec, "encode", lambda samples, **_: seen.update(samples=samples) or stream())
     rows = np.arange(105, dtype=np.uint8).reshape(5, 7, 3)
     colour, grey = Image.fromarray(rows), Image.fromarray(np.ascontiguousarray(rows[:, :, 0]))
-    for source, plain in ((grey.convert("1"), "L"), (colour.convert("P"), "RGB"), (colour.convert("RGBA"), "RGB"),
-                          (grey.convert("LA"), "L"), (colour.convert("RGBA").convert("RGBa"), "RGB"),
-                          (colour.convert("P").convert("PA"), "RGB")):
+    for source, plain in (
+        (grey.convert("1"), "L"),
+        (colour.convert("P"), "RGB"),
+        (colour.convert("RGBA"), "RGB"),
+        (grey.convert("LA"), "L"),
+        (colour.convert("RGBA").convert("RGBa"), "RGB"),
+        (colour.convert("P").convert("PA"), "RGB"),
+    ):
         source.save(tmp_path / "x.loclic")
         expected = source.convert("RGBA").convert(plain) if source.mode == "RGBa" else source.convert(plain)
         assert np.array_equal(seen["samples"], np.asarray(expected)), source.mode

@@ -48,8 +48,11 @@ def run(picture, quality=60, model=None):
     def trace(name, values):
         if name in model.layers and (limit := model.layers[name].limit):
             clipped, zero, count = tensors.get(name, (0, 0, 0))
-            tensors[name] = (clipped + np.count_nonzero(np.abs(values.astype(np.int32)) >= limit),
-                             zero + np.count_nonzero(values == 0), count + values.size)
+            tensors[name] = (
+                clipped + np.count_nonzero(np.abs(values.astype(np.int32)) >= limit),
+                zero + np.count_nonzero(values == 0),
+                count + values.size,
+            )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec, "Writer", Spy)
@@ -62,8 +65,9 @@ def run(picture, quality=60, model=None):
 
 # --------------------------------------------------------------------------------------------------- the document
 
+
 @DETERMINISTIC
-@given(KEYS, st.text("abc/019_", max_size=40), st.integers(0, 99), st.integers(-2**31, 2**31), st.integers(1, 2**32))
+@given(KEYS, st.text("abc/019_", max_size=40), st.integers(0, 99), st.integers(-(2**31), 2**31), st.integers(1, 2**32))
 def test_numbers_are_those_of_the_document(seed, name, n, low, choices):
     assert procedural.mix(seed) == SPEC.procedural_mix(seed)
     key = stream_key(seed, name)
@@ -115,8 +119,10 @@ def test_large_models_are_those_of_the_document_layer_by_layer(profile):
 
 # ------------------------------------------------------------------------------------------------ models and proofs
 
-@pytest.mark.parametrize(("profile", "pin"), [
-    ("tiny", "89e423ec7c5d54faf9ca4ce9599c8220"), ("default", "f8a1a8749ec7676412d2aa4dff9826d2")])
+
+@pytest.mark.parametrize(
+    ("profile", "pin"), [("tiny", "89e423ec7c5d54faf9ca4ce9599c8220"), ("default", "f8a1a8749ec7676412d2aa4dff9826d2")]
+)
 def test_fingerprints_are_pinned(profile, pin):
     model = procedural_model(profile, 7)
     assert model.fingerprint.hex() == pin
@@ -138,13 +144,39 @@ WIDTH = st.integers(1, 9).map(lambda n: 2 * n)
 
 
 @settings(DETERMINISTIC, max_examples=25)
-@given(st.tuples(WIDTH, WIDTH, WIDTH), WIDTH, st.integers(1, 4), WIDTH, st.tuples(WIDTH, WIDTH),
-       st.tuples(WIDTH, WIDTH, WIDTH), st.sampled_from([(), (2, 4), (6, 2)]), st.sampled_from([1, 5]), st.booleans(),
-       KEYS)
+@given(
+    st.tuples(WIDTH, WIDTH, WIDTH),
+    WIDTH,
+    st.integers(1, 4),
+    WIDTH,
+    st.tuples(WIDTH, WIDTH),
+    st.tuples(WIDTH, WIDTH, WIDTH),
+    st.sampled_from([(), (2, 4), (6, 2)]),
+    st.sampled_from([1, 5]),
+    st.booleans(),
+    KEYS,
+)
 def test_every_configuration_is_proved(N, ch, slices, hyper, hs, ent, lrp, qualities, old, seed):
-    build_model(build(Config(N=N, M=ch * slices, slices=slices, hyper=hyper, hs=hs, chan=hs, ent=ent, lrp=lrp,
-                             local_heads=2, intra_heads=1, inter_head_width=4096, qualities=qualities,
-                             old_synthesis=old), seed))
+    build_model(
+        build(
+            Config(
+                N=N,
+                M=ch * slices,
+                slices=slices,
+                hyper=hyper,
+                hs=hs,
+                chan=hs,
+                ent=ent,
+                lrp=lrp,
+                local_heads=2,
+                intra_heads=1,
+                inter_head_width=4096,
+                qualities=qualities,
+                old_synthesis=old,
+            ),
+            seed,
+        )
+    )
 
 
 def test_the_tiny_profile_has_every_part():
@@ -174,17 +206,27 @@ def test_a_large_model_is_built_from_the_same_layers():
 
 
 def test_another_process_builds_the_same():
-    code = ("from refcodec.procedural import build; from refcodec.model import fingerprint;"
-            "from refcodec.architecture import PROFILES; print(fingerprint(build(PROFILES['tiny'], 7)).hex())")
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                           cwd=codec.__file__.rsplit("refcodec", 1)[0])
+    code = (
+        "from refcodec.procedural import build; from refcodec.model import fingerprint;"
+        "from refcodec.architecture import PROFILES; print(fingerprint(build(PROFILES['tiny'], 7)).hex())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=codec.__file__.rsplit("refcodec", 1)[0],
+    )
     assert found.stdout.strip() == tiny_model().fingerprint.hex()
 
 
 # ------------------------------------------------------------------------------------------------------------ coding
 
-@pytest.mark.parametrize(("height", "width", "channels", "quality"), [
-    (1, 1, 3, 1), (64, 64, 3, 60), (65, 20, 1, 100), (70, 130, 3, 33), (128, 64, 1, 2)])
+
+@pytest.mark.parametrize(
+    ("height", "width", "channels", "quality"),
+    [(1, 1, 3, 1), (64, 64, 3, 60), (65, 20, 1, 100), (70, 130, 3, 33), (128, 64, 1, 2)],
+)
 def test_streams_decode_exactly_in_both_backends(height, width, channels, quality):
     picture = random_picture(height, width, 5, channels)
     coded = [encode_picture(picture, quality, model=tiny_model(), backend=backend) for backend in BACKENDS]
@@ -219,7 +261,7 @@ def test_quality_steps_differ_and_grow():
     sizes = [len(encode_picture(picture, quality, model=tiny_model(), digest=False).data) for quality in range(1, 101)]
     assert sizes[0] < sizes[50] < sizes[99]
     layer = tiny_model().layers["y"]
-    factor = layer.multiplier / 2.0 ** layer.shift
+    factor = layer.multiplier / 2.0**layer.shift
     assert factor.shape[0] == 100 and (np.diff(factor, axis=0) > 0).all()
     assert (factor[99] / factor[0] == 8).all()
 
@@ -231,6 +273,7 @@ def test_content_of_the_picture_matters_to_the_last_slice():
 
 
 # ------------------------------------------------------------------------------------------------------------- files
+
 
 def test_a_written_model_is_read_back(tmp_path):
     path = tmp_path / "tiny7.h5"

@@ -47,10 +47,18 @@ def outcome(function, *arguments):
         return "refused"
 
 
-coded = st.lists(st.tuples(
-    st.one_of(st.integers(-4, 8), st.integers(-200, 200), st.integers(-32767, 32767),
-              st.sampled_from([-32767, -32766, 32766, 32767])),
-    st.integers(0, len(TABLES) - 1)), max_size=60).map(lambda pairs: ([s for s, _ in pairs], [t for _, t in pairs]))
+coded = st.lists(
+    st.tuples(
+        st.one_of(
+            st.integers(-4, 8),
+            st.integers(-200, 200),
+            st.integers(-32767, 32767),
+            st.sampled_from([-32767, -32766, 32766, 32767]),
+        ),
+        st.integers(0, len(TABLES) - 1),
+    ),
+    max_size=60,
+).map(lambda pairs: ([s for s, _ in pairs], [t for _, t in pairs]))
 
 
 @st.composite
@@ -63,14 +71,19 @@ def any_tables(draw):
     return tables
 
 
-@pytest.mark.parametrize("symbols, numbers, segment", [
-    ([], [], ""),
-    ([0], [0], "00a0aaaa00000000"),
-    ([1, 2], [1, 1], "f87bca154f0e0000"),
-    ([0, 1, -1, 0, 0, 2, -2, 0, 1, 7, -40, 0, 0, 1, 1, 32767, -32767, 0, 1, 0],
-     [0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1],
-     "b7aab409d1db3e00ffff958bf22d76d6fffffb6facfe8db3"),
-])
+@pytest.mark.parametrize(
+    "symbols, numbers, segment",
+    [
+        ([], [], ""),
+        ([0], [0], "00a0aaaa00000000"),
+        ([1, 2], [1, 1], "f87bca154f0e0000"),
+        (
+            [0, 1, -1, 0, 0, 2, -2, 0, 1, 7, -40, 0, 0, 1, 1, 32767, -32767, 0, 1, 0],
+            [0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1],
+            "b7aab409d1db3e00ffff958bf22d76d6fffffb6facfe8db3",
+        ),
+    ],
+)
 def test_golden_segments_of_0_1_2_and_20_symbols(symbols, numbers, segment):
     assert SPEC.range_encode(symbols, numbers, TABLES).hex() == segment
     for backend in BACKENDS:
@@ -94,8 +107,10 @@ def test_segments_equal_those_of_spec_and_decode(case):
 def test_round_trip_with_any_tables(tables, data):
     size = data.draw(st.integers(0, 40))
     numbers = data.draw(st.lists(st.integers(0, len(tables) - 1), min_size=size, max_size=size))
-    symbols = [data.draw(st.integers(max(-32767, tables[t][0] - 9), min(32767, tables[t][0] + len(tables[t][1]) + 9)))
-               for t in numbers]
+    symbols = [
+        data.draw(st.integers(max(-32767, tables[t][0] - 9), min(32767, tables[t][0] + len(tables[t][1]) + 9)))
+        for t in numbers
+    ]
     built = SymbolTables.from_lists(tables)
     expected = SPEC.range_encode(symbols, numbers, tables)
     for backend in BACKENDS:
@@ -172,7 +187,7 @@ def test_damaged_segments_are_refused_or_decode_as_spec_says(backend, case, data
     segment = bytearray(encode(symbols, numbers))
     kind = data.draw(st.sampled_from(["cut", "extended", "flipped", "random"]))
     if kind == "cut":
-        del segment[data.draw(st.integers(0, len(segment) - 1)):]
+        del segment[data.draw(st.integers(0, len(segment) - 1)) :]
     elif kind == "extended":
         segment += data.draw(st.binary(min_size=1, max_size=12))
     elif kind == "flipped":
@@ -203,17 +218,20 @@ def test_any_bytes_decode_within_bounds_or_are_refused(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("data, what", [
-    (b"", "empty"),
-    (b"\0" * 4, "length"),
-    (b"\0" * 7 + b"\x10\0", "length"),
-    (b"\xff" * 3 + b"\x7f" + b"\0" * 4, "initial state"),
-    (b"\0" * 7 + b"\x80", "initial state"),
-    (b"\xff" * 8, "initial state"),
-    (bytes.fromhex("00a0aaaa00000000") + b"\0" * 4, "words are left"),
-    (bytes.fromhex("01a0aaaa00000000"), "final state"),
-    (bytes.fromhex("0000008000000000"), "words run out"),
-])
+@pytest.mark.parametrize(
+    "data, what",
+    [
+        (b"", "empty"),
+        (b"\0" * 4, "length"),
+        (b"\0" * 7 + b"\x10\0", "length"),
+        (b"\xff" * 3 + b"\x7f" + b"\0" * 4, "initial state"),
+        (b"\0" * 7 + b"\x80", "initial state"),
+        (b"\xff" * 8, "initial state"),
+        (bytes.fromhex("00a0aaaa00000000") + b"\0" * 4, "words are left"),
+        (bytes.fromhex("01a0aaaa00000000"), "final state"),
+        (bytes.fromhex("0000008000000000"), "words run out"),
+    ],
+)
 def test_refusals_say_why(data, what, backend):
     with pytest.raises(CoderError, match=what) as error:
         decode(data, [0], backend=backend)
@@ -242,8 +260,9 @@ def oversize_segment(symbol):
     v = -1 - symbol if below else symbol - 1
     n = (v + 1).bit_length() - 1
     x = 1 << 31
-    for cum, freq in reversed([(1, 65535), *SPEC.coder_raw(int(below), 1), *SPEC.coder_raw(n, 4),
-                               *SPEC.coder_raw(v + 1 - 2**n, n)]):
+    for cum, freq in reversed(
+        [(1, 65535), *SPEC.coder_raw(int(below), 1), *SPEC.coder_raw(n, 4), *SPEC.coder_raw(v + 1 - 2**n, n)]
+    ):
         assert x < freq << 47  # one symbol, no word
         x = x // freq * 65536 + x % freq + cum
     return x.to_bytes(8, "little")
@@ -270,8 +289,14 @@ def test_symbols_beyond_the_bound_are_refused_when_encoding(symbol):
 
 def test_misuse_is_a_usage_error():
     one = np.zeros(1, np.int32)
-    for symbols, index in ((one, np.array([len(TABLES)])), (one, np.array([-1])), (one, np.zeros(2, np.int32)),
-                           (np.zeros(1), one), (one, np.zeros(1)), (np.zeros(0), np.zeros(1))):
+    for symbols, index in (
+        (one, np.array([len(TABLES)])),
+        (one, np.array([-1])),
+        (one, np.zeros(2, np.int32)),
+        (np.zeros(1), one),
+        (one, np.zeros(1)),
+        (np.zeros(0), np.zeros(1)),
+    ):
         with pytest.raises(UsageError):
             RangeEncoder().put(symbols, index, BUILT)
     for index in (np.array([len(TABLES)]), np.array([1 << 32]), np.zeros(1)):
@@ -283,17 +308,20 @@ def test_misuse_is_a_usage_error():
         RangeDecoder(b"", "other")
 
 
-@pytest.mark.parametrize("tables, what", [
-    ([], "partition"),
-    ([(0, [0, 65536])], "lacks"),
-    ([(0, [1, 2, 65536])], "start at 0"),
-    ([(0, [0, 2, 65535])], "end at 65536"),
-    ([(0, [0, 5, 5, 65536])], "strictly"),
-    ([(0, [0, 0, 65536])], "strictly"),
-    ([(0, [0, 7, 5, 65536])], "strictly"),
-    ([(32767, [0, 1, 2, 65536])], "magnitude"),
-    ([(-32768, [0, 1, 65536])], "magnitude"),
-])
+@pytest.mark.parametrize(
+    "tables, what",
+    [
+        ([], "partition"),
+        ([(0, [0, 65536])], "lacks"),
+        ([(0, [1, 2, 65536])], "start at 0"),
+        ([(0, [0, 2, 65535])], "end at 65536"),
+        ([(0, [0, 5, 5, 65536])], "strictly"),
+        ([(0, [0, 0, 65536])], "strictly"),
+        ([(0, [0, 7, 5, 65536])], "strictly"),
+        ([(32767, [0, 1, 2, 65536])], "magnitude"),
+        ([(-32768, [0, 1, 65536])], "magnitude"),
+    ],
+)
 def test_tables_that_break_a_rule_are_refused(tables, what):
     with pytest.raises(InvalidModel, match=what):
         SymbolTables.from_lists(tables)

@@ -55,7 +55,7 @@ def test_points_are_measured_on_the_bytes_and_their_decoding(folder):
     assert point["bytes"] == len(data)
     assert point["bpp"] == 8 * len(data) / (48 * 64)
     error = np.mean((colour.astype(float) - read(data)) ** 2)
-    assert point["psnr"] == pytest.approx(10 * np.log10(255 ** 2 / error), rel=1e-12)
+    assert point["psnr"] == pytest.approx(10 * np.log10(255**2 / error), rel=1e-12)
     exact = [p for p in result["points"] if p["setting"] == 100]
     assert all(p["psnr"] is None and p["ms_ssim"] == pytest.approx(1) for p in exact)
 
@@ -94,11 +94,24 @@ def test_bd_rates_both_ways_are_reciprocal():
 
 def test_command_writes_table_json_and_plot(folder, tmp_path, capsys):
     published = tmp_path / "published.json"
-    published.write_text(json.dumps({"codecs": {"Ideal": {"points": [{"bpp": 0.1, "psnr": 25, "ms_ssim": 0.9},
-                                                                     {"bpp": 9, "psnr": 45}]}}}))
+    published.write_text(
+        json.dumps(
+            {"codecs": {"Ideal": {"points": [{"bpp": 0.1, "psnr": 25, "ms_ssim": 0.9}, {"bpp": 9, "psnr": 45}]}}}
+        )
+    )
     pytest.importorskip("matplotlib")
-    args = arguments(str(folder), "--qualities", "10,50,90", "--no-others", "--anchors", str(published),
-                     "--json", str(tmp_path / "o.json"), "--plot", str(tmp_path / "o.png"))
+    args = arguments(
+        str(folder),
+        "--qualities",
+        "10,50,90",
+        "--no-others",
+        "--anchors",
+        str(published),
+        "--json",
+        str(tmp_path / "o.json"),
+        "--plot",
+        str(tmp_path / "o.png"),
+    )
     assert rd.run(args, quantise, read) == 0
     text = capsys.readouterr().out
     assert "refcodec" in text and "Ideal (published)" in text
@@ -113,8 +126,11 @@ def test_command_writes_table_json_and_plot(folder, tmp_path, capsys):
 
 def test_the_same_points_draw_the_same_svg():
     pytest.importorskip("matplotlib")
-    result = {"curves": {rd.OWN: [{"bpp": 0.2, "psnr": 30.0}, {"bpp": 0.9, "psnr": 35.0}]}, "pictures": ["a"],
-              "folder": "f"}
+    result = {
+        "curves": {rd.OWN: [{"bpp": 0.2, "psnr": 30.0}, {"bpp": 0.9, "psnr": 35.0}]},
+        "pictures": ["a"],
+        "folder": "f",
+    }
     drawn = rd.plot(result, ".svg")
     assert drawn == rd.plot(result, ".svg")
     assert b">bits per pixel<" in drawn and b"dc:date" not in drawn

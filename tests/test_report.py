@@ -41,8 +41,9 @@ def test_a_damaged_layer_shows_in_its_own_stage_and_not_before(parts):
     name = "layers/g_s/3/conv/weight"
     coarse = np.sign(content[name]) * (np.abs(content[name]) & -256)  # towards zero, so that it can still be proved
     damaged = content | {name: coarse.astype(np.int16)}
-    good, bad = (compare_stages(TINY, floats, bottleneck, build_model(c), [picture(7)], [50])
-                 for c in (content, damaged))
+    good, bad = (
+        compare_stages(TINY, floats, bottleneck, build_model(c), [picture(7)], [50]) for c in (content, damaged)
+    )
     before = [op.name for op in build_model(content).ops]
     at = before.index("g_s/3/conv")
     assert all(good[name] == bad[name] for name in before[:at])
@@ -65,7 +66,7 @@ def test_weights_that_integers_lose_are_noted(parts):
     model = build_model(content)
     assert weight_notes(floats, model) == []
     damaged = content[f"layers/{name}/weight"].copy()
-    damaged[..., :TINY.M] = 0
+    damaged[..., : TINY.M] = 0
     lossy = build_model(content | {f"layers/{name}/weight": damaged})
     reads = next(op for op in model.ops if op.name == name).inputs[0]
     assert weight_notes(floats, lossy) == [f"{name}: 100% of the weights for {reads} are 0 in integers"]

@@ -29,9 +29,17 @@ STREAM = KIT / "suites" / "core" / "streams" / "coded-tiny-7-scene-q060.loclic"
 MODEL = KIT / "models" / "tiny-7.h5"
 
 RIGHT = ("core/coded-tiny-7-scene-q060", "core/configuration-tiny-old-7-colour", "core/model-file-chunks")
-WRONG = ("invalid/magic-late", "invalid/cut-whole-0045", "invalid/positions-just", "invalid/chunk-twice-apart",
-         "invalid/y-word-left", "invalid/symbol-z-last-32768", "invalid/model-tables-decreasing",
-         "invalid/model-proof-least", "invalid/model-file-cycle")
+WRONG = (
+    "invalid/magic-late",
+    "invalid/cut-whole-0045",
+    "invalid/positions-just",
+    "invalid/chunk-twice-apart",
+    "invalid/y-word-left",
+    "invalid/symbol-z-last-32768",
+    "invalid/model-tables-decreasing",
+    "invalid/model-proof-least",
+    "invalid/model-file-cycle",
+)
 
 
 def results(ids: tuple[str, ...]) -> dict[str, str]:
@@ -82,6 +90,9 @@ def test_other_trouble_is_one_line(code, words, tmp_path):
 
 def test_comments_name_clauses_that_are_there():
     known = {clause["id"] for clause in json.loads((KIT / "clauses.json").read_text(encoding="utf-8"))}
-    cited = {clause for path in SCRIPTS.glob("*.mjs")
-             for clause in re.findall(r"(?<= )\[((?:\d+|[A-D])[.\d]*-\d+)\]", path.read_text(encoding="utf-8"))}
+    cited = {
+        clause
+        for path in SCRIPTS.glob("*.mjs")
+        for clause in re.findall(r"(?<= )\[((?:\d+|[A-D])[.\d]*-\d+)\]", path.read_text(encoding="utf-8"))
+    }
     assert cited <= known and len(cited) > 150

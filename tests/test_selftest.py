@@ -70,9 +70,17 @@ def test_items_that_are_missing_or_unknown_fail(no_streams):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("kernel", "items"), [
-    ("conv", CONVOLUTIONS), ("gdn", {"gdn"}), ("igdn", {"igdn"}), ("layer_norm", {"layer norm"}),
-    ("local_attention", {"local attention"}), ("linear_attention", {"linear attention", "softmax"})])
+@pytest.mark.parametrize(
+    ("kernel", "items"),
+    [
+        ("conv", CONVOLUTIONS),
+        ("gdn", {"gdn"}),
+        ("igdn", {"igdn"}),
+        ("layer_norm", {"layer norm"}),
+        ("local_attention", {"local attention"}),
+        ("linear_attention", {"linear attention", "softmax"}),
+    ],
+)
 def test_one_wrong_bit_of_a_kernel_is_seen(no_streams, monkeypatch, backend, kernel, items):
     """The lowest bit of one number of the result: exactly the operation's items change."""
     right = getattr(MODULES[backend], kernel)
@@ -86,10 +94,18 @@ def test_one_wrong_bit_of_a_kernel_is_seen(no_streams, monkeypatch, backend, ker
     assert changed(backend, no_streams) == items
 
 
-@pytest.mark.parametrize(("owner", "method", "items"), [
-    (engine.Engine, "sum", {"sum"}), (engine.Engine, "gain", {"gain"}), (engine.Engine, "rescale", {"rescale"}),
-    (engine.Engine, "half_tanh", {"half tanh"}), (engine.Engine, "scale_index", {"scale index"}),
-    (rans.RangeDecoder, "get", {"range decoder"}), (vectors, "crop_samples", {"picture"})])
+@pytest.mark.parametrize(
+    ("owner", "method", "items"),
+    [
+        (engine.Engine, "sum", {"sum"}),
+        (engine.Engine, "gain", {"gain"}),
+        (engine.Engine, "rescale", {"rescale"}),
+        (engine.Engine, "half_tanh", {"half tanh"}),
+        (engine.Engine, "scale_index", {"scale index"}),
+        (rans.RangeDecoder, "get", {"range decoder"}),
+        (vectors, "crop_samples", {"picture"}),
+    ],
+)
 def test_one_wrong_bit_of_every_other_operation_is_seen(no_streams, monkeypatch, owner, method, items):
     right = getattr(owner, method)
 
@@ -134,8 +150,10 @@ def test_a_wrong_bit_in_a_coded_picture_is_seen(monkeypatch, part):
 
 def test_hashes_see_type_shape_order_and_split():
     a = np.arange(6, dtype=np.int16)
-    seen = [hashes.digest(parts) for parts in ([a], [a.astype(np.int32)], [a.reshape(2, 3)], [a[::-1]], [a[:3], a[3:]],
-                                               [a, b""], [a.tobytes()])]
+    seen = [
+        hashes.digest(parts)
+        for parts in ([a], [a.astype(np.int32)], [a.reshape(2, 3)], [a[::-1]], [a[:3], a[3:]], [a, b""], [a.tobytes()])
+    ]
     assert len(set(seen)) == len(seen)
     assert hashes.digest([a.astype(">i2")]) == seen[0]
     assert hashes.digest([np.repeat(a, 2)[::2]]) == seen[0]
@@ -208,9 +226,16 @@ def test_hashes_as_a_command(no_streams, capsys):
     assert answer["hashes"] == no_streams and answer["facts"]["numpy"] == np.__version__
 
 
-@pytest.mark.parametrize(("line", "count"), [
-    ("\tvpdpwssd\t%zmm1, %zmm2, %zmm3\n", "vpdpwssd zmm"), ("\tpmaddwd\t%xmm1, %xmm2\n", "pmaddwd xmm"),
-    ("\t{vex} vpdpwssd\t%ymm1, %ymm2, %ymm3\n", "vpdpwssd ymm"), ("\tvpmaddwd\t(%rax), %ymm2, %ymm3\n", "vpmaddwd ymm"),
-    ("\tsmlal2\tv1.4s, v2.8h, v3.8h\n", "smlal2 4s"), ("\tmla\tv1.4s, v2.4s, v3.4s\n", "mla 4s")])
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("\tvpdpwssd\t%zmm1, %zmm2, %zmm3\n", "vpdpwssd zmm"),
+        ("\tpmaddwd\t%xmm1, %xmm2\n", "pmaddwd xmm"),
+        ("\t{vex} vpdpwssd\t%ymm1, %ymm2, %ymm3\n", "vpdpwssd ymm"),
+        ("\tvpmaddwd\t(%rax), %ymm2, %ymm3\n", "vpmaddwd ymm"),
+        ("\tsmlal2\tv1.4s, v2.8h, v3.8h\n", "smlal2 4s"),
+        ("\tmla\tv1.4s, v2.4s, v3.4s\n", "mla 4s"),
+    ],
+)
 def test_multiplications_are_counted(line, count):
     assert hashes.products(f"f:\n\tmovq\t%rax, %rbx\n{line}{line}\tret\n") == {count: 2}

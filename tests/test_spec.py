@@ -24,8 +24,9 @@ from refcodec.trace import Recorder
 
 SPEC = spec_module()
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted(path for package in ("refcodec", "weights_converter", "conformance")
-                 for path in (ROOT / package).rglob("*.py"))
+SOURCES = sorted(
+    path for package in ("refcodec", "weights_converter", "conformance") for path in (ROOT / package).rglob("*.py")
+)
 CONFIGS = {**architecture.PROFILES, "tests": TINY, "tests-old": TINY_OLD}
 CLAUSES = extract(text())
 KNOWN = {*sections(), *(clause.id for clause in CLAUSES)}
@@ -62,12 +63,18 @@ def referenced(sentence):
 def strings(path):
     """String constants of a module, docstrings among them, and the docstrings alone."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return ([node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)],
-            [node.value.value for node in ast.walk(tree) if isinstance(node, ast.Expr)
-             and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)])
+    return (
+        [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)],
+        [
+            node.value.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        ],
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ the document
+
 
 def test_examples_run_as_printed():
     report: list[str] = []
@@ -94,8 +101,9 @@ def test_blocks_import_nothing_but_three_modules_and_use_no_float_function():
 
 
 def test_no_name_is_defined_twice():
-    names = [node.name for _, code in blocks("python") for node in ast.parse(code).body
-             if isinstance(node, ast.FunctionDef)]
+    names = [
+        node.name for _, code in blocks("python") for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)
+    ]
     assert len(names) == len(set(names))
 
 
@@ -113,6 +121,7 @@ def test_sections_count_up():
 
 
 # ------------------------------------------------------------------------------------------------------- clauses
+
 
 def test_the_list_of_clauses_is_current(capsys):
     assert list_clauses(["--check"]) == 0, "run python -m conformance.clauses"
@@ -136,20 +145,31 @@ def test_clauses_are_where_the_list_says_and_begin_as_it_says():
 GOOD = "## 1 One\n\n[1-1] First.\n\n- [1-2] second\n\n```python\n[1-9] is no clause here\n```\n| [1-3] a | b |\n"
 
 
-@pytest.mark.parametrize(("good", "bad", "message"), [
-    ("[1-1]", "[1-2]", "where .1-1. is due"), ("[1-2]", "[1-1]", "where .1-2. is due"),
-    ("[1-3]", "[1-4]", "where .1-3. is due"), ("[1-2]", "[2-2]", "where .1-2. is due"),
-    ("First.", "First, see [1-2].", "does not stand at the start"), ("[1-1] First", "First [1-1]", "at the start"),
-    ("## 1 One", "## 0 Nought\n```python\n```\n## 1 One", "section 0 has a python block but no clause")])
+@pytest.mark.parametrize(
+    ("good", "bad", "message"),
+    [
+        ("[1-1]", "[1-2]", "where .1-1. is due"),
+        ("[1-2]", "[1-1]", "where .1-2. is due"),
+        ("[1-3]", "[1-4]", "where .1-3. is due"),
+        ("[1-2]", "[2-2]", "where .1-2. is due"),
+        ("First.", "First, see [1-2].", "does not stand at the start"),
+        ("[1-1] First", "First [1-1]", "at the start"),
+        ("## 1 One", "## 0 Nought\n```python\n```\n## 1 One", "section 0 has a python block but no clause"),
+    ],
+)
 def test_misplaced_identifiers_are_found(good, bad, message):
     assert [(clause.id, clause.line, clause.words) for clause in extract(GOOD)] == [
-        ("1-1", 3, "First."), ("1-2", 5, "second"), ("1-3", 10, "a, b")]
+        ("1-1", 3, "First."),
+        ("1-2", 5, "second"),
+        ("1-3", 10, "a, b"),
+    ]
     assert listing(extract(GOOD)).count("\n") == 5
     with pytest.raises(ValueError, match=message):
         extract(GOOD.replace(good, bad, 1))
 
 
 # ------------------------------------------------------------------------------------------- code and document
+
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_reference_names_a_section_or_a_clause(path):
@@ -175,8 +195,17 @@ def test_every_vector_names_clauses():
 
 def test_references_inside_the_document_name_sections_and_clauses():
     group = r"(?:annex [A-D]|(?:annex )?(?:\d+(?:\.\d+)?|[A-Z]\.\d+)(?:-\d+)?)"
-    told = "\n".join([words(), *(ast.get_docstring(node) or "" for _, code in blocks("python")
-                               for node in ast.parse(code).body if isinstance(node, ast.FunctionDef))])
+    told = "\n".join(
+        [
+            words(),
+            *(
+                ast.get_docstring(node) or ""
+                for _, code in blocks("python")
+                for node in ast.parse(code).body
+                if isinstance(node, ast.FunctionDef)
+            ),
+        ]
+    )
     inside = re.findall(rf"\(({group}(?:(?:, | and | to ){group})*)\)", told)
     numbers = {number for part in inside for number in re.findall(NUMBER, part)}
     assert len(numbers) > 40 and numbers <= KNOWN
@@ -186,14 +215,28 @@ def test_references_inside_the_document_name_sections_and_clauses():
 
 def test_references_are_recognised():
     assert referenced("(SPEC 5.5 to 5.8) and (SPEC 6.9, 7), SPEC annex A, SPEC 5, 9.2 and annex B") == {
-        "5.5", "5.6", "5.7", "5.8", "6.9", "7", "A", "5", "9.2", "B"}
+        "5.5",
+        "5.6",
+        "5.7",
+        "5.8",
+        "6.9",
+        "7",
+        "A",
+        "5",
+        "9.2",
+        "B",
+    }
     assert referenced("(SPEC 5.3-2) and (SPEC 9.2-2 to 9.2-4, A.6-1)") == {"5.3-2", "9.2-2", "9.2-3", "9.2-4", "A.6-1"}
 
 
 def test_errors_are_those_of_the_document():
-    table = re.findall(r"^\| (\w+) +\|", text()[text().index("### 8.9"):text().index("## 9 ")], re.MULTILINE)
-    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, (
-        errors.InvalidStream, errors.Unsupported, errors.LimitExceeded, errors.ModelError))]
+    table = re.findall(r"^\| (\w+) +\|", text()[text().index("### 8.9") : text().index("## 9 ")], re.MULTILINE)
+    classes = [
+        c
+        for c in vars(errors).values()
+        if isinstance(c, type)
+        and issubclass(c, (errors.InvalidStream, errors.Unsupported, errors.LimitExceeded, errors.ModelError))
+    ]
     names = {c.__name__ for c in classes} - {"InvalidStream", "Unsupported"}
     assert set(table) - {"name"} == names == set(suites.ERROR_CLASSES)
 
@@ -202,13 +245,16 @@ def test_every_error_of_a_block_is_one_of_the_document():
     raised = {name for _, code in blocks("python") for name in re.findall(r'raise ValueError\("(\w+)"\)', code)}
     assert raised <= set(suites.ERROR_CLASSES) and len(raised) > 8
     assert sum(code.count("raise") for _, code in blocks("python")) == sum(
-        len(re.findall(r'raise ValueError\("\w+"\)', code)) for _, code in blocks("python"))
+        len(re.findall(r'raise ValueError\("\w+"\)', code)) for _, code in blocks("python")
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- traces
 
-@pytest.mark.parametrize(("config", "quality", "channels"), [(TINY, 100, 3), (TINY_OLD, 1, 1)],
-                         ids=["tiny", "tiny-old"])
+
+@pytest.mark.parametrize(
+    ("config", "quality", "channels"), [(TINY, 100, 3), (TINY_OLD, 1, 1)], ids=["tiny", "tiny-old"]
+)
 def test_traces_are_those_of_the_document(config, quality, channels):
     coded = encode_picture(random_picture(5, 7, 3, channels), quality, model=tiny_model(config), backend="numpy")
     recorder = Recorder()
@@ -220,6 +266,7 @@ def test_traces_are_those_of_the_document(config, quality, channels):
 
 
 # ------------------------------------------------------------------------------------------------ tables and models
+
 
 def test_profiles_are_those_of_the_document():
     assert {name: plain(config) for name, config in architecture.PROFILES.items()} == SPEC.PROFILES
@@ -238,9 +285,15 @@ def test_the_layer_table_is_that_of_the_document(name):
         assert (SPEC.op_parameters(entry), SPEC.op_macs(entry)) == (op.parameters, op.macs)
 
 
-@pytest.mark.parametrize(("name", "parameters", "kilomacs"), [
-    ("paper", 69_920_128, 271.39), ("mlicpp", 83_501_408, 1126.88), ("mlicpp-old", None, 1256.60),
-    ("default", 14_627_304, 91.83)])
+@pytest.mark.parametrize(
+    ("name", "parameters", "kilomacs"),
+    [
+        ("paper", 69_920_128, 271.39),
+        ("mlicpp", 83_501_408, 1126.88),
+        ("mlicpp-old", None, 1256.60),
+        ("default", 14_627_304, 91.83),
+    ],
+)
 def test_counts_are_the_published_ones(name, parameters, kilomacs):
     config = architecture.PROFILES[name]
     ops = architecture.layer_table(config)
@@ -258,10 +311,25 @@ def test_expected_arrays_are_those_of_the_document(name):
     assert SPEC.expected_arrays(plain(CONFIGS[name])) == expected_arrays(CONFIGS[name])
 
 
-@pytest.mark.parametrize("change", [
-    {"M": 320}, {"N": [32, 64]}, {"N": [31, 64, 96]}, {"hyper": 0}, {"hs": [96, 4098]}, {"lrp": [96]}, {"slices": 64},
-    {"slices": 5}, {"window": 7}, {"local_heads": 3}, {"intra_heads": 5}, {"inter_head_width": 24}, {"qualities": 65},
-    {"qualities": 0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"M": 320},
+        {"N": [32, 64]},
+        {"N": [31, 64, 96]},
+        {"hyper": 0},
+        {"hs": [96, 4098]},
+        {"lrp": [96]},
+        {"slices": 64},
+        {"slices": 5},
+        {"window": 7},
+        {"local_heads": 3},
+        {"intra_heads": 5},
+        {"inter_head_width": 24},
+        {"qualities": 65},
+        {"qualities": 0},
+    ],
+)
 def test_configurations_outside_the_rules_are_refused_by_both(change):
     assert SPEC.config_is_valid(SPEC.PROFILES["default"])
     values = {**SPEC.PROFILES["default"], **change}
@@ -286,13 +354,20 @@ def test_profiles_and_levels_of_the_kit_are_those_of_the_document():
 
 
 def test_limits_of_model_files_are_those_of_the_document():
-    rules = " ".join(line for line in words()[words().index("### B.1"):words().index("### B.2")].split())
-    for said in (f"deeper than {hdf5.MAX_DEPTH},", f"2^{hdf5.MAX_DATASETS.bit_length() - 1} objects",
-                 f"than {hdf5_arrays.MAX_CHUNKS} chunks", f"2^{hdf5_arrays.MAX_PART.bit_length() - 1} bytes",
-                 f"than {hdf5.MAX_PATH} bytes", f"2^{model_file.MAX_NUMBERS.bit_length() - 1} integers",
-                 f"2^{model_file.MAX_PROVENANCE.bit_length() - 1} entries", f"than {model_file.MAX_NESTING} levels",
-                 f"2^{model_file.MAX_FLOATS.bit_length() - 1} numbers", f"`{model_file.FORMAT}`",
-                 f"integer {model_file.VERSION} "):
+    rules = " ".join(line for line in words()[words().index("### B.1") : words().index("### B.2")].split())
+    for said in (
+        f"deeper than {hdf5.MAX_DEPTH},",
+        f"2^{hdf5.MAX_DATASETS.bit_length() - 1} objects",
+        f"than {hdf5_arrays.MAX_CHUNKS} chunks",
+        f"2^{hdf5_arrays.MAX_PART.bit_length() - 1} bytes",
+        f"than {hdf5.MAX_PATH} bytes",
+        f"2^{model_file.MAX_NUMBERS.bit_length() - 1} integers",
+        f"2^{model_file.MAX_PROVENANCE.bit_length() - 1} entries",
+        f"than {model_file.MAX_NESTING} levels",
+        f"2^{model_file.MAX_FLOATS.bit_length() - 1} numbers",
+        f"`{model_file.FORMAT}`",
+        f"integer {model_file.VERSION} ",
+    ):
         assert said in rules
 
 
@@ -358,10 +433,11 @@ def plain_tiny():
 def outcomes(content):
     """Whether SPEC's loader and ours refuse content, a variant of the tiny model's."""
     found, base = [], tiny_content(TINY)
-    lists = {name: plain_tiny()[name] if array is base.get(name) else spec_content({name: array})[name]
-             for name, array in content.items()}
-    for build, error in ((lambda: SPEC.build_model(lists), ValueError),
-                         (lambda: build_model(content), InvalidModel)):
+    lists = {
+        name: plain_tiny()[name] if array is base.get(name) else spec_content({name: array})[name]
+        for name, array in content.items()
+    }
+    for build, error in ((lambda: SPEC.build_model(lists), ValueError), (lambda: build_model(content), InvalidModel)):
         try:
             build()
             found.append("accepted")
@@ -387,9 +463,18 @@ def test_missing_unknown_and_retyped_arrays_are_refused_by_both(name):
         assert outcomes({**content, name: content[name].astype(np.int64)}) == ["refused", "refused"]
 
 
-@pytest.mark.parametrize(("name", "shape"), [
-    ("tables/gelu_q4", (37, 1)), ("tables/exp2", (1, 257)), ("z/cdf", (-1, 1)), ("z/first", (4, 1)),
-    ("config/N", (3, 1)), ("config/M", (1,)), ("formats", (-1,))])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("tables/gelu_q4", (37, 1)),
+        ("tables/exp2", (1, 257)),
+        ("z/cdf", (-1, 1)),
+        ("z/first", (4, 1)),
+        ("config/N", (3, 1)),
+        ("config/M", (1,)),
+        ("formats", (-1,)),
+    ],
+)
 def test_reshaped_arrays_are_refused_by_both(name, shape):
     content = tiny_content(TINY)
     assert outcomes({**content, name: content[name].reshape(shape)}) == ["refused", "refused"]

@@ -29,8 +29,14 @@ def pieces(engine, network, x, monkeypatched, widest, lag):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(1, 3), st.integers(1, 12), st.integers(0, 8),
-       st.sampled_from(["numba", "numpy"]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 8),
+    st.integers(1, 3),
+    st.integers(1, 12),
+    st.integers(0, 8),
+    st.sampled_from(["numba", "numpy"]),
+)
 def test_synthesis_in_strips(seed, high, wide, strip, lag, backend):
     engine = Engine(MODEL.layers, MODEL.tables, 0, 2, backend)
     y_hat = engine.map(4 * high, 4 * wide, MODEL.config.M)
@@ -43,8 +49,13 @@ def test_synthesis_in_strips(seed, high, wide, strip, lag, backend):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 3), st.integers(4, 150),
-       st.sampled_from(["numba", "numpy"]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.integers(4, 150),
+    st.sampled_from(["numba", "numpy"]),
+)
 @example(0, 1, 1, 8, "numba")  # only the last strip has rows of y
 def test_analysis_in_strips_of_an_input_made_as_needed(seed, high, wide, strip, backend):
     engine = Engine(MODEL.layers, MODEL.tables, 0, 2, backend)
@@ -57,7 +68,7 @@ def test_analysis_in_strips_of_an_input_made_as_needed(seed, high, wide, strip, 
 
     def fill(first, out):
         asked.append((first, len(out)))
-        out[...] = picture[first:first + len(out)]
+        out[...] = picture[first : first + len(out)]
 
     found, _ = pieces(engine, analysis, Rows(*picture.shape, fill), 64 * wide * strip, 1, 0)
     assert np.array_equal(found, whole)

@@ -109,7 +109,7 @@ def test_segments_are_as_short_and_as_long_as_said():
 
     def lengths(name):
         data = kit[name].file.read_bytes()
-        return [int.from_bytes(data[at:at + 4], "little") for at in (36, 40)]
+        return [int.from_bytes(data[at : at + 4], "little") for at in (36, 40)]
 
     assert lengths("entropy/shortest-y")[1] == lengths("entropy/shortest-z")[0] == 8
     assert lengths("entropy/longest-y")[1] * 8 > 35 * 9 * 16 * wires.CONFIG.M - 64
@@ -125,6 +125,7 @@ def test_the_picture_of_wires_shows_every_symbol(symbol):
             out = np.zeros(levels.shape, np.int32)
             out[1, 1, 5] = value
             return out
+
         return decode_stream(stream_of(made, 64, 64, choose_y=choose, digest=False), model=made, threads=1)[0]
 
     assert (picture(symbol) != picture(symbol + 1)).any()

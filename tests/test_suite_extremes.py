@@ -25,8 +25,11 @@ CONSTRUCTED = ("limits", "narrow", "attentions", "wires")
 def vectors():
     """Valid streams of the suite by id, but those of the search."""
     manifest = suites.load(suites.KIT / "suites" / "extremes" / "manifest.json")
-    return {v.id: v for v in manifest.vectors
-            if v.outcome == "accept" and not v.id.startswith(("extremes/reach", "extremes/model-"))}
+    return {
+        v.id: v
+        for v in manifest.vectors
+        if v.outcome == "accept" and not v.id.startswith(("extremes/reach", "extremes/model-"))
+    }
 
 
 @cache
@@ -70,13 +73,19 @@ def test_one_more_in_a_bias_of_the_model_of_limits_is_refused(name):
 
 def test_accumulators_of_the_model_of_limits_reach_their_bounds_on_both_sides():
     made, found = model("limits"), reach("limits")
-    reached = {op.name: (found.least[op.name, "accumulator"], found.greatest[op.name, "accumulator"])
-               for op in decoder_ops(made) if op.kind == "conv"}
+    reached = {
+        op.name: (found.least[op.name, "accumulator"], found.greatest[op.name, "accumulator"])
+        for op in decoder_ops(made)
+        if op.kind == "conv"
+    }
     exact = [name for name, ends in reached.items() if max(-ends[0], ends[1]) == INT32_MAX]
     below = {name for name in reached if name not in exact}
     assert len(exact) >= 0.8 * len(reached)
-    assert all(bounds.why_below(b, True) != "search" for b in bound_table(made.ops, made.layers)
-               if b.name in below and b.quantity == "accumulator" and not b.name.endswith("local/2/fc2"))
+    assert all(
+        bounds.why_below(b, True) != "search"
+        for b in bound_table(made.ops, made.layers)
+        if b.name in below and b.quantity == "accumulator" and not b.name.endswith("local/2/fc2")
+    )
     assert sum(ends == (-INT32_MAX, INT32_MAX) for ends in reached.values()) >= 50
     assert found.magnitude("g_s/1/igdn", "beta + sum gamma x^2") == 2**52 - 1
 
@@ -96,15 +105,32 @@ def test_every_clamp_of_the_decoder_is_met_on_both_sides():
     for op in decoder_ops(model("narrow")):
         if not op.wide and op.kind != "norm":  # a normalised vector's clamp is out of reach: sqrt(128) in Q10 is 11585
             assert found.clamped[op.name, 1] and found.clamped[op.name, -1], op.name
-    for name in ("means", "y_hat", "refined y_hat", "half tanh", "samples", "inter/1/attention/context",
-                 "intra/2/attention/context"):
+    for name in (
+        "means",
+        "y_hat",
+        "refined y_hat",
+        "half tanh",
+        "samples",
+        "inter/1/attention/context",
+        "intra/2/attention/context",
+    ):
         assert found.clamped[name, 1] and found.clamped[name, -1], name
 
 
 def test_halves_are_rounded_in_every_kind_of_rounding_on_both_sides_of_zero():
     ties = sum((reach(name).ties for name in ("narrow", "attentions", "tiny-7", "limits")), Counter())
-    for rounding in ("convolution", "gain", "rescale", "sum", "igdn", "norm", "logit", "local attention", "context",
-                     "linear attention"):
+    for rounding in (
+        "convolution",
+        "gain",
+        "rescale",
+        "sum",
+        "igdn",
+        "norm",
+        "logit",
+        "local attention",
+        "context",
+        "linear attention",
+    ):
         assert ties[rounding, 1] and ties[rounding, -1], rounding
     assert ties["exponential", 1] and ties["softmax", 1] and ties["grey", 1]
 
@@ -148,8 +174,11 @@ def test_bounds_json_is_of_the_models_as_they_are():
     for name in bounds.MODELS:
         made = model(name)
         targets = set(search.targets(made))
-        proved = [(b.name, b.quantity, b.worst, b.bits) for b in bound_table(made.ops, made.layers)
-                  if (b.name, b.quantity) in targets]
+        proved = [
+            (b.name, b.quantity, b.worst, b.bits)
+            for b in bound_table(made.ops, made.layers)
+            if (b.name, b.quantity) in targets
+        ]
         assert [(r["operation"], r["quantity"], r["proved"], r["bits"]) for r in table[name]] == proved
         for row in table[name]:
             assert row["reached"] <= row["proved"] and row["reached_bits"] == row["reached"].bit_length() + 1

@@ -70,8 +70,10 @@ def test_configurations_are_those_at_the_edges_of_what_is_allowed():
 
 
 def test_full_shapes_are_made_on_demand_and_pinned():
-    for name, fingerprint in (("paper-7", "26b695212b32d360cf53b8a6ab6da1fa"),
-                              ("mlicpp-7", "a2ca6f4ac0e07ec96d1fcb3b88e85149")):
+    for name, fingerprint in (
+        ("paper-7", "26b695212b32d360cf53b8a6ab6da1fa"),
+        ("mlicpp-7", "a2ca6f4ac0e07ec96d1fcb3b88e85149"),
+    ):
         made = suite("core").models[name]
         assert made.file is None and (f"{made.profile}-{made.seed}", made.fingerprint) == (name, fingerprint)
 
@@ -79,8 +81,9 @@ def test_full_shapes_are_made_on_demand_and_pinned():
 def test_the_default_suite_has_the_projects_pictures():
     found = {name.split("-", 1)[1] for name in streams("default")}
     assert found == {f"{name.replace('_', '-')}-q{q:03}" for name, steps in QUALITIES.items() for q in steps}
-    assert all(name.startswith("default/" + suite("default").models["default"].fingerprint[:8])
-               for name in streams("default"))
+    assert all(
+        name.startswith("default/" + suite("default").models["default"].fingerprint[:8]) for name in streams("default")
+    )
 
 
 def test_chunks_and_digests_of_every_kind():
@@ -105,9 +108,17 @@ def test_a_sample_decodes_to_the_samples_of_the_manifest(name):
         assert hashlib.sha256(samples.tobytes()).hexdigest() == vector.expect.samples, vector.id
 
 
-@pytest.mark.parametrize(("name", "generator", "count"), [("core", "container", 13), ("core", "symbols", 6),
-                                                          ("core", "coded", 4), ("geometry", "lines", 12),
-                                                          ("geometry", "qualities", 8), ("default", "pictures", 1)])
+@pytest.mark.parametrize(
+    ("name", "generator", "count"),
+    [
+        ("core", "container", 13),
+        ("core", "symbols", 6),
+        ("core", "coded", 4),
+        ("geometry", "lines", 12),
+        ("geometry", "qualities", 8),
+        ("default", "pictures", 1),
+    ],
+)
 def test_generators_make_the_streams_that_are_stored(name, generator, count):
     stored = {v.id: v.sha256 for v in suite(name).vectors}
     made = next(g for g in registry.generators(name) if g.name == generator)
@@ -131,10 +142,11 @@ def test_vectors_go_with_a_default_model_that_is_replaced_and_others_stay(tmp_pa
 
     (tmp_path / "manifest.json").write_text(manifest("a", [("s/a", "default", "1"), ("s/t", "tiny-7", "2")]))
     for fingerprint, vectors, changed in (
-            ("b", [("s/b", "default", "3"), ("s/t", "tiny-7", "2")], []),
-            ("b", [("s/b", "default", "3"), ("s/t", "tiny-7", "9")], ["s/t"]),
-            ("b", [("s/b", "default", "3")], ["s/t"]),
-            ("a", [("s/a", "default", "3"), ("s/t", "tiny-7", "2")], ["s/a"])):
+        ("b", [("s/b", "default", "3"), ("s/t", "tiny-7", "2")], []),
+        ("b", [("s/b", "default", "3"), ("s/t", "tiny-7", "9")], ["s/t"]),
+        ("b", [("s/b", "default", "3")], ["s/t"]),
+        ("a", [("s/a", "default", "3"), ("s/t", "tiny-7", "2")], ["s/a"]),
+    ):
         made = {"manifest.json": manifest(fingerprint, vectors).encode()}
         assert generate.changed_vectors(tmp_path, made) == changed
 
@@ -143,7 +155,7 @@ def test_cuts_continue_a_picture_by_its_mirror_image():
     whole = picture("tiny")
     height, width = whole.shape[:2]
     part = cut("tiny", 2 * width, 3, left=1, top=height - 1)
-    assert (part[0, :width - 1] == whole[-1, 1:]).all() and (part[0, width - 1:-1] == whole[-1, ::-1]).all()
+    assert (part[0, : width - 1] == whole[-1, 1:]).all() and (part[0, width - 1 : -1] == whole[-1, ::-1]).all()
     assert (part[1] == part[0]).all() and (part[2, 0] == whole[-2, 1]).all()
     assert (cut("tiny", 4, 2, 1) == whole[:2, :4, 1]).all()
     assert cut("stone", 5, 5, 1).shape == (5, 5)

@@ -11,8 +11,17 @@ from conformance.generators.unit_writer import evaluate, live, plain, refusal
 
 FOLDER = suites.KIT / "suites" / "units"
 
-DEFINED_ALONE = {"round_quotient", "pixel_shuffle", "padded_size", "container_positions", "coder_step_raw", "profiles",
-                 "model_level", "table_frequencies", "procedural_draw"}
+DEFINED_ALONE = {
+    "round_quotient",
+    "pixel_shuffle",
+    "padded_size",
+    "container_positions",
+    "coder_step_raw",
+    "profiles",
+    "model_level",
+    "table_frequencies",
+    "procedural_draw",
+}
 """Functions that refcodec has in no form of their own; other cases reach what they do."""
 
 
@@ -64,8 +73,22 @@ def results(name):
     return set(leaves([case["expect"] for case in documents()[name]["cases"]]))
 
 
-@pytest.mark.parametrize("name", ["conv-1x1", "branch", "sum", "gain", "rescale", "gdn", "igdn", "reconstruction",
-                                  "reconstruction-residual", "local-attention", "linear-attention"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conv-1x1",
+        "branch",
+        "sum",
+        "gain",
+        "rescale",
+        "gdn",
+        "igdn",
+        "reconstruction",
+        "reconstruction-residual",
+        "local-attention",
+        "linear-attention",
+    ],
+)
 def test_results_meet_both_ends_of_16_bits(name):
     assert {-32767, 32767} <= results(name)
 
@@ -95,16 +118,33 @@ def test_quotients_of_layer_norm_are_negative_and_not_whole():
 
 
 def test_every_length_of_escapes_in_both_directions():
-    found = {(part[1][0] >> 15, part[2][0] >> 12) for case in documents()["coder-intervals"]["cases"]
-             if isinstance(part := case["expect"], list) and len(part) > 2}
+    found = {
+        (part[1][0] >> 15, part[2][0] >> 12)
+        for case in documents()["coder-intervals"]["cases"]
+        if isinstance(part := case["expect"], list) and len(part) > 2
+    }
     assert {n for _, n in found} == set(range(16)) and {sign for sign, _ in found} == {0, 1}
 
 
 def test_kinds_of_refusals():
-    found = {case["expect"]["error"] for document in documents().values() for case in document["cases"]
-             if isinstance(case["expect"], dict) and "error" in case["expect"]}
-    assert found >= {"CoderError", "SymbolError", "ChunkError", "TrailingBytes", "UnknownRequiredChunk", "BadMagic",
-                     "UnknownVersion", "TruncatedStream", "HeaderError", "ChecksumError"}
+    found = {
+        case["expect"]["error"]
+        for document in documents().values()
+        for case in document["cases"]
+        if isinstance(case["expect"], dict) and "error" in case["expect"]
+    }
+    assert found >= {
+        "CoderError",
+        "SymbolError",
+        "ChunkError",
+        "TrailingBytes",
+        "UnknownRequiredChunk",
+        "BadMagic",
+        "UnknownVersion",
+        "TruncatedStream",
+        "HeaderError",
+        "ChecksumError",
+    }
     assert refusal(ValueError("no word is left")) == {"error": "CoderError"}
 
 

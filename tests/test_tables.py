@@ -61,8 +61,9 @@ def test_a_damaged_file_is_refused(damage, tmp_path):
 @pytest.mark.parametrize("f", data.FRACTION_BITS)
 def test_activation_tables_match_generator_and_spec_and_end_where_they_must(f):
     for table, generated, defined, last in (
-            (TABLES.gelu[f], generator.gelu_entry, SPEC.table_gelu, 0),
-            (TABLES.half_tanh[f], generator.half_tanh_entry, SPEC.table_half_tanh, 32)):
+        (TABLES.gelu[f], generator.gelu_entry, SPEC.table_gelu, 0),
+        (TABLES.half_tanh[f], generator.half_tanh_entry, SPEC.table_half_tanh, 32),
+    ):
         assert table.dtype == np.int16 and table[-1] == last and table[-2] != last
         for i in {*range(0, len(table), 97), 1, len(table) - 2, len(table) - 1}:
             assert table[i] == generated(f, i) == defined(f, i)
@@ -70,7 +71,7 @@ def test_activation_tables_match_generator_and_spec_and_end_where_they_must(f):
             assert generated(f, beyond) == defined(f, beyond) == last
     assert (np.diff(TABLES.half_tanh[f]) >= 0).all() and TABLES.half_tanh[f][0] == 0
     peak = int(TABLES.gelu[f].argmax())
-    assert (np.diff(TABLES.gelu[f][:peak + 1]) >= 0).all() and (np.diff(TABLES.gelu[f][peak:]) <= 0).all()
+    assert (np.diff(TABLES.gelu[f][: peak + 1]) >= 0).all() and (np.diff(TABLES.gelu[f][peak:]) <= 0).all()
     assert TABLES.gelu[f].min() == 0 and TABLES.gelu[f].max() == round(0.16997 * 2**f)
 
 
@@ -112,7 +113,7 @@ def test_gaussian_tables_are_symmetric_unimodal_and_cost_little():
         i = np.arange(bound + 1 + int(12 * scale) + 50)
         p = ndtr(-(i - 0.5) / scale) - ndtr(-(i + 0.5) / scale)  # of one sign
         bits = -np.log2(np.append(regular[bound:], np.full(len(i) - bound - 1, frequency[-1])) / 65536)
-        bits[bound + 1:] += 5 + np.floor(np.log2(i[bound + 1:] - bound))
+        bits[bound + 1 :] += 5 + np.floor(np.log2(i[bound + 1 :] - bound))
         both = np.where(i == 0, 1, 2) * p
         entropy = -(both * np.log2(np.maximum(p, 1e-300))).sum()
         excess.append((both * bits).sum() - entropy)
@@ -146,8 +147,10 @@ def test_boundaries_from_probabilities_make_a_table():
     assert frequency[4] == frequency[5] == 1 and np.abs(frequency[:4] / 65536 - pmf[:4] / pmf.sum()).max() < 5e-5
 
 
-@pytest.mark.parametrize("probabilities", [[], [1.0], [0.0, 0.0], [0.5, -0.1], [0.5, np.nan], [np.inf, 1.0],
-                                           np.full(65537, 1.0), [[0.5, 0.5]]])
+@pytest.mark.parametrize(
+    "probabilities",
+    [[], [1.0], [0.0, 0.0], [0.5, -0.1], [0.5, np.nan], [np.inf, 1.0], np.full(65537, 1.0), [[0.5, 0.5]]],
+)
 def test_what_is_no_distribution_is_refused(probabilities):
     with pytest.raises(UsageError):
         generator.frequencies(np.array(probabilities, np.float64))

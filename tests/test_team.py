@@ -240,8 +240,9 @@ def test_an_exception_before_any_instruction_that_shares_rows(count):
 
 
 @timers
-@pytest.mark.parametrize("share_out", [lambda: check(32, 5, 50), lambda: share_rows(lambda y0, y1: None, 32, 5)],
-                         ids=["kernels", "plain"])
+@pytest.mark.parametrize(
+    "share_out", [lambda: check(32, 5, 50), lambda: share_rows(lambda y0, y1: None, 32, 5)], ids=["kernels", "plain"]
+)
 def test_rows_shared_inside_a_signal_handler(share_out):
     """The handler's task runs while one of the interrupted function is on its way."""
     done = []

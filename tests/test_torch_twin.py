@@ -44,8 +44,18 @@ from weights_converter.torch_model import (
 from weights_converter.torch_walk import walk
 
 TINY: dict[str, Any] = {
-    "N": [4, 6, 8], "M": 24, "slices": 3, "hyper": 4, "hs": [6, 8], "chan": [8, 6], "ent": [12, 10, 8], "lrp": [8, 6],
-    "window": 5, "qualities": 3, "inter_head_width": 4}
+    "N": [4, 6, 8],
+    "M": 24,
+    "slices": 3,
+    "hyper": 4,
+    "hs": [6, 8],
+    "chan": [8, 6],
+    "ent": [12, 10, 8],
+    "lrp": [8, 6],
+    "window": 5,
+    "qualities": 3,
+    "inter_head_width": 4,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -160,8 +170,11 @@ def test_every_symbol_matters_to_the_decoder(model: LoCLIC, picture: torch.Tenso
 def test_published_sizes() -> None:
     """Parameters of the paper's and MLIC++'s networks, gains and the auxiliary buffers not counted."""
     for config, count in ((PAPER, 69_920_128), (MLICPP, 83_501_408)):
-        parameters = {name: shape for name, shape in shapes_on_meta(config).items()
-                      if name not in GAINS and not IGNORED.fullmatch(name)}
+        parameters = {
+            name: shape
+            for name, shape in shapes_on_meta(config).items()
+            if name not in GAINS and not IGNORED.fullmatch(name)
+        }
         assert sum(map(math.prod, parameters.values())) == count
     old, new = shapes_on_meta(MLICPP_OLD), shapes_on_meta(MLICPP)
     assert {name.split(".")[0] for name in old if old[name] != new.get(name)} == {"g_s", "lrp_anchor", "lrp_nonanchor"}
@@ -172,8 +185,11 @@ def test_published_sizes() -> None:
 
 def test_checkpoints_without_configuration_are_recognised(model: LoCLIC) -> None:
     assert len({json.dumps(sorted(shapes_on_meta(config).items())) for config in KNOWN}) == 5
-    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes_on_meta(SMALL).items()
-              if not IGNORED.fullmatch(name)}
+    arrays = {
+        name: np.zeros(shape, np.float32)
+        for name, shape in shapes_on_meta(SMALL).items()
+        if not IGNORED.fullmatch(name)
+    }
     assert from_checkpoint(Checkpoint(arrays, None, "")).config is SMALL
     arrays.pop("gain")
     with pytest.raises(InvalidModel, match="no known configuration"):
@@ -188,8 +204,11 @@ def test_checkpoints_without_configuration_are_recognised(model: LoCLIC) -> None
 def test_published_checkpoints_have_gains_of_one() -> None:
     config = {**TINY, "qualities": 1}
     network = LoCLIC(config)
-    arrays = {name: value.numpy() for name, value in network.state_dict().items()
-              if name not in GAINS and not IGNORED.fullmatch(name)}
+    arrays = {
+        name: value.numpy()
+        for name, value in network.state_dict().items()
+        if name not in GAINS and not IGNORED.fullmatch(name)
+    }
     rebuilt = from_checkpoint(Checkpoint(arrays, config, ""))
     assert all(not getattr(rebuilt, name).any() for name in GAINS)
     assert PAPER_OLD["old_synthesis"] and PAPER["qualities"] == 1
@@ -201,7 +220,7 @@ def test_gdn_and_its_inverse_against_their_definition() -> None:
     for inverse in (False, True):
         gdn = GDN(3, inverse)
         gdn.gamma.data = torch.rand(3, 3)
-        gamma, beta = gdn.gamma.double() ** 2 - 2.0 ** -36, gdn.beta.double() ** 2 - 2.0 ** -36
+        gamma, beta = gdn.gamma.double() ** 2 - 2.0**-36, gdn.beta.double() ** 2 - 2.0**-36
         norm = torch.sqrt(beta[:, None, None] + torch.einsum("ij,bjhw->bihw", gamma, x.double() ** 2))
         wanted = x * norm if inverse else x / norm
         torch.testing.assert_close(gdn(x).double(), wanted, atol=1e-5, rtol=1e-5)
@@ -238,8 +257,14 @@ def test_every_stage_agrees_with_the_float_forward_of_the_converter() -> None:
     samples = torch_bench.synthetic_picture(128, 64)
     step = 40
     stages: dict[str, np.ndarray] = {}
-    run_float(REFERENCE, float_layers(REFERENCE, state), Bottleneck(state), samples, step,
-              lambda name, values: stages.update({name: np.array(values)}))
+    run_float(
+        REFERENCE,
+        float_layers(REFERENCE, state),
+        Bottleneck(state),
+        samples,
+        step,
+        lambda name, values: stages.update({name: np.array(values)}),
+    )
 
     def of(name: str) -> torch.Tensor:
         return torch.from_numpy(stages[name]).permute(2, 0, 1)[None]
@@ -264,7 +289,7 @@ def test_every_stage_agrees_with_the_float_forward_of_the_converter() -> None:
         for i in range(REFERENCE.slices):
             half = torch.cat((scales[i], means[i]), 1)
             board = nonanchors_alone(half) if kind else anchors_alone(half)
-            rows = [board[..., r, (r + 1 - kind) % 2::2] for r in range(board.size(2))]
+            rows = [board[..., r, (r + 1 - kind) % 2 :: 2] for r in range(board.size(2))]
             close(torch.stack(rows, 2), of(f"ep_{name}/{i}/3"))  # NumPy packs along columns
     close(x_hat * 255, of("g_s/7"), atol=0.05)
 
@@ -275,7 +300,7 @@ def test_estimated_bits_are_those_of_the_converter(lower: float) -> None:
     state = published_state(REFERENCE)
     for name in state:
         if name.startswith("entropy_parameters") and name.endswith(".6.bias"):
-            state[name][:REFERENCE.ch] -= lower
+            state[name][: REFERENCE.ch] -= lower
     network = from_checkpoint(Checkpoint(state, REFERENCE.as_dict(), ""))
     samples = torch_bench.synthetic_picture(128, 64)
     found = run_float(REFERENCE, float_layers(REFERENCE, state), Bottleneck(state), samples, 100)
@@ -295,8 +320,9 @@ def test_bottleneck_likelihoods_sum_to_one() -> None:
 # The benchmark.
 
 
-def test_benchmark_reports_and_serves(model: LoCLIC, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benchmark_reports_and_serves(
+    model: LoCLIC, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = folder(tmp_path / "c", model)
     monkeypatch.setattr("sys.stdin", io.StringIO("encode\ndecode\nsleep\n"))
     code = torch_bench.main([str(path), "--size", "70x64", "--repeats", "1", "--threads", "1", "--serve"])

@@ -24,18 +24,40 @@ def test_a_trace_of_refcodec_is_read(tmp_path):
     assert all(np.array_equal(trace.values(s), reference().values(s)) for s in trace.stages)
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    (b"", "no stage"), (b"\n \n", "no stage"), (b"nonsense", "line 1: not JSON"), (b"[1]", "an object is expected"),
-    (b"\xff\xfe", "line 1: not JSON"), (b"[" * 100000, "not JSON"), (b'{"name": 1, "name": 2}', "occurs twice"),
-    ({"name": "../etc"}, "'name'"), ({"name": "A"}, "'name'"), ({"name": "a/" * 150 + "a"}, "'name'"),
-    ({"shape": [1]}, "'shape'"), ({"shape": [1, 0]}, "'shape'"), ({"shape": [1, True]}, "'shape'"),
-    ({"shape": [1, 1.5]}, "'shape'"), ({"shape": [1 << 23, 1 << 23]}, "'shape'"), ({"shape": "1"}, "'shape'"),
-    ({"dtype": "float32"}, "'dtype'"), ({"dtype": "object"}, "'dtype'"), ({"sha256": "0" * 63}, "'sha256'"),
-    ({"sha256": "G" * 64}, "'sha256'"), ({"index": -1}, "'index'"), ({"index": 1 << 21}, "'index'"),
-    ({"index": True}, "'index'"),
-    ({"index": "3"}, "'index'"), ({"index": None}, "'index'"), ({"file": "../x.npy"}, "'file'"),
-    ({"file": "/x.npy"}, "'file'"), ({"file": "x.pkl"}, "'file'"), ({"sha": 1}, "unknown field 'sha'"),
-])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "no stage"),
+        (b"\n \n", "no stage"),
+        (b"nonsense", "line 1: not JSON"),
+        (b"[1]", "an object is expected"),
+        (b"\xff\xfe", "line 1: not JSON"),
+        (b"[" * 100000, "not JSON"),
+        (b'{"name": 1, "name": 2}', "occurs twice"),
+        ({"name": "../etc"}, "'name'"),
+        ({"name": "A"}, "'name'"),
+        ({"name": "a/" * 150 + "a"}, "'name'"),
+        ({"shape": [1]}, "'shape'"),
+        ({"shape": [1, 0]}, "'shape'"),
+        ({"shape": [1, True]}, "'shape'"),
+        ({"shape": [1, 1.5]}, "'shape'"),
+        ({"shape": [1 << 23, 1 << 23]}, "'shape'"),
+        ({"shape": "1"}, "'shape'"),
+        ({"dtype": "float32"}, "'dtype'"),
+        ({"dtype": "object"}, "'dtype'"),
+        ({"sha256": "0" * 63}, "'sha256'"),
+        ({"sha256": "G" * 64}, "'sha256'"),
+        ({"index": -1}, "'index'"),
+        ({"index": 1 << 21}, "'index'"),
+        ({"index": True}, "'index'"),
+        ({"index": "3"}, "'index'"),
+        ({"index": None}, "'index'"),
+        ({"file": "../x.npy"}, "'file'"),
+        ({"file": "/x.npy"}, "'file'"),
+        ({"file": "x.pkl"}, "'file'"),
+        ({"sha": 1}, "unknown field 'sha'"),
+    ],
+)
 def test_malformed_lines_are_clear_errors(text, says):
     data = text if isinstance(text, bytes) else json.dumps({**LINE, **text}).encode()
     with pytest.raises(TraceError, match=says) as caught:
@@ -51,8 +73,9 @@ def test_a_trace_of_endless_length_is_refused(tmp_path):
 
 def test_indices_are_on_all_lines_or_none_and_differ():
     def lines(*indices):
-        return b"\n".join(json.dumps({k: v for k, v in {**LINE, "index": i}.items() if v is not None}).encode()
-                          for i in indices)
+        return b"\n".join(
+            json.dumps({k: v for k, v in {**LINE, "index": i}.items() if v is not None}).encode() for i in indices
+        )
 
     assert [s.index for s in parse_trace(lines(4, 0, 2), "t").stages] == [0, 2, 4]
     assert [s.index for s in parse_trace(lines(None, None), "t").stages] == [None, None]
@@ -99,15 +122,20 @@ def test_values_are_checked_against_their_line(tmp_path):
         read_trace(tmp_path)
 
 
-@pytest.mark.parametrize(("spoil", "says"), [
-    (lambda data: data[:-1], "the file holds"), (lambda data: data + b"\0", "the file holds"),
-    (lambda data: b"", "not the NPY file"), (lambda data: b"\x93NUMPY\x02\x00" + data[8:], "version 2.0"),
-    (lambda data: data.replace(b"<i2", b"|O8"), "the type is object"),
-    (lambda data: data.replace(b"<i2", b"<f4"), "float32"),
-    (lambda data: data.replace(b"(2, 2, 3)", b"(9e9,2,3)"), "not the NPY file"),
-    (lambda data: data.replace(b"(2, 2, 3), ", b"(-2,-2,3), "), "not the NPY file|the file holds"),
-    (lambda data: data.replace(b"{'descr'", b"{'__im__'"), "not the NPY file"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda data: data[:-1], "the file holds"),
+        (lambda data: data + b"\0", "the file holds"),
+        (lambda data: b"", "not the NPY file"),
+        (lambda data: b"\x93NUMPY\x02\x00" + data[8:], "version 2.0"),
+        (lambda data: data.replace(b"<i2", b"|O8"), "the type is object"),
+        (lambda data: data.replace(b"<i2", b"<f4"), "float32"),
+        (lambda data: data.replace(b"(2, 2, 3)", b"(9e9,2,3)"), "not the NPY file"),
+        (lambda data: data.replace(b"(2, 2, 3), ", b"(-2,-2,3), "), "not the NPY file|the file holds"),
+        (lambda data: data.replace(b"{'descr'", b"{'__im__'"), "not the NPY file"),
+    ],
+)
 def test_files_of_values_are_read_strictly(tmp_path, spoil, says):
     path = tmp_path / "x.npy"
     path.write_bytes(spoil(npy_bytes(np.zeros((2, 2, 3), np.int16))))

@@ -57,8 +57,18 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
 
 
 def fresh(**values: Any) -> State:
-    plan = Plan(**{"steps": 6, "batch": 3, "crops": ((64, 0.0),), "warmup": 2, "rate": 1e-3, "stages": (("all", 0.0),),
-                   "optimiser": "adamw", **values})
+    plan = Plan(
+        **{
+            "steps": 6,
+            "batch": 3,
+            "crops": ((64, 0.0),),
+            "warmup": 2,
+            "rate": 1e-3,
+            "stages": (("all", 0.0),),
+            "optimiser": "adamw",
+            **values,
+        }
+    )
     net, config, origin = start_fresh("tiny", plan.seed)
     return begin(net, config, plan, origin)
 
@@ -69,8 +79,11 @@ def run(folder: Path, state: State, pictures: list[Picture], **pace: Any) -> Run
 
 def weights(state: State | None) -> dict[str, torch.Tensor]:
     assert state is not None
-    return {**{f"w/{k}": v for k, v in state.weights.items()}, **{f"a/{k}": v for k, v in state.average.items()},
-            **{f"m/{k}": v for k, v in state.moments.items()}}
+    return {
+        **{f"w/{k}": v for k, v in state.weights.items()},
+        **{f"a/{k}": v for k, v in state.average.items()},
+        **{f"m/{k}": v for k, v in state.moments.items()},
+    }
 
 
 def same(a: State | None, b: State | None) -> bool:
@@ -81,11 +94,11 @@ def same(a: State | None, b: State | None) -> bool:
 # Plans.
 
 
-@given(steps=st.integers(1, 10 ** 6), hold=st.floats(0, 0.9), warmup=st.integers(0, 500), seed=st.integers(0, 99))
+@given(steps=st.integers(1, 10**6), hold=st.floats(0, 0.9), warmup=st.integers(0, 500), seed=st.integers(0, 99))
 def test_a_plan_survives_its_file_and_never_leaves_its_peak(steps: int, hold: float, warmup: int, seed: int) -> None:
     plan = Plan(steps=steps, hold=hold, warmup=warmup, seed=seed, stages=(("transforms", 0.0), ("all", 0.25)))
     assert plan_from(json.loads(json.dumps(plan.as_dict())), "x") == plan
-    rates = [plan.rate_at(p, 10 ** 6) for p in np.linspace(0, 1, 50)]
+    rates = [plan.rate_at(p, 10**6) for p in np.linspace(0, 1, 50)]
     assert rates[0] == pytest.approx(plan.rate) and rates[-1] == pytest.approx(plan.floor * plan.rate)
     assert rates == sorted(rates, reverse=True)
     assert [plan.stage(p) for p in (0, 0.2499, 0.25, 1)] == ["transforms", "transforms", "all", "all"]
@@ -98,11 +111,27 @@ def test_a_plan_of_minutes_counts_time_in_steps() -> None:
     assert [plan.crop(p) for p in (0, 0.49, 0.5)] == [64, 64, 128]
 
 
-@pytest.mark.parametrize("values", [
-    {}, {"steps": 1, "minutes": 1.0}, {"minutes": math.inf}, {"stages": (("some", 0.0),)}, {"crops": ((100, 0.0),)},
-    {"crops": ((64, 0.1),)}, {"crops": ((64, 0.0), (128, 1.0))}, {"batch": 0}, {"rate": math.nan}, {"hold": 1.0},
-    {"lambdas": (0.1, 0.01)}, {"balance": 2.0}, {"precision": "float16"}, {"clip": 0.0}, {"average": 1.0},
-    {"optimiser": "adam"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"steps": 1, "minutes": 1.0},
+        {"minutes": math.inf},
+        {"stages": (("some", 0.0),)},
+        {"crops": ((100, 0.0),)},
+        {"crops": ((64, 0.1),)},
+        {"crops": ((64, 0.0), (128, 1.0))},
+        {"batch": 0},
+        {"rate": math.nan},
+        {"hold": 1.0},
+        {"lambdas": (0.1, 0.01)},
+        {"balance": 2.0},
+        {"precision": "float16"},
+        {"clip": 0.0},
+        {"average": 1.0},
+        {"optimiser": "adam"},
+    ],
+)
 def test_impossible_plans_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Plan(**(values if not values or "minutes" in values else {"steps": 5, **values}))
@@ -167,7 +196,8 @@ def test_batches_follow_from_seed_and_step(pictures: list[Picture]) -> None:
 
 def test_a_crop_is_a_piece_of_its_picture(tmp_path: Path) -> None:
     Image.fromarray(np.dstack([np.add.outer(np.arange(64), np.arange(64)) % 251] * 3).astype(np.uint8)).save(
-        tmp_path / "a.png")
+        tmp_path / "a.png"
+    )
     whole = np.asarray(Image.open(tmp_path / "a.png"))
     turns = [np.rot90(t, n) for t in (whole, whole[:, ::-1]) for n in range(4)]
     for sample in Crops(list_pictures([tmp_path]), 1, 0).batch(0, 8, 64).samples:
@@ -188,7 +218,7 @@ def test_bad_sources_of_pictures_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidImage) as caught:
         list_pictures([tar_of(tmp_path / "c.tar", {"good.png": good, "bad.jpg": b"nothing"})])
     assert "c.tar:bad.jpg" in caught.value.where
-    cut = list_pictures([tar_of(tmp_path / "d.tar", {"cut.png": good[:len(good) // 2]})])
+    cut = list_pictures([tar_of(tmp_path / "d.tar", {"cut.png": good[: len(good) // 2]})])
     with pytest.raises(InvalidImage, match="decoded") as caught:
         Crops(cut, 1, 0).batch(0, 1, 64)
     assert "cut.png" in caught.value.where
@@ -259,13 +289,17 @@ def test_transforms_and_the_density_of_z_have_rates_of_their_own(pictures: list[
     workers.step(Crops(pictures, 2, 0).batch(0, 2, 64), 0, "all", 1e-4, 0.9)
     workers.close()
     for part, factor in (("g_a.", 0.25), ("g_s.", 0.25), ("h_s.", 1), ("gain", 1), ("entropy_bottleneck.", 10)):
-        steps = [(value - before[name]).abs().max().item() for name, value in trainee.named_parameters()
-                 if name.startswith(f"net.{part}")]
+        steps = [
+            (value - before[name]).abs().max().item()
+            for name, value in trainee.named_parameters()
+            if name.startswith(f"net.{part}")
+        ]
         assert max(steps) == pytest.approx(1e-4 * factor, rel=0.02), part
 
 
 def Silence(batch: int, height: int, width: int) -> Any:
     from weights_converter.torch_model import Noise
+
     return Noise(torch.zeros(batch, 24, height // 16, width // 16), torch.zeros(batch, 6, height // 64, width // 64))
 
 
@@ -311,14 +345,16 @@ def test_soap_without_a_mode_to_rotate_is_adam(shape: tuple[int, ...]) -> None:
 def test_soap_does_not_care_for_the_axes_of_its_modes(seed: int, shape: tuple[int, ...]) -> None:
     """Where the first gradient has full rank: else the first basis is one of many."""
     gradients = gradients_of(seed, shape)
-    turn = torch.linalg.qr(torch.randn(shape[0], shape[0], dtype=torch.float64,
-                                       generator=torch.Generator().manual_seed(seed + 1)))[0]
+    turn = torch.linalg.qr(
+        torch.randn(shape[0], shape[0], dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))
+    )[0]
 
     def turned(values: torch.Tensor) -> torch.Tensor:
         return torch.tensordot(turn, values, dims=1)
 
-    assert torch.allclose(moved(soap.Soap, [turned(g) for g in gradients]), turned(moved(soap.Soap, gradients)),
-                          rtol=1e-6, atol=1e-6)
+    assert torch.allclose(
+        moved(soap.Soap, [turned(g) for g in gradients]), turned(moved(soap.Soap, gradients)), rtol=1e-6, atol=1e-6
+    )
     adam = moved(torch.optim.Adam, gradients)
     assert not torch.allclose(moved(torch.optim.Adam, [turned(g) for g in gradients]), turned(adam), atol=1e-2)
 
@@ -352,8 +388,9 @@ def test_soap_decays_weights_apart_from_gradients() -> None:
 
 
 @pytest.mark.parametrize(("cut", "optimiser"), [(1, "adamw"), (4, "adamw"), (4, "soap")])
-def test_a_run_in_pieces_equals_a_run_at_once(cut: int, optimiser: str, tmp_path: Path, pictures: list[Picture],
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_pieces_equals_a_run_at_once(
+    cut: int, optimiser: str, tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(soap, "EVERY", 2)
     stages = (("transforms", 0.0), ("entropy", 0.3), ("all", 0.6))
     assert run(tmp_path / "whole", fresh(stages=stages, optimiser=optimiser), pictures).go()
@@ -370,15 +407,19 @@ def test_a_state_survives_its_file(tmp_path: Path, pictures: list[Picture]) -> N
     job.go()
     state, again = job.state(), read_state(tmp_path)
     assert again is not None and same(state, again)
-    assert (again.plan, again.config, again.progress, again.origin) == \
-        (state.plan, state.config, state.progress, state.origin)
+    assert (again.plan, again.config, again.progress, again.origin) == (
+        state.plan,
+        state.config,
+        state.progress,
+        state.origin,
+    )
 
 
 def test_damaged_states_are_refused(tmp_path: Path) -> None:
     write_state(tmp_path, fresh())
     whole = (tmp_path / "state.pt").read_bytes()
     assert read_state(tmp_path / "other") is None
-    for damaged in (whole[:len(whole) // 2], b"", b"text", whole[:-9999] + bytes(64) + whole[-9935:]):
+    for damaged in (whole[: len(whole) // 2], b"", b"text", whole[:-9999] + bytes(64) + whole[-9935:]):
         (tmp_path / "state.pt").write_bytes(damaged)
         with pytest.raises(InvalidModel):
             read_state(tmp_path)
@@ -401,8 +442,9 @@ def test_checkpoints_of_a_run_are_published_ones(tmp_path: Path, pictures: list[
 # Faults.
 
 
-def test_faults_change_nothing_and_end_a_run_when_many(tmp_path: Path, pictures: list[Picture],
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_change_nothing_and_end_a_run_when_many(
+    tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = fresh(steps=100)
     job = run(tmp_path, state, pictures)
     job.trainee.get_parameter("net.g_s.synthesis_transform.0.conv1.weight").data[0, 0, 0, 0] = math.nan
@@ -454,15 +496,18 @@ def test_the_command_refuses_what_makes_no_sense(tmp_path: Path, capsys: pytest.
     folder, out = str(save_pictures(tmp_path / "pictures")), str(tmp_path / "run")
     (tmp_path / "bad.pt").write_bytes(b"nothing")
     for arguments, code in (
-            ([], 2), (["--images", folder], 2), (["--plot", "x.png"], 2),
-            (["--images", folder, "--out", out], 2),
-            (["--images", folder, "--out", out, "--steps", "1", "--profile", "huge"], 2),
-            (["--images", folder, "--out", out, "--steps", "1", "--profile", "tiny", "--qualities", "65"], 78),
-            (["--images", folder, "--out", out, "--steps", "1", "--start", "x", "--profile", "tiny"], 2),
-            (["--images", folder, "--out", out, "--steps", "1", "--start", str(tmp_path / "no.pt")], 66),
-            (["--images", folder, "--out", out, "--steps", "1", "--start", str(tmp_path / "bad.pt")], 78),
-            (["--images", str(tmp_path / "no"), "--out", out, "--steps", "1", "--profile", "tiny"], 66),
-            (["--out", out, "--plot", str(tmp_path / "p.png")], 66)):
+        ([], 2),
+        (["--images", folder], 2),
+        (["--plot", "x.png"], 2),
+        (["--images", folder, "--out", out], 2),
+        (["--images", folder, "--out", out, "--steps", "1", "--profile", "huge"], 2),
+        (["--images", folder, "--out", out, "--steps", "1", "--profile", "tiny", "--qualities", "65"], 78),
+        (["--images", folder, "--out", out, "--steps", "1", "--start", "x", "--profile", "tiny"], 2),
+        (["--images", folder, "--out", out, "--steps", "1", "--start", str(tmp_path / "no.pt")], 66),
+        (["--images", folder, "--out", out, "--steps", "1", "--start", str(tmp_path / "bad.pt")], 78),
+        (["--images", str(tmp_path / "no"), "--out", out, "--steps", "1", "--profile", "tiny"], 66),
+        (["--out", out, "--plot", str(tmp_path / "p.png")], 66),
+    ):
         assert main(["train", *arguments]) == code, arguments
         assert capsys.readouterr().err.count("\n") == 1, arguments
     assert not Path(out, "state.pt").exists()
@@ -486,6 +531,7 @@ def test_every_stage_has_its_list() -> None:
 
 def test_no_picture_starts_a_program_and_no_exception_leaves(tmp_path, monkeypatch):
     """PostScript under the name of a JPEG, a tar file of nested long names, and sizes that a header only claims."""
+
     def started(*_, **__):
         raise AssertionError("a program was started")
 

@@ -21,20 +21,21 @@ def _choice() -> Iterator[None]:
     allow_winograd(False)
 
 
-def results(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
-            seen: torch.Tensor) -> list[torch.Tensor]:
+def results(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, seen: torch.Tensor) -> list[torch.Tensor]:
     """The convolution, and the gradients of its product with `seen`."""
     leaves = [t for t in (x, weight, bias) if t is not None]
     y = conv3x3(x, weight, bias)
     return [y, *torch.autograd.grad((y * seen).sum(), leaves)]
 
 
-@pytest.mark.parametrize(("shape", "outputs"), [((1, 16, 32, 32), 32), ((3, 32, 4, 12), 16), ((2, 48, 8, 64), 16),
-                                                ((5, 16, 4, 4), 16)])
+@pytest.mark.parametrize(
+    ("shape", "outputs"), [((1, 16, 32, 32), 32), ((3, 32, 4, 12), 16), ((2, 48, 8, 64), 16), ((5, 16, 4, 4), 16)]
+)
 @pytest.mark.parametrize("with_bias", [True, False])
-@pytest.mark.parametrize("band", [1, 7, 10 ** 6])
-def test_values_and_gradients_are_those_of_the_direct_sum(shape: tuple[int, ...], outputs: int, with_bias: bool,
-                                                          band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("band", [1, 7, 10**6])
+def test_values_and_gradients_are_those_of_the_direct_sum(
+    shape: tuple[int, ...], outputs: int, with_bias: bool, band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch_conv, "LEAST_TILES", 1)
     monkeypatch.setattr(torch_conv, "BAND_TILES", band)
     torch.manual_seed(band)

@@ -68,7 +68,7 @@ def projected(x: np.ndarray) -> np.ndarray:
         values = (blocks(values) - mean) @ basis
         found.append((mean, basis))
     for (mean, basis), kept in zip(reversed(found), (WIDTHS[1], WIDTHS[0], WIDTHS[0], 3), strict=True):
-        values = whole(values @ basis[:, :values.shape[-1]].T + mean)[..., :kept]
+        values = whole(values @ basis[:, : values.shape[-1]].T + mean)[..., :kept]
     return values
 
 

@@ -100,7 +100,7 @@ def simulated(net: LoCLIC, record: Record, noise: Noise | None = None) -> Simula
 
 
 def loss_of(coded: Simulated, x: Tensor) -> Tensor:
-    distortion = 255 ** 2 * 0.01 * (coded.x_hat - x).square().mean()
+    distortion = 255**2 * 0.01 * (coded.x_hat - x).square().mean()
     return distortion + (coded.bits_y().sum() - torch.log2(coded.z_likelihoods).sum()) / (x.numel() / 3)
 
 
@@ -112,8 +112,9 @@ def assert_codec_agrees(model: Model, coded: Simulated, n: int, samples: np.ndar
     """Symbols, y_hat and samples of the integer codec are those of picture n of the simulation."""
     traced: dict[str, np.ndarray] = {}
     stream = encode_picture(samples, step, model=model)
-    decoded, _ = decode_stream(stream.data, model=model, verify=True,
-                               trace=lambda name, values: traced.__setitem__(name, values.copy()))
+    decoded, _ = decode_stream(
+        stream.data, model=model, verify=True, trace=lambda name, values: traced.__setitem__(name, values.copy())
+    )
     y_hat = np.concatenate([traced[f"y_hat/{i}"] for i in range(CONFIG.slices)], axis=2)
     np.testing.assert_array_equal(as_picture(coded.y_hat[n]) * 64, y_hat)
     np.testing.assert_array_equal(as_picture(coded.z_symbols[n]) * 64 + model.medians, traced["z_hat"])
@@ -144,11 +145,14 @@ def test_without_integers_the_engine_is_the_twin(net: LoCLIC) -> None:
     torch.testing.assert_close(mine.z_likelihoods, z_likelihoods, rtol=1e-4, atol=1e-6)
     bits = -sum(torch.log2(p).flatten(1).sum(1) for p in y_likelihoods)
     torch.testing.assert_close(mine.bits_y(), bits, rtol=1e-4, atol=1e-3)
-    theirs = 255 ** 2 * 0.01 * (x_hat - x).square().mean() + (
-        bits.sum() - torch.log2(z_likelihoods).sum()) / (x.numel() / 3)
+    theirs = 255**2 * 0.01 * (x_hat - x).square().mean() + (bits.sum() - torch.log2(z_likelihoods).sum()) / (
+        x.numel() / 3
+    )
     names = [name for name, _ in net.named_parameters()]
-    a, b = (torch.autograd.grad(loss, list(net.parameters()), allow_unused=True, materialize_grads=True)
-            for loss in (loss_of(mine, x), theirs))
+    a, b = (
+        torch.autograd.grad(loss, list(net.parameters()), allow_unused=True, materialize_grads=True)
+        for loss in (loss_of(mine, x), theirs)
+    )
     for name, mine_, theirs_ in zip(names, a, b, strict=True):
         scale = float(theirs_.abs().max())
         assert float((mine_ - theirs_).abs().max()) <= 2e-3 * scale + 1e-7, name
@@ -206,9 +210,21 @@ def run(folder: Path, state: State, pictures: list[Picture], **pace: Any) -> Run
 
 
 def planned(net: LoCLIC, **values: Any) -> State:
-    plan = Plan(**{"steps": 4, "batch": 3, "crops": ((64, 0.0),), "warmup": 1, "rate": 1e-3, "average": 0.5,
-                   "stages": (("all", 0.0), ("quantised", 0.5)), "optimiser": "adamw", "transform_rate": 1.0,
-                   "clip": 1.0, **values})
+    plan = Plan(
+        **{
+            "steps": 4,
+            "batch": 3,
+            "crops": ((64, 0.0),),
+            "warmup": 1,
+            "rate": 1e-3,
+            "average": 0.5,
+            "stages": (("all", 0.0), ("quantised", 0.5)),
+            "optimiser": "adamw",
+            "transform_rate": 1.0,
+            "clip": 1.0,
+            **values,
+        }
+    )
     return begin(net, CONFIG, plan, {})
 
 
@@ -229,8 +245,18 @@ def test_a_run_in_pieces_becomes_the_model_it_simulated(net: LoCLIC, tmp_path: P
         assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
     model_path = tmp_path / "model.h5"
-    assert main(["convert", str(tmp_path / "split" / CHECKPOINT), str(model_path), "--calibration",
-                 str(tmp_path / "split" / CALIBRATION)]) == 0
+    assert (
+        main(
+            [
+                "convert",
+                str(tmp_path / "split" / CHECKPOINT),
+                str(model_path),
+                "--calibration",
+                str(tmp_path / "split" / CALIBRATION),
+            ]
+        )
+        == 0
+    )
     x, q = batch()
     average = whole.average
     with torch.no_grad():
@@ -258,8 +284,9 @@ def test_the_stage_lowers_the_loss_of_conversion(tmp_path: Path, pictures: list[
 
     cost, integer = {}, {}
     for stage in ("all", "quantised"):
-        begun = planned(network, steps=12, stages=((stage, 0.0),), rate=4e-3, hold=0.9, average=0.0,
-                        lambdas=(0.05, 0.05))
+        begun = planned(
+            network, steps=12, stages=((stage, 0.0),), rate=4e-3, hold=0.9, average=0.0, lambdas=(0.05, 0.05)
+        )
         job = run(tmp_path / stage, replace(begun, record=record), pictures, threads=1)
         before = losses(job, "quantised")
         job.go()

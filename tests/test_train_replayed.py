@@ -23,8 +23,18 @@ from weights_converter.train.replayed import Replayed  # noqa: E402
 from weights_converter.train.state import CALIBRATION, read_state, start_fresh  # noqa: E402
 from weights_converter.train.workers import UNUSED, Workers  # noqa: E402
 
-TINY = {"N": [8, 8, 8], "M": 24, "slices": 2, "hyper": 8, "hs": [8, 8], "chan": [8, 8], "ent": [16, 8, 8],
-        "lrp": [8, 8], "window": 3, "qualities": 3}
+TINY = {
+    "N": [8, 8, 8],
+    "M": 24,
+    "slices": 2,
+    "hyper": 8,
+    "hs": [8, 8],
+    "chan": [8, 8],
+    "ent": [16, 8, 8],
+    "lrp": [8, 8],
+    "window": 3,
+    "qualities": 3,
+}
 
 
 def _pair(optimiser: str) -> tuple[Replayed, Workers]:
@@ -32,8 +42,10 @@ def _pair(optimiser: str) -> tuple[Replayed, Workers]:
     trainee = Trainee(LoCLIC(TINY))
     plan = Plan(steps=10, batch=2, optimiser=optimiser, clip=0.1)
     cpu = torch.device("cpu")
-    return (Replayed(copy.deepcopy(trainee), copy.deepcopy(trainee), plan, cpu),
-            Workers(copy.deepcopy(trainee), copy.deepcopy(trainee), plan, cpu))
+    return (
+        Replayed(copy.deepcopy(trainee), copy.deepcopy(trainee), plan, cpu),
+        Workers(copy.deepcopy(trainee), copy.deepcopy(trainee), plan, cpu),
+    )
 
 
 def _batch(seed: int) -> Batch:
@@ -44,6 +56,7 @@ def _batch(seed: int) -> Batch:
 @pytest.fixture
 def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both draw noise from generators of their own."""
+
     def half(*shape: Any, **_: Any) -> Any:
         return torch.full(shape[0] if isinstance(shape[0], tuple) else shape, 0.5)
 
@@ -53,8 +66,13 @@ def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_gradients_are_those_of_the_cores(no_noise: None, monkeypatch: pytest.MonkeyPatch):
     replayed, workers = _pair("adamw")
     found: dict[str, Any] = {}
-    monkeypatch.setattr(workers, "_update", lambda *_: found.update(
-        {name: parameter.grad for name, parameter in workers._parameters.items() if parameter.grad is not None}))
+    monkeypatch.setattr(
+        workers,
+        "_update",
+        lambda *_: found.update(
+            {name: parameter.grad for name, parameter in workers._parameters.items() if parameter.grad is not None}
+        ),
+    )
     monkeypatch.setattr(replayed, "_update", lambda *_: None)
     for stage in ("transforms", "entropy", "all"):
         found.clear()
@@ -125,8 +143,11 @@ def test_turned_bases_are_eigenvectors_and_keep_the_means(monkeypatch: pytest.Mo
 def _means(replayed: Replayed) -> dict[str, Any]:
     from weights_converter.train.soap import rotated
 
-    return {name: rotated(mean, bases, back=True) for name, mean in replayed._mean.items()
-            if (bases := replayed._bases.of(replayed._bases.bases, name))}
+    return {
+        name: rotated(mean, bases, back=True)
+        for name, mean in replayed._mean.items()
+        if (bases := replayed._bases.of(replayed._bases.bases, name))
+    }
 
 
 def test_moments_are_taken_over():

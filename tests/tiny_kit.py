@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-DECODER = r'''
+DECODER = r"""
 import json, os, signal, sys, time
 
 behaviour, stream, output = sys.argv[1:4]
@@ -131,7 +131,7 @@ if "--trace" in sys.argv:
 if behaviour == "late-crash":
     open(output, "wb").write(picture + samples), os.abort()
 open(output, "wb").write(picture + samples)
-'''
+"""
 """The program; its first argument is how it behaves, "good" or a lie."""
 
 
@@ -148,8 +148,13 @@ def sha256(data: bytes) -> str:
 def valid(name: str, width: int, height: int, channels: int, value: int, **more: Any) -> tuple[dict[str, Any], bytes]:
     """A vector that is accepted, and its stream."""
     stream = json.dumps({"width": width, "height": height, "channels": channels, "value": value, **more}).encode()
-    expect = {"outcome": "accept", "width": width, "height": height, "channels": channels,
-              "samples": sha256(samples(width, height, channels, value))}
+    expect = {
+        "outcome": "accept",
+        "width": width,
+        "height": height,
+        "channels": channels,
+        "samples": sha256(samples(width, height, channels, value)),
+    }
     return _vector(name, stream, "toy", expect), stream
 
 
@@ -160,9 +165,17 @@ def invalid(name: str, error: str = "ChecksumError", **more: Any) -> tuple[dict[
 
 
 def _vector(name: str, stream: bytes, model: str | None, expect: dict[str, Any]) -> dict[str, Any]:
-    return {"id": name, "stream": f"streams/{name.split('/')[1]}.bin", "sha256": sha256(stream), "model": model,
-            "expect": expect, "clauses": ["5.3-2"], "suggests": "that the toy is broken", "origin": "by hand",
-            "licence": "Apache-2.0"}
+    return {
+        "id": name,
+        "stream": f"streams/{name.split('/')[1]}.bin",
+        "sha256": sha256(stream),
+        "model": model,
+        "expect": expect,
+        "clauses": ["5.3-2"],
+        "suggests": "that the toy is broken",
+        "origin": "by hand",
+        "licence": "Apache-2.0",
+    }
 
 
 MODEL = b"a model"
@@ -181,18 +194,30 @@ def write_suite(kit: Path, name: str, vectors: list[tuple[dict[str, Any], bytes]
     (kit / "models" / "toy.h5").write_bytes(MODEL)
     for vector, stream in vectors:
         (folder / vector["stream"]).write_bytes(stream)
-    manifest = {"format": 1, "suite": name, "version": 1, "description": "A toy.", "licence": "Apache-2.0",
-                "models": {"toy": toy_model()}, "files": {}, "vectors": [v for v, _ in vectors]} | more
+    manifest = {
+        "format": 1,
+        "suite": name,
+        "version": 1,
+        "description": "A toy.",
+        "licence": "Apache-2.0",
+        "models": {"toy": toy_model()},
+        "files": {},
+        "vectors": [v for v, _ in vectors],
+    } | more
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder / "manifest.json"
 
 
 def tiny_kit(folder: Path) -> Path:
     """Two suites with three valid and two invalid streams."""
-    write_suite(folder, "core", [valid("core/colour", 5, 4, 3, 9), valid("core/grey", 3, 2, 1, 200),
-                                 valid("core/dot", 1, 1, 3, 0)])
-    write_suite(folder, "invalid", [invalid("invalid/crc"), invalid("invalid/two", "HeaderError",
-                                                                    also=["ChecksumError"])])
+    write_suite(
+        folder,
+        "core",
+        [valid("core/colour", 5, 4, 3, 9), valid("core/grey", 3, 2, 1, 200), valid("core/dot", 1, 1, 3, 0)],
+    )
+    write_suite(
+        folder, "invalid", [invalid("invalid/crc"), invalid("invalid/two", "HeaderError", also=["ChecksumError"])]
+    )
     return folder
 
 

@@ -32,8 +32,21 @@ ARRAYS = load_arrays()
 WAYS: dict[str, Callable[[Any, str], Any]] = {}
 """By name of the function: (input, backend) -> result; "_" is a backend that makes no difference."""
 
-FIELDS = ("name", "kind", "inputs", "channels", "in_channels", "kernel", "stride", "shuffle", "depthwise", "gelu",
-          "add", "wide", "heads")
+FIELDS = (
+    "name",
+    "kind",
+    "inputs",
+    "channels",
+    "in_channels",
+    "kernel",
+    "stride",
+    "shuffle",
+    "depthwise",
+    "gelu",
+    "add",
+    "wide",
+    "heads",
+)
 """(SPEC 6.1) Of an operation, all but its area."""
 
 HIDDEN = -(1 << 40)
@@ -42,6 +55,7 @@ HIDDEN = -(1 << 40)
 
 def way(function):
     """Register the way of a function."""
+
     def register(compute):
         WAYS[function] = compute
         return compute
@@ -87,6 +101,7 @@ def ints(values, dtype=np.int32):
 
 # --------------------------------------------------------------------------------------------------- arithmetic (5)
 
+
 @way("round_shift")
 def _round_shift(given, _):
     return numpy_ops.round_shift(np.int64(given["a"]), given["s"])
@@ -104,9 +119,22 @@ def _convolution(given, backend):
     if x.shape[2] % 2 and not op["depthwise"]:  # channels come in pairs
         x = np.concatenate([x, np.full((*x.shape[:2], 1), 77)], axis=2)
     branch = given.get("branch")
-    made = engine(Conv("layer", weight, bias, shift, layer["frac"], layer["limit"], add_shift if branch else None,
-                       TABLES.gelu[layer["frac"]] if op["gelu"] else None, op["stride"], op["shuffle"],
-                       op["depthwise"]), backend)
+    made = engine(
+        Conv(
+            "layer",
+            weight,
+            bias,
+            shift,
+            layer["frac"],
+            layer["limit"],
+            add_shift if branch else None,
+            TABLES.gelu[layer["frac"]] if op["gelu"] else None,
+            op["stride"],
+            op["shuffle"],
+            op["depthwise"],
+        ),
+        backend,
+    )
     assert bool(op["wide"]) == (layer["limit"] == 0)
     return interior(made.conv("layer", as_map(made, x), add=as_map(made, branch) if branch else None))
 
@@ -139,8 +167,13 @@ def _sum(given, backend):
 @way("gain")
 def _gain(given, backend):
     layer = given["layer"]
-    return applied(Gain("layer", ints(layer["multiplier"]), ints(layer["shift"]), 6, layer["limit"]), "gain",
-                   [given["x"]], backend, given["step"])
+    return applied(
+        Gain("layer", ints(layer["multiplier"]), ints(layer["shift"]), 6, layer["limit"]),
+        "gain",
+        [given["x"]],
+        backend,
+        given["step"],
+    )
 
 
 @way("rescale")
@@ -152,8 +185,14 @@ def _rescale(given, backend):
 @way("gdn")
 def _gdn(given, backend):
     layer = given["layer"]
-    made = Gdn("layer", ints(layer["gamma"], np.int64), ints(layer["beta"], np.int64), layer["constants"][0], 10,
-               layer["limit"])
+    made = Gdn(
+        "layer",
+        ints(layer["gamma"], np.int64),
+        ints(layer["beta"], np.int64),
+        layer["constants"][0],
+        10,
+        layer["limit"],
+    )
     return applied(made, "igdn" if given["inverse"] else "gdn", [given["x"]], backend)
 
 
@@ -164,6 +203,7 @@ def _norm(given, backend):
 
 
 # ---------------------------------------------------------------------------------------------------- attention (5)
+
 
 @way("exp2_negative")
 def _exp2(given, backend):
@@ -193,15 +233,21 @@ def _linear(given, backend):
     """Maps have one size: the last query is repeated, and what comes of that left out."""
     queries, keys = given["queries"], given["keys"]
     filled = [*queries, *[queries[-1]] * (len(keys) - len(queries))]
-    return applied(_linear_layer(given), "linear_attention", [[filled], [keys], [given["values"]]],
-                   backend)[0, :len(queries)]
+    return applied(_linear_layer(given), "linear_attention", [[filled], [keys], [given["values"]]], backend)[
+        0, : len(queries)
+    ]
 
 
 @way("global_attention")
 def _global(given, backend):
     halves = {"keys_at": checkerboard.ANCHOR, "queries_at": checkerboard.NONANCHOR}
-    return applied(_linear_layer(given), "linear_attention", given["maps"], backend,
-                   **(halves if given["op"]["name"].startswith("intra/") else {}))
+    return applied(
+        _linear_layer(given),
+        "linear_attention",
+        given["maps"],
+        backend,
+        **(halves if given["op"]["name"].startswith("intra/") else {}),
+    )
 
 
 @way("mask_inputs")
@@ -209,11 +255,13 @@ def _mask(given, backend):
     part, _, leaf = given["name"].split("/")
     at = {"queries0": checkerboard.NONANCHOR, "keys0": checkerboard.ANCHOR}.get(leaf)
     made = engine(None, backend)
-    return [interior(made.masked(as_map(made, x), at)) if part == "intra" and at is not None else x
-            for x in given["maps"]]
+    return [
+        interior(made.masked(as_map(made, x), at)) if part == "intra" and at is not None else x for x in given["maps"]
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- walk, output (4, 6)
+
 
 @way("split_parameters")
 def _split(given, backend):
@@ -266,6 +314,7 @@ def _pad(given, _):
 
 # ------------------------------------------------------------------------------------ configurations, models (6, 10)
 
+
 def _config(given):
     known = given["config"]
     old = known["old_synthesis"]
@@ -275,8 +324,10 @@ def _config(given):
 @way("layer_table")
 def _layer_table(given, _):
     table = [asdict(op) for op in architecture.layer_table(_config(given))]
-    return [{**{name: op[name] for name in FIELDS}, "area": round(1 / op["positions"]) if op["positions"] else 0}
-            for op in table]
+    return [
+        {**{name: op[name] for name in FIELDS}, "area": round(1 / op["positions"]) if op["positions"] else 0}
+        for op in table
+    ]
 
 
 @way("config_is_valid")
@@ -323,7 +374,7 @@ WAYS |= {
 @way("table_gaussian")
 def _gaussian(given, _):
     k, start = given["k"], ARRAYS["gaussian_start"]
-    return [ARRAYS["gaussian_first"][k], ARRAYS["gaussian_cdf"][start[k]:start[k + 1]]]
+    return [ARRAYS["gaussian_first"][k], ARRAYS["gaussian_cdf"][start[k] : start[k + 1]]]
 
 
 @way("trace_lines")
@@ -337,6 +388,7 @@ def _trace(given, _):
 
 
 # ------------------------------------------------------------------------------------------ coder, container (7, 8)
+
 
 @way("coder_intervals")
 def _intervals(given, _):
@@ -364,8 +416,15 @@ def _decode(given, backend):
 def _symbol(given, backend):
     coder = rans_numba if backend == "numba" else rans_python
     (x, words), out = given["coder"], np.empty(1, np.int32)
-    x, position, _, status = coder.decode(coder.as_words(np.array(words, "<u4")), x, 0, ints([0]),
-                                          SymbolTables.from_lists([given["table"]]), out, MAX_SYMBOL)
+    x, position, _, status = coder.decode(
+        coder.as_words(np.array(words, "<u4")),
+        x,
+        0,
+        ints([0]),
+        SymbolTables.from_lists([given["table"]]),
+        out,
+        MAX_SYMBOL,
+    )
     if status != rans_python.DONE:
         raise {rans_python.EXHAUSTED: CoderError, rans_python.OVERSIZE: SymbolError}[status]("refused")
     return {"returns": int(out[0]), "coder": [int(x), words[position:]]}
@@ -394,9 +453,23 @@ def _digest(given, _):
 @way("parse_stream")
 def _parse(given, _):
     stream, data = container.parse(given["data"]), given["data"]
-    fields = {name: getattr(stream.header, name, 0) for name in (
-        "version", "flags", "channels", "quality", "width", "height", "tile_width", "tile_height", "z_length",
-        "y_length", "fingerprint", "digest")}
+    fields = {
+        name: getattr(stream.header, name, 0)
+        for name in (
+            "version",
+            "flags",
+            "channels",
+            "quality",
+            "width",
+            "height",
+            "tile_width",
+            "tile_height",
+            "z_length",
+            "y_length",
+            "fingerprint",
+            "digest",
+        )
+    }
     return {**fields, "flags": data[5], "version": data[4], "z": stream.z, "y": stream.y, "chunks": stream.chunks}
 
 
@@ -404,5 +477,5 @@ def _parse(given, _):
 def _chunks(given, _):
     """In a stream with empty segments."""
     head = container.serialise(width=1, height=1, channels=3, quality=1, fingerprint=bytes(16), z=b"", y=b"")[:-4]
-    body = head + given["body"][given["start"]:]
+    body = head + given["body"][given["start"] :]
     return container.parse(body + crc32c(body).to_bytes(4, "little")).chunks

@@ -57,8 +57,10 @@ def _read(args: argparse.Namespace) -> Checkpoint:
     """The checkpoint of a command; what was taken of several networks is said."""
     checkpoint = read_checkpoint(args.checkpoint, args.key)
     if checkpoint.left:
-        _note(f"weights_converter: weights taken from {checkpoint.taken or 'the whole file'}; left out: "
-              f"{', '.join(checkpoint.left)}; --key takes others")
+        _note(
+            f"weights_converter: weights taken from {checkpoint.taken or 'the whole file'}; left out: "
+            f"{', '.join(checkpoint.left)}; --key takes others"
+        )
     return checkpoint
 
 
@@ -84,8 +86,10 @@ def _record(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[Record, d
             raise MissingInput("the calibration record cannot be read", where=str(path), detail=str(e)) from None
         return record_from(values.get("tensors", values), str(path)), values.get("pictures", {})
     if not args.images:
-        _note("weights_converter: warning: calibrating on the project's own few pictures; --images with a folder of "
-              "photographs makes a better model")
+        _note(
+            "weights_converter: warning: calibrating on the project's own few pictures; --images with a folder of "
+            "photographs makes a better model"
+        )
     pictures = own_pictures()
     if args.images:
         pictures += [samples for _, samples in load_pictures(Path(args.images), CALIBRATION_CROP, args.most)]
@@ -114,8 +118,10 @@ def _convert(args: argparse.Namespace) -> None:
             raise MissingInput("the model card cannot be read", where=args.card, detail=str(e)) from None
     model = convert(checkpoint, record, out, more, _bar("quantising"))
     tightest = sorted(model.margins.items(), key=lambda item: item[1])[:3]
-    _say(f"{out}: fingerprint {model.fingerprint.hex()}, {out.stat().st_size / 1e6:.1f} MB, proved free of overflow; "
-         "tightest margins below 2^31: " + ", ".join(f"{n} {m}" for n, m in tightest))
+    _say(
+        f"{out}: fingerprint {model.fingerprint.hex()}, {out.stat().st_size / 1e6:.1f} MB, proved free of overflow; "
+        "tightest margins below 2^31: " + ", ".join(f"{n} {m}" for n, m in tightest)
+    )
     if args.report:
         _report(args, checkpoint, model)
 
@@ -149,11 +155,23 @@ def _inspect(args: argparse.Namespace) -> None:
     for op in layer_table(config):
         parts[op.name.split("/")[0]] = parts.get(op.name.split("/")[0], 0) + op.macs / 1000
     parameters = sum(t.size for t in checkpoint.tensors.values())
-    print(json.dumps({"form": checkpoint.form, "sha256": checkpoint.source_sha256, "configuration": config.as_dict(),
-                      "parameters": parameters, "kmac_per_pixel": round(sum(parts.values()), 2),
-                      "kmac_by_part": {k: round(v, 2) for k, v in parts.items() if v}, "meta": checkpoint.meta,
-                      "taken": checkpoint.taken, "left": list(checkpoint.left),
-                      "ignored": list(checkpoint.ignored)}, indent=2))
+    print(
+        json.dumps(
+            {
+                "form": checkpoint.form,
+                "sha256": checkpoint.source_sha256,
+                "configuration": config.as_dict(),
+                "parameters": parameters,
+                "kmac_per_pixel": round(sum(parts.values()), 2),
+                "kmac_by_part": {k: round(v, 2) for k, v in parts.items() if v},
+                "meta": checkpoint.meta,
+                "taken": checkpoint.taken,
+                "left": list(checkpoint.left),
+                "ignored": list(checkpoint.ignored),
+            },
+            indent=2,
+        )
+    )
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -173,17 +191,26 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(f"{len(pictures)} pictures, model {model.fingerprint.hex()}")
     print("quality   float bpp      dB   integer bpp      dB   mixed dB   bits ratio   by tables")
     for n, step in enumerate(steps):
-        columns = {"float_bpp": "11.4f", "float_psnr": "7.3f", "integer_bpp": "13.4f", "integer_psnr": "7.3f",
-                   "mixed_psnr": "10.3f", "bits_ratio_by_step": "12.5f", "tables_ratio_by_step": "11.5f"}
+        columns = {
+            "float_bpp": "11.4f",
+            "float_psnr": "7.3f",
+            "integer_bpp": "13.4f",
+            "integer_psnr": "7.3f",
+            "mixed_psnr": "10.3f",
+            "bits_ratio_by_step": "12.5f",
+            "tables_ratio_by_step": "11.5f",
+        }
         print(f"{step:7d}", *(format(result[key][n], width) for key, width in columns.items()))
-    print(f"coded segments over estimated bits, summed: {result['bits_ratio']:.5f}; over the bits of the "
-          f"coder's tables for the float network's symbols: {result['tables_ratio']:.5f}")
+    print(
+        f"coded segments over estimated bits, summed: {result['bits_ratio']:.5f}; over the bits of the "
+        f"coder's tables for the float network's symbols: {result['tables_ratio']:.5f}"
+    )
     print(f"BD-rate against float: {bd_text(result['bd_rate'])}")
     largest = [f"{name} {rate:.1e}" for name, rate in list(result["clip_rates"].items())[:12]]
     print(f"clip rates at quality {max(steps)}: " + (", ".join(largest) or "none"))
 
 
-_EPILOG = f"""A checkpoint may be a bare state dict, or one under {', '.join(WRAPPERS)} in a training dictionary.
+_EPILOG = f"""A checkpoint may be a bare state dict, or one under {", ".join(WRAPPERS)} in a training dictionary.
 Names may have a prefix such as module., _orig_mod. or model. Averaged weights (EMA) are taken with --key, for
 example --key ema.
 Nothing in a file is executed. Published checkpoints have one quality: their models take no -q and have no BD-rate.
@@ -200,21 +227,30 @@ To load an export: net.load_state_dict(torch.load("weights.pt")["state_dict"]); 
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m weights_converter", description="PyTorch checkpoint -> integer model.",
-                                formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EPILOG)
+    p = argparse.ArgumentParser(
+        prog="python -m weights_converter",
+        description="PyTorch checkpoint -> integer model.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+    )
     commands = p.add_subparsers(required=True, metavar="COMMAND")
 
     def checkpoint(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("checkpoint", help="file of torch.save, safetensors file, or checkpoint folder")
-        parser.add_argument("--key", default="", help="which weights of several to take, such as averaged ones: "
-                                                      "keys of nested dictionaries joined by /, or a prefix of names")
+        parser.add_argument(
+            "--key",
+            default="",
+            help="which weights of several to take, such as averaged ones: "
+            "keys of nested dictionaries joined by /, or a prefix of names",
+        )
 
     c = commands.add_parser("convert", help="make an integer model")
     checkpoint(c)
     c.add_argument("out")
     c.add_argument("--images", help="folder of photographs to calibrate on, beside the project's own pictures")
-    c.add_argument("--most", type=int, default=CALIBRATION_PICTURES,
-                   help="largest number of photographs to calibrate on")
+    c.add_argument(
+        "--most", type=int, default=CALIBRATION_PICTURES, help="largest number of photographs to calibrate on"
+    )
     c.add_argument("--calibration", help="calibration record: read if the file exists, else written")
     c.add_argument("--card", help="text file to carry as the model's card")
     c.add_argument("--report", metavar="R.json", help="measure every layer; a table and a page are written beside")
@@ -226,9 +262,13 @@ def _parser() -> argparse.ArgumentParser:
     form = c.add_mutually_exclusive_group(required=True)
     form.add_argument("--float", metavar="OUT.pt", help="state dict of the published layout, as torch.save writes it")
     form.add_argument("--flat", metavar="OUT.safetensors", help="the normative integers as safetensors")
-    c.add_argument("--spelling", choices=SPELLINGS, default=SPELLINGS[0],
-                   help="names of the bottleneck's parameters with --float: current (matrices.0, CompressAI 1.2.8) "
-                        "or old (_matrix0); default current")
+    c.add_argument(
+        "--spelling",
+        choices=SPELLINGS,
+        default=SPELLINGS[0],
+        help="names of the bottleneck's parameters with --float: current (matrices.0, CompressAI 1.2.8) "
+        "or old (_matrix0); default current",
+    )
     c.add_argument("--force", action="store_true", help="replace an existing file")
     c.set_defaults(run=_export)
     c = commands.add_parser("inspect", help="say what a checkpoint is")

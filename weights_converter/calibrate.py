@@ -101,8 +101,10 @@ Record = dict[str, Seen]
 
 def record_content(record: Record) -> dict[str, Any]:
     """A record as plain values for a file."""
-    return {name: {"count": s.count, "largest": s.largest, "clamp_error": s.clamp_error.tolist()}
-            for name, s in sorted(record.items())}
+    return {
+        name: {"count": s.count, "largest": s.largest, "clamp_error": s.clamp_error.tolist()}
+        for name, s in sorted(record.items())
+    }
 
 
 def record_from(values: dict[str, Any], where: str) -> Record:
@@ -114,8 +116,10 @@ def record_from(values: dict[str, Any], where: str) -> Record:
         The values are not a calibration record.
     """
     try:
-        record = {name: Seen(int(s["count"]), float(s["largest"]), np.array(s["clamp_error"], np.float64))
-                  for name, s in values.items()}
+        record = {
+            name: Seen(int(s["count"]), float(s["largest"]), np.array(s["clamp_error"], np.float64))
+            for name, s in values.items()
+        }
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise InvalidModel("not a calibration record", where=where, detail=str(e)) from None
     for name, seen in record.items():
@@ -140,8 +144,14 @@ class FloatResult:
     samples: np.ndarray
 
 
-def run_float(config: Config, layers: Mapping[str, FloatLayer], bottleneck: Bottleneck, samples: np.ndarray, step: int,
-              trace: Any = None) -> FloatResult:
+def run_float(
+    config: Config,
+    layers: Mapping[str, FloatLayer],
+    bottleneck: Bottleneck,
+    samples: np.ndarray,
+    step: int,
+    trace: Any = None,
+) -> FloatResult:
     """Code one picture in floating point.
 
     Parameters
@@ -160,11 +170,17 @@ def run_float(config: Config, layers: Mapping[str, FloatLayer], bottleneck: Bott
     medians = bottleneck.medians.astype(np.float32)
     y_hat = walk(engine, config, medians, port, planes.shape[0] // 16, planes.shape[1] // 16)
     out = synthesis(engine, y_hat)[2:-2, 2:-2]
-    return FloatResult(port.bits_y, port.bits_z, port.bits_y_tables, y_hat, out[:samples.shape[0], :samples.shape[1]])
+    return FloatResult(port.bits_y, port.bits_z, port.bits_y_tables, y_hat, out[: samples.shape[0], : samples.shape[1]])
 
 
-def calibrate(config: Config, layers: Mapping[str, FloatLayer], bottleneck: Bottleneck, pictures: Sequence[np.ndarray],
-              steps: Sequence[int], progress: Callable[[int, int], None] | None = None) -> Record:
+def calibrate(
+    config: Config,
+    layers: Mapping[str, FloatLayer],
+    bottleneck: Bottleneck,
+    pictures: Sequence[np.ndarray],
+    steps: Sequence[int],
+    progress: Callable[[int, int], None] | None = None,
+) -> Record:
     """Run pictures [H, W, 3] at quality steps and record every tensor; pictures are shared out to the cores.
 
     Raises
@@ -278,7 +294,7 @@ def _best(seen: Seen, low: int, high: int) -> Format:
     def error(frac: int) -> float:
         e = MAGNITUDE_BITS - frac
         clamp = seen.clamp_error[min(max(e, LEAST), MOST) - LEAST] / seen.count
-        return clamp + 4.0 ** -frac / 12
+        return clamp + 4.0**-frac / 12
 
     frac = min(range(low, high + 1), key=lambda f: (error(f), f))
     return Format(frac, (1 << MAGNITUDE_BITS) - 1)

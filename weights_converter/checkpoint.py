@@ -45,15 +45,26 @@ MAX_CONFIG_ENTRIES = 64
 PART_BYTES = 15 << 20
 """Size in which parts are written, so that each can be carried through size-limited channels."""
 
-SAFETENSORS_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
-                     "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
+SAFETENSORS_TYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
 
 IGNORED = re.compile(
     r".*\.i?gdn\.(beta|gamma)_reparam\.(pedestal|lower_bound\.bound)"
     r"|(entropy_bottleneck|gaussian_conditional)\.(_offset|_quantized_cdf|_cdf_length|likelihood_lower_bound\.bound)"
     r"|gaussian_conditional\.(scale_table|scale_bound|lower_bound_scale\.bound)"
     r"|entropy_bottleneck\.target"
-    r"|local_context\.\d+\.relative_position_index")
+    r"|local_context\.\d+\.relative_position_index"
+)
 """Buffers that follow from the configuration or belong to other entropy coders."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
@@ -139,17 +150,25 @@ def read_checkpoint(path: str | os.PathLike[str], key: str = "") -> Checkpoint:
         if head[:1] == b"\x80":
             return _load(source, read_torch_legacy(source, str(path), key), str(path), "torch-legacy")
     found, cause = _kind_of(head)
-    raise InvalidModel("not a checkpoint: neither torch.save nor safetensors", where=str(path), found=found,
-                       begins=head[:9].hex(), cause=cause)
+    raise InvalidModel(
+        "not a checkpoint: neither torch.save nor safetensors",
+        where=str(path),
+        found=found,
+        begins=head[:9].hex(),
+        cause=cause,
+    )
 
 
 _UNPACK = "unpack it first"
 _BEGINNINGS = (
     (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer", "fetch the file itself with git lfs pull"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "if it is a refcodec model, it is converted already"),
-    (b"\x1f\x8b", "a gzip archive", _UNPACK), (b"BZh", "a bzip2 archive", _UNPACK),
-    (b"\xfd7zXZ\0", "an xz archive", _UNPACK), (b"\x28\xb5\x2f\xfd", "a Zstandard archive", _UNPACK),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK), (b"Rar!", "a RAR archive", _UNPACK),
+    (b"\x1f\x8b", "a gzip archive", _UNPACK),
+    (b"BZh", "a bzip2 archive", _UNPACK),
+    (b"\xfd7zXZ\0", "an xz archive", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (b"Rar!", "a RAR archive", _UNPACK),
     (b"\x93NUMPY", "a NumPy array", "a checkpoint has named tensors"),
     (b"GGUF", "a GGUF file", "give the checkpoint that it was made from"),
 )
@@ -185,14 +204,15 @@ def _load(source: ByteSource, contents: Contents, where: str, form: str) -> Chec
         if not bare.startswith(prefix):
             outside += 1
             continue
-        name = normalised_name(bare[len(prefix):])
+        name = normalised_name(bare[len(prefix) :])
         if not _NAME.fullmatch(name):
             raise InvalidModel("impossible tensor name", where=where, name=printable(stored))
         if IGNORED.fullmatch(name) or not view.is_float:
             ignored.append(name)
         elif name in kept:
-            raise InvalidModel("two tensors of one name", where=where, name=name,
-                               cause="one parameter is stored in both spellings")
+            raise InvalidModel(
+                "two tensors of one name", where=where, name=name, cause="one parameter is stored in both spellings"
+            )
         else:
             kept[name] = view
     tensors = {name: load_float32(source, view, f"{where}, tensor {name}") for name, view in kept.items()}
@@ -207,14 +227,21 @@ def _prefix(contents: Contents, where: str) -> str:
     if contents.prefix:
         prefix = _unwrapped(contents.prefix.removesuffix(".") + ".")
         if not any(name.startswith(prefix) for name in names):
-            raise InvalidModel("no such key or prefix in the checkpoint", where=where, key=printable(contents.prefix),
-                               names=[printable(name) for name in names[:MAX_LISTED]])
+            raise InvalidModel(
+                "no such key or prefix in the checkpoint",
+                where=where,
+                key=printable(contents.prefix),
+                names=[printable(name) for name in names[:MAX_LISTED]],
+            )
         return prefix
-    prefixes = sorted({name[:name.index(NETWORK)] for name in names if f".{NETWORK}" in f".{name}"})
+    prefixes = sorted({name[: name.index(NETWORK)] for name in names if f".{NETWORK}" in f".{name}"})
     if len(prefixes) > 1 and "" not in prefixes:
-        raise InvalidModel("several networks in one state dict", where=where,
-                           prefixes=[printable(prefix) for prefix in prefixes[:MAX_LISTED]],
-                           cause="choose one with --key")
+        raise InvalidModel(
+            "several networks in one state dict",
+            where=where,
+            prefixes=[printable(prefix) for prefix in prefixes[:MAX_LISTED]],
+            cause="choose one with --key",
+        )
     prefix = prefixes[0] if prefixes else ""
     if not re.fullmatch(r"[A-Za-z0-9_.]{0,200}", prefix):
         raise InvalidModel("impossible tensor name", where=where, name=printable(prefix))
@@ -312,8 +339,11 @@ def _read_safetensors(source: ByteSource, where: str) -> Contents:
         code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         dtype = SAFETENSORS_TYPES.get(code) if type(code) is str else None
         if dtype is None or not is_shape(shape) or not is_sizes(offsets) or len(offsets) != 2:
-            raise InvalidModel("unknown type, or impossible shape or offsets", where=place,
-                               dtype=printable(code) if type(code) is str else type(code).__name__)
+            raise InvalidModel(
+                "unknown type, or impossible shape or offsets",
+                where=place,
+                dtype=printable(code) if type(code) is str else type(code).__name__,
+            )
         begin, end = offsets
         if end - begin != math.prod(shape) * item_bytes(dtype):
             raise InvalidModel("offsets do not fit the shape", where=place, begin=begin, end=end, shape=shape)
@@ -341,16 +371,23 @@ def _folder_files(folder: Path) -> list[Path]:
     if not (folder / "meta.json").is_file():
         there = sorted(os.listdir(folder))[:MAX_LISTED]
         distributed = any(name.endswith(".distcp") for name in there)
-        raise MissingInput("checkpoint folder without meta.json", where=str(folder),
-                           found=[printable(name) for name in there], cause=(
-                               "join it first with torch.distributed.checkpoint.format_utils.dcp_to_torch_save"
-                               if distributed else "give one of the files in it, or a folder that this project wrote"))
-    if (strange := [name for name in names if not _PART.fullmatch(name)]):
+        raise MissingInput(
+            "checkpoint folder without meta.json",
+            where=str(folder),
+            found=[printable(name) for name in there],
+            cause=(
+                "join it first with torch.distributed.checkpoint.format_utils.dcp_to_torch_save"
+                if distributed
+                else "give one of the files in it, or a folder that this project wrote"
+            ),
+        )
+    if strange := [name for name in names if not _PART.fullmatch(name)]:
         raise InvalidModel("part with an impossible number", where=str(folder), name=printable(strange[0]))
     numbers = sorted(int(name.removeprefix("weights.part")) for name in names)
     if not numbers or numbers != list(range(len(numbers))) or len(numbers) > MAX_PARTS:
-        raise InvalidModel("parts missing, or too many", where=str(folder), found=numbers[:MAX_CONFIG_ENTRIES],
-                           limit=MAX_PARTS)
+        raise InvalidModel(
+            "parts missing, or too many", where=str(folder), found=numbers[:MAX_CONFIG_ENTRIES], limit=MAX_PARTS
+        )
     return [folder / "meta.json", *(folder / f"weights.part{number}" for number in numbers)]
 
 
@@ -375,13 +412,18 @@ def _read_folder(source: ByteSource, folder: Path) -> Contents:
         tensors[name] = TensorView("float16", tuple(shape), contiguous_strides(shape), at)
         at += math.prod(shape) * item_bytes("float16")
     if at != source.size:
-        raise InvalidModel("parts do not hold exactly the listed numbers", where=str(folder),
-                           bytes=source.size - length, expected=at - length)
+        raise InvalidModel(
+            "parts do not hold exactly the listed numbers",
+            where=str(folder),
+            bytes=source.size - length,
+            expected=at - length,
+        )
     return Contents(tensors, meta, config)
 
 
-def save_checkpoint_folder(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], *,
-                           force: bool = False) -> None:
+def save_checkpoint_folder(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], *, force: bool = False
+) -> None:
     """Write a checkpoint folder: written beside the target and renamed, so a failed run leaves nothing behind.
 
     Parameters
@@ -418,7 +460,7 @@ def save_checkpoint_folder(path: str | os.PathLike[str], tensors: Mapping[str, n
         beside.mkdir(parents=True)
         try:
             for part, at in enumerate(range(0, max(len(blob), 1), PART_BYTES)):
-                (beside / f"weights.part{part}").write_bytes(blob[at:at + PART_BYTES])
+                (beside / f"weights.part{part}").write_bytes(blob[at : at + PART_BYTES])
             (beside / "meta.json").write_text(head, encoding="utf-8")
             if path.exists():
                 _remove(path)
@@ -432,8 +474,11 @@ def save_checkpoint_folder(path: str | os.PathLike[str], tensors: Mapping[str, n
 
 def _as_float16(name: str, array: np.ndarray, path: Path) -> bytes:
     if not _NAME.fullmatch(name) or array.dtype.kind != "f":
-        raise InvalidModel("not a floating point tensor, or an impossible name", where=f"{path}, {printable(name)}",
-                           dtype=str(array.dtype))
+        raise InvalidModel(
+            "not a floating point tensor, or an impossible name",
+            where=f"{path}, {printable(name)}",
+            dtype=str(array.dtype),
+        )
     with np.errstate(over="ignore"):  # overflow becomes infinity and is refused below
         half = array.astype("<f2")
     if not np.isfinite(half).all():

@@ -55,7 +55,7 @@ def load_pictures(folder: Path, crop: int, most: int | None = None) -> list[tupl
         samples = read_picture(path, Limits()).samples
         samples = np.repeat(samples[:, :, None], 3, axis=2) if samples.ndim == 2 else samples
         y, x = (max(0, (s - crop) // 2) for s in samples.shape[:2])
-        pictures.append((path.name, np.ascontiguousarray(samples[y:y + crop, x:x + crop])))
+        pictures.append((path.name, np.ascontiguousarray(samples[y : y + crop, x : x + crop])))
     return pictures
 
 
@@ -72,8 +72,11 @@ def default_pictures() -> Path:
     except ModuleNotFoundError:
         folder = Path("conformance") / "pictures"
     if not folder.is_dir():
-        raise MissingInput("the project's own pictures are not installed", where=str(folder),
-                           cause="name a folder of photographs with --images")
+        raise MissingInput(
+            "the project's own pictures are not installed",
+            where=str(folder),
+            cause="name a folder of photographs with --images",
+        )
     return folder
 
 
@@ -88,22 +91,30 @@ def own_pictures() -> list[np.ndarray]:
     return [samples for _, samples in load_pictures(default_pictures(), CALIBRATION_CROP)]
 
 
-def record_pictures(config: Config, state: Mapping[str, np.ndarray], pictures: Sequence[np.ndarray],
-                    progress: Progress | None = None) -> Record:
+def record_pictures(
+    config: Config, state: Mapping[str, np.ndarray], pictures: Sequence[np.ndarray], progress: Progress | None = None
+) -> Record:
     """Calibrate a network of published tensors on pictures [H, W, 3] at the steps of ``calibration_steps``."""
-    return calibrate(config, float_layers(config, state), Bottleneck(state), pictures, calibration_steps(config),
-                     progress)
+    return calibrate(
+        config, float_layers(config, state), Bottleneck(state), pictures, calibration_steps(config), progress
+    )
 
 
 def make_content(checkpoint: Checkpoint, record: Record, progress: Progress | None = None) -> dict[str, np.ndarray]:
     """The normative content of the integer model."""
     config = recognise(checkpoint.tensors, checkpoint.config, checkpoint.where)
-    return quantise(config, float_layers(config, checkpoint.tensors, checkpoint.where), choose_formats(config, record),
-                    Bottleneck(checkpoint.tensors), progress)
+    return quantise(
+        config,
+        float_layers(config, checkpoint.tensors, checkpoint.where),
+        choose_formats(config, record),
+        Bottleneck(checkpoint.tensors),
+        progress,
+    )
 
 
-def convert(checkpoint: Checkpoint, record: Record, out: Path, more: dict[str, Any],
-            progress: Progress | None = None) -> Model:
+def convert(
+    checkpoint: Checkpoint, record: Record, out: Path, more: dict[str, Any], progress: Progress | None = None
+) -> Model:
     """Make, prove and write a model.
 
     Parameters
@@ -118,8 +129,13 @@ def convert(checkpoint: Checkpoint, record: Record, out: Path, more: dict[str, A
     """
     content = make_content(checkpoint, record, progress)
     text = repr(sorted(record_content(record).items())).encode()
-    provenance = {"source_sha256": checkpoint.source_sha256, "tool": f"refcodec {__version__}",
-                  "source": checkpoint.meta, "calibration_sha256": hashlib.sha256(text).hexdigest(), **more}
+    provenance = {
+        "source_sha256": checkpoint.source_sha256,
+        "tool": f"refcodec {__version__}",
+        "source": checkpoint.meta,
+        "calibration_sha256": hashlib.sha256(text).hexdigest(),
+        **more,
+    }
     model = build_model(content, out.name, provenance)
     write_model(out, content, provenance, kept_floats(model.config, checkpoint.tensors))
     return model

@@ -33,8 +33,11 @@ from .writers import safetensors, torch_zip
 def _kept_shapes(config: Config, gained: bool) -> dict[str, tuple[int, ...]]:
     """Published tensors that a model file carries as floats: all but the weights of convolutions and linear layers."""
     norms = {f"local_context.{i}.norm{n}.weight" for i in range(config.slices) for n in (1, 2)}
-    return {name: shape for name, shape in published_shapes(config, gained).items()
-            if not name.endswith(".weight") or name in norms}
+    return {
+        name: shape
+        for name, shape in published_shapes(config, gained).items()
+        if not name.endswith(".weight") or name in norms
+    }
 
 
 def kept_floats(config: Config, state: State) -> dict[str, np.ndarray]:
@@ -59,10 +62,14 @@ def published_state(model: Model, floats: Mapping[str, np.ndarray], where: str =
     expected = _kept_shapes(model.config, gained)
     if not floats:
         raise InvalidModel("the model carries no floats", where=where, cause="convert its checkpoint again")
-    if wrong := sorted(name for name in expected.keys() | floats.keys()
-                       if name not in floats or floats[name].shape != expected.get(name)):
-        raise InvalidModel("floats are missing, unknown or misshapen", where=f"{where}:float", count=len(wrong),
-                           first=wrong[:5])
+    if wrong := sorted(
+        name
+        for name in expected.keys() | floats.keys()
+        if name not in floats or floats[name].shape != expected.get(name)
+    ):
+        raise InvalidModel(
+            "floats are missing, unknown or misshapen", where=f"{where}:float", count=len(wrong), first=wrong[:5]
+        )
     state = dict(floats)
     channels = tensor_channels(model.ops)
     for op in model.ops:
@@ -72,8 +79,9 @@ def published_state(model: Model, floats: Mapping[str, np.ndarray], where: str =
             scale = np.exp2(-(outputs + layer.shift).astype(np.float64))[:, None, None, None] * np.exp2(inputs)
             state |= published_weights(op, layer.weight * scale, floats)
     shapes = published_shapes(model.config, gained)
-    return {name: np.ascontiguousarray(state[name], np.float32).reshape(shape)
-            for name, shape in sorted(shapes.items())}
+    return {
+        name: np.ascontiguousarray(state[name], np.float32).reshape(shape) for name, shape in sorted(shapes.items())
+    }
 
 
 SPELLINGS = ("current", "old")
@@ -135,7 +143,10 @@ def export_flat(model_name: str, out: str, force: bool = False) -> int:
     path: Path = model_path(model_name)
     model = load_model(path)
     content, _ = read_content(path)
-    metadata = {"format": "refcodec-model", "fingerprint": model.fingerprint.hex(),
-                "config": json.dumps(model.config.as_dict(), sort_keys=True)}
+    metadata = {
+        "format": "refcodec-model",
+        "fingerprint": model.fingerprint.hex(),
+        "config": json.dumps(model.config.as_dict(), sort_keys=True),
+    }
     write_bytes(out, safetensors(content, metadata), force)
     return len(content)

@@ -37,14 +37,14 @@ def _conv(x: np.ndarray, layer: FloatLayer, out: np.ndarray, add: np.ndarray | N
         sums = np.broadcast_to(bias, target.shape).copy()
         for tap, weights in enumerate(matrix):
             first, left = top + tap // k, top + tap % k
-            sums += x[first:first + height, left:left + width] * weights
+            sums += x[first : first + height, left : left + width] * weights
         target[...] = _gelu(sums) if layer.op.gelu else sums
         return
     c, co = matrix.shape[0] // (k * k), bias.size  # a picture's map has a fourth channel, which is not read
     band = max(2, _BAND // (width * (k * k * c + co)) & ~1)
     for y0 in range(0, height, band):
         rows = slice(y0, min(y0 + band, height))
-        columns = _columns(x[top + y0 * layer.stride:, top:, :c], rows.stop - y0, width, k, layer.stride, parity)
+        columns = _columns(x[top + y0 * layer.stride :, top:, :c], rows.stop - y0, width, k, layer.stride, parity)
         sums = (columns @ matrix).reshape(rows.stop - y0, width, co)
         sums += bias
         if layer.shuffle:
@@ -61,13 +61,13 @@ def _columns(x: np.ndarray, height: int, width: int, k: int, stride: int, parity
     step = 2 if parity >= 0 else stride
     for ky in range(k):
         for kx in range(k):
-            taps = x[ky:ky + stride * (height - 1) + 1:stride]
+            taps = x[ky : ky + stride * (height - 1) + 1 : stride]
             if parity < 0:
-                columns[:, :, ky, kx] = taps[:, kx:kx + step * (width - 1) + 1:step]
+                columns[:, :, ky, kx] = taps[:, kx : kx + step * (width - 1) + 1 : step]
             else:
                 for row in (0, 1):
                     first = kx + (row + parity & 1)
-                    columns[row::2, :, ky, kx] = taps[row::2, first:first + step * (width - 1) + 1:step]
+                    columns[row::2, :, ky, kx] = taps[row::2, first : first + step * (width - 1) + 1 : step]
     return columns.reshape(height * width, -1)
 
 
@@ -105,11 +105,13 @@ def _local_attention(qkv: np.ndarray, layer: FloatLayer, table: Any, out: np.nda
 
         def windows(a: np.ndarray, y0: int = y0, y1: int = y1) -> np.ndarray:
             """[h + 4, w + 4, n] -> windows of the band's non-anchors [rows * w / 2, 25, n]."""
-            taps = [take(a[y0 + dy:y1 + dy, dx:dx + w], 0) for dy, dx in positions]
+            taps = [take(a[y0 + dy : y1 + dy, dx : dx + w], 0) for dy, dx in positions]
             return np.stack(taps, axis=2).reshape(-1, 25, a.shape[2])
 
-        q, k, v = (windows(qkv[:, :, n * c:(n + 1) * c]).reshape(-1, 25, layer.heads, d).transpose(0, 2, 1, 3)
-                   for n in range(3))
+        q, k, v = (
+            windows(qkv[:, :, n * c : (n + 1) * c]).reshape(-1, 25, layer.heads, d).transpose(0, 2, 1, 3)
+            for n in range(3)
+        )
         anchor = windows(inside[:, :, None])[:, :, 0] & odd
         logits = q @ k.transpose(0, 1, 3, 2) + bias
         logits += np.where(~anchor[:, :, None] | anchor[:, None, :], np.float32(0), np.float32(-1e9))[:, None]
@@ -143,8 +145,13 @@ class FloatEngine(Engine):
         Index of the quality step.
     """
 
-    def __init__(self, config: Config, layers: Mapping[str, FloatLayer], step: int,
-                 trace: Callable[[str, np.ndarray], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        layers: Mapping[str, FloatLayer],
+        step: int,
+        trace: Callable[[str, np.ndarray], None] | None = None,
+    ) -> None:
         super().__init__(layers, _NO_TABLES, step, 1, "numpy", trace)
         self._ops = _OPS  # type: ignore[assignment]
         self._config = config
@@ -173,8 +180,15 @@ class FloatEngine(Engine):
         self.show(name, interior(out))
         return out
 
-    def linear_attention(self, name: str, queries: np.ndarray, keys: np.ndarray, values: np.ndarray,
-                         keys_at: int = -1, queries_at: int = -1) -> np.ndarray:
+    def linear_attention(
+        self,
+        name: str,
+        queries: np.ndarray,
+        keys: np.ndarray,
+        values: np.ndarray,
+        keys_at: int = -1,
+        queries_at: int = -1,
+    ) -> np.ndarray:
         """As in integers."""
         layer: Any = self.layers[name]
 
@@ -238,10 +252,12 @@ class Bottleneck:
     """
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
-        part = {k.split(".", 1)[1]: v.astype(np.float64) for k, v in state.items()
-                if k.startswith("entropy_bottleneck.")}
-        self._layers = [(np.logaddexp(part[f"_matrix{n}"], 0), part[f"_bias{n}"], part.get(f"_factor{n}"))
-                        for n in range(5)]
+        part = {
+            k.split(".", 1)[1]: v.astype(np.float64) for k, v in state.items() if k.startswith("entropy_bottleneck.")
+        }
+        self._layers = [
+            (np.logaddexp(part[f"_matrix{n}"], 0), part[f"_bias{n}"], part.get(f"_factor{n}")) for n in range(5)
+        ]
         self.medians = part["quantiles"][:, 0, 1]
 
     def cumulative(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -316,9 +332,9 @@ class EstimatingPort:
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
         """Symbols of one half of a slice; ``levels`` are scales here."""
         ch = levels.shape[2]
-        symbols = self._engine.symbols(take(interior(self._y)[:, :, i * ch:(i + 1) * ch], parity), means)
+        symbols = self._engine.symbols(take(interior(self._y)[:, :, i * ch : (i + 1) * ch], parity), means)
         self.bits_y += code_length(gaussian_likelihood(symbols, levels))
-        level = np.searchsorted(self._tables.thresholds, levels * 2.0 ** SCALE_FRAC, side="right")
+        level = np.searchsorted(self._tables.thresholds, levels * 2.0**SCALE_FRAC, side="right")
         _, frequency = intervals(symbols.astype(np.int32), level.astype(np.int32), self._tables.gaussian)
         self.bits_y_tables += float((16 - np.log2(frequency)).sum())
         return symbols

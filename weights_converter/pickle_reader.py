@@ -44,42 +44,92 @@ MAX_KEY = 1 << 60
 """Integer keys stay below the modulus of Python's integer hash, where equal hashes cannot be made at will."""
 
 STORAGE_TYPES = {
-    "torch.DoubleStorage": "float64", "torch.FloatStorage": "float32", "torch.HalfStorage": "float16",
-    "torch.BFloat16Storage": "bfloat16", "torch.LongStorage": "int64", "torch.IntStorage": "int32",
-    "torch.ShortStorage": "int16", "torch.CharStorage": "int8", "torch.ByteStorage": "uint8",
+    "torch.DoubleStorage": "float64",
+    "torch.FloatStorage": "float32",
+    "torch.HalfStorage": "float16",
+    "torch.BFloat16Storage": "bfloat16",
+    "torch.LongStorage": "int64",
+    "torch.IntStorage": "int32",
+    "torch.ShortStorage": "int16",
+    "torch.CharStorage": "int8",
+    "torch.ByteStorage": "uint8",
     "torch.BoolStorage": "bool",
 }
 
 INERT = frozenset(
-    ["collections.Counter", "collections.defaultdict", "collections.deque", "torch.device", "_codecs.encode",
-     "numpy.dtype", "numpy.ndarray", "datetime.date", "datetime.datetime"]
+    [
+        "collections.Counter",
+        "collections.defaultdict",
+        "collections.deque",
+        "torch.device",
+        "_codecs.encode",
+        "numpy.dtype",
+        "numpy.ndarray",
+        "datetime.date",
+        "datetime.datetime",
+    ]
     + [f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")]
     + [f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")]
     + [f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "float", "int", "list")]
-    + [f"torch.{name}" for name in ("float16", "float32", "float64", "bfloat16", "int32", "int64")])
+    + [f"torch.{name}" for name in ("float16", "float32", "float64", "bfloat16", "int32", "int64")]
+)
 """Names met next to weights, in states of optimizers, metrics and arguments; each value becomes an `Inert`."""
 
 INERT_OBJECTS = frozenset(
     ["argparse.Namespace", "types.SimpleNamespace"]
-    + [f"{package}.utilities.{module}.AttributeDict" for package, module in (
-        ("pytorch_lightning", "parsing"), ("lightning.pytorch", "parsing"), ("lightning.fabric", "data"))])
+    + [
+        f"{package}.utilities.{module}.AttributeDict"
+        for package, module in (
+            ("pytorch_lightning", "parsing"),
+            ("lightning.pytorch", "parsing"),
+            ("lightning.fabric", "data"),
+        )
+    ]
+)
 """Classes whose objects are written by the opcode NEWOBJ or by a call; each becomes an `Inert`."""
 
 DAMAGED = "the checkpoint is damaged, hostile, or more than tensors and plain values"
 
-RESAVE = ("only tensors and plain values are read, nothing is executed; in PyTorch, save the weights alone: "
-          "torch.save({'state_dict': net.state_dict()}, path)")
+RESAVE = (
+    "only tensors and plain values are read, nothing is executed; in PyTorch, save the weights alone: "
+    "torch.save({'state_dict': net.state_dict()}, path)"
+)
 """What to do about a file with objects."""
 
 _STORAGE_KEY = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 _REFUSED = {
-    b"0": "POP", b"1": "POP_MARK", b"2": "DUP", b"F": "FLOAT", b"I": "INT", b"L": "LONG", b"P": "PERSID",
-    b"S": "STRING", b"T": "BINSTRING", b"U": "SHORT_BINSTRING", b"V": "UNICODE", b"B": "BINBYTES",
-    b"d": "DICT", b"g": "GET", b"i": "INST", b"l": "LIST", b"o": "OBJ",
-    b"p": "PUT", b"\x82": "EXT1", b"\x83": "EXT2", b"\x84": "EXT4", b"\x8b": "LONG4",
-    b"\x8d": "BINUNICODE8", b"\x8e": "BINBYTES8", b"\x8f": "EMPTY_SET", b"\x90": "ADDITEMS", b"\x91": "FROZENSET",
-    b"\x92": "NEWOBJ_EX", b"\x96": "BYTEARRAY8", b"\x97": "NEXT_BUFFER", b"\x98": "READONLY_BUFFER",
+    b"0": "POP",
+    b"1": "POP_MARK",
+    b"2": "DUP",
+    b"F": "FLOAT",
+    b"I": "INT",
+    b"L": "LONG",
+    b"P": "PERSID",
+    b"S": "STRING",
+    b"T": "BINSTRING",
+    b"U": "SHORT_BINSTRING",
+    b"V": "UNICODE",
+    b"B": "BINBYTES",
+    b"d": "DICT",
+    b"g": "GET",
+    b"i": "INST",
+    b"l": "LIST",
+    b"o": "OBJ",
+    b"p": "PUT",
+    b"\x82": "EXT1",
+    b"\x83": "EXT2",
+    b"\x84": "EXT4",
+    b"\x8b": "LONG4",
+    b"\x8d": "BINUNICODE8",
+    b"\x8e": "BINBYTES8",
+    b"\x8f": "EMPTY_SET",
+    b"\x90": "ADDITEMS",
+    b"\x91": "FROZENSET",
+    b"\x92": "NEWOBJ_EX",
+    b"\x96": "BYTEARRAY8",
+    b"\x97": "NEXT_BUFFER",
+    b"\x98": "READONLY_BUFFER",
 }
 """Names of the opcodes that are known but not allowed, for messages."""
 
@@ -199,7 +249,7 @@ class _Machine:
         if count > len(self.data) - self.at:
             self.refuse("pickle truncated", wanted=count, left=len(self.data) - self.at)
         self.at += count
-        return self.data[self.at - count:self.at]
+        return self.data[self.at - count : self.at]
 
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
@@ -294,8 +344,7 @@ class _Machine:
     def set_items(self, values: list[Any]) -> None:
         target = self.top()
         if len(values) % 2 or not isinstance(target, dict | Inert):
-            self.refuse("items without a dictionary or without a value", type=type(target).__name__,
-                        values=len(values))
+            self.refuse("items without a dictionary or without a value", type=type(target).__name__, values=len(values))
         for key, value in zip(values[::2], values[1::2], strict=True):
             if type(key) not in (str, int) or (type(key) is int and abs(key) >= MAX_KEY):
                 self.refuse("dictionary key is neither a string nor a small integer", type=type(key).__name__)
@@ -332,8 +381,11 @@ class _Machine:
     def new_object(self) -> None:
         arguments, callee = self.pop(), self.pop()
         if not isinstance(callee, Global) or callee.name not in INERT_OBJECTS or not isinstance(arguments, tuple):
-            self.refuse("object of a class outside the allow-list", cause=RESAVE,
-                        name=callee.name if isinstance(callee, Global) else type(callee).__name__)
+            self.refuse(
+                "object of a class outside the allow-list",
+                cause=RESAVE,
+                name=callee.name if isinstance(callee, Global) else type(callee).__name__,
+            )
         self.push(Inert(callee.name))
 
     def build(self) -> None:
@@ -367,13 +419,29 @@ class _Machine:
         storage, offset, shape, strides = arguments[:4]
         if len(arguments) == 7 and arguments[6]:
             self.refuse("tensor with metadata (conjugate or negative views)", storage=storage.key)
-        if not (is_sizes(shape) and is_sizes(strides) and len(shape) == len(strides)
-                and type(offset) is int and 0 <= offset <= storage.count):
-            self.refuse("impossible offset, size or stride of a tensor", storage=storage.key, offset=_short(offset),
-                        size=_short(shape), stride=_short(strides))
+        if not (
+            is_sizes(shape)
+            and is_sizes(strides)
+            and len(shape) == len(strides)
+            and type(offset) is int
+            and 0 <= offset <= storage.count
+        ):
+            self.refuse(
+                "impossible offset, size or stride of a tensor",
+                storage=storage.key,
+                offset=_short(offset),
+                size=_short(shape),
+                stride=_short(strides),
+            )
         if not is_shape(shape) or math.prod(shape) > storage.count or offset + span(shape, strides) > storage.count:
-            self.refuse("tensor reaches outside its storage", storage=storage.key, elements=storage.count,
-                        offset=offset, size=list(shape), stride=list(strides))
+            self.refuse(
+                "tensor reaches outside its storage",
+                storage=storage.key,
+                elements=storage.count,
+                offset=offset,
+                size=list(shape),
+                stride=list(strides),
+            )
         return StoredTensor(storage, offset, tuple(shape), tuple(strides))
 
     def rebuild_parameter(self, arguments: tuple[Any, ...]) -> StoredTensor:

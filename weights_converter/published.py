@@ -27,7 +27,7 @@ State = Mapping[str, np.ndarray]
 Read = Callable[[str], Any]
 """Gives a published tensor by name: an array, or a tensor of another library."""
 
-PEDESTAL = 2.0 ** -36
+PEDESTAL = 2.0**-36
 BETA_BOUND = math.sqrt(1e-6 + PEDESTAL)
 GAMMA_BOUND = math.sqrt(PEDESTAL)
 LOG2_E = 1 / math.log(2)
@@ -147,8 +147,12 @@ def _gdn(read: Read, key: str, maths: Maths) -> tuple[Any, Any]:
 _BLOCK_PARTS = {"subpel": "subpel_conv.0", "upsample": "upsample.0"}
 _H_S = ("0", "2.0", "4", "6.0", "8")
 _GAINS = {"y": "gain", "z": "hyper_gain", "h_s/input": "hyper_inv_gain", "g_s/input": "inv_gain"}
-_HEADS = {"ep_anchor": "entropy_parameters_anchor", "ep_nonanchor": "entropy_parameters_nonanchor",
-          "lrp_anchor": "lrp_anchor", "lrp_nonanchor": "lrp_nonanchor"}
+_HEADS = {
+    "ep_anchor": "entropy_parameters_anchor",
+    "ep_nonanchor": "entropy_parameters_nonanchor",
+    "lrp_anchor": "lrp_anchor",
+    "lrp_nonanchor": "lrp_nonanchor",
+}
 
 
 def published_key(name: str) -> str:
@@ -267,8 +271,9 @@ def published_shapes(config: Config, gained: bool) -> dict[str, tuple[int, ...]]
         elif op.kind == "conv":
             module(key, (op.channels, 1 if op.depthwise else op.in_channels, op.kernel, op.kernel))
         elif op.kind == "norm":
-            shapes.update({f"local_context.{op.name.split('/')[1]}.{leaf}.{part}": (op.channels,)
-                           for part in ("weight", "bias")})
+            shapes.update(
+                {f"local_context.{op.name.split('/')[1]}.{leaf}.{part}": (op.channels,) for part in ("weight", "bias")}
+            )
         elif op.kind == "local_attention":
             key = f"local_context.{op.name.split('/')[1]}.relative_position_table"
             shapes[key] = ((2 * config.window - 1) ** 2, op.heads)
@@ -327,8 +332,11 @@ def check_state(config: Config, state: State, where: str = "state dict") -> None
     expected = published_shapes(config, config.qualities > 1 or any(name in state for name in _GAINS.values()))
     missing = sorted(expected.keys() - state.keys())
     unknown = sorted(state.keys() - expected.keys())
-    misshapen = [f"{name}: {list(state[name].shape)} instead of {list(shape)}"
-                 for name, shape in sorted(expected.items()) if name in state and state[name].shape != shape]
+    misshapen = [
+        f"{name}: {list(state[name].shape)} instead of {list(shape)}"
+        for name, shape in sorted(expected.items())
+        if name in state and state[name].shape != shape
+    ]
     if missing or unknown or misshapen:
         wrong: dict[str, Any] = {}
         for kind, names in (("missing", missing), ("unknown", unknown), ("misshapen", misshapen)):
@@ -368,8 +376,10 @@ def float_layers(config: Config, state: State, where: str = "state dict") -> dic
         return (state[name] if name in state else ones[name]).astype(np.float64)
 
     layers = {op.name: folded(op, read, _NUMPY) for op in layer_table(config)}
-    return {name: layer if layer.weight is None else replace(layer, weight=np.ascontiguousarray(layer.weight))
-            for name, layer in layers.items()}
+    return {
+        name: layer if layer.weight is None else replace(layer, weight=np.ascontiguousarray(layer.weight))
+        for name, layer in layers.items()
+    }
 
 
 def step_quality(config: Config, step: int) -> float:

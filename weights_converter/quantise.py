@@ -32,7 +32,7 @@ from .float_engine import Bottleneck
 from .published import NORM_EPSILON, FloatLayer, gains
 from .tables import cdf_from_pmf
 
-Z_TAIL = 2.0 ** -17
+Z_TAIL = 2.0**-17
 """Probability of z beyond its table on either side: half a unit of the smallest frequency."""
 
 
@@ -68,27 +68,31 @@ def conv_fracs(op: Op, formats: Mapping[str, Any], channels: Mapping[str, int]) 
         inputs = np.concatenate([np.full(channels[n], tensor_frac(n, formats)) for n in op.inputs])
     outputs = np.full(op.channels, tensor_frac(op.name, formats))
     if op.wide:
-        outputs[:op.channels // 2] = SCALE_FRAC
+        outputs[: op.channels // 2] = SCALE_FRAC
     return inputs, outputs
 
 
-def _first_shift(weight: np.ndarray, offset: np.ndarray, branch: np.ndarray,
-                 groups: list[tuple[int, tuple[int, int]]]) -> np.ndarray:
+def _first_shift(
+    weight: np.ndarray, offset: np.ndarray, branch: np.ndarray, groups: list[tuple[int, tuple[int, int]]]
+) -> np.ndarray:
     """By output channel a shift, 30 or less, that is no smaller than the largest one that fits.
 
     Extremes of an accumulator grow as 2^shift but for what rounding does to the weights: at most half a unit each.
     ``offset`` is the bias and the rounding term, ``branch`` the largest magnitude of a branch, both for a shift of 0.
     """
-    above, below = (np.concatenate([np.full(channels, max(sign * bounds[sign > 0], 0)) for channels, bounds in groups])
-                    for sign in (1, -1))
+    above, below = (
+        np.concatenate([np.full(channels, max(sign * bounds[sign > 0], 0)) for channels, bounds in groups])
+        for sign in (1, -1)
+    )
     total = weight.sum(axis=(1, 2))
     positive = (np.abs(weight).sum(axis=(1, 2)) + total) / 2
     negative = positive - total
     worst = np.maximum(positive @ above + negative @ below + offset, positive @ below + negative @ above - offset)
     rounding = weight[0, :, :, 0].size * np.maximum(above, below).sum() / 2
     largest = np.abs(weight).max(axis=(1, 2, 3))
-    bounds = np.minimum((INT32_MAX + rounding + 1) / np.maximum(worst + branch, 1e-30),
-                        32768 / np.maximum(largest, 1e-30))
+    bounds = np.minimum(
+        (INT32_MAX + rounding + 1) / np.maximum(worst + branch, 1e-30), 32768 / np.maximum(largest, 1e-30)
+    )
     return np.minimum(30, np.floor(np.log2(bounds) + 1e-9).astype(int))
 
 
@@ -118,9 +122,17 @@ class Quantiser:
         InvalidModel
             No format proves a layer.
         """
-        makers = {"conv": self._conv, "gdn": self._gdn, "igdn": self._gdn, "sum": self._sum, "gain": self._gain,
-                  "rescale": self._rescale, "norm": self._norm, "local_attention": self._local,
-                  "linear_attention": self._linear}
+        makers = {
+            "conv": self._conv,
+            "gdn": self._gdn,
+            "igdn": self._gdn,
+            "sum": self._sum,
+            "gain": self._gain,
+            "rescale": self._rescale,
+            "norm": self._norm,
+            "local_attention": self._local,
+            "linear_attention": self._linear,
+        }
         places = {op.name: n for n, op in enumerate(self.ops)}
         n = 0
         while n < len(self.ops):
@@ -129,8 +141,12 @@ class Quantiser:
                 layer, arrays = makers[op.kind](op, self.floats[op.name], self.formats[op.name])
             except _TooFine as e:
                 if not lower(self.config, self.formats, e.tensor, e.by):
-                    raise InvalidModel("no format proves the layer", where=op.name, tensor=e.tensor,
-                                       cause="the weights are too large for the clamps") from None
+                    raise InvalidModel(
+                        "no format proves the layer",
+                        where=op.name,
+                        tensor=e.tensor,
+                        cause="the weights are too large for the clamps",
+                    ) from None
                 n = places[e.tensor]
                 continue
             self.layers[op.name] = layer
@@ -138,30 +154,33 @@ class Quantiser:
             n += 1
             if progress:
                 progress(n, len(self.ops))
-        self.content["formats"] = np.array([(self.formats[op.name].frac, self.formats[op.name].limit)
-                                            for op in self.ops], np.int32)
+        self.content["formats"] = np.array(
+            [(self.formats[op.name].frac, self.formats[op.name].limit) for op in self.ops], np.int32
+        )
         return self.content
 
     def _conv(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
         assert f.weight is not None and f.bias is not None
         in_frac, out_frac = conv_fracs(op, self.formats, self.channels)
         groups = input_groups(op, self.layers, self.channels)
-        scaled = f.weight * 2.0 ** -in_frac * (2.0 ** out_frac)[:, None, None, None]
-        bias = f.bias * 2.0 ** out_frac
+        scaled = f.weight * 2.0**-in_frac * (2.0**out_frac)[:, None, None, None]
+        bias = f.bias * 2.0**out_frac
         lo, hi = tensor_range(op.add, self.layers) if op.add else (0, 0)
         k_add = out_frac - (self.frac(op.add) if op.add else 0)
-        branch = max(-lo, hi) * 2.0 ** k_add if op.add else np.zeros_like(bias)
+        branch = max(-lo, hi) * 2.0**k_add if op.add else np.zeros_like(bias)
         shift = _first_shift(scaled, bias + 0.5, branch, groups)
         while True:
             if shift.min() < 0:
                 raise _TooFine(op.name)
-            weight = _round(scaled * (2.0 ** shift)[:, None, None, None])
+            weight = _round(scaled * (2.0**shift)[:, None, None, None])
             fits = np.abs(weight).max(axis=(1, 2, 3)) <= 32767
-            offset = _round(bias * 2.0 ** shift) + np.floor(2.0 ** (shift - 1))
+            offset = _round(bias * 2.0**shift) + np.floor(2.0 ** (shift - 1))
             low, high = accumulator_range(np.clip(weight, -32767, 32767).astype(np.int64), groups)
             add_shift = np.maximum(shift + k_add, 0) if op.add else np.zeros_like(shift)
-            worst = np.maximum(high + offset + (float(hi) * 2.0 ** add_shift if op.add else 0),
-                               -(low + offset + (float(lo) * 2.0 ** add_shift if op.add else 0)))
+            worst = np.maximum(
+                high + offset + (float(hi) * 2.0**add_shift if op.add else 0),
+                -(low + offset + (float(lo) * 2.0**add_shift if op.add else 0)),
+            )
             fits &= (worst <= INT32_MAX) & (np.abs(offset) <= INT32_MAX)
             if fits.all():
                 break
@@ -170,8 +189,19 @@ class Quantiser:
             raise _TooFine(op.add, short)
         constants = np.stack([offset, shift, add_shift]).astype(np.int32)  # rows of their own: kernels read them
         gelu = self.tables.gelu[fmt.frac] if op.gelu else None
-        layer = Conv(op.name, weight.astype(np.int16), constants[0], constants[1], fmt.frac, fmt.limit,
-                     constants[2] if op.add else None, gelu, op.stride, op.shuffle, op.depthwise)
+        layer = Conv(
+            op.name,
+            weight.astype(np.int16),
+            constants[0],
+            constants[1],
+            fmt.frac,
+            fmt.limit,
+            constants[2] if op.add else None,
+            gelu,
+            op.stride,
+            op.shuffle,
+            op.depthwise,
+        )
         return layer, {"weight": layer.weight, "constants": np.ascontiguousarray(constants.T)}
 
     def _gdn(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
@@ -181,14 +211,17 @@ class Quantiser:
         square = max(-lo, hi) ** 2
         for t in range(25, 0, -1):
             gamma = _round(f.gamma * 4.0 ** (t - frac))
-            beta = np.maximum(_round(f.beta * 4.0 ** t), 1)
+            beta = np.maximum(_round(f.beta * 4.0**t), 1)
             shift = frac + t - fmt.frac if op.kind == "igdn" else t - frac + fmt.frac
             if float((beta + square * gamma.sum(axis=1)).max()) < GDN_MAX * 0.999 and 0 <= shift <= 36:
                 break
         else:
             raise _TooFine(op.name if op.kind == "igdn" else op.inputs[0])
-        arrays = {"gamma": gamma.astype(np.int64), "beta": beta.astype(np.int64),
-                  "constants": np.array([shift], np.int32)}
+        arrays = {
+            "gamma": gamma.astype(np.int64),
+            "beta": beta.astype(np.int64),
+            "constants": np.array([shift], np.int32),
+        }
         return GdnLayer(op.name, arrays["gamma"], arrays["beta"], shift, fmt.frac, fmt.limit), arrays
 
     def _sum(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
@@ -201,7 +234,7 @@ class Quantiser:
         assert f.log_gain is not None
         factor = gains(f.log_gain, self.config) * 2.0 ** (fmt.frac - self.frac(op.inputs[0]))
         # A factor below 2^-16 makes every int16 a zero, one above 2^14 a clamp: within these bounds a gain has a form.
-        factor = np.clip(factor, 2.0 ** -16, INT16_MAX / 2)
+        factor = np.clip(factor, 2.0**-16, INT16_MAX / 2)
         exponent = np.floor(np.log2(factor)).astype(int)
         multiplier = _round(factor * 2.0 ** (14 - exponent))
         carry = multiplier >= 1 << 15
@@ -215,15 +248,17 @@ class Quantiser:
         return Rescale(op.name, shift, fmt.frac, fmt.limit), {"constants": np.array([shift], np.int32)}
 
     def _norm(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
-        epsilon = max(1, int(_round(np.array(op.channels ** 3 * NORM_EPSILON * 4.0 ** self.frac(op.inputs[0])))))
+        epsilon = max(1, int(_round(np.array(op.channels**3 * NORM_EPSILON * 4.0 ** self.frac(op.inputs[0])))))
         return Norm(op.name, epsilon, fmt.frac, fmt.limit), {"constants": np.array([epsilon], np.int64)}
 
     def _local(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
         assert f.bias is not None
         shift = 2 * self.frac(op.inputs[0]) - LOGIT_FRAC
-        bias = _round(f.bias * 2.0 ** LOGIT_FRAC).astype(np.int32)
-        return (LocalAttention(op.name, shift, bias, op.heads, fmt.frac, fmt.limit),
-                {"bias": bias, "constants": np.array([shift], np.int32)})
+        bias = _round(f.bias * 2.0**LOGIT_FRAC).astype(np.int32)
+        return (
+            LocalAttention(op.name, shift, bias, op.heads, fmt.frac, fmt.limit),
+            {"bias": bias, "constants": np.array([shift], np.int32)},
+        )
 
     def _linear(self, op: Op, f: FloatLayer, fmt: Format) -> tuple[Layer, dict[str, np.ndarray]]:
         q, k, v = (self.frac(n) for n in op.inputs)
@@ -243,20 +278,29 @@ def z_content(bottleneck: Bottleneck) -> dict[str, np.ndarray]:
         below, above = np.cumsum(row), np.cumsum(row[::-1])[::-1]
         keep = np.flatnonzero((below > Z_TAIL) & (above > Z_TAIL))
         a, b = int(keep[0]), int(keep[-1])
-        parts.append(cdf_from_pmf(row[a:b + 1], float(1 - row[a:b + 1].sum())))
+        parts.append(cdf_from_pmf(row[a : b + 1], float(1 - row[a : b + 1].sum())))
         first.append(a - reach)
     start = np.concatenate([[0], np.cumsum([len(c) for c in parts])])
-    return {"z/cdf": np.concatenate(parts).astype(np.int32), "z/start": start.astype(np.int32),
-            "z/first": np.array(first, np.int32), "z/medians": medians_of(bottleneck)}
+    return {
+        "z/cdf": np.concatenate(parts).astype(np.int32),
+        "z/start": start.astype(np.int32),
+        "z/first": np.array(first, np.int32),
+        "z/medians": medians_of(bottleneck),
+    }
 
 
 def medians_of(bottleneck: Bottleneck) -> np.ndarray:
     """Medians of z by channel, int32 in Q6."""
-    return _round(bottleneck.medians * 2.0 ** Y_FRAC).astype(np.int32)
+    return _round(bottleneck.medians * 2.0**Y_FRAC).astype(np.int32)
 
 
-def quantise(config: Config, floats: Mapping[str, FloatLayer], formats: Mapping[str, Format],
-             bottleneck: Bottleneck, progress: Callable[[int, int], None] | None = None) -> dict[str, np.ndarray]:
+def quantise(
+    config: Config,
+    floats: Mapping[str, FloatLayer],
+    formats: Mapping[str, Format],
+    bottleneck: Bottleneck,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, np.ndarray]:
     """The normative content of the integer model (SPEC 10.2).
 
     Raises

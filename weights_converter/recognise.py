@@ -14,8 +14,9 @@ _PARTS = frozenset({"g_a", "h_a", "h_s", "local_context", "channel_context", "en
 """Modules that LoC-LIC and MLIC++ have, and other networks of the field have not all of."""
 
 
-def recognise(tensors: Mapping[str, np.ndarray], stored: Mapping[str, Any] | None = None,
-              where: str = "checkpoint") -> Config:
+def recognise(
+    tensors: Mapping[str, np.ndarray], stored: Mapping[str, Any] | None = None, where: str = "checkpoint"
+) -> Config:
     """The configuration whose layer table these tensors fill.
 
     LoC-LIC and MLIC++, in their newer and older forms, differ in widths, in the number of convolutions of latent
@@ -37,10 +38,14 @@ def recognise(tensors: Mapping[str, np.ndarray], stored: Mapping[str, Any] | Non
         found = sorted({stored.split(".")[0] for stored in tensors})
         same = _PARTS <= set(found)
         raise InvalidModel(
-            "not a checkpoint of LoC-LIC or MLIC++", where=where, missing=name,
+            "not a checkpoint of LoC-LIC or MLIC++",
+            where=where,
+            missing=name,
             found=[part[:40] for part in found[:12]],
-            cause="it has the parts of LoC-LIC, so it lost tensors or has another number of layers or slices" if same
-            else "it is another network, or only a part of one")
+            cause="it has the parts of LoC-LIC, so it lost tensors or has another number of layers or slices"
+            if same
+            else "it is another network, or only a part of one",
+        )
 
     def rows(name: str) -> int:
         array = tensors.get(f"{name}.weight")
@@ -61,18 +66,21 @@ def recognise(tensors: Mapping[str, np.ndarray], stored: Mapping[str, Any] | Non
         refuse("gain")
     heads = {name: stored[name] for name in ("intra_heads", "inter_head_width") if stored and name in stored}
     old_lrp = "lrp_anchor.0.lrp_transform.6.weight" in tensors
-    return config_from({
-        "N": [rows(f"g_a.analysis_transform.{n}.conv1") for n in (0, 2, 4)],
-        "M": M,
-        "slices": slices,
-        "hyper": rows("h_a.reduction.0"),
-        "hs": [rows("h_s.increase.0"), rows("h_s.increase.4")],
-        "chan": [rows(f"channel_context.1.fushion.{n}") for n in (0, 2)],
-        "ent": [rows(f"entropy_parameters_anchor.0.fusion.{n}") for n in (0, 2, 4)],
-        "lrp": [] if old_lrp else [rows(f"lrp_anchor.0.lrp_transform.{n}") for n in (0, 2)],
-        "window": (round(position.shape[0] ** 0.5) + 1) // 2,
-        "local_heads": int(position.shape[1]),
-        "qualities": 1 if gain is None else int(gain.shape[0]),
-        "old_synthesis": rows("g_s.synthesis_transform.0.conv1") != M,
-        **heads,
-    }, where)
+    return config_from(
+        {
+            "N": [rows(f"g_a.analysis_transform.{n}.conv1") for n in (0, 2, 4)],
+            "M": M,
+            "slices": slices,
+            "hyper": rows("h_a.reduction.0"),
+            "hs": [rows("h_s.increase.0"), rows("h_s.increase.4")],
+            "chan": [rows(f"channel_context.1.fushion.{n}") for n in (0, 2)],
+            "ent": [rows(f"entropy_parameters_anchor.0.fusion.{n}") for n in (0, 2, 4)],
+            "lrp": [] if old_lrp else [rows(f"lrp_anchor.0.lrp_transform.{n}") for n in (0, 2)],
+            "window": (round(position.shape[0] ** 0.5) + 1) // 2,
+            "local_heads": int(position.shape[1]),
+            "qualities": 1 if gain is None else int(gain.shape[0]),
+            "old_synthesis": rows("g_s.synthesis_transform.0.conv1") != M,
+            **heads,
+        },
+        where,
+    )

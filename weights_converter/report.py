@@ -45,8 +45,9 @@ class Stage:
     total: int = 0
 
     def __add__(self, other: Stage) -> Stage:
-        return Stage(self.signal + other.signal, self.noise + other.noise, self.clipped + other.clipped,
-                     self.total + other.total)
+        return Stage(
+            self.signal + other.signal, self.noise + other.noise, self.clipped + other.clipped, self.total + other.total
+        )
 
     @property
     def ratio(self) -> float:
@@ -100,19 +101,29 @@ def _real(model: Model, name: str, values: np.ndarray) -> np.ndarray:
     exponent = np.full(values.shape[-1], tensor_frac(name, model.layers))
     layer = model.layers.get(name)
     if isinstance(layer, Conv) and not layer.limit:
-        exponent[:exponent.size // 2] = SCALE_FRAC
+        exponent[: exponent.size // 2] = SCALE_FRAC
     return np.ldexp(values.astype(np.float64), -exponent)
 
 
-def compare_stages(config: Config, floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model: Model,
-                   pictures: Sequence[np.ndarray], steps: Sequence[int]) -> dict[str, Stage]:
+def compare_stages(
+    config: Config,
+    floats: Mapping[str, FloatLayer],
+    bottleneck: Bottleneck,
+    model: Model,
+    pictures: Sequence[np.ndarray],
+    steps: Sequence[int],
+) -> dict[str, Stage]:
     """Every tensor that the codec shows by name, integer beside float, summed over pictures [H, W, 3] and steps."""
     stages: dict[str, Stage] = {}
     for samples in pictures:
         for step in steps:
             whole: list[Named] = []
-            engine = Engine(model.layers, model.tables, step - 1,
-                            trace=lambda name, values, to=whole: to.append((name, values.copy())))  # type: ignore[misc]
+            engine = Engine(
+                model.layers,
+                model.tables,
+                step - 1,
+                trace=lambda name, values, to=whole: to.append((name, values.copy())),
+            )  # type: ignore[misc]
             y, z = _latents(engine, samples)
             recorder = _Recorder(Writer(engine, y, z, model.tables.gaussian, model.factorized))
             size = y.shape[0] - 4, y.shape[1] - 4
@@ -127,7 +138,8 @@ def compare_stages(config: Config, floats: Mapping[str, FloatLayer], bottleneck:
                 clipped = int((np.abs(values.astype(np.int32)) >= limit).sum()) if limit else 0
                 noise = np.square(_real(model, name, values) - exact).sum()
                 stages[name] = stages.get(name, Stage()) + Stage(
-                    float(np.square(exact, dtype=np.float64).sum()), float(noise), clipped, values.size)
+                    float(np.square(exact, dtype=np.float64).sum()), float(noise), clipped, values.size
+                )
 
             twin = FloatEngine(config, floats, step - 1, compare)
             _latents(twin, samples)
@@ -145,14 +157,24 @@ def _row(op: Op, model: Model, stages: Mapping[str, Stage]) -> dict[str, Any]:
     inputs = [stages[name].ratio for name in (*op.inputs, op.add) if name in stages]
     before, after = _decibel(max(inputs, default=0.0)), _decibel(stage.ratio)
     row: dict[str, Any] = {
-        "name": op.name, "kind": op.kind, "format": f"Q{layer.frac}", "limit": layer.limit, "snr_db": after,
+        "name": op.name,
+        "kind": op.kind,
+        "format": f"Q{layer.frac}",
+        "limit": layer.limit,
+        "snr_db": after,
         "loss_db": None if before is None or after is None else round(before - after, 2),
-        "clip_rate": stage.clipped / stage.total, "weight_bits": None, "shift": None, "margin_bits": None}
+        "clip_rate": stage.clipped / stage.total,
+        "weight_bits": None,
+        "shift": None,
+        "margin_bits": None,
+    }
     if isinstance(layer, Conv):
         worst = (1 << 31) - 1 - model.margins[op.name]
-        row |= {"weight_bits": int(np.abs(layer.weight.astype(np.int32)).max()).bit_length() + 1,
-                "shift": [int(layer.shift.min()), int(layer.shift.max())],
-                "margin_bits": round(math.log2((1 << 31) / worst), 2)}
+        row |= {
+            "weight_bits": int(np.abs(layer.weight.astype(np.int32)).max()).bit_length() + 1,
+            "shift": [int(layer.shift.min()), int(layer.shift.max())],
+            "margin_bits": round(math.log2((1 << 31) / worst), 2),
+        }
     return row
 
 
@@ -184,8 +206,9 @@ def weight_notes(floats: Mapping[str, FloatLayer], model: Model) -> list[str]:
     return notes
 
 
-def make_report(floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model: Model,
-                pictures: Sequence[tuple[str, np.ndarray]]) -> dict[str, Any]:
+def make_report(
+    floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model: Model, pictures: Sequence[tuple[str, np.ndarray]]
+) -> dict[str, Any]:
     """Measure a model beside the float network it was made from.
 
     Parameters
@@ -213,12 +236,18 @@ def make_report(floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model:
     def worst(key: str, sign: int) -> list[str]:
         return [r["name"] for r in sorted((r for r in rows if r[key] is not None), key=lambda r: sign * r[key])[:10]]
 
-    return {"fingerprint": model.fingerprint.hex(), "configuration": config.as_dict(),
-            "provenance": {k: v for k, v in model.provenance.items() if k != "card"},
-            "pictures": [{"name": name, "size": [s.shape[1], s.shape[0]]} for name, s in pictures],
-            "notes": weight_notes(floats, model),
-            "stage_steps": list(steps[-2:]), "lowest_snr": worst("snr_db", 1), "largest_loss": worst("loss_db", -1),
-            "codec": codec, "layers": rows}
+    return {
+        "fingerprint": model.fingerprint.hex(),
+        "configuration": config.as_dict(),
+        "provenance": {k: v for k, v in model.provenance.items() if k != "card"},
+        "pictures": [{"name": name, "size": [s.shape[1], s.shape[0]]} for name, s in pictures],
+        "notes": weight_notes(floats, model),
+        "stage_steps": list(steps[-2:]),
+        "lowest_snr": worst("snr_db", 1),
+        "largest_loss": worst("loss_db", -1),
+        "codec": codec,
+        "layers": rows,
+    }
 
 
 def report_paths(path: str) -> tuple[Path, Path, Path]:

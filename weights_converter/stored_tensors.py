@@ -40,8 +40,16 @@ CHUNK_BYTES = 1 << 20
 """Bytes taken at a time where a whole file or member is hashed."""
 
 DTYPES = {
-    "float64": "<f8", "float32": "<f4", "float16": "<f2", "bfloat16": "<u2",
-    "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "|i1", "uint8": "|u1", "bool": "|b1",
+    "float64": "<f8",
+    "float32": "<f4",
+    "float16": "<f2",
+    "bfloat16": "<u2",
+    "int64": "<i8",
+    "int32": "<i4",
+    "int16": "<i2",
+    "int8": "|i1",
+    "uint8": "|u1",
+    "bool": "|b1",
 }
 """NumPy type in the file by name; bfloat16 is read as its 16 bits, the upper half of a float32."""
 
@@ -78,7 +86,7 @@ def item_bytes(dtype: str) -> int:
 
 def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Row-major strides of a shape, in elements."""
-    return tuple(math.prod(shape[axis + 1:]) for axis in range(len(shape)))
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def span(shape: Sequence[int], strides: Sequence[int]) -> int:
@@ -99,8 +107,11 @@ def is_shape(value: Any) -> bool:
 
 def is_sizes(value: Any) -> bool:
     """Whether a value read from a file is a tuple or list of a few sizes, strides or offsets within the limits."""
-    return (isinstance(value, tuple | list) and len(value) <= MAX_DIMENSIONS
-            and all(type(size) is int and 0 <= size <= MAX_ELEMENTS for size in value))
+    return (
+        isinstance(value, tuple | list)
+        and len(value) <= MAX_DIMENSIONS
+        and all(type(size) is int and 0 <= size <= MAX_ELEMENTS for size in value)
+    )
 
 
 class ByteSource:
@@ -132,8 +143,9 @@ class ByteSource:
                 self._files.append((self.size, length, handle))
                 self.size += length
             if self.size > MAX_CHECKPOINT_BYTES:
-                raise InvalidModel("checkpoint too large", where=str(paths[0]), bytes=self.size,
-                                   limit=MAX_CHECKPOINT_BYTES)
+                raise InvalidModel(
+                    "checkpoint too large", where=str(paths[0]), bytes=self.size, limit=MAX_CHECKPOINT_BYTES
+                )
         except BaseException:
             self._stack.close()
             raise
@@ -160,8 +172,14 @@ class ByteSource:
             The system refused to read.
         """
         if min(start, count) < 0 or start + count > self.size:
-            raise InvalidModel("range outside the file", where=where, start=start, count=count, bytes=self.size,
-                               cause="the checkpoint is truncated or damaged")
+            raise InvalidModel(
+                "range outside the file",
+                where=where,
+                start=start,
+                count=count,
+                bytes=self.size,
+                cause="the checkpoint is truncated or damaged",
+            )
         pieces = []
         for first, length, handle in self._files:
             low, high = max(start, first), min(start + count, first + length)
@@ -233,7 +251,10 @@ def load_float32(source: ByteSource, view: TensorView, where: str) -> np.ndarray
     with np.errstate(over="ignore"):  # overflow becomes infinity and is refused below
         values = np.array(stored, dtype=np.float32, order="C")
     if not np.isfinite(values).all():
-        raise InvalidModel("tensor holds infinities or NaN", where=where,
-                           count=int(values.size - np.isfinite(values).sum()),
-                           cause="the training diverged or the file is damaged")
+        raise InvalidModel(
+            "tensor holds infinities or NaN",
+            where=where,
+            count=int(values.size - np.isfinite(values).sum()),
+            cause="the training diverged or the file is damaged",
+        )
     return values

@@ -42,8 +42,9 @@ def _mp() -> Any:
     try:
         import mpmath
     except ImportError:
-        raise UsageError("generating the tables needs mpmath", where="weights_converter.tables",
-                         cause="install the extra 'convert'") from None
+        raise UsageError(
+            "generating the tables needs mpmath", where="weights_converter.tables", cause="install the extra 'convert'"
+        ) from None
     context = mpmath.mp.clone()
     context.dps = DIGITS
     return context

@@ -57,8 +57,9 @@ def synthetic_picture(width: int, height: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
     weight = np.maximum(frequency, 1 / max(width, height)) ** -1.5
-    luma, *chroma = (np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) * weight, (height, width))
-                     for _ in range(3))
+    luma, *chroma = (
+        np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) * weight, (height, width)) for _ in range(3)
+    )
     planes = np.stack([luma + 0.3 * chroma[0], luma - 0.15 * (chroma[0] + chroma[1]), luma + 0.3 * chroma[1]], -1)
     planes = (planes - planes.mean()) / max(float(planes.std()), 1e-9)
     return np.clip(128 + 50 * planes, 0, 255).astype(np.uint8)
@@ -179,8 +180,13 @@ def parse_size(text: str) -> tuple[int, int]:
         Not two numbers from 1 to `MAX_SIDE`.
     """
     width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and len(text) <= 11
-            and 0 < int(width) <= MAX_SIDE and 0 < int(height) <= MAX_SIDE):
+    if not (
+        width.isdecimal()
+        and height.isdecimal()
+        and len(text) <= 11
+        and 0 < int(width) <= MAX_SIDE
+        and 0 < int(height) <= MAX_SIDE
+    ):
         raise UsageError("size is not WIDTHxHEIGHT", where="--size", value=text[:40], largest=MAX_SIDE)
     return int(width), int(height)
 
@@ -209,14 +215,18 @@ def load_picture(path: str | None, size: str | None) -> np.ndarray:
         return samples
     width, height = parse_size(size)
     if height > samples.shape[0] or width > samples.shape[1]:
-        raise UsageError("size larger than the picture", where="--size", value=size,
-                         picture=f"{samples.shape[1]}x{samples.shape[0]}")
+        raise UsageError(
+            "size larger than the picture", where="--size", value=size, picture=f"{samples.shape[1]}x{samples.shape[0]}"
+        )
     return samples[:height, :width]
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m weights_converter.torch_bench", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m weights_converter.torch_bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("checkpoint", nargs="?", help="file of torch.save or safetensors, or a checkpoint folder")
     parser.add_argument("--config", help="configuration as JSON; needed without a checkpoint, whose own it overrides")
     parser.add_argument("--picture", help="time this picture instead of a synthetic one")
@@ -230,8 +240,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     if chosen.checkpoint is None and chosen.config is None:
         raise UsageError("give a checkpoint or a configuration")
     if not 1 <= chosen.quality <= 100 or chosen.repeats < 1 or (chosen.threads is not None and chosen.threads < 1):
-        raise UsageError("quality is 1 to 100, repeats and threads at least 1", quality=chosen.quality,
-                         repeats=chosen.repeats, threads=chosen.threads)
+        raise UsageError(
+            "quality is 1 to 100, repeats and threads at least 1",
+            quality=chosen.quality,
+            repeats=chosen.repeats,
+            threads=chosen.threads,
+        )
     return chosen
 
 
@@ -253,8 +267,14 @@ def measure(chosen: argparse.Namespace) -> None:
     q = torch.tensor([(model.config["qualities"] - 1) * (chosen.quality - 1) / 99])
     runs = work(model, network_input(samples), q)
     times = medians(runs, chosen.repeats)
-    report = {"torch": torch.__version__, "threads": torch.get_num_threads(), "repeats": chosen.repeats,
-              "size": [samples.shape[1], samples.shape[0]], "quality": chosen.quality, **times}
+    report = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "repeats": chosen.repeats,
+        "size": [samples.shape[1], samples.shape[0]],
+        "quality": chosen.quality,
+        **times,
+    }
     if chosen.json or chosen.serve:
         print(json.dumps(report), flush=True)
     else:

@@ -109,7 +109,7 @@ class LocalContext(nn.Module):
     def forward(self, anchors: Tensor) -> Tensor:
         """Anchors [B, C, H, W / 2] -> context of the non-anchors [B, 2 C, H, W / 2]."""
         batch, c, height, half = anchors.shape
-        w2 = self.w ** 2
+        w2 = self.w**2
         index, mask = window_index(height, 2 * half, self.w, anchors.device)
         seen = self._attend(self._windows(anchors, index), mask, batch)
         weight = self.fusion.weight.permute(0, 2, 3, 1).reshape(2 * c, w2 * c)
@@ -122,25 +122,26 @@ class LocalContext(nn.Module):
         batch, c = anchors.shape[:2]
         values = self.norm1(torch.cat((tokens(anchors).reshape(-1, c), anchors.new_zeros(1, c))))
         scale = torch.ones(3, 1, 1, device=anchors.device)
-        scale[0] = self.head_dim ** -0.5
+        scale[0] = self.head_dim**-0.5
         weight, bias = (  # published rows are [q k v][element][head]
             (p.view(3, self.head_dim, self.heads, -1).transpose(1, 2).reshape(3, c, -1) * scale).reshape(3 * c, -1)
-            for p in (self.qkv_proj.weight, self.qkv_proj.bias))
+            for p in (self.qkv_proj.weight, self.qkv_proj.bias)
+        )
         qkv = F.linear(values, weight, bias.flatten())
         table = torch.cat((torch.zeros_like(qkv[:1]), qkv[-1:], qkv[:-1]))
         first = torch.arange(batch, device=index.device).view(-1, 1, 1) * index.size(0)
         rows = torch.where(index > NONANCHOR, index + first, index)
         if table.is_cuda:  # the gradient of an embedding sorts; this one a graph of kernels may hold
-            return table.index_select(0, rows.flatten()).view(-1, self.w ** 2, 3 * c)
+            return table.index_select(0, rows.flatten()).view(-1, self.w**2, 3 * c)
         return F.embedding(rows, table).flatten(0, 1)
 
     def _attend(self, windows: Tensor, mask: Tensor, batch: int) -> Tensor:
         """[B * L, w^2, 3 C] -> [B * L, w^2 * C]."""
-        w2, c, d = self.w ** 2, self.dim, self.head_dim
+        w2, c, d = self.w**2, self.dim, self.head_dim
         bias = self.relative_position_table[self.relative_position_index.flatten()].view(w2, w2, self.heads)
         seen = []
         for head in range(self.heads):
-            q, k, v = (windows[:, :, n * c + head * d:n * c + (head + 1) * d] for n in range(3))
+            q, k, v = (windows[:, :, n * c + head * d : n * c + (head + 1) * d] for n in range(3))
             scores = torch.bmm(q, k.transpose(1, 2)).view(batch, -1, w2, w2)
             weights = (scores + (mask + bias[:, :, head])).softmax(-1)
             seen.append(torch.bmm(weights.flatten(0, 1).to(v.dtype), v))
@@ -162,15 +163,21 @@ def side_by_side(branches: list[nn.Sequential], x: Tensor, groups: int) -> list[
     """
     pointwise, depthwise = zip(*((branch[0], branch[1]) for branch in branches), strict=True)
     x = F.conv2d(x, torch.cat([m.weight for m in pointwise]), torch.cat([m.bias for m in pointwise]), groups=groups)
-    x = F.conv2d(x, torch.cat([m.weight for m in depthwise]), torch.cat([m.bias for m in depthwise]), padding=1,
-                 groups=x.size(1))
+    x = F.conv2d(
+        x, torch.cat([m.weight for m in depthwise]), torch.cat([m.bias for m in depthwise]), padding=1, groups=x.size(1)
+    )
     return list(x.chunk(len(branches), 1))
 
 
 def gelu_bottleneck(i: int, hidden: int, o: int) -> nn.Sequential:
     """1x1 convolution, GELU, depthwise 3x3, GELU, 1x1 convolution."""
-    return nn.Sequential(nn.Conv2d(i, hidden, 1), nn.GELU(), nn.Conv2d(hidden, hidden, 3, 1, 1, groups=hidden),
-                         nn.GELU(), nn.Conv2d(hidden, o, 1))
+    return nn.Sequential(
+        nn.Conv2d(i, hidden, 1),
+        nn.GELU(),
+        nn.Conv2d(hidden, hidden, 3, 1, 1, groups=hidden),
+        nn.GELU(),
+        nn.Conv2d(hidden, o, 1),
+    )
 
 
 def linear_attention(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:

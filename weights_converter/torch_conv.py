@@ -24,8 +24,16 @@ BAND_TILES = 128
 _PAD = 80
 """Numbers by which rows of spread tiles are longer than their tiles."""
 
-_G = torch.tensor([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6],
-                   [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]])
+_G = torch.tensor(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ]
+)
 _GG = torch.kron(_G, _G)
 """[36, 9]: G g G' of a filter as one matrix."""
 
@@ -64,8 +72,14 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
     batch, inputs, height, width = x.shape
-    if (x.device.type != "cpu" or not x.dtype == weight.dtype == torch.float32 or height % 4 or width % 4
-            or batch * height * width < 16 * LEAST_TILES or torch.is_autocast_enabled("cpu")):
+    if (
+        x.device.type != "cpu"
+        or not x.dtype == weight.dtype == torch.float32
+        or height % 4
+        or width % 4
+        or batch * height * width < 16 * LEAST_TILES
+        or torch.is_autocast_enabled("cpu")
+    ):
         return False
     from .winograd_kernels import LANES  # compiles the kernels the first time on a machine
 
@@ -87,8 +101,10 @@ class _Bands:
         for first in range(0, self._rows, self._step):
             last = min(self._rows, first + self._step)
             tiles = (last - first) * self._columns
-            views = ((memory.numpy(), memory[:, :tiles * c].view(36, tiles, c))
-                     for memory, c in zip(self._memory, self._channels, strict=True))
+            views = (
+                (memory.numpy(), memory[:, : tiles * c].view(36, tiles, c))
+                for memory, c in zip(self._memory, self._channels, strict=True)
+            )
             yield first, last, *(part for view in views for part in view)
 
 

@@ -29,7 +29,7 @@ from .published import NORM_EPSILON, FloatLayer
 from .torch_conv import conv3x3
 from .torch_model import LoCLIC
 
-Y_LIMIT = Y_MAX / 2 ** Y_FRAC
+Y_LIMIT = Y_MAX / 2**Y_FRAC
 """Clamp of y, y_hat and means in steps of the quantiser."""
 
 Exact = Callable[[str, Tensor], Tensor]
@@ -113,8 +113,9 @@ class TorchEngine:
         ``half_tanh(name, x)`` gives 0.5 tanh of a layer's result as the integer codec does.
     """
 
-    def __init__(self, layers: Mapping[str, FloatLayer], q: Tensor, exact: Exact | None = None,
-                 half_tanh: Exact | None = None) -> None:
+    def __init__(
+        self, layers: Mapping[str, FloatLayer], q: Tensor, exact: Exact | None = None, half_tanh: Exact | None = None
+    ) -> None:
         self.layers: Mapping[str, Any] = layers
         self._q, self._exact, self._half_tanh = q, exact, half_tanh
 
@@ -137,8 +138,9 @@ class TorchEngine:
         interior_of(out)[...] = value.permute(2, 3, 1, 0)
         return out
 
-    def conv(self, name: str, x: Tensor, *, add: Tensor | None = None, parity: int = -1,
-             out: Tensor | None = None) -> Tensor:
+    def conv(
+        self, name: str, x: Tensor, *, add: Tensor | None = None, parity: int = -1, out: Tensor | None = None
+    ) -> Tensor:
         """(SPEC 5.3) Convolution."""
         layer = self.layers[name]
         op, weight, v = layer.op, layer.weight.permute(0, 3, 1, 2), as_batch(x)
@@ -214,8 +216,9 @@ class TorchEngine:
         seen = seen.permute(1, 3, 2, 4, 0).reshape(batch, 25 * c, h, half)
         return self._done(name, seen)
 
-    def linear_attention(self, name: str, queries: Tensor, keys: Tensor, values: Tensor, keys_at: int = -1,
-                         queries_at: int = -1) -> Tensor:
+    def linear_attention(
+        self, name: str, queries: Tensor, keys: Tensor, values: Tensor, keys_at: int = -1, queries_at: int = -1
+    ) -> Tensor:
         """(SPEC 5.9) Softmax of keys over positions, of queries over a head's channels."""
         heads = self.layers[name].op.heads
 

@@ -104,10 +104,15 @@ def read_torch_zip(source: ByteSource, where: str, key: str = "") -> Contents:
     members = _members(source, where)
     pickles = [name for name in members if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise InvalidModel("zip file is not a checkpoint: it needs one data.pkl", where=where, found=len(pickles),
-                           members=[printable(name) for name in list(members)[:MAX_LISTED]],
-                           cause="a NumPy archive holds no state dict" if any(name.endswith(".npy") for name in members)
-                           else "if a checkpoint was zipped again, unpack it first")
+        raise InvalidModel(
+            "zip file is not a checkpoint: it needs one data.pkl",
+            where=where,
+            found=len(pickles),
+            members=[printable(name) for name in list(members)[:MAX_LISTED]],
+            cause="a NumPy archive holds no state dict"
+            if any(name.endswith(".npy") for name in members)
+            else "if a checkpoint was zipped again, unpack it first",
+        )
     root = pickles[0].removesuffix("data.pkl")
     if root + "constants.pkl" in members:
         raise InvalidModel("a TorchScript archive, not a checkpoint", where=where, cause=_TORCHSCRIPT)
@@ -128,8 +133,13 @@ def read_torch_zip(source: ByteSource, where: str, key: str = "") -> Contents:
         path = f"{root}data/{storage.key}"
         found = members.get(path)
         if found is None or found.size != storage.count * item_bytes(storage.dtype):
-            raise InvalidModel("storage does not fit its zip member", where=f"{where}, member {printable(path)}",
-                               elements=storage.count, type=storage.dtype, bytes=found.size if found else "missing")
+            raise InvalidModel(
+                "storage does not fit its zip member",
+                where=f"{where}, member {printable(path)}",
+                elements=storage.count,
+                type=storage.dtype,
+                bytes=found.size if found else "missing",
+            )
         starts[storage.key] = found.start
     state, contents = _contents(pickled, starts, where, key)
     for key in sorted({tensor.storage.key for tensor in state.values()}):
@@ -162,8 +172,11 @@ def read_torch_legacy(source: ByteSource, where: str, key: str = "") -> Contents
     pickled = read_pickle(head, f"{where}, objects", end)
     end = pickled.end
     keys = value("storage keys")
-    if not isinstance(keys, list) or not all(type(key) is str for key in keys) \
-            or Counter(keys) != Counter(list(pickled.storages)):
+    if (
+        not isinstance(keys, list)
+        or not all(type(key) is str for key in keys)
+        or Counter(keys) != Counter(list(pickled.storages))
+    ):
         raise InvalidModel("storage keys are not those of the objects", where=f"{where}, storage keys")
 
     starts = {}
@@ -172,8 +185,9 @@ def read_torch_legacy(source: ByteSource, where: str, key: str = "") -> Contents
         place = f"{where}, storage {stored} at byte {end}"
         (count,) = struct.unpack("<q", source.read(end, 8, place))
         if count != storage.count:
-            raise InvalidModel("storage does not have its described size", where=place, elements=count,
-                               described=storage.count)
+            raise InvalidModel(
+                "storage does not have its described size", where=place, elements=count, described=storage.count
+            )
         starts[stored] = end + 8
         end += 8 + count * item_bytes(storage.dtype)
         if end > source.size:
@@ -183,8 +197,9 @@ def read_torch_legacy(source: ByteSource, where: str, key: str = "") -> Contents
     return _contents(pickled, starts, where, key)[1]
 
 
-def _contents(pickled: Pickled, starts: Mapping[str, int], where: str,
-              key: str) -> tuple[dict[str, StoredTensor], Contents]:
+def _contents(
+    pickled: Pickled, starts: Mapping[str, int], where: str, key: str
+) -> tuple[dict[str, StoredTensor], Contents]:
     """Find the state dict inside the pickled object; also return it with its places in the file."""
     node, config = pickled.value, None
     meta: dict[str, Any] = {}
@@ -193,18 +208,25 @@ def _contents(pickled: Pickled, starts: Mapping[str, int], where: str,
     taken: list[str] = []
     for _ in range(MAX_WRAPPERS + len(asked)):
         if not isinstance(node, dict):
-            raise InvalidModel("checkpoint is not a dictionary", where=where, type=type(node).__name__,
-                               **({"key": printable(key)} if asked else {}), cause=RESAVE)
+            raise InvalidModel(
+                "checkpoint is not a dictionary",
+                where=where,
+                type=type(node).__name__,
+                **({"key": printable(key)} if asked else {}),
+                cause=RESAVE,
+            )
         if len(taken) < len(asked):
             inner = [asked[len(taken)]]
             if inner[0] not in node:
-                raise InvalidModel("no such key in the checkpoint", where=where, key=printable(key),
-                                   networks=_listed(networks))
+                raise InvalidModel(
+                    "no such key in the checkpoint", where=where, key=printable(key), networks=_listed(networks)
+                )
         else:
             inner = [name for name in WRAPPERS if _may_be_state_dict(node.get(name))]
         if len(inner) > 1:
-            raise InvalidModel("several state dicts in one checkpoint", where=where, keys=inner,
-                               cause="choose one with --key")
+            raise InvalidModel(
+                "several state dicts in one checkpoint", where=where, keys=inner, cause="choose one with --key"
+            )
         if not inner:
             break
         meta.update((name, value) for name, value in node.items() if type(name) is str and _is_plain(value))
@@ -213,9 +235,14 @@ def _contents(pickled: Pickled, starts: Mapping[str, int], where: str,
         taken.append(inner[0])
     state = _state_dict(node, where, networks)
     views = {
-        name: TensorView(tensor.storage.dtype, tensor.shape, tensor.strides,
-                         starts[tensor.storage.key] + tensor.offset * item_bytes(tensor.storage.dtype))
-        for name, tensor in state.items()}
+        name: TensorView(
+            tensor.storage.dtype,
+            tensor.shape,
+            tensor.strides,
+            starts[tensor.storage.key] + tensor.offset * item_bytes(tensor.storage.dtype),
+        )
+        for name, tensor in state.items()
+    }
     left = tuple(path for path, found in networks.items() if found is not node)
     return state, Contents(views, meta, config, "/".join(taken), left, "" if asked else key)
 
@@ -231,8 +258,10 @@ def _networks(value: Any) -> dict[str, dict[Any, Any]]:
             if not isinstance(node, dict) or id(node) in seen:
                 continue
             seen.add(id(node))
-            if any(type(name) is str and NETWORK in name and isinstance(entry, StoredTensor)
-                   for name, entry in node.items()):
+            if any(
+                type(name) is str and NETWORK in name and isinstance(entry, StoredTensor)
+                for name, entry in node.items()
+            ):
                 found[path] = node
             following += [(f"{path}/{name}".lstrip("/"), entry) for name, entry in node.items() if type(name) is str]
         level = following
@@ -246,7 +275,8 @@ def _listed(names: Iterable[Any]) -> list[str]:
 
 def _may_be_state_dict(node: Any) -> bool:
     return isinstance(node, dict) and any(
-        isinstance(value, StoredTensor) or (key in WRAPPERS and isinstance(value, dict)) for key, value in node.items())
+        isinstance(value, StoredTensor) or (key in WRAPPERS and isinstance(value, dict)) for key, value in node.items()
+    )
 
 
 def _is_plain(value: Any) -> bool:
@@ -259,33 +289,60 @@ def _state_dict(node: Any, where: str, networks: Mapping[str, Any]) -> dict[str,
     The last rule keeps the memory taken within the size of the file; no network of this family shares weights.
     """
     if not isinstance(node, dict):
-        raise InvalidModel("the key holds no state dict", where=where, type=type(node).__name__,
-                           networks=_listed(networks))
+        raise InvalidModel(
+            "the key holds no state dict", where=where, type=type(node).__name__, networks=_listed(networks)
+        )
     if not 0 < len(node) <= MAX_TENSORS:
         raise InvalidModel("state dict is empty or too large", where=where, tensors=len(node), limit=MAX_TENSORS)
     if not any(isinstance(tensor, StoredTensor) for tensor in node.values()):
         name, entry = next(iter(node.items()))
-        cause = ("choose the weights with --key" if networks else
-                 f"weights are looked for under {', '.join(WRAPPERS)}, else under --key")
-        raise InvalidModel("no state dict: an entry is not a named tensor", where=where, name=printable(str(name)),
-                           type=type(entry).__name__, keys=_listed(node), networks=_listed(networks), cause=cause)
+        cause = (
+            "choose the weights with --key"
+            if networks
+            else f"weights are looked for under {', '.join(WRAPPERS)}, else under --key"
+        )
+        raise InvalidModel(
+            "no state dict: an entry is not a named tensor",
+            where=where,
+            name=printable(str(name)),
+            type=type(entry).__name__,
+            keys=_listed(node),
+            networks=_listed(networks),
+            cause=cause,
+        )
     shown: Counter[str] = Counter()
     reached: Counter[str] = Counter()
     storages: dict[str, Storage] = {}
     for name, tensor in node.items():
         if type(name) is not str or not isinstance(tensor, StoredTensor):
-            raise InvalidModel("entry of the state dict is not a named tensor", where=where,
-                               name=printable(str(name)), type=type(tensor).__name__)
+            raise InvalidModel(
+                "entry of the state dict is not a named tensor",
+                where=where,
+                name=printable(str(name)),
+                type=type(tensor).__name__,
+            )
         storages[tensor.storage.key] = tensor.storage
         shown[tensor.storage.key] += math.prod(tensor.shape)
         reached[tensor.storage.key] += span(tensor.shape, tensor.strides)
     for key, count in shown.items():
         if count > storages[key].count:
-            raise InvalidModel("tensors share one storage and show its elements repeatedly", where=where, storage=key,
-                               shown=count, stored=storages[key].count)
+            raise InvalidModel(
+                "tensors share one storage and show its elements repeatedly",
+                where=where,
+                storage=key,
+                shown=count,
+                stored=storages[key].count,
+            )
         if reached[key] > MAX_REACH * storages[key].count:
-            raise InvalidModel("strided tensors reach over one storage too often", where=where, storage=key,
-                               reached=reached[key], stored=storages[key].count, limit=MAX_REACH, cause=RESAVE)
+            raise InvalidModel(
+                "strided tensors reach over one storage too often",
+                where=where,
+                storage=key,
+                reached=reached[key],
+                stored=storages[key].count,
+                limit=MAX_REACH,
+                cause=RESAVE,
+            )
     return node
 
 
@@ -304,29 +361,38 @@ def _members(source: ByteSource, where: str) -> dict[str, Member]:
     if magic != b"PK\5\6" or disk or first or here != count or comment:
         raise InvalidModel("no zip directory at the end of the file", where=where, cause="the checkpoint is truncated")
     if count > MAX_MEMBERS or size > MAX_DIRECTORY_BYTES or start + size > source.size - 22:
-        raise InvalidModel("zip directory too large or outside the file", where=where, members=count, bytes=size,
-                           start=start)
+        raise InvalidModel(
+            "zip directory too large or outside the file", where=where, members=count, bytes=size, start=start
+        )
     directory = source.read(start, size, f"{where}, zip directory")
     members: dict[str, Member] = {}
     spans = [(start, start)]  # nothing may reach the directory
     at = 0
     for _ in range(count):
         place = f"{where}, zip directory at byte {start + at}"
-        if len(directory) - at < 46 or directory[at:at + 4] != b"PK\1\2":
+        if len(directory) - at < 46 or directory[at : at + 4] != b"PK\1\2":
             raise InvalidModel("zip directory truncated or damaged", where=place)
         flags, method, _, _, crc, packed, unpacked, named, extra, remark, disk, _, _, header = struct.unpack_from(
-            "<6H3I5H2I", directory, at + 4)[2:]
-        raw = directory[at + 46:at + 46 + named]
+            "<6H3I5H2I", directory, at + 4
+        )[2:]
+        raw = directory[at + 46 : at + 46 + named]
         at += 46 + named + extra + remark
         name = _member_name(raw, named, place)
         if name in members:
             raise InvalidModel("two zip members of one name", where=place, name=printable(name))
         place = f"{where}, member {printable(name)}"
         if flags & 0x2041 or method != 0 or packed != unpacked or disk:
-            raise InvalidModel("zip member compressed or encrypted", where=place, method=method, flags=flags,
-                               packed=packed, unpacked=unpacked,
-                               cause=_TORCHSCRIPT if "/code/" in name else
-                               "torch.save stores members as they are; if it was zipped again, unpack it first")
+            raise InvalidModel(
+                "zip member compressed or encrypted",
+                where=place,
+                method=method,
+                flags=flags,
+                packed=packed,
+                unpacked=unpacked,
+                cause=_TORCHSCRIPT
+                if "/code/" in name
+                else "torch.save stores members as they are; if it was zipped again, unpack it first",
+            )
         data = _data_start(source, header, raw, place)
         if data + unpacked > start:
             raise InvalidModel("zip member reaches outside the file", where=place, start=data, bytes=unpacked)
@@ -363,5 +429,10 @@ def _check_crc(source: ByteSource, member: Member, place: str) -> None:
     for piece in source.chunks(member.start, member.size, place):
         crc = zlib.crc32(piece, crc)
     if crc != member.crc:
-        raise InvalidModel("zip member does not match its CRC-32", where=place, crc=f"{crc:08x}",
-                           stored=f"{member.crc:08x}", cause="the checkpoint is damaged")
+        raise InvalidModel(
+            "zip member does not match its CRC-32",
+            where=place,
+            crc=f"{crc:08x}",
+            stored=f"{member.crc:08x}",
+            cause="the checkpoint is damaged",
+        )

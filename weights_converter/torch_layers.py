@@ -77,9 +77,9 @@ def round_ste(x: Tensor) -> Tensor:
 class GDN(nn.Module):
     """Generalized divisive normalization, or its inverse, in CompressAI's reparametrisation."""
 
-    PEDESTAL = 2.0 ** -36
+    PEDESTAL = 2.0**-36
     BETA_BOUND = (1e-6 + PEDESTAL) ** 0.5
-    GAMMA_BOUND = PEDESTAL ** 0.5
+    GAMMA_BOUND = PEDESTAL**0.5
 
     def __init__(self, channels: int, inverse: bool = False) -> None:
         super().__init__()
@@ -177,7 +177,8 @@ class HyperAnalysis(nn.Module):
     def __init__(self, latent: int, h: int) -> None:
         super().__init__()
         self.reduction = _gelu_between(
-            [Conv3x3(latent, h), Conv3x3(h, h), Conv3x3(h, h, 2), Conv3x3(h, h), Conv3x3(h, h, 2)])
+            [Conv3x3(latent, h), Conv3x3(h, h), Conv3x3(h, h, 2), Conv3x3(h, h), Conv3x3(h, h, 2)]
+        )
 
     def forward(self, y: Tensor) -> Tensor:
         """Latent y [B, M, H / 16, W / 16] -> z [B, h, H / 64, W / 64]."""
@@ -191,7 +192,8 @@ class HyperSynthesis(nn.Module):
         super().__init__()
         a, b = widths
         self.increase = _gelu_between(
-            [Conv3x3(h, a), subpel3x3(a, a, 2), Conv3x3(a, b), subpel3x3(b, b, 2), Conv3x3(b, latent * 2)])
+            [Conv3x3(h, a), subpel3x3(a, a, 2), Conv3x3(a, b), subpel3x3(b, b, 2), Conv3x3(b, latent * 2)]
+        )
 
     def forward(self, z: Tensor) -> Tensor:
         """z_hat [B, h, H / 64, W / 64] -> [B, 2 M, H / 16, W / 16]."""
@@ -284,6 +286,6 @@ def gaussian_likelihood(y: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     v = (y - mean).float().abs()
 
     def below(t: Tensor) -> Tensor:
-        return 0.5 * torch.erfc(-t / scale * 2 ** -0.5)
+        return 0.5 * torch.erfc(-t / scale * 2**-0.5)
 
     return lower_bound(below(0.5 - v) - below(-0.5 - v), LIKELIHOOD_MIN)

@@ -33,13 +33,33 @@ from .torch_walk import walk
 
 Config = dict[str, Any]
 
-PAPER: Config = {"N": [32, 64, 128], "M": 320, "slices": 10, "hyper": 128, "hs": [320, 480], "chan": [192, 128],
-                 "ent": [320, 256, 128], "lrp": [224, 128], "window": 5, "qualities": 1}
+PAPER: Config = {
+    "N": [32, 64, 128],
+    "M": 320,
+    "slices": 10,
+    "hyper": 128,
+    "hs": [320, 480],
+    "chan": [192, 128],
+    "ent": [320, 256, 128],
+    "lrp": [224, 128],
+    "window": 5,
+    "qualities": 1,
+}
 PAPER_OLD: Config = {**PAPER, "old_synthesis": True}
 MLICPP: Config = {**PAPER, "N": [192, 192, 192], "hyper": 192}
 MLICPP_OLD: Config = {**MLICPP, "old_lrp": True, "old_synthesis": True}
-SMALL: Config = {"N": [32, 64, 96], "M": 192, "slices": 6, "hyper": 96, "hs": [96, 144], "chan": [96, 64],
-                 "ent": [160, 128, 96], "lrp": [96, 64], "window": 5, "qualities": 8}
+SMALL: Config = {
+    "N": [32, 64, 96],
+    "M": 192,
+    "slices": 6,
+    "hyper": 96,
+    "hs": [96, 144],
+    "chan": [96, 64],
+    "ent": [160, 128, 96],
+    "lrp": [96, 64],
+    "window": 5,
+    "qualities": 8,
+}
 
 KNOWN = (PAPER, PAPER_OLD, MLICPP, MLICPP_OLD, SMALL)
 """Configurations that a checkpoint without one is compared with."""
@@ -86,13 +106,14 @@ class LoCLIC(nn.Module):
         self.h_a, self.h_s = HyperAnalysis(latent, h), HyperSynthesis(latent, h, c["hs"])
         self.local_context = each(lambda i: LocalContext(ch, c["window"], local_heads))
         self.channel_context = each(lambda i: ChannelContext(ch * i, ch, c["chan"]), 1)
-        self.global_inter_context = each(
-            lambda i: LinearGlobalInterContext(ch * i, ch * 2, max(1, ch * i // head)), 1)
+        self.global_inter_context = each(lambda i: LinearGlobalInterContext(ch * i, ch * 2, max(1, ch * i // head)), 1)
         self.global_intra_context = each(lambda i: LinearGlobalIntraContext(ch, intra_heads), 1)
         self.entropy_parameters_anchor = each(
-            lambda i: EntropyParameters(2 * latent + (6 * ch if i else 0), 2 * ch, c["ent"]))
+            lambda i: EntropyParameters(2 * latent + (6 * ch if i else 0), 2 * ch, c["ent"])
+        )
         self.entropy_parameters_nonanchor = each(
-            lambda i: EntropyParameters(2 * latent + (10 * ch if i else 2 * ch), 2 * ch, c["ent"]))
+            lambda i: EntropyParameters(2 * latent + (10 * ch if i else 2 * ch), 2 * ch, c["ent"])
+        )
         self.lrp_anchor = each(lambda i: LatentResidualPrediction(latent + (i + 1) * ch, ch, lrp))
         self.lrp_nonanchor = each(lambda i: LatentResidualPrediction(latent + (i + 1) * ch, ch, lrp))
         self.entropy_bottleneck = EntropyBottleneck(h)
@@ -144,6 +165,7 @@ class LoCLIC(nn.Module):
 
     def noise(self, batch: int, height: int, width: int, generator: torch.Generator) -> Noise:
         """Noise for pictures [batch, 3, height, width]."""
+
         def uniform(channels: int, stride: int) -> Tensor:
             shape = (batch, channels, height // stride, width // stride)
             return torch.rand(shape, generator=generator, device=generator.device).sub_(0.5)
@@ -181,7 +203,8 @@ class LoCLIC(nn.Module):
         noisy = halves if noise is None else split(y + noise.y)
         y_likelihoods = [
             gaussian_likelihood(round_ste(half - mean) + mean if noise is None else half, mean, scale)
-            for half, scale, mean in zip(noisy, done.scales, done.means, strict=True)]
+            for half, scale, mean in zip(noisy, done.scales, done.means, strict=True)
+        ]
         return self.picture(done.y_hat, q), y_likelihoods, z_likelihoods
 
 
@@ -208,8 +231,7 @@ def analyse(model: LoCLIC, x: Tensor, q: Tensor, reconstruct: bool = True) -> tu
     median = model.entropy_bottleneck.medians()
     z_symbols = (z - median).round()
     parts = [half.chunk(model.config["slices"], 1) for half in split(y)]
-    done = walk(model, model.hyper(z_symbols + median, q),
-                lambda i, kind, mean: (parts[kind][i] - mean).round() + mean)
+    done = walk(model, model.hyper(z_symbols + median, q), lambda i, kind, mean: (parts[kind][i] - mean).round() + mean)
     y_symbols = (y - merge(*done.means)).round()
     return z_symbols, y_symbols, model.picture(done.y_hat, q) if reconstruct else None
 
@@ -255,11 +277,16 @@ def from_checkpoint(checkpoint: Checkpoint, config: Config | None = None) -> LoC
     if wanted is None:
         wanted = next((known for known in KNOWN if not _differences(checkpoint, _on_meta(known))), None)
         if wanted is None:
-            raise InvalidModel("checkpoint of no known configuration", where="state dict",
-                               tensors=len(checkpoint.tensors))
+            raise InvalidModel(
+                "checkpoint of no known configuration", where="state dict", tensors=len(checkpoint.tensors)
+            )
     elif differences := _differences(checkpoint, _on_meta(wanted)):
-        raise InvalidModel("checkpoint does not fit its configuration", where="state dict",
-                           differs=differences[:8], count=len(differences))
+        raise InvalidModel(
+            "checkpoint does not fit its configuration",
+            where="state dict",
+            differs=differences[:8],
+            count=len(differences),
+        )
     model = LoCLIC(wanted)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.tensors.items()})
     return model.eval()

@@ -84,8 +84,11 @@ class IntegerLayers:
 
 def published(net: LoCLIC) -> dict[str, np.ndarray]:
     """State dict of a network as checkpoints hold it: float32 arrays, without buffers."""
-    return {name: value.detach().float().cpu().numpy() for name, value in net.state_dict().items()
-            if not IGNORED.fullmatch(name)}
+    return {
+        name: value.detach().float().cpu().numpy()
+        for name, value in net.state_dict().items()
+        if not IGNORED.fullmatch(name)
+    }
 
 
 def integer_layers(net: LoCLIC, config: Config, record: Record) -> IntegerLayers:
@@ -120,15 +123,16 @@ class _Encoder:
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
         """Symbols of one half of a slice."""
         ch = levels.shape[2]
-        return self._engine.symbols(take_half(interior(self._y)[:, :, i * ch:(i + 1) * ch], parity), means)
+        return self._engine.symbols(take_half(interior(self._y)[:, :, i * ch : (i + 1) * ch], parity), means)
 
 
 def run_exact(model: IntegerLayers, samples: np.ndarray, step: int) -> Results:
     """Run the integer codec on samples [H, W, 3] uint8 at a quality step from 0; keep every result."""
     results: Results = defaultdict(deque)
     with borrowed_pool() as pool:
-        engine = Engine(model.layers, model.tables, step, 1, None,
-                        lambda name, values: results[name].append(values.copy()), pool)
+        engine = Engine(
+            model.layers, model.tables, step, 1, None, lambda name, values: results[name].append(values.copy()), pool
+        )
         planes = pad_samples(samples)
         x = engine.map(*planes.shape)
         interior(x)[...] = planes
@@ -190,18 +194,20 @@ def simulate(net: LoCLIC, model: IntegerLayers, x: Tensor, q: Tensor, noise: Noi
 
     def exact(name: str, value: Tensor) -> Tensor:
         layer = model.layers[name]
-        return instead(value, _real(np.stack([run[name].popleft() for run in runs]), layer, value),
-                       layer.limit * 2.0 ** -layer.frac)
+        return instead(
+            value, _real(np.stack([run[name].popleft() for run in runs]), layer, value), layer.limit * 2.0**-layer.frac
+        )
 
     def half_tanh(name: str, v: Tensor) -> Tensor:
         table = torch.tensor(model.tables.half_tanh[model.layers[name].frac], device=v.device)
         v = v.detach()
         index = (v.abs() * 2.0 ** model.layers[name].frac).long().clamp(max=table.numel() - 1)
-        return v.sign() * table[index] * 2.0 ** -Y_FRAC
+        return v.sign() * table[index] * 2.0**-Y_FRAC
 
-    engine: Any = TorchEngine(layers, steps * (model.config.qualities - 1) / max(1, model.config.steps - 1), exact,
-                              half_tanh)
-    return code(net, model.config, engine, samples, torch.from_numpy(model.medians) * 2.0 ** -Y_FRAC, noise)
+    engine: Any = TorchEngine(
+        layers, steps * (model.config.qualities - 1) / max(1, model.config.steps - 1), exact, half_tanh
+    )
+    return code(net, model.config, engine, samples, torch.from_numpy(model.medians) * 2.0**-Y_FRAC, noise)
 
 
 def code(net: LoCLIC, config: Config, engine: Any, samples: Tensor, medians: Tensor, noise: Noise | None) -> Simulated:
@@ -226,8 +232,8 @@ def _real(results: np.ndarray, layer: Any, like: Tensor) -> Tensor:
     """Integers [B, H, W, C] of an operation -> their values [B, C, H, W]."""
     values = torch.from_numpy(results).permute(0, 3, 1, 2).to(like.device, torch.float32).contiguous()
     if layer.limit:
-        return values.mul_(2.0 ** -layer.frac)
+        return values.mul_(2.0**-layer.frac)
     half = values.size(1) // 2  # entropy parameters: scales, then means
-    values[:, :half] *= 2.0 ** -SCALE_FRAC
-    values[:, half:] *= 2.0 ** -Y_FRAC
+    values[:, :half] *= 2.0**-SCALE_FRAC
+    values[:, half:] *= 2.0**-Y_FRAC
     return values

@@ -69,10 +69,14 @@ def walk(model: Any, hyper: Tensor, quantised: Quantised) -> Walk:
     latent, count = config["M"], config["slices"]
     ch = latent // count
     # First layers, split by what they read.
-    eps = [[_parts(m.fusion[0], [2 * latent], behind=True) for m in heads]
-           for heads in (model.entropy_parameters_anchor, model.entropy_parameters_nonanchor)]
-    lrps = [[_parts(m.lrp_transform[0], [latent, i * ch, ch]) for i, m in enumerate(heads)]
-            for heads in (model.lrp_anchor, model.lrp_nonanchor)]
+    eps = [
+        [_parts(m.fusion[0], [2 * latent], behind=True) for m in heads]
+        for heads in (model.entropy_parameters_anchor, model.entropy_parameters_nonanchor)
+    ]
+    lrps = [
+        [_parts(m.lrp_transform[0], [latent, i * ch, ch]) for i, m in enumerate(heads)]
+        for heads in (model.lrp_anchor, model.lrp_nonanchor)
+    ]
     shared = _shared(model, hyper, eps, lrps)
     slices: list[Tensor] = []
     halves: list[tuple[Tensor, Tensor]] = []
@@ -99,8 +103,9 @@ def walk(model: Any, hyper: Tensor, quantised: Quantised) -> Walk:
         spatial = [model.local_context[i](anchors)]
         if i:
             spatial.append(model.global_intra_context[i](halves[-1], anchors))
-        scale, mean = _entropy(model.entropy_parameters_nonanchor[i], shared.ep_nonanchor[i], eps[1][i][0],
-                               spatial + known[1])
+        scale, mean = _entropy(
+            model.entropy_parameters_nonanchor[i], shared.ep_nonanchor[i], eps[1][i][0], spatial + known[1]
+        )
         nonanchors = quantised(i, 1, mean)
         scales[1].append(scale)
         means[1].append(mean)
@@ -121,12 +126,13 @@ def _shared(model: Any, hyper: Tensor, eps: list[list[Any]], lrps: list[list[Any
     hyper_means = hyper.chunk(2, 1)[1]
     anchors, nonanchors = (
         joined(half, [parts[1] for parts in kind], [m.fusion[0].bias for m in heads])
-        for half, kind, heads in zip(split(hyper), eps, (model.entropy_parameters_anchor,
-                                                         model.entropy_parameters_nonanchor), strict=True))
+        for half, kind, heads in zip(
+            split(hyper), eps, (model.entropy_parameters_anchor, model.entropy_parameters_nonanchor), strict=True
+        )
+    )
     count = len(lrps[0])
     heads = [*model.lrp_anchor, *model.lrp_nonanchor]
-    lrp = joined(hyper_means, [parts[0] for kind in lrps for parts in kind],
-                 [m.lrp_transform[0].bias for m in heads])
+    lrp = joined(hyper_means, [parts[0] for kind in lrps for parts in kind], [m.lrp_transform[0].bias for m in heads])
     return _Shared(anchors, nonanchors, lrp[:count], lrp[count:])
 
 

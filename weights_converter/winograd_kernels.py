@@ -39,8 +39,14 @@ def _bt(d0, d1, d2, d3, d4, d5):  # B' d
 @_inline
 def _b(m0, m1, m2, m3, m4, m5):  # B m
     s, d, u, v = m1 + m2, m1 - m2, m3 + m4, m3 - m4
-    return (_four * m0, _four * (m5 - d) - _two * v, -_five * m0 - _four * s - u, d + _two * v - _five * m5,
-            m0 + s + u, m5)
+    return (
+        _four * m0,
+        _four * (m5 - d) - _two * v,
+        -_five * m0 - _four * s - u,
+        d + _two * v - _five * m5,
+        m0 + s + u,
+        m5,
+    )
 
 
 @_inline
@@ -75,14 +81,22 @@ def spread_inputs(x, v, first, last):
             for j in range(width + 2):
                 for n in range(LANES):
                     t[0, j, n], t[1, j, n], t[2, j, n], t[3, j, n], t[4, j, n], t[5, j, n] = _bt(
-                        d[0, j, n], d[1, j, n], d[2, j, n], d[3, j, n], d[4, j, n], d[5, j, n])
+                        d[0, j, n], d[1, j, n], d[2, j, n], d[3, j, n], d[4, j, n], d[5, j, n]
+                    )
             for tile in range(columns):
                 at, j = ((row - first) * columns + tile) * channels + c, TILE * tile
                 for i in range(6):
                     for n in range(LANES):
-                        (v[6 * i, at + n], v[6 * i + 1, at + n], v[6 * i + 2, at + n], v[6 * i + 3, at + n],
-                         v[6 * i + 4, at + n], v[6 * i + 5, at + n]) = _bt(
-                            t[i, j, n], t[i, j + 1, n], t[i, j + 2, n], t[i, j + 3, n], t[i, j + 4, n], t[i, j + 5, n])
+                        (
+                            v[6 * i, at + n],
+                            v[6 * i + 1, at + n],
+                            v[6 * i + 2, at + n],
+                            v[6 * i + 3, at + n],
+                            v[6 * i + 4, at + n],
+                            v[6 * i + 5, at + n],
+                        ) = _bt(
+                            t[i, j, n], t[i, j + 1, n], t[i, j + 2, n], t[i, j + 3, n], t[i, j + 4, n], t[i, j + 5, n]
+                        )
 
 
 @_kernel(_MAP, _SPREAD, _BAND)
@@ -101,12 +115,18 @@ def gather_inputs(x, v, first, last):
                 for j in range(6):
                     for n in range(LANES):
                         t[0, j, n], t[1, j, n], t[2, j, n], t[3, j, n], t[4, j, n], t[5, j, n] = _b(
-                            v[j, at + n], v[6 + j, at + n], v[12 + j, at + n], v[18 + j, at + n], v[24 + j, at + n],
-                            v[30 + j, at + n])
+                            v[j, at + n],
+                            v[6 + j, at + n],
+                            v[12 + j, at + n],
+                            v[18 + j, at + n],
+                            v[24 + j, at + n],
+                            v[30 + j, at + n],
+                        )
                 for i in range(6):
                     for n in range(LANES):
                         r0, r1, r2, r3, r4, r5 = _b(
-                            t[i, 0, n], t[i, 1, n], t[i, 2, n], t[i, 3, n], t[i, 4, n], t[i, 5, n])
+                            t[i, 0, n], t[i, 1, n], t[i, 2, n], t[i, 3, n], t[i, 4, n], t[i, 5, n]
+                        )
                         d[i, k, n] += r0
                         d[i, k + 1, n] += r1
                         d[i, k + 2, n] += r2
@@ -135,12 +155,18 @@ def gather_outputs(y, bias, m, first, last):
                 for j in range(6):
                     for n in range(LANES):
                         t[0, j, n], t[1, j, n], t[2, j, n], t[3, j, n] = _at(
-                            m[j, at + n], m[6 + j, at + n], m[12 + j, at + n], m[18 + j, at + n], m[24 + j, at + n],
-                            m[30 + j, at + n])
+                            m[j, at + n],
+                            m[6 + j, at + n],
+                            m[12 + j, at + n],
+                            m[18 + j, at + n],
+                            m[24 + j, at + n],
+                            m[30 + j, at + n],
+                        )
                 for i in range(4):
                     for n in range(LANES):
                         out[i, k, n], out[i, k + 1, n], out[i, k + 2, n], out[i, k + 3, n] = _at(
-                            t[i, 0, n], t[i, 1, n], t[i, 2, n], t[i, 3, n], t[i, 4, n], t[i, 5, n])
+                            t[i, 0, n], t[i, 1, n], t[i, 2, n], t[i, 3, n], t[i, 4, n], t[i, 5, n]
+                        )
             for n in range(LANES):
                 for i in range(4):
                     for j in range(width):
@@ -164,11 +190,17 @@ def spread_outputs(y, m, first, last):
             for j in range(width):
                 for n in range(LANES):
                     t[0, j, n], t[1, j, n], t[2, j, n], t[3, j, n], t[4, j, n], t[5, j, n] = _a(
-                        d[0, j, n], d[1, j, n], d[2, j, n], d[3, j, n])
+                        d[0, j, n], d[1, j, n], d[2, j, n], d[3, j, n]
+                    )
             for tile in range(columns):
                 at, j = ((row - first) * columns + tile) * channels + c, TILE * tile
                 for i in range(6):
                     for n in range(LANES):
-                        (m[6 * i, at + n], m[6 * i + 1, at + n], m[6 * i + 2, at + n], m[6 * i + 3, at + n],
-                         m[6 * i + 4, at + n], m[6 * i + 5, at + n]) = _a(
-                            t[i, j, n], t[i, j + 1, n], t[i, j + 2, n], t[i, j + 3, n])
+                        (
+                            m[6 * i, at + n],
+                            m[6 * i + 1, at + n],
+                            m[6 * i + 2, at + n],
+                            m[6 * i + 3, at + n],
+                            m[6 * i + 4, at + n],
+                            m[6 * i + 5, at + n],
+                        ) = _a(t[i, j, n], t[i, j + 1, n], t[i, j + 2, n], t[i, j + 3, n])

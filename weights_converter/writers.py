@@ -28,8 +28,11 @@ def safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -
     for name in sorted(arrays, key=lambda n: (-arrays[n].itemsize, n)):
         array = arrays[name]
         parts.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
-        header[name] = {"dtype": _SAFETENSORS_TYPES[str(array.dtype)], "shape": list(array.shape),
-                        "data_offsets": [at, at + array.nbytes]}
+        header[name] = {
+            "dtype": _SAFETENSORS_TYPES[str(array.dtype)],
+            "shape": list(array.shape),
+            "data_offsets": [at, at + array.nbytes],
+        }
         at += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -63,11 +66,25 @@ def _tuple(numbers: tuple[int, ...]) -> bytes:
 
 def _tensor(key: str, array: np.ndarray) -> bytes:
     """Storage ``key`` as torch._utils._rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())."""
-    strides = tuple(int(np.prod(array.shape[n + 1:], dtype=np.int64)) for n in range(array.ndim))
-    storage = (b"(" + _text("storage") + f"ctorch\n{_STORAGES[str(array.dtype)]}\n".encode() + _text(key)
-               + _text("cpu") + _value(array.size) + b"tQ")
-    return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + _value(0) + _tuple(array.shape) + _tuple(strides)
-            + _value(False) + b"ccollections\nOrderedDict\n)RtR")
+    strides = tuple(int(np.prod(array.shape[n + 1 :], dtype=np.int64)) for n in range(array.ndim))
+    storage = (
+        b"("
+        + _text("storage")
+        + f"ctorch\n{_STORAGES[str(array.dtype)]}\n".encode()
+        + _text(key)
+        + _text("cpu")
+        + _value(array.size)
+        + b"tQ"
+    )
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage
+        + _value(0)
+        + _tuple(array.shape)
+        + _tuple(strides)
+        + _value(False)
+        + b"ccollections\nOrderedDict\n)RtR"
+    )
 
 
 def torch_zip(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> bytes:
@@ -84,8 +101,16 @@ def torch_zip(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> byt
     for n, (name, array) in enumerate(state.items()):
         members[f"data/{n}"] = array.astype(array.dtype.newbyteorder("<")).tobytes()
         entries.append(_text(name) + _tensor(str(n), array))
-    pickled = (b"\x80\x02}(" + _text("state_dict") + b"}(" + b"".join(entries) + b"u" + _text("config")
-               + _value(dict(config)) + b"u.")
+    pickled = (
+        b"\x80\x02}("
+        + _text("state_dict")
+        + b"}("
+        + b"".join(entries)
+        + b"u"
+        + _text("config")
+        + _value(dict(config))
+        + b"u."
+    )
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, data in {"data.pkl": pickled, "byteorder": b"little", **members, "version": b"3\n"}.items():

@@ -83,8 +83,10 @@ def compute_unit(unit: Path, output: Path) -> int:
     for case in document["cases"]:
         layer = case["input"]["layer"]
         limit, epsilon = layer["limit"], layer["constants"][0]
-        results[case["id"]] = [[[max(-limit, min(limit, v)) for v in normalise(position, epsilon)] for position in row]
-                               for row in case["input"]["x"]]
+        results[case["id"]] = [
+            [[max(-limit, min(limit, v)) for v in normalise(position, epsilon)] for position in row]
+            for row in case["input"]["x"]
+        ]
     output.write_text(json.dumps(results))
     return 0
 

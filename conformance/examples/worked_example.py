@@ -15,8 +15,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 README = ROOT / "conformance" / "README.md"
 
-_BLOCK = re.compile(r"""(?<=^```console\n\$\ )  (?P<command>([^\n]*\\\n)*[^\n]*\n)  (?P<output>.*?)  (?=^```$)""",
-                    re.DOTALL | re.MULTILINE | re.VERBOSE)
+_BLOCK = re.compile(
+    r"""(?<=^```console\n\$\ )  (?P<command>([^\n]*\\\n)*[^\n]*\n)  (?P<output>.*?)  (?=^```$)""",
+    re.DOTALL | re.MULTILINE | re.VERBOSE,
+)
 
 
 def run(command: str) -> str:

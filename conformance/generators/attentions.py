@@ -22,8 +22,9 @@ from .models import Content, model_source
 from .wires import CONFIG as WIRES
 from .wires import blank, connect, show_y_hat, z_arrays
 
-CONFIG = replace(WIRES, slices=2, hyper=2, hs=(2, 2), ent=(32, 32, 32), local_heads=4, intra_heads=4,
-                 inter_head_width=4)
+CONFIG = replace(
+    WIRES, slices=2, hyper=2, hs=(2, 2), ent=(32, 32, 32), local_heads=4, intra_heads=4, inter_head_width=4
+)
 
 OFFSET = 16384
 """Added to results of attentions, whose clamp is 16000, so that they pass GELU unchanged."""

@@ -36,8 +36,8 @@ def _conv(op: Op, layer: Conv, slopes: np.ndarray, widths: Mapping[str, int]) ->
         for dx in range(op.kernel):
             weight = layer.weight[:, dy, dx].astype(np.float64)
             part = scaled * weight[:, 0] if op.depthwise else scaled @ weight
-            total[dy:dy + scaled.shape[0], dx:dx + scaled.shape[1]] += part
-    total = total[reach:total.shape[0] - reach, reach:total.shape[1] - reach]
+            total[dy : dy + scaled.shape[0], dx : dx + scaled.shape[1]] += part
+    total = total[reach : total.shape[0] - reach, reach : total.shape[1] - reach]
     ends = np.cumsum([widths[name] for name in op.inputs])
     found = dict(zip(op.inputs, np.split(total, ends[:-1], axis=2), strict=True))
     if op.add and layer.add_shift is not None:
@@ -63,11 +63,12 @@ def _behind(op: Op, model: Model, slopes: np.ndarray, widths: Mapping[str, int])
 
 def side_of(op: Op) -> int:
     """Positions of a convolution's result, before a shuffle, along a side of a block of 64x64 samples."""
-    return round(64 * op.positions ** 0.5)
+    return round(64 * op.positions**0.5)
 
 
-def symbol_slopes(model: Model, name: str, output: int, at: tuple[int, int],
-                  blocks: int) -> tuple[np.ndarray, np.ndarray]:
+def symbol_slopes(
+    model: Model, name: str, output: int, at: tuple[int, int], blocks: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Slopes of one output of a convolution, at one position, by the symbols of z and y.
 
     Parameters
@@ -95,7 +96,7 @@ def symbol_slopes(model: Model, name: str, output: int, at: tuple[int, int],
         start = np.zeros((2 * side, 2 * side, ops[name].channels // 4))
         start[2 * at[0] + output % 4 // 2, 2 * at[1] + output % 2, output // 4] = 1
     slopes: Slopes = {name: start}
-    for op in reversed(model.ops[:model.ops.index(ops[name]) + 1]):
+    for op in reversed(model.ops[: model.ops.index(ops[name]) + 1]):
         if op.name in slopes:
             for source, part in _behind(op, model, slopes.pop(op.name), widths).items():
                 if source == "hyper_means":
@@ -103,5 +104,5 @@ def symbol_slopes(model: Model, name: str, output: int, at: tuple[int, int],
                 slopes[source] = slopes.get(source, 0) + part
     y = slopes.get("y_hat", np.zeros((4 * blocks, 4 * blocks, config.M)))
     for i in range(config.slices):
-        y[:, :, i * config.ch:(i + 1) * config.ch] += slopes.get(f"y_hat/{i}", 0)
+        y[:, :, i * config.ch : (i + 1) * config.ch] += slopes.get(f"y_hat/{i}", 0)
     return slopes.get("z_hat", np.zeros((blocks, blocks, config.hyper))), y

@@ -114,16 +114,24 @@ def rows(name: str, streams: Iterable[tuple[str, bytes]]) -> list[Row]:
 def measured() -> dict[str, list[Row]]:
     """The tables of both models over the suite on disk."""
     vectors = load(KIT / "suites" / "extremes" / "manifest.json").vectors
-    streams = {name: [(v.id, v.file.read_bytes()) for v in vectors
-                      if isinstance(v.expect, Accept) and v.model and v.model.name == name] for name in MODELS}
+    streams = {
+        name: [
+            (v.id, v.file.read_bytes())
+            for v in vectors
+            if isinstance(v.expect, Accept) and v.model and v.model.name == name
+        ]
+        for name in MODELS
+    }
     return {name: rows(name, streams[name]) for name in MODELS}
 
 
 def document(tables: dict[str, list[Row]]) -> bytes:
     """bounds.json: the search's budget, and a line a row."""
     budget = {"random": search.RANDOM, "changes": search.STEPS, "seed": search.SEED}
-    parts = [f' "{name}": [\n' + ",\n".join("  " + json.dumps(asdict(row)) for row in table) + "\n ]"
-             for name, table in tables.items()]
+    parts = [
+        f' "{name}": [\n' + ",\n".join("  " + json.dumps(asdict(row)) for row in table) + "\n ]"
+        for name, table in tables.items()
+    ]
     return ("{\n" + f' "search": {json.dumps(budget)},\n' + ",\n".join(parts) + "\n}\n").encode()
 
 
@@ -133,8 +141,10 @@ def _print(tables: dict[str, list[Row]]) -> None:
         print(f"model {name}: {len(table)} quantities, {exact} reach their bound exactly")
         print(f"{'operation':<24}{'quantity':<26}{'proved':>20}{'bits':>5}{'reached':>20}{'bits':>5}  how")
         for row in table:
-            print(f"{row.operation:<24}{row.quantity:<26}{row.proved:>20}{row.bits:>5}{row.reached:>20}"
-                  f"{row.reached_bits:>5}  {row.how}")
+            print(
+                f"{row.operation:<24}{row.quantity:<26}{row.proved:>20}{row.bits:>5}{row.reached:>20}"
+                f"{row.reached_bits:>5}  {row.how}"
+            )
 
 
 def _searched(path: Path) -> None:

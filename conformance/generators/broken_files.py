@@ -169,87 +169,179 @@ _SHUFFLE, _GZIP = h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE
 _FUSION = "layers/local/0/fusion/weight"
 
 FAULTS = [Fault(f"file-{own}", (clause,), says, STRUCTURES[name]) for name, (own, clause, says) in _HDF5.items()]
-FAULTS += [Fault(f"file-{name}", (clause,), says, change) for name, clause, says, change in (
-    ("no-format", "B.1-17", "no attribute format", lambda f: _attribute(f, "format", None)),
-    ("other-format", "B.1-17", "another format", lambda f: _attribute(f, "format", np.bytes_("refcodec-weight"))),
-    ("no-version", "B.1-17", "no attribute version", lambda f: _attribute(f, "version", None)),
-    ("version-1", "B.1-17", "version 1", lambda f: _attribute(f, "version", np.int64(1))),
-    ("provenance-int16", "B.1-3", "provenance of 16-bit numbers", lambda f: _provenance(f, np.array([0x7D7B], "<i2"))),
-    ("provenance-of-two-dimensions", "B.1-3", "provenance of two dimensions",
-     lambda f: _provenance(f, np.frombuffer(b"{}", np.uint8).reshape(1, 2))),
-    ("provenance-long", "B.1-3", "provenance of 2^20 + 1 bytes",
-     lambda f: _provenance(f, np.frombuffer(b"{}".ljust(MAX_PROVENANCE + 1), np.uint8))),
-    ("float-int32", "B.1-4", "integers in the group float",
-     lambda f: f.create_dataset("float/g_a.bias", data=np.zeros(3, np.int32))),
-    ("float-many", "B.1-4", "more than 2^24 floats", lambda f: _declared(f, "float/g_a", (MAX_FLOATS + 1,), "<f4")),
-    ("filters-reversed", "B.1-9", "gzip before shuffle", lambda f: _filtered(f, _GZIP, _SHUFFLE)),
-    ("filters-twice", "B.1-9", "gzip twice", lambda f: _filtered(f, _GZIP, _GZIP)),
-    ("chunk-long", "B.1-15", "a chunk of more bytes than twice its numbers",
-     lambda f: _stored_chunk(f, VICTIM, zlib.compress(bytes(_MIB)))),
-    ("chunk-bomb", "B.1-15", "a chunk that inflates to 1 MiB, eight times its numbers",
-     lambda f: _stored_chunk(f, "tables/gaussian_cdf", zlib.compress(bytes(_MIB)))),
-    ("filters-said-twice", "B.1-9", "gzip twice, where weights are deflated once",
-     lambda f: _filtered(f, _GZIP, _GZIP, stored=zlib.compress(f[VICTIM][()].tobytes()))),
-    ("soft-link-that-fits", "B.1-5", "a soft link to another array of the same shape",
-     lambda f: _link(f, h5py.SoftLink(f"/{FIRST}"))),
-    ("two-names-that-fit", "B.1-5", "an array that is two of the same shape", lambda f: _link(f, f[FIRST])),
-    ("virtual-of-nothing", "B.1-8", "an empty list of widths in virtual storage", _virtual),
-    ("external-zeros", "B.1-8", "weights in another file that has enough of them", _external),
-    ("enumeration", "B.1-11", "an enumeration in place of weights", lambda f: _typed(f, _enumeration())),
-    ("twelve-bits", "B.1-11", "weights of 12 bits in 16", lambda f: _typed(f, _twelve_bits())),
-    ("bits", "B.1-11", "bits in place of weights", lambda f: _typed(f, h5py.h5t.STD_B16LE)),
-    ("chunk-one-byte-more", "B.1-15", "a chunk that inflates to one byte more than its numbers",
-     lambda f: _stored_chunk(f, VICTIM, zlib.compress(f[VICTIM][()].tobytes() + b"\0"))),
-    ("chunk-without-end", "B.1-15", "a chunk whose deflated bytes lack the last four",
-     lambda f: _stored_chunk(f, VICTIM, zlib.compress(f[VICTIM][()].tobytes())[:-4])),
-    ("chunk-wide", "B.1-10", "chunks that are larger than their array in one dimension and smaller in another",
-     lambda f: replaced(f, VICTIM, f[VICTIM][()], chunks=(6, 3, 3, 8), maxshape=(None,) * 4)),
-    ("other-fingerprint", "B.1-17", "a fingerprint that is another model's",
-     lambda f: _attribute(f, "fingerprint", np.bytes_("0123456789abcdef" * 2))),
-    ("provenance-deep", "B.1-13", "provenance that is nested 65 levels deep",
-     lambda f: _provenance(f, np.frombuffer(b'{"a":' + b"[" * 64 + b"]" * 64 + b"}", np.uint8))),
-    ("path-long", "B.1-16", "a path of 513 bytes", lambda f: f.create_group("n" * 513)),
-    ("groups-10", "B.1-6", "an array below ten groups", lambda f: f.create_group(_DEEP)),
-    ("cdf-int64", "10.2-22", "boundaries of z in 64 bits",
-     lambda f: replaced(f, "z/cdf", f["z/cdf"][()].astype(np.int64))),
-    ("cdf-of-two-dimensions", "10.2-22", "boundaries of z in two dimensions",
-     lambda f: replaced(f, "z/cdf", f["z/cdf"][()].reshape(1, -1))),
-)]
+FAULTS += [
+    Fault(f"file-{name}", (clause,), says, change)
+    for name, clause, says, change in (
+        ("no-format", "B.1-17", "no attribute format", lambda f: _attribute(f, "format", None)),
+        ("other-format", "B.1-17", "another format", lambda f: _attribute(f, "format", np.bytes_("refcodec-weight"))),
+        ("no-version", "B.1-17", "no attribute version", lambda f: _attribute(f, "version", None)),
+        ("version-1", "B.1-17", "version 1", lambda f: _attribute(f, "version", np.int64(1))),
+        (
+            "provenance-int16",
+            "B.1-3",
+            "provenance of 16-bit numbers",
+            lambda f: _provenance(f, np.array([0x7D7B], "<i2")),
+        ),
+        (
+            "provenance-of-two-dimensions",
+            "B.1-3",
+            "provenance of two dimensions",
+            lambda f: _provenance(f, np.frombuffer(b"{}", np.uint8).reshape(1, 2)),
+        ),
+        (
+            "provenance-long",
+            "B.1-3",
+            "provenance of 2^20 + 1 bytes",
+            lambda f: _provenance(f, np.frombuffer(b"{}".ljust(MAX_PROVENANCE + 1), np.uint8)),
+        ),
+        (
+            "float-int32",
+            "B.1-4",
+            "integers in the group float",
+            lambda f: f.create_dataset("float/g_a.bias", data=np.zeros(3, np.int32)),
+        ),
+        ("float-many", "B.1-4", "more than 2^24 floats", lambda f: _declared(f, "float/g_a", (MAX_FLOATS + 1,), "<f4")),
+        ("filters-reversed", "B.1-9", "gzip before shuffle", lambda f: _filtered(f, _GZIP, _SHUFFLE)),
+        ("filters-twice", "B.1-9", "gzip twice", lambda f: _filtered(f, _GZIP, _GZIP)),
+        (
+            "chunk-long",
+            "B.1-15",
+            "a chunk of more bytes than twice its numbers",
+            lambda f: _stored_chunk(f, VICTIM, zlib.compress(bytes(_MIB))),
+        ),
+        (
+            "chunk-bomb",
+            "B.1-15",
+            "a chunk that inflates to 1 MiB, eight times its numbers",
+            lambda f: _stored_chunk(f, "tables/gaussian_cdf", zlib.compress(bytes(_MIB))),
+        ),
+        (
+            "filters-said-twice",
+            "B.1-9",
+            "gzip twice, where weights are deflated once",
+            lambda f: _filtered(f, _GZIP, _GZIP, stored=zlib.compress(f[VICTIM][()].tobytes())),
+        ),
+        (
+            "soft-link-that-fits",
+            "B.1-5",
+            "a soft link to another array of the same shape",
+            lambda f: _link(f, h5py.SoftLink(f"/{FIRST}")),
+        ),
+        ("two-names-that-fit", "B.1-5", "an array that is two of the same shape", lambda f: _link(f, f[FIRST])),
+        ("virtual-of-nothing", "B.1-8", "an empty list of widths in virtual storage", _virtual),
+        ("external-zeros", "B.1-8", "weights in another file that has enough of them", _external),
+        ("enumeration", "B.1-11", "an enumeration in place of weights", lambda f: _typed(f, _enumeration())),
+        ("twelve-bits", "B.1-11", "weights of 12 bits in 16", lambda f: _typed(f, _twelve_bits())),
+        ("bits", "B.1-11", "bits in place of weights", lambda f: _typed(f, h5py.h5t.STD_B16LE)),
+        (
+            "chunk-one-byte-more",
+            "B.1-15",
+            "a chunk that inflates to one byte more than its numbers",
+            lambda f: _stored_chunk(f, VICTIM, zlib.compress(f[VICTIM][()].tobytes() + b"\0")),
+        ),
+        (
+            "chunk-without-end",
+            "B.1-15",
+            "a chunk whose deflated bytes lack the last four",
+            lambda f: _stored_chunk(f, VICTIM, zlib.compress(f[VICTIM][()].tobytes())[:-4]),
+        ),
+        (
+            "chunk-wide",
+            "B.1-10",
+            "chunks that are larger than their array in one dimension and smaller in another",
+            lambda f: replaced(f, VICTIM, f[VICTIM][()], chunks=(6, 3, 3, 8), maxshape=(None,) * 4),
+        ),
+        (
+            "other-fingerprint",
+            "B.1-17",
+            "a fingerprint that is another model's",
+            lambda f: _attribute(f, "fingerprint", np.bytes_("0123456789abcdef" * 2)),
+        ),
+        (
+            "provenance-deep",
+            "B.1-13",
+            "provenance that is nested 65 levels deep",
+            lambda f: _provenance(f, np.frombuffer(b'{"a":' + b"[" * 64 + b"]" * 64 + b"}", np.uint8)),
+        ),
+        ("path-long", "B.1-16", "a path of 513 bytes", lambda f: f.create_group("n" * 513)),
+        ("groups-10", "B.1-6", "an array below ten groups", lambda f: f.create_group(_DEEP)),
+        (
+            "cdf-int64",
+            "10.2-22",
+            "boundaries of z in 64 bits",
+            lambda f: replaced(f, "z/cdf", f["z/cdf"][()].astype(np.int64)),
+        ),
+        (
+            "cdf-of-two-dimensions",
+            "10.2-22",
+            "boundaries of z in two dimensions",
+            lambda f: replaced(f, "z/cdf", f["z/cdf"][()].reshape(1, -1)),
+        ),
+    )
+]
 
-SOUND = [Sound(f"file-{own}", (clause,), says, HARMLESS[name], True) for name, own, clause, says in (
-    ("other chunks", "chunks", "B.1-9", "weights in chunks that do not fill the array, shuffled and deflated"),
-    ("no filters", "no-filters", "B.1-9", "weights in chunks without filters"),
-    ("not compressed", "chunk-as-it-is", "B.1-9", "a chunk whose filter mask says that it is not deflated"),
-    ("compact", "compact", "B.1-2", "weights in compact storage"),
-    ("no provenance", "no-provenance", "B.1-3", "no provenance"),
-    ("other provenance", "other-provenance", "B.1-3", "other provenance"),
-)]
-SOUND += [Sound(f"file-{name}", (clause,), says, change, True) for name, clause, says, change in (
-    ("shuffled", "B.1-9", "weights that are shuffled and not deflated", lambda f: _filtered(f, _SHUFFLE)),
-    ("floats", "B.1-4", "the group float",
-     lambda f: f.create_dataset("float/g_a.bias", data=np.zeros(3, np.float32))),
-    ("attributes", "B.1-18", "more attributes", _attributes),
-    ("many-attributes", "B.1-25", "so many attributes that they are stored in a heap",
-     _many_attributes),
-    ("fingerprint", "B.1-27", "its fingerprint as an attribute",
-     lambda f: _attribute(f, "fingerprint", np.bytes_(fingerprint(source(BASE).content()).hex()))),
-    ("empty-groups", "B.1-18", "groups eight deep that hold nothing", lambda f: f.create_group(_DEEP[:15])),
-)]
+SOUND = [
+    Sound(f"file-{own}", (clause,), says, HARMLESS[name], True)
+    for name, own, clause, says in (
+        ("other chunks", "chunks", "B.1-9", "weights in chunks that do not fill the array, shuffled and deflated"),
+        ("no filters", "no-filters", "B.1-9", "weights in chunks without filters"),
+        ("not compressed", "chunk-as-it-is", "B.1-9", "a chunk whose filter mask says that it is not deflated"),
+        ("compact", "compact", "B.1-2", "weights in compact storage"),
+        ("no provenance", "no-provenance", "B.1-3", "no provenance"),
+        ("other provenance", "other-provenance", "B.1-3", "other provenance"),
+    )
+]
+SOUND += [
+    Sound(f"file-{name}", (clause,), says, change, True)
+    for name, clause, says, change in (
+        ("shuffled", "B.1-9", "weights that are shuffled and not deflated", lambda f: _filtered(f, _SHUFFLE)),
+        (
+            "floats",
+            "B.1-4",
+            "the group float",
+            lambda f: f.create_dataset("float/g_a.bias", data=np.zeros(3, np.float32)),
+        ),
+        ("attributes", "B.1-18", "more attributes", _attributes),
+        ("many-attributes", "B.1-25", "so many attributes that they are stored in a heap", _many_attributes),
+        (
+            "fingerprint",
+            "B.1-27",
+            "its fingerprint as an attribute",
+            lambda f: _attribute(f, "fingerprint", np.bytes_(fingerprint(source(BASE).content()).hex())),
+        ),
+        ("empty-groups", "B.1-18", "groups eight deep that hold nothing", lambda f: f.create_group(_DEEP[:15])),
+    )
+]
 
-HEAVY = Fault("file-many-integers", ("9.1-7", "B.1-14"), "2^28 integers and more, all of them there",
-              configured(hs=(2732, 2)))
+HEAVY = Fault(
+    "file-many-integers", ("9.1-7", "B.1-14"), "2^28 integers and more, all of them there", configured(hs=(2732, 2))
+)
 """Half a megabyte of file for half a gigabyte of numbers, which a decoder refuses before it reads them."""
 
-CHUNKS = Fault("file-many-chunks", ("B.1-10",), "5000 chunks in an array",
-               lambda f: replaced(f, _FUSION, f[_FUSION][()], chunks=(1, 1, 1, 1)))
+CHUNKS = Fault(
+    "file-many-chunks",
+    ("B.1-10",),
+    "5000 chunks in an array",
+    lambda f: replaced(f, _FUSION, f[_FUSION][()], chunks=(1, 1, 1, 1)),
+)
 
-WIDTH = Fault("file-shuffle-width", ("B.1-9",), "shuffle that says to be of 32 bits for weights of 16",
-              lambda f: _filtered(f, _SHUFFLE))
+WIDTH = Fault(
+    "file-shuffle-width",
+    ("B.1-9",),
+    "shuffle that says to be of 32 bits for weights of 16",
+    lambda f: _filtered(f, _SHUFFLE),
+)
 
 FAULTS += [HEAVY, CHUNKS, WIDTH]
 
 _ALL: list[Fault | Sound] = [*FAULTS, *SOUND]
 for _made in _ALL:
-    edited_model(_made.model, BASE, _made.change, f"nano-7 with {_made.says}", isinstance(_made, Sound),
-                 "v110" if _made is CHUNKS else None,  # indices of older versions take 70 bytes a chunk
-                 (b"shuffle\0\2\0\0\0", b"shuffle\0\4\0\0\0") if _made is WIDTH else None)
+    edited_model(
+        _made.model,
+        BASE,
+        _made.change,
+        f"nano-7 with {_made.says}",
+        isinstance(_made, Sound),
+        "v110" if _made is CHUNKS else None,  # indices of older versions take 70 bytes a chunk
+        (b"shuffle\0\2\0\0\0", b"shuffle\0\4\0\0\0") if _made is WIDTH else None,
+    )

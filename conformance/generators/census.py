@@ -51,8 +51,10 @@ class _Segment:
 
     def __init__(self, name: str, data: bytes, tables: SymbolTables, census: Census) -> None:
         self.name, self.census = name, census
-        self.rows = [(int(first), tables.cdf[a:b].tolist()) for first, a, b in
-                     zip(tables.first, tables.start[:-1], tables.start[1:], strict=True)]
+        self.rows = [
+            (int(first), tables.cdf[a:b].tolist())
+            for first, a, b in zip(tables.first, tables.start[:-1], tables.start[1:], strict=True)
+        ]
         self.state = int.from_bytes(data[:8], "little")
         self.words = iter(np.frombuffer(data[8:], "<u4").tolist())
 
@@ -113,8 +115,9 @@ def count(data: bytes, model: Model, census: Census) -> None:
     stream = parse(data)
     port = _Port(stream.z, stream.y, model, census)
     engine = Engine(model.layers, model.tables, stream.header.quality - 1, 1)
-    walk(engine, model.config, model.medians, port, -(-stream.header.height // 64) * 4,
-         -(-stream.header.width // 64) * 4)
+    walk(
+        engine, model.config, model.medians, port, -(-stream.header.height // 64) * 4, -(-stream.header.width // 64) * 4
+    )
 
 
 def escape_symbols(first: int, regular: int) -> list[int]:

@@ -10,12 +10,31 @@ from .models import model
 from .pictures import picture
 from .registry import Case, generator
 
-QUALITIES = {"scene": (1, 25, 50, 60, 75, 100), "scene_large": (10, 60), "chart": (1, 60, 100), "foliage": (1, 60, 100),
-             "stone": (1, 60, 100), "tiny": (60,), "dot": (1, 60, 100)}
+QUALITIES = {
+    "scene": (1, 25, 50, 60, 75, 100),
+    "scene_large": (10, 60),
+    "chart": (1, 60, 100),
+    "foliage": (1, 60, 100),
+    "stone": (1, 60, 100),
+    "tiny": (60,),
+    "dot": (1, 60, 100),
+}
 """Quality steps by picture."""
 
-CLAUSES = ("1.4-1", "4.1-2", "4.3-1", "4.3-2", "6.1-9", "6.9-4", "6.10-1", "6.10-2", "6.10-3", "6.10-4", "8.1-15",
-           "12.1-2")
+CLAUSES = (
+    "1.4-1",
+    "4.1-2",
+    "4.3-1",
+    "4.3-2",
+    "6.1-9",
+    "6.9-4",
+    "6.10-1",
+    "6.10-2",
+    "6.10-3",
+    "6.10-4",
+    "8.1-15",
+    "12.1-2",
+)
 
 
 @generator("default", "pictures")
@@ -30,7 +49,11 @@ def pictures() -> Iterator[Case]:
             grey = ("4.3-3",) if samples.ndim == 2 else ()
             yield Case(
                 f"default/{made.fingerprint.hex()[:8]}-{name.replace('_', '-')}-q{quality:03}",
-                encode_picture(samples, quality, model=made, threads=1).data, "default", CLAUSES + grey,
+                encode_picture(samples, quality, model=made, threads=1).data,
+                "default",
+                CLAUSES + grey,
                 "If smaller models decode well, sums of many channels overflow, or sizes beyond a cache's or a "
                 "thread's share are cut wrongly.",
-                f"conformance/pictures/{name}.png at quality {quality}", trace=name == "tiny")
+                f"conformance/pictures/{name}.png at quality {quality}",
+                trace=name == "tiny",
+            )

@@ -68,13 +68,24 @@ def edge_config(numbers: Numbers) -> Config:
 
     heads = [n for n in range(1, min(ch // 2, 8) + 1) if ch % n == 0]
     inter = [n for n in range(1, 3 * ch) if all(ch * i % max(1, ch * i // n) == 0 for i in range(1, slices))]
-    return config_from({
-        "N": numbers.of("N", ([2, 2, 2], [2, 4, 2], [4, 2, 2])), "M": ch * slices, "slices": slices,
-        "hyper": numbers.of("hyper", (2, 4)), "hs": widths("hs", 2), "chan": widths("chan", 2),
-        "ent": widths("ent", 3), "lrp": [] if numbers.percent("lrp/old", 15) else widths("lrp", 2),
-        "local_heads": numbers.of("local heads", heads), "intra_heads": numbers.of("intra heads", heads),
-        "inter_head_width": numbers.of("inter", inter), "qualities": numbers.of("qualities", (1, 1, 3)),
-        "window": 5, "old_synthesis": numbers.percent("old synthesis", 25)})
+    return config_from(
+        {
+            "N": numbers.of("N", ([2, 2, 2], [2, 4, 2], [4, 2, 2])),
+            "M": ch * slices,
+            "slices": slices,
+            "hyper": numbers.of("hyper", (2, 4)),
+            "hs": widths("hs", 2),
+            "chan": widths("chan", 2),
+            "ent": widths("ent", 3),
+            "lrp": [] if numbers.percent("lrp/old", 15) else widths("lrp", 2),
+            "local_heads": numbers.of("local heads", heads),
+            "intra_heads": numbers.of("intra heads", heads),
+            "inter_head_width": numbers.of("inter", inter),
+            "qualities": numbers.of("qualities", (1, 1, 3)),
+            "window": 5,
+            "old_synthesis": numbers.percent("old synthesis", 25),
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,7 @@ def _format(numbers: Numbers, op: Op, near_tie: bool) -> tuple[int, int]:
         return 10, INT16_MAX
     if op.wide:
         return frac, 0
-    most = min(INT16_MAX, isqrt((GDN_MAX - 1) // (4 * op.channels ** 3))) if op.name.endswith("/proj") else INT16_MAX
+    most = min(INT16_MAX, isqrt((GDN_MAX - 1) // (4 * op.channels**3))) if op.name.endswith("/proj") else INT16_MAX
     if wide % 100 < 50 or near_tie:
         return frac, most
     return frac, min(most, (1 << 2 + bits % 14) + rest % (1 << 2 + bits % 14))
@@ -116,7 +127,7 @@ def _format(numbers: Numbers, op: Op, near_tie: bool) -> tuple[int, int]:
 def _conv(numbers: Numbers, op: Op, limit: int, frac: int, known: _Tensors) -> dict[str, np.ndarray]:
     """(SPEC 9.2-2) Outputs of the four kinds; biases fill what the bound leaves, or a part of it."""
     groups = known.groups(op)
-    taps, shape = op.kernel ** 2, (op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)
+    taps, shape = op.kernel**2, (op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)
     each = taps * sum(n * max(abs(v) for v in ends) for n, ends in groups)
     usual = taps * sum(n * min(max(abs(v) for v in ends), 2048) ** 2 for n, ends in groups)
     kinds = np.searchsorted([65, 80, 92], numbers.many(f"{op.name}/kind", op.channels, 0, 100), side="right").tolist()
@@ -136,13 +147,15 @@ def _conv(numbers: Numbers, op: Op, limit: int, frac: int, known: _Tensors) -> d
         else:
             largest = max(1, largest >> (2 + size % 4)) if kind == LIVELY else 1
             weight[n] = weight[n] * largest // INT16_MAX if kind == LIVELY else weight[n] > 0
-        deviation = max(1, isqrt(largest ** 2 * usual // 3))
+        deviation = max(1, isqrt(largest**2 * usual // 3))
         aim = (40000 if n < op.channels // 2 else 20000) if op.wide else 2 << frac if op.gelu else limit
         fit = min(30, max(0, (deviation // max(1, aim)).bit_length() - 1))
         constants[n, 1] = fit if kind != BIASED and shift % 8 < 6 else (0, 30, 16 + shift % 15, shift % 31)[near % 4]
         deviations.append(deviation)
-    low, high = (v + (end << constants[:, 2]) for v, end in
-                 zip(accumulator_range(weight.astype(np.int16), groups), branch, strict=True))
+    low, high = (
+        v + (end << constants[:, 2])
+        for v, end in zip(accumulator_range(weight.astype(np.int16), groups), branch, strict=True)
+    )
     leasts = (-INT32_MAX - np.minimum(low, 0)).tolist()  # what the bound leaves for the bias
     greatests = (INT32_MAX - np.maximum(high, 0)).tolist()
     for n, (kind, (*_, bias, near, end)) in enumerate(zip(kinds, choices, strict=True)):
@@ -165,13 +178,13 @@ def _near_ties(numbers: Numbers, op: Op, shift: int, heads: int, arrays: Mapping
     ch, (query, key) = op.channels // 3, near_tie(shift, 0)
     d = ch // heads
     weight, constants = arrays["weight"], arrays["constants"]
-    weight[:2 * ch] = 0
-    constants[:2 * ch] = 0
+    weight[: 2 * ch] = 0
+    constants[: 2 * ch] = 0
     for head in range(heads):
         q, k = head * d, ch + head * d
         sign, scale, offset, source = numbers.many(f"{op.name}/tie/{head}", 4, 0, 1 << 16).tolist()
         sign, scale = 1 - 2 * (sign % 2), 1 + scale % 7
-        constants[q:q + 2, 0] = query
+        constants[q : q + 2, 0] = query
         constants[k, 0] = sign * key[0]
         constants[k + 1, :2] = (sign * key[1] - offset % (1 << 12 - scale)) << scale, scale
         weight[k + 1, 0, 0, source % op.in_channels] = 1
@@ -207,8 +220,9 @@ def _bias(numbers: Numbers, op: Op) -> np.ndarray:
     kind, spread = numbers.many(f"{op.name}/bias/kind", 2, 0, 1 << 16).tolist()
     drawn = numbers.many(f"{op.name}/bias", 81 * op.heads, 0, 1 << (0, 2, 16, 17, 20)[spread % 5])
     signs = 1 - 2 * numbers.many(f"{op.name}/bias/signs", drawn.size, 0, 2)
-    bias = (INT32_MAX - drawn, INT32_MAX - drawn, drawn - (1 << 31), signs * (INT32_MAX - drawn),
-            signs * drawn)[kind % 5]
+    bias = (INT32_MAX - drawn, INT32_MAX - drawn, drawn - (1 << 31), signs * (INT32_MAX - drawn), signs * drawn)[
+        kind % 5
+    ]
     return bias.astype(np.int32).reshape(81, op.heads)
 
 
@@ -228,8 +242,10 @@ def _other(numbers: Numbers, op: Op, steps: int, logit_shift: int) -> dict[str, 
         multiplier[::5], multiplier[1::5] = (1 << 15) - 1, 1 << 14
         drawn = numbers.many(f"{op.name}/shift", steps * op.channels, 0, 1 << 16)
         shift = np.where(drawn % 4, 14 + drawn // 4 % 2, 1 + drawn // 4 % 30)
-        return {name: array.astype(np.int32).reshape(steps, op.channels)
-                for name, array in (("multiplier", multiplier), ("shift", shift))}
+        return {
+            name: array.astype(np.int32).reshape(steps, op.channels)
+            for name, array in (("multiplier", multiplier), ("shift", shift))
+        }
     if op.kind == "local_attention":
         return {"bias": _bias(numbers, op), "constants": np.array([logit_shift], np.int32)}
     shifts = [(0, 16)[v % 2] if end % 4 == 0 else 4 + v % 11 for v in (a, b)]
@@ -250,11 +266,14 @@ def edge_content(seed: int, number: int) -> dict[str, np.ndarray]:
     config = edge_config(numbers)
     ops, tables, content = layer_table(config), load_tables(), blank(config)
     z = numbers.many("z", 4 * config.hyper, 0, 1 << 16).reshape(-1, 4).tolist()
-    content.update(z_arrays([(-(first % 9), [0, 1 + a // 4, 20000 + b // 4, 40000 + c // 4, 65536])
-                             for first, a, b, c in z]))
+    content.update(
+        z_arrays([(-(first % 9), [0, 1 + a // 4, 20000 + b // 4, 40000 + c // 4, 65536]) for first, a, b, c in z])
+    )
     content["z/medians"][::2] = numbers.of("medians", (0, 17, INT16_MAX, -INT16_MAX))
-    known = _Tensors({"x": 3, "hyper_means": config.M, "z_hat": config.hyper, "y_hat": config.M},
-                     {"x": (0, 255), "hyper_means": (0, 0)})
+    known = _Tensors(
+        {"x": 3, "hyper_means": config.M, "z_hat": config.hyper, "y_hat": config.M},
+        {"x": (0, 255), "hyper_means": (0, 0)},
+    )
     for name in ("z_hat", "y_hat", *(f"y_hat/{i}" for i in range(config.slices))):
         known.widths.setdefault(name, config.ch)
         known.ranges[name] = -INT16_MAX, INT16_MAX

@@ -53,8 +53,8 @@ def block_scales(scales: list[int], columns: int) -> tuple[int, int, ChooseZ]:
 
     def choose_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         symbols = np.zeros((rows * columns, shape[2]), np.int32)
-        symbols[:, Z_DIGITS.start:Z_DIGITS.stop] = wires.digits_of(scales[-1])
-        symbols[:len(scales), Z_DIGITS.start:Z_DIGITS.stop] = [wires.digits_of(s) for s in scales]
+        symbols[:, Z_DIGITS.start : Z_DIGITS.stop] = wires.digits_of(scales[-1])
+        symbols[: len(scales), Z_DIGITS.start : Z_DIGITS.stop] = [wires.digits_of(s) for s in scales]
         return symbols
 
     return BLOCK * columns, BLOCK * rows, choose_z
@@ -81,17 +81,36 @@ def gaussian() -> Iterator[Case]:
     made = model("wires")
     for first in range(0, len(made.tables.gaussian), GROUP):
         wanted = {level: all_symbols(made.tables.gaussian, level) for level in range(first, first + GROUP)}
-        scales = [scale_of(level, made.tables.thresholds) for level, symbols in wanted.items()
-                  for _ in range(ceil(len(symbols) / BLOCK_SYMBOLS))]
+        scales = [
+            scale_of(level, made.tables.thresholds)
+            for level, symbols in wanted.items()
+            for _ in range(ceil(len(symbols) / BLOCK_SYMBOLS))
+        ]
         width, height, choose_z = block_scales(scales, columns=4)
         yield Case(
             f"entropy/gaussian-{first:03}-{first + GROUP - 1:03}",
-            stream_of(made, width, height, choose_z=choose_z, choose_y=InTurn(wanted)), "wires",
-            ("7.1-1", "7.1-2", "7.2-1", "7.2-2", "7.2-3", "7.2-4", "7.2-5", "7.4-1", "7.4-2", "6.8-6", "A.5-2", "A.7-1",
-             "A.8-1", "10.2-19"),
+            stream_of(made, width, height, choose_z=choose_z, choose_y=InTurn(wanted)),
+            "wires",
+            (
+                "7.1-1",
+                "7.1-2",
+                "7.2-1",
+                "7.2-2",
+                "7.2-3",
+                "7.2-4",
+                "7.2-5",
+                "7.4-1",
+                "7.4-2",
+                "6.8-6",
+                "A.5-2",
+                "A.7-1",
+                "A.8-1",
+                "10.2-19",
+            ),
             f"A row of the Gaussian tables of levels {first}..{first + GROUP - 1} differs, or where it begins, "
             "or an escape's sign, length or remainder is read wrongly.",
-            f"levels {first}..{first + GROUP - 1}, every symbol in turn")
+            f"levels {first}..{first + GROUP - 1}, every symbol in turn",
+        )
 
 
 def _sampled(tables: SymbolTables, channel: int) -> list[int]:
@@ -120,12 +139,27 @@ def z_tables() -> Iterator[Case]:
         turns = np.array([[symbols[n % len(symbols)] for symbols in wanted] for n in range(rows * columns)], np.int32)
         yield Case(
             f"entropy/z-tables-{name}",
-            stream_of(made, BLOCK * columns, BLOCK * rows, choose_z=fill_z(turns)), name,
-            ("7.1-1", "7.1-2", "7.1-3", "7.1-4", "7.2-1", "7.2-2", "7.2-3", "7.2-5", "6.4-3", "6.4-4", "6.4-5",
-             "10.2-17", "10.2-18"),
+            stream_of(made, BLOCK * columns, BLOCK * rows, choose_z=fill_z(turns)),
+            name,
+            (
+                "7.1-1",
+                "7.1-2",
+                "7.1-3",
+                "7.1-4",
+                "7.2-1",
+                "7.2-2",
+                "7.2-3",
+                "7.2-5",
+                "6.4-3",
+                "6.4-4",
+                "6.4-5",
+                "10.2-17",
+                "10.2-18",
+            ),
             "A table of z is searched wrongly at its ends or at a multiple of 256, or the tables are taken in another "
             "order than channel by channel.",
-            "every symbol of every channel's table in turn")
+            "every symbol of every channel's table in turn",
+        )
 
 
 @generator("entropy", "z-escapes")
@@ -136,11 +170,16 @@ def z_escapes() -> Iterator[Case]:
     made = model("wires")
     escapes = [escape_symbols(first, len(boundaries) - 2) or [first] for first, boundaries in TABLES]
     turns = np.array([[symbols[(n + c) % len(symbols)] for c, symbols in enumerate(escapes)] for n in range(256)])
-    turns[:, Z_DIGITS.start:] = 0
-    yield Case("entropy/z-escapes", stream_of(made, BLOCK * 16, BLOCK * 16, choose_z=fill_z(turns)), "wires",
-               ("7.1-2", "7.2-2", "7.2-3", "7.2-4", "7.2-5", "7.4-2", "6.4-3"),
-               "Raw bits behind an escape are read in another order than sign, length, remainder, or a word that falls "
-               "due between them is not read.", "escapes of every table in turn")
+    turns[:, Z_DIGITS.start :] = 0
+    yield Case(
+        "entropy/z-escapes",
+        stream_of(made, BLOCK * 16, BLOCK * 16, choose_z=fill_z(turns)),
+        "wires",
+        ("7.1-2", "7.2-2", "7.2-3", "7.2-4", "7.2-5", "7.4-2", "6.4-3"),
+        "Raw bits behind an escape are read in another order than sign, length, remainder, or a word that falls "
+        "due between them is not read.",
+        "escapes of every table in turn",
+    )
 
 
 @generator("entropy", "states")
@@ -151,14 +190,26 @@ def states() -> Iterator[Case]:
     made = model("wires")
     exact = np.array([*EXACT_SYMBOLS, *(first for first, _ in SHAPES), 0, 0, 0, 0], np.int32)
     clauses = ("7.3-1", "7.4-1", "7.4-2", "7.5-1", "7.5-2", "7.6-2", "7.6-4")
-    yield Case("entropy/state-exact", stream_of(made, 1, 1, choose_z=fill_z(exact)), "wires", clauses,
-               "A word is read at 2^31 or not read at 2^31 - 1, a first state near 2^63 is refused or overflows, or a "
-               "product by the frequency 65535 overflows.",
-               "intervals of z_tables.py in the order of decoding", definition=True)
-    yield Case("entropy/state-lowest", stream_of(made, 1, 1, choose_y=fill_y(-1)), "wires", clauses,
-               "The first state 2^31 is refused, or a frequency of 1 is treated as 0: the state alternates between "
-               "2^31 and 2^47, and every word is 0.",
-               "scale 0, every symbol of y is -1", definition=True)
+    yield Case(
+        "entropy/state-exact",
+        stream_of(made, 1, 1, choose_z=fill_z(exact)),
+        "wires",
+        clauses,
+        "A word is read at 2^31 or not read at 2^31 - 1, a first state near 2^63 is refused or overflows, or a "
+        "product by the frequency 65535 overflows.",
+        "intervals of z_tables.py in the order of decoding",
+        definition=True,
+    )
+    yield Case(
+        "entropy/state-lowest",
+        stream_of(made, 1, 1, choose_y=fill_y(-1)),
+        "wires",
+        clauses,
+        "The first state 2^31 is refused, or a frequency of 1 is treated as 0: the state alternates between "
+        "2^31 and 2^47, and every word is 0.",
+        "scale 0, every symbol of y is -1",
+        definition=True,
+    )
 
 
 @generator("entropy", "lengths")
@@ -166,24 +217,56 @@ def lengths() -> Iterator[Case]:
     """The shortest and the longest segments: eight bytes without a word, and 35 bits a symbol."""
     suggests = "The end of a segment is taken wrongly, or a buffer is sized by what an encoder of pictures writes."
     shortest = stream_of(model("wires"), 1, 1)
-    yield Case("entropy/shortest-y", shortest, "wires", ("7.3-3", "7.6-4"), suggests,
-               "scale 0, every symbol of y is 0", definition=True)
-    yield Case("entropy/shortest-z", stream_of(model("tiny-7"), 1, 1, choose_y=no_y), "tiny-7", ("7.3-3", "7.6-4"),
-               suggests, "every symbol is 0", definition=True)
-    yield Case("entropy/longest-y", stream_of(model("wires"), 192, 192, choose_y=fill_y(MAX_SYMBOL)), "wires",
-               ("7.2-3", "7.2-6", "7.3-3", "6.9-1"), suggests, "scale 0, every symbol of y is 32767")
+    yield Case(
+        "entropy/shortest-y",
+        shortest,
+        "wires",
+        ("7.3-3", "7.6-4"),
+        suggests,
+        "scale 0, every symbol of y is 0",
+        definition=True,
+    )
+    yield Case(
+        "entropy/shortest-z",
+        stream_of(model("tiny-7"), 1, 1, choose_y=no_y),
+        "tiny-7",
+        ("7.3-3", "7.6-4"),
+        suggests,
+        "every symbol is 0",
+        definition=True,
+    )
+    yield Case(
+        "entropy/longest-y",
+        stream_of(model("wires"), 192, 192, choose_y=fill_y(MAX_SYMBOL)),
+        "wires",
+        ("7.2-3", "7.2-6", "7.3-3", "6.9-1"),
+        suggests,
+        "scale 0, every symbol of y is 32767",
+    )
     low, high = (int(v) for v in (-MAX_SYMBOL, MAX_SYMBOL))
     turns = np.array([[high if first <= 0 else low for first, _ in TABLES]], np.int32)
-    yield Case("entropy/longest-z", stream_of(model("wires"), 192, 192, choose_z=fill_z(turns)), "wires",
-               ("7.2-3", "7.2-6", "7.3-3", "6.4-4"), suggests,
-               "every symbol of z is that of magnitude 32767 which lies further from its table")
+    yield Case(
+        "entropy/longest-z",
+        stream_of(model("wires"), 192, 192, choose_z=fill_z(turns)),
+        "wires",
+        ("7.2-3", "7.2-6", "7.3-3", "6.4-4"),
+        suggests,
+        "every symbol of z is that of magnitude 32767 which lies further from its table",
+    )
 
 
 def _with_segments(made: Model, z: bytes | None, y: bytes | None) -> bytes:
     """A sealed stream of 1x1 with other segments; None keeps that of zeros."""
     stream = parse(stream_of(made, 1, 1))
-    return serialise(width=1, height=1, channels=3, quality=1, fingerprint=made.fingerprint,
-                     z=stream.z if z is None else z, y=stream.y if y is None else y)
+    return serialise(
+        width=1,
+        height=1,
+        channels=3,
+        quality=1,
+        fingerprint=made.fingerprint,
+        z=stream.z if z is None else z,
+        y=stream.y if y is None else y,
+    )
 
 
 @generator("entropy", "empty")
@@ -194,9 +277,16 @@ def empty() -> Iterator[Case]:
     made = model("tiny-7")
     suggests = "An empty segment is taken for one of symbols 0, or read beyond its end."
     for name, segments in (("z", (b"", None)), ("y", (None, b"")), ("both", (b"", b""))):
-        yield Case(f"entropy/empty-{name}", _with_segments(made, *segments), "tiny-7",
-                   ("7.3-2", "7.6-1", "8.3-2", "1.4-2"), suggests, f"1x1, no bytes in {name}", Reject("CoderError"),
-                   definition=True)
+        yield Case(
+            f"entropy/empty-{name}",
+            _with_segments(made, *segments),
+            "tiny-7",
+            ("7.3-2", "7.6-1", "8.3-2", "1.4-2"),
+            suggests,
+            f"1x1, no bytes in {name}",
+            Reject("CoderError"),
+            definition=True,
+        )
 
 
 @generator("entropy", "random")
@@ -206,8 +296,12 @@ def random() -> Iterator[Case]:
     for name, width, height in (("tiny-7", 64, 64), ("mid-7", 200, 130)):
         for style in STYLES:
             yield Case(
-                f"entropy/random-{name}-{style}", stream(model(name), width=width, height=height, style=style), name,
+                f"entropy/random-{name}-{style}",
+                stream(model(name), width=width, height=height, style=style),
+                name,
                 ("7.2-1", "7.2-2", "7.4-1", "6.8-6", "6.9-1", "6.9-6"),
                 "Symbols are read in another order than slice, half, row, column, channel, or with the table of "
                 "another scale; or contexts take in symbols that no encoder would choose.",
-                f"style {style}, seed 6", definition=name == "tiny-7" and style in ("mixed", "edges"))
+                f"style {style}, seed 6",
+                definition=name == "tiny-7" and style in ("mixed", "edges"),
+            )

@@ -21,8 +21,13 @@ from .registry import Accept, Case, Reject
 
 BACKENDS = ("numba", "numpy")
 
-PHASES = {"CoderError": "entropy", "SymbolError": "entropy", "ModelError": "model", "InvalidModel": "model",
-          "LimitExceeded": "limits"}
+PHASES = {
+    "CoderError": "entropy",
+    "SymbolError": "entropy",
+    "ModelError": "model",
+    "InvalidModel": "model",
+    "LimitExceeded": "limits",
+}
 """Phase of a refusal by its class (SPEC 7.6, 9.1, 10); every other class is the container's (SPEC 8.5)."""
 
 
@@ -69,8 +74,13 @@ def defined(data: bytes, name: str | None) -> Accept | Reject:
     try:
         samples = np.array(spec.decode_picture(data, _defined_model(name)), np.uint8)
     except ValueError as error:
-        return _reject(str(error) if str(error) in ERROR_CLASSES
-                       else "SymbolError" if "symbol" in str(error).split()[0] else "CoderError")
+        return _reject(
+            str(error)
+            if str(error) in ERROR_CLASSES
+            else "SymbolError"
+            if "symbol" in str(error).split()[0]
+            else "CoderError"
+        )
     return _accept(samples if header["channels"] == 3 else samples[:, :, 0])
 
 

@@ -37,8 +37,13 @@ def _hash(data: bytes) -> str:
 
 def _expect(outcome: Accept | Reject) -> dict[str, Any]:
     if isinstance(outcome, Accept):
-        return {"outcome": "accept", "width": outcome.width, "height": outcome.height, "channels": outcome.channels,
-                "samples": outcome.samples}
+        return {
+            "outcome": "accept",
+            "width": outcome.width,
+            "height": outcome.height,
+            "channels": outcome.channels,
+            "samples": outcome.samples,
+        }
     also = {"also": list(outcome.also)} if outcome.also else {}
     return {"outcome": "reject", "class": outcome.error, "phase": outcome.phase, **also}
 
@@ -46,8 +51,12 @@ def _expect(outcome: Accept | Reject) -> dict[str, Any]:
 def _vector(case: Case | Unit, source: str, files: dict[str, bytes]) -> dict[str, Any]:
     """A case's entry in the manifest; its files are added to ``files``."""
     name = case.id.split("/")[1]
-    rest = {"clauses": list(case.clauses), "suggests": case.suggests, "origin": f"{source}: {case.origin}",
-            "licence": case.licence}
+    rest = {
+        "clauses": list(case.clauses),
+        "suggests": case.suggests,
+        "origin": f"{source}: {case.origin}",
+        "licence": case.licence,
+    }
     if isinstance(case, Unit):
         path = f"units/{name}.json"
         files[path] = (json.dumps(case.document, separators=(",", ":"), allow_nan=False) + "\n").encode()
@@ -58,8 +67,14 @@ def _vector(case: Case | Unit, source: str, files: dict[str, bytes]) -> dict[str
     if trace:
         files[f"traces/{name}.jsonl"] = trace
         rest["trace"] = f"traces/{name}.jsonl"
-    return {"id": case.id, "stream": path, "sha256": _hash(case.data), "model": case.model, "expect": _expect(outcome),
-            **rest}
+    return {
+        "id": case.id,
+        "stream": path,
+        "sha256": _hash(case.data),
+        "model": case.model,
+        "expect": _expect(outcome),
+        **rest,
+    }
 
 
 def _listing(manifest: Mapping[str, Any]) -> bytes:
@@ -94,17 +109,24 @@ def build(suite: str, check: bool = False) -> dict[str, bytes]:
                 raise Changed(str(error)) from error
             if isinstance(case, Case) and case.model:
                 used.add(case.model)
-    manifest = {"format": FORMAT, "suite": suite, "version": VERSION, "description": SUITES[suite], "licence": LICENCE,
-                "models": {name: models.manifest_entry(name, check) for name in sorted(used)},
-                "files": {path: _hash(data) for path, data in files.items() if path.startswith("traces/")},
-                "vectors": vectors}
+    manifest = {
+        "format": FORMAT,
+        "suite": suite,
+        "version": VERSION,
+        "description": SUITES[suite],
+        "licence": LICENCE,
+        "models": {name: models.manifest_entry(name, check) for name in sorted(used)},
+        "files": {path: _hash(data) for path, data in files.items() if path.startswith("traces/")},
+        "vectors": vectors,
+    }
     return files | {"manifest.json": _listing(manifest)}
 
 
 def differences(folder: Path, files: Mapping[str, bytes]) -> list[str]:
     """What of a suite's folder is missing, different or left over, by path."""
-    found = [path for path, data in files.items()
-             if not (folder / path).is_file() or (folder / path).read_bytes() != data]
+    found = [
+        path for path, data in files.items() if not (folder / path).is_file() or (folder / path).read_bytes() != data
+    ]
     return found + [path for path in _present(folder) if path not in files]
 
 
@@ -120,8 +142,7 @@ def _pins(manifest: bytes) -> dict[str, str]:
 def _replaced(before: bytes, after: bytes) -> set[str]:
     """Vectors of a package's model that another has replaced: they go with it, and their ids name its fingerprint."""
     old, new = read_json(before), read_json(after)
-    gone = {name for name, entry in old["models"].items()
-            if "package" in entry and entry != new["models"].get(name)}
+    gone = {name for name, entry in old["models"].items() if "package" in entry and entry != new["models"].get(name)}
     return {v["id"] for v in old["vectors"] if v.get("model") in gone}
 
 
@@ -169,7 +190,9 @@ def main(args: argparse.Namespace) -> int:
             code = FAILED if wrong else code
             continue
         if not args.renew and (changed := changed_vectors(folder, files)):
-            raise Changed(f"{len(changed)} vectors of {suite} changed under their ids, first {changed[0]}; "
-                          "give them new ids, or --renew if they were never published")
+            raise Changed(
+                f"{len(changed)} vectors of {suite} changed under their ids, first {changed[0]}; "
+                "give them new ids, or --renew if they were never published"
+            )
         print(f"{title}, {write(folder, files)} files written")
     return code

@@ -32,8 +32,10 @@ LONG = (1000, 4095, 4097, 16385)
 """Long sides of extreme aspect ratios."""
 
 SIZE = ("4.1-1", "4.2-1", "4.3-2", "5.3-1", "6.3-1", "6.3-2", "8.1-6", "8.1-7", "9.1-1", "12.2-1", "12.2-3")
-SUGGESTS = ("Rows and columns are mixed up, the picture is padded to another size, cropped at the wrong side, or a "
-            "block of positions is cut wrongly at the edge of a map.")
+SUGGESTS = (
+    "Rows and columns are mixed up, the picture is padded to another size, cropped at the wrong side, or a "
+    "block of positions is cut wrongly at the edge of a map."
+)
 
 
 def _colour(channels: int) -> tuple[str, ...]:
@@ -44,14 +46,21 @@ def _sized(width: int, height: int, channels: int, coded: bool) -> Case:
     """The case of a size; its id tells all but the seed."""
     made = model(MODEL)
     if coded:
-        data = encode_picture(cut("scene", width, height, channels, left=width, top=height), 60, model=made,
-                              threads=1).data
+        data = encode_picture(
+            cut("scene", width, height, channels, left=width, top=height), 60, model=made, threads=1
+        ).data
     else:
         data = random_stream(made, 1024 * width + height, width, height, channels, quality=60, style="plain")
     name = f"{width}x{height}-{'colour' if channels == 3 else 'grey'}"
-    return Case(f"geometry/{name}", data, MODEL, (*SIZE, *_colour(channels)), SUGGESTS,
-                f"{width}x{height}, {'part of scene.png' if coded else 'random symbols'}, quality 60",
-                definition=max(width, height) <= 64 and min(width, height) == 1)
+    return Case(
+        f"geometry/{name}",
+        data,
+        MODEL,
+        (*SIZE, *_colour(channels)),
+        SUGGESTS,
+        f"{width}x{height}, {'part of scene.png' if coded else 'random symbols'}, quality 60",
+        definition=max(width, height) <= 64 and min(width, height) == 1,
+    )
 
 
 @generator("geometry", "lines")
@@ -86,8 +95,9 @@ def steps_of_16() -> Iterator[Case]:
 
 def _few(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Symbols of which one in 32 is not zero: small streams of large pictures."""
-    symbols, chosen = (draws(seed, f"few/{i}/{parity}", levels.size, low, choices)
-                       for seed, low, choices in ((5, -2, 5), (6, 0, 32)))
+    symbols, chosen = (
+        draws(seed, f"few/{i}/{parity}", levels.size, low, choices) for seed, low, choices in ((5, -2, 5), (6, 0, 32))
+    )
     return np.where(chosen == 0, symbols, 0).reshape(levels.shape).astype(np.int32)
 
 
@@ -99,11 +109,15 @@ def aspects() -> Iterator[Case]:
             short = (1, 2, 17, 1)[n]
             width, height = (short, long) if across else (long, short)
             channels = 1 if (n + across) % 2 else 3
-            yield Case(f"geometry/aspect-{width}x{height}",
-                       stream_of(model(MODEL), width, height, channels, 60, no_z, _few), MODEL,
-                       (*SIZE, *_colour(channels)),
-                       "A size is held in 8, 12 or 14 bits, or memory is laid out for squares; strips and shares of "
-                       "threads are cut wrongly.", f"{width}x{height}, one symbol in 32 is not zero, quality 60")
+            yield Case(
+                f"geometry/aspect-{width}x{height}",
+                stream_of(model(MODEL), width, height, channels, 60, no_z, _few),
+                MODEL,
+                (*SIZE, *_colour(channels)),
+                "A size is held in 8, 12 or 14 bits, or memory is laid out for squares; strips and shares of "
+                "threads are cut wrongly.",
+                f"{width}x{height}, one symbol in 32 is not zero, quality 60",
+            )
 
 
 @generator("geometry", "qualities")
@@ -113,8 +127,13 @@ def qualities() -> Iterator[Case]:
     for step in range(1, 101):
         channels = 1 if step % 10 == 5 else 3
         samples = cut("chart", 20, 16, channels, left=2 * step, top=step)
-        yield Case(f"geometry/quality-{step:03}", encode_picture(samples, step, model=made, threads=1).data, MODEL,
-                   ("6.1-3", "6.9-4", "5.4-2", "8.1-5", *_colour(channels)),
-                   "The gains of a quality step are taken from another row than step - 1, or their shift belongs to "
-                   "another channel.", f"20x16 samples at ({2 * step}, {step}) of chart.png, quality {step}",
-                   definition=step in (1, 37, 100))
+        yield Case(
+            f"geometry/quality-{step:03}",
+            encode_picture(samples, step, model=made, threads=1).data,
+            MODEL,
+            ("6.1-3", "6.9-4", "5.4-2", "8.1-5", *_colour(channels)),
+            "The gains of a quality step are taken from another row than step - 1, or their shift belongs to "
+            "another channel.",
+            f"20x16 samples at ({2 * step}, {step}) of chart.png, quality {step}",
+            definition=step in (1, 37, 100),
+        )

@@ -71,19 +71,32 @@ def fields() -> Iterator[Case]:
         step = "8.5-2" if name == "version" else "8.5-4"
         for value in values:
             limits = ("9.1-1",) if name in ("width", "height") else ("9.1-4",) if name.endswith("_length") else ()
-            yield refused(f"{name.replace('_', '-')}-{value}", _with(name, value), (clause, step, "8.9-1", *limits),
-                          f"The field {name} is not compared with what it may hold, or later than SPEC 8.5 says, or "
-                          "read with another width, sign or byte order.", f"{name} is {value}")
+            yield refused(
+                f"{name.replace('_', '-')}-{value}",
+                _with(name, value),
+                (clause, step, "8.9-1", *limits),
+                f"The field {name} is not compared with what it may hold, or later than SPEC 8.5 says, or "
+                "read with another width, sign or byte order.",
+                f"{name} is {value}",
+            )
 
 
 @generator("invalid", "magic")
 def magic() -> Iterator[Case]:
     """First bytes that are no magic: another byte at each place, other kinds of files, fewer than four bytes."""
     data, suggests = bare(), "The magic is not compared byte by byte, or after something that stands behind it."
-    wrong = {f"byte-{n}": data[:n] + bytes([data[n] ^ 1]) + data[n + 1:] for n in range(4)}
-    wrong |= {"seven-bits": b"\x09" + data[1:], "capitals": b"\x89lic" + data[4:], "reversed": b"CIL\x89" + data[4:],
-              "late": b"\0" + data, "png": b"\x89PNG\r\n\x1a\n" + bytes(60), "empty": b"", "one": data[:1],
-              "three": data[:3], "three-and-wrong": b"\x89LJ"}
+    wrong = {f"byte-{n}": data[:n] + bytes([data[n] ^ 1]) + data[n + 1 :] for n in range(4)}
+    wrong |= {
+        "seven-bits": b"\x09" + data[1:],
+        "capitals": b"\x89lic" + data[4:],
+        "reversed": b"CIL\x89" + data[4:],
+        "late": b"\0" + data,
+        "png": b"\x89PNG\r\n\x1a\n" + bytes(60),
+        "empty": b"",
+        "one": data[:1],
+        "three": data[:3],
+        "three-and-wrong": b"\x89LJ",
+    }
     for name, damaged in wrong.items():
         yield refused(f"magic-{name}", damaged, ("8.1-1", "8.5-1"), suggests, f"{name}, {len(damaged)} bytes")
 
@@ -110,9 +123,13 @@ def truncated() -> Iterator[Case]:
             if 4 <= at < len(data) and (base == "whole" or at >= 40):
                 step = "8.5-2" if at == 4 else "8.5-3" if at < 44 else "8.5-8"
                 digest = ("8.5-5",) if base == "whole" and 44 <= at < 60 else ()
-                yield refused(f"cut-{base}-{at:04}", data[:at], (step, *digest, "7.6-5"),
-                              "A stream that ends early is read past its end, or taken as complete.",
-                              f"the first {at} of {len(data)} bytes")
+                yield refused(
+                    f"cut-{base}-{at:04}",
+                    data[:at],
+                    (step, *digest, "7.6-5"),
+                    "A stream that ends early is read past its end, or taken as complete.",
+                    f"the first {at} of {len(data)} bytes",
+                )
 
 
 @generator("invalid", "order")
@@ -129,20 +146,21 @@ def order() -> Iterator[Case]:
 
     beyond = {"width": 2**20, "height": 2**20}
     for name, data, clauses in (
-            ("magic-before-version", b"\x89LIX\1", ("8.5-1",)),
-            ("version-before-truncation", header(5, version=1), ("8.5-2",)),
-            ("version-before-fields", header(44, version=9, quality=0), ("8.5-2",)),
-            ("truncation-before-fields", header(43, quality=0), ("8.5-3",)),
-            ("field-before-truncation", header(44, quality=0), ("8.5-4",)),
-            ("field-before-digest", header(50, flags=1, y_length=2**31), ("8.5-4",)),
-            ("digest-before-positions", header(59, flags=1, **beyond), ("8.5-5",)),
-            ("positions-before-truncation", header(60, flags=1, **beyond), ("8.5-6",)),
-            ("truncation-before-checksum", short[:-5] + bytes(4), ("8.5-8",)),
-            ("checksum-before-chunks", short[:-4] + b"?" + short[-4:], ("8.5-9",)),
-            ("chunk-before-required", _chunked(b"Need\4\0\0\0abc"), ("8.5-10", "8.4-13")),
-            ("65-before-length", _chunked(*_many(64), _chunk(b"n00 ", b"")), ("8.5-10", "8.4-10")),
-            ("65-before-required", _chunked(*_many(64), _chunk(b"Need", b"")), ("8.5-10", "8.4-10")),
-            ("tag-before-65", _chunked(*_many(64), b"9abc\0\0\0\0"), ("8.5-10", "8.4-12"))):
+        ("magic-before-version", b"\x89LIX\1", ("8.5-1",)),
+        ("version-before-truncation", header(5, version=1), ("8.5-2",)),
+        ("version-before-fields", header(44, version=9, quality=0), ("8.5-2",)),
+        ("truncation-before-fields", header(43, quality=0), ("8.5-3",)),
+        ("field-before-truncation", header(44, quality=0), ("8.5-4",)),
+        ("field-before-digest", header(50, flags=1, y_length=2**31), ("8.5-4",)),
+        ("digest-before-positions", header(59, flags=1, **beyond), ("8.5-5",)),
+        ("positions-before-truncation", header(60, flags=1, **beyond), ("8.5-6",)),
+        ("truncation-before-checksum", short[:-5] + bytes(4), ("8.5-8",)),
+        ("checksum-before-chunks", short[:-4] + b"?" + short[-4:], ("8.5-9",)),
+        ("chunk-before-required", _chunked(b"Need\4\0\0\0abc"), ("8.5-10", "8.4-13")),
+        ("65-before-length", _chunked(*_many(64), _chunk(b"n00 ", b"")), ("8.5-10", "8.4-10")),
+        ("65-before-required", _chunked(*_many(64), _chunk(b"Need", b"")), ("8.5-10", "8.4-10")),
+        ("tag-before-65", _chunked(*_many(64), b"9abc\0\0\0\0"), ("8.5-10", "8.4-12")),
+    ):
         yield refused(f"order-{name}", data, clauses, both, name.replace("-", " "))
 
 
@@ -159,14 +177,23 @@ def positions() -> Iterator[Case]:
     """
     padded = 2**19 + 1, 63 * 64 + 1
     assert _positions(*padded, 16) <= 2**23 < _positions(*padded, 64)
-    for name, (width, height) in {"just": (2**20, 2049), "tall": (2049, 2**20), "square": (46400, 46400),
-                                  "wrapped": (2**20, 2**20), "only-padded": padded}.items():
+    for name, (width, height) in {
+        "just": (2**20, 2049),
+        "tall": (2049, 2**20),
+        "square": (46400, 46400),
+        "wrapped": (2**20, 2**20),
+        "only-padded": padded,
+    }.items():
         parts = take_apart(bare())
         parts.put("width", width)
         parts.put("height", height)
-        yield refused(f"positions-{name}", sealed(parts.body), ("8.1-14", "8.5-6", "9.1-2"),
-                      "The number of latent positions is not compared with 2^23, is counted without padding, or wraps.",
-                      f"{width}x{height}, {_positions(width, height, 64)} positions")
+        yield refused(
+            f"positions-{name}",
+            sealed(parts.body),
+            ("8.1-14", "8.5-6", "9.1-2"),
+            "The number of latent positions is not compared with 2^23, is counted without padding, or wraps.",
+            f"{width}x{height}, {_positions(width, height, 64)} positions",
+        )
 
 
 @generator("invalid", "damaged")
@@ -177,10 +204,14 @@ def damaged() -> Iterator[Case]:
     for first, end in pairwise(places):
         for at in sorted({first, end - 1}):
             if at >= 4:
-                changed = data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1:]
-                yield refused(f"bit-{at:04}", changed, ("8.2-1", "8.2-2", "8.5-9"),
-                              "The checksum does not cover every byte before it, or is not compared.",
-                              f"bit 4 of byte {at} of {len(data)}")
+                changed = data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
+                yield refused(
+                    f"bit-{at:04}",
+                    changed,
+                    ("8.2-1", "8.2-2", "8.5-9"),
+                    "The checksum does not cover every byte before it, or is not compared.",
+                    f"bit 4 of byte {at} of {len(data)}",
+                )
 
 
 CHECKSUMS: dict[str, Callable[[bytes], int]] = {
@@ -202,9 +233,13 @@ def checksums() -> Iterator[Case]:
     """Checksums that a mistaken writer would write: another polynomial, byte order, extent, or half of it wrong."""
     body = bare()[:-4]
     for name, computed in CHECKSUMS.items():
-        yield refused(f"checksum-{name}", body + computed(body).to_bytes(4, "little"), ("8.2-1", "8.2-2", "8.5-9"),
-                      "Another checksum than CRC-32C of all bytes before it is computed, or part of it is compared.",
-                      f"checksum {name}")
+        yield refused(
+            f"checksum-{name}",
+            body + computed(body).to_bytes(4, "little"),
+            ("8.2-1", "8.2-2", "8.5-9"),
+            "Another checksum than CRC-32C of all bytes before it is computed, or part of it is compared.",
+            f"checksum {name}",
+        )
 
 
 @generator("invalid", "appended")
@@ -213,12 +248,15 @@ def appended() -> Iterator[Case]:
     data = bare()
     suggests = "The checksum is looked for at the end of the segments, and what follows is not read."
     for name, longer, clauses in (
-            ("line-feed", data + b"\n", ("8.5-9",)), ("zero", data + b"\0", ("8.5-9",)),
-            ("zeros", data + bytes(4), ("8.5-9",)), ("stream", data + data, ("8.5-9",)),
-            ("chunk", data + b"exif\0\0\0\0", ("8.5-9",)),
-            ("sealed-nothing", sealed(data), ("8.4-11", "8.5-10")),
-            ("sealed-zeros", sealed(data + bytes(4)), ("8.4-12", "8.5-10")),
-            ("sealed-stream", sealed(data + data), ("8.4-12", "8.5-10"))):
+        ("line-feed", data + b"\n", ("8.5-9",)),
+        ("zero", data + b"\0", ("8.5-9",)),
+        ("zeros", data + bytes(4), ("8.5-9",)),
+        ("stream", data + data, ("8.5-9",)),
+        ("chunk", data + b"exif\0\0\0\0", ("8.5-9",)),
+        ("sealed-nothing", sealed(data), ("8.4-11", "8.5-10")),
+        ("sealed-zeros", sealed(data + bytes(4)), ("8.4-12", "8.5-10")),
+        ("sealed-stream", sealed(data + data), ("8.4-12", "8.5-10")),
+    ):
         yield refused(f"appended-{name}", longer, (*clauses, "8.4-1"), suggests, name.replace("-", " "))
 
 
@@ -238,10 +276,24 @@ def _many(count: int) -> list[bytes]:
 EXIF, NOTE = _chunk(b"exif", b"II*\0"), _chunk(b"note", b"x")
 
 FAULTY: dict[str, tuple[tuple[bytes, ...], tuple[str, ...]]] = {
-    **{f"tag-{name}": ((_chunk(tag, b"abcd"),), ("8.4-2", "8.4-12")) for name, tag in (
-        ("digit-first", b"1abc"), ("space-first", b" abc"), ("punctuation", b"a-bc"), ("zero", b"ab\0c"),
-        ("latin", b"abc\xe9"), ("latin-first", b"\xe9abc"), ("underscore", b"ab_c"), ("bracket", b"abc["),
-        ("backquote", b"abc`"), ("brace", b"abc{"), ("at", b"abc@"), ("slash", b"abc/"), ("colon", b"abc:"))},
+    **{
+        f"tag-{name}": ((_chunk(tag, b"abcd"),), ("8.4-2", "8.4-12"))
+        for name, tag in (
+            ("digit-first", b"1abc"),
+            ("space-first", b" abc"),
+            ("punctuation", b"a-bc"),
+            ("zero", b"ab\0c"),
+            ("latin", b"abc\xe9"),
+            ("latin-first", b"\xe9abc"),
+            ("underscore", b"ab_c"),
+            ("bracket", b"abc["),
+            ("backquote", b"abc`"),
+            ("brace", b"abc{"),
+            ("at", b"abc@"),
+            ("slash", b"abc/"),
+            ("colon", b"abc:"),
+        )
+    },
     "length-one-more": ((EXIF, _chunk(b"note", b"abc", 4)), ("8.4-13",)),
     "length-without-head": ((_chunk(b"note", b"abcdefgh", 16),), ("8.4-13",)),
     "length-big-endian": ((b"note\0\0\0\4abcd",), ("8.4-13",)),
@@ -267,9 +319,14 @@ FAULTY: dict[str, tuple[tuple[bytes, ...], tuple[str, ...]]] = {
 def chunks() -> Iterator[Case]:
     """Metadata that breaks a rule: tags, lengths, bytes left over, required chunks, a tag twice, a 65th chunk."""
     for name, (parts, clauses) in FAULTY.items():
-        yield refused(f"chunk-{name}", _chunked(*parts), ("8.4-1", "8.5-10", *clauses),
-                      "Chunks are skipped without being looked at, or a rule about tags, lengths or their number is "
-                      "missing or made too strict elsewhere.", f"chunks {name}")
+        yield refused(
+            f"chunk-{name}",
+            _chunked(*parts),
+            ("8.4-1", "8.5-10", *clauses),
+            "Chunks are skipped without being looked at, or a rule about tags, lengths or their number is "
+            "missing or made too strict elsewhere.",
+            f"chunks {name}",
+        )
 
 
 __all__ = ["bare", "boundaries", "invalid_segments", "refused", "whole"]

@@ -56,8 +56,14 @@ def _either(data: bytes) -> Reject:
     return Reject(found.error, tuple({"CoderError", "SymbolError"} - {found.error}))
 
 
-STATES = {"0": 0, "1": 1, "2-31-less-1": LOW - 1, "2-63": LOW << 32, "2-63-and-2-31": (LOW << 32) + LOW,
-          "2-64-less-1": (1 << 64) - 1}
+STATES = {
+    "0": 0,
+    "1": 1,
+    "2-31-less-1": LOW - 1,
+    "2-63": LOW << 32,
+    "2-63-and-2-31": (LOW << 32) + LOW,
+    "2-64-less-1": (1 << 64) - 1,
+}
 """First states that no encoder writes."""
 
 EARLY, LATE = 23, 29
@@ -90,12 +96,20 @@ def segments() -> Iterator[Case]:
     """
     base = _base()
     for part, segment in (("z", base.z), ("y", base.y)):
+
         def case(name: str, data: bytes, clauses: tuple[str, ...], part: str = part) -> Case:
             stream = _rebuilt(**{part: data})
-            return Case(f"invalid/{part}-{name}", stream, MODEL, ("1.4-2", *clauses),
-                        "The range coder does not check its segment as SPEC 7.6 says; a hostile one could make it read "
-                        "beyond the end or overflow.", f"the {part} segment of seed 23: {name.replace('-', ' ')}",
-                        _either(stream), definition=True)
+            return Case(
+                f"invalid/{part}-{name}",
+                stream,
+                MODEL,
+                ("1.4-2", *clauses),
+                "The range coder does not check its segment as SPEC 7.6 says; a hostile one could make it read "
+                "beyond the end or overflow.",
+                f"the {part} segment of seed 23: {name.replace('-', ' ')}",
+                _either(stream),
+                definition=True,
+            )
 
         for name, value in STATES.items():
             yield case(f"state-{name}", _state(segment, value), ("7.3-1", "7.6-2"))
@@ -108,7 +122,7 @@ def segments() -> Iterator[Case]:
 def _first_step(segment: bytes, tables: SymbolTables) -> tuple[int, int, int, list[int]]:
     """(SPEC 7.4) Start and length of the first symbol's interval of table 0, the state behind it and the words left."""
     x, words = _value(segment), np.frombuffer(segment[8:], "<u4").tolist()
-    cdf = tables.cdf[:int(tables.start[1])].tolist()
+    cdf = tables.cdf[: int(tables.start[1])].tolist()
     at = bisect_right(cdf, x & 0xFFFF)
     c, f = cdf[at - 1], cdf[at] - cdf[at - 1]
     x = f * (x >> 16) + (x & 0xFFFF) - c
@@ -129,8 +143,16 @@ def forged_states() -> Iterator[Case]:
     suggests = "The first state of a segment, or its length, is not checked by itself but by what follows it."
 
     def case(name: str, of: str, data: bytes, clauses: tuple[str, ...], origin: str) -> Case:
-        return Case(f"invalid/forged-{name}", data, of, ("1.4-2", "7.6-5", *clauses), suggests, origin,
-                    Reject("CoderError"), definition=True)
+        return Case(
+            f"invalid/forged-{name}",
+            data,
+            of,
+            ("1.4-2", "7.6-5", *clauses),
+            suggests,
+            origin,
+            Reject("CoderError"),
+            definition=True,
+        )
 
     for name, seed in (("early", EARLY), ("late", LATE)):
         parts = take_apart(random_stream(made, seed, 5, 3, style="escapes", digest=False))
@@ -138,14 +160,24 @@ def forged_states() -> Iterator[Case]:
         parts.z = _forged(c, f, x >> 32, [x & 0xFFFFFFFF, *words]) if name == "early" else _forged(c, f, x, words)
         assert (_value(parts.z) < LOW) if name == "early" else (LOW << 32 <= _value(parts.z))
         parts.put_lengths()
-        yield case(f"word-{name}", MODEL, sealed(parts.body), ("7.3-1", "7.6-2"),
-                   f"the z segment of seed {seed}, its first word written {name}")
+        yield case(
+            f"word-{name}",
+            MODEL,
+            sealed(parts.body),
+            ("7.3-1", "7.6-2"),
+            f"the z segment of seed {seed}, its first word written {name}",
+        )
     parts = take_apart(stream_of(model("attentions"), 16, 16, digest=False))
     assert len(parts.y) == 8 and LOW <= _value(parts.y) < 1 << 32
     parts.y = parts.y[:4]
     parts.put_lengths()
-    yield case("state-of-four-bytes", "attentions", sealed(parts.body), ("7.6-1",),
-               "zeros of y, whose state has four bytes of 0, without these")
+    yield case(
+        "state-of-four-bytes",
+        "attentions",
+        sealed(parts.body),
+        ("7.6-1",),
+        "zeros of y, whose state has four bytes of 0, without these",
+    )
 
 
 @generator("invalid", "borders")
@@ -154,28 +186,34 @@ def borders() -> Iterator[Case]:
     base = _base()
     z, y = len(base.z), len(base.y)
     for name, z_length, y_length, error, clauses in (
-            ("to-the-left", z - 4, y + 4, "CoderError", ("7.6-3",)),
-            ("to-the-right", z + 4, y - 4, "CoderError", ("7.6-4",)),
-            ("off-by-a-byte", z + 1, y - 1, "CoderError", ("7.6-1",)),
-            ("all-z", z + y, 0, "CoderError", ("7.6-4", "8.3-2")),
-            ("all-y", 0, z + y, "CoderError", ("7.6-1", "8.3-2")),
-            ("y-shorter", z, y - 4, "TrailingBytes", ("8.4-11",)),
-            ("y-into-checksum", z, y + 4, "TruncatedStream", ("8.5-8",)),
-            ("y-by-a-byte", z, y + 1, "TruncatedStream", ("8.5-8",)),
-            ("z-by-a-byte", z + 1, y, "TruncatedStream", ("8.5-8",)),
-            ("z-2-31-less-1", 2**31 - 1, y, "TruncatedStream", ("8.5-8",)),
-            ("y-2-31-less-1", z, 2**31 - 1, "TruncatedStream", ("8.5-8",)),
-            ("both-2-31-less-1", 2**31 - 1, 2**31 - 1, "TruncatedStream", ("8.5-8",)),
-            ("sum-of-0-in-31-bits", 2**31 - 1 - y, 1 + 2 * y, "TruncatedStream", ("8.5-8",))):
+        ("to-the-left", z - 4, y + 4, "CoderError", ("7.6-3",)),
+        ("to-the-right", z + 4, y - 4, "CoderError", ("7.6-4",)),
+        ("off-by-a-byte", z + 1, y - 1, "CoderError", ("7.6-1",)),
+        ("all-z", z + y, 0, "CoderError", ("7.6-4", "8.3-2")),
+        ("all-y", 0, z + y, "CoderError", ("7.6-1", "8.3-2")),
+        ("y-shorter", z, y - 4, "TrailingBytes", ("8.4-11",)),
+        ("y-into-checksum", z, y + 4, "TruncatedStream", ("8.5-8",)),
+        ("y-by-a-byte", z, y + 1, "TruncatedStream", ("8.5-8",)),
+        ("z-by-a-byte", z + 1, y, "TruncatedStream", ("8.5-8",)),
+        ("z-2-31-less-1", 2**31 - 1, y, "TruncatedStream", ("8.5-8",)),
+        ("y-2-31-less-1", z, 2**31 - 1, "TruncatedStream", ("8.5-8",)),
+        ("both-2-31-less-1", 2**31 - 1, 2**31 - 1, "TruncatedStream", ("8.5-8",)),
+        ("sum-of-0-in-31-bits", 2**31 - 1 - y, 1 + 2 * y, "TruncatedStream", ("8.5-8",)),
+    ):
         parts = base.copy()
         parts.put("z_length", z_length)
         parts.put("y_length", y_length)
         data = sealed(parts.body)
-        yield Case(f"invalid/border-{name}", data, MODEL,
-                   ("1.4-2", "8.1-11", "8.1-12", "8.3-1", *clauses),
-                   "A length is trusted before it is compared with the stream's size, or the sum of lengths wraps.",
-                   f"z_length {z_length} instead of {z}, y_length {y_length} instead of {y}",
-                   _either(data) if error == "CoderError" else Reject(error), definition=error == "CoderError")
+        yield Case(
+            f"invalid/border-{name}",
+            data,
+            MODEL,
+            ("1.4-2", "8.1-11", "8.1-12", "8.3-1", *clauses),
+            "A length is trusted before it is compared with the stream's size, or the sum of lengths wraps.",
+            f"z_length {z_length} instead of {z}, y_length {y_length} instead of {y}",
+            _either(data) if error == "CoderError" else Reject(error),
+            definition=error == "CoderError",
+        )
 
 
 class OneSymbol:
@@ -205,10 +243,12 @@ class OneSymbol:
         place, symbol = self._odd.get(part, (-1, 0))
         at = place - self._count[part]
         if 0 <= at < zeros.size:
-            said = escape(symbol, int(numbers.reshape(-1)[at]), tables)[:self._kept]
+            said = escape(symbol, int(numbers.reshape(-1)[at]), tables)[: self._kept]
             starts, lengths = zip(*said, strict=True)
-            cum, freq = (np.concatenate([a[:at], np.array(new, np.uint16), a[at + 1:]])
-                         for a, new in ((cum, starts), (freq, lengths)))
+            cum, freq = (
+                np.concatenate([a[:at], np.array(new, np.uint16), a[at + 1 :]])
+                for a, new in ((cum, starts), (freq, lengths))
+            )
         self._parts[part].append((cum, freq))
         self._count[part] += zeros.size
         return zeros
@@ -243,8 +283,9 @@ def escape(symbol: int, number: int, tables: SymbolTables) -> list[tuple[int, in
 def _written(made: Model, port: OneSymbol) -> bytes:
     """A stream of 4x4 samples with a port's symbols."""
     walk(Engine(made.layers, made.tables, 0, 1), made.config, made.medians, port, 4, 4)
-    return serialise(width=4, height=4, channels=3, quality=1, fingerprint=made.fingerprint, z=port.segment("z"),
-                     y=port.segment("y"))
+    return serialise(
+        width=4, height=4, channels=3, quality=1, fingerprint=made.fingerprint, z=port.segment("z"), y=port.segment("y")
+    )
 
 
 def _counts(made: Model) -> dict[str, int]:
@@ -260,11 +301,16 @@ def symbols() -> Iterator[Case]:
         for where, place in (("first", 0), ("middle", count // 2), ("last", count - 1)):
             for symbol in (32768, -32768, 65000):
                 data = _written(made, OneSymbol(made, part, place, symbol))
-                yield Case(f"invalid/symbol-{part}-{where}-{'minus-' if symbol < 0 else ''}{abs(symbol)}", data, MODEL,
-                           ("1.4-2", "7.2-6", "9.1-3", "8.9-1"),
-                           "A decoded symbol is not compared with 32767, so that symbol * 64 + mean leaves its bounds.",
-                           f"symbol {symbol} at place {place} of {part}, zeros elsewhere", Reject("SymbolError"),
-                           definition=where != "middle")
+                yield Case(
+                    f"invalid/symbol-{part}-{where}-{'minus-' if symbol < 0 else ''}{abs(symbol)}",
+                    data,
+                    MODEL,
+                    ("1.4-2", "7.2-6", "9.1-3", "8.9-1"),
+                    "A decoded symbol is not compared with 32767, so that symbol * 64 + mean leaves its bounds.",
+                    f"symbol {symbol} at place {place} of {part}, zeros elsewhere",
+                    Reject("SymbolError"),
+                    definition=where != "middle",
+                )
 
 
 @generator("invalid", "escapes-cut")
@@ -276,10 +322,16 @@ def escapes_cut() -> Iterator[Case]:
     for part, count in _counts(made).items():
         for kept, what in ((1, "itself"), (2, "its sign"), (3, "its length")):
             data = _written(made, OneSymbol(made, part, count - 1, 4000, kept))
-            yield Case(f"invalid/escape-cut-{part}-{kept}", data, MODEL, ("1.4-2", "7.2-2", "7.2-3", "7.6-3", "7.6-5"),
-                       "Words that are missing are read as zeros, or a symbol that is not whole as one that is.",
-                       f"zeros, and for the last symbol of {part} an escape that ends after {what}",
-                       Reject("CoderError"), definition=True)
+            yield Case(
+                f"invalid/escape-cut-{part}-{kept}",
+                data,
+                MODEL,
+                ("1.4-2", "7.2-2", "7.2-3", "7.6-3", "7.6-5"),
+                "Words that are missing are read as zeros, or a symbol that is not whole as one that is.",
+                f"zeros, and for the last symbol of {part} an escape that ends after {what}",
+                Reject("CoderError"),
+                definition=True,
+            )
 
 
 @generator("invalid", "other-models")
@@ -288,22 +340,34 @@ def other_models() -> Iterator[Case]:
     quality step that the model lacks.
     """
     base = sealed(_base().body)
-    named = {f"byte-{n}": base[16 + n:17 + n] for n in range(16)}
-    wrong = {name: base[16:16 + n] + bytes([old[0] ^ 1]) + base[17 + n:32]
-             for n, (name, old) in enumerate(named.items())}
+    named = {f"byte-{n}": base[16 + n : 17 + n] for n in range(16)}
+    wrong = {
+        name: base[16 : 16 + n] + bytes([old[0] ^ 1]) + base[17 + n : 32] for n, (name, old) in enumerate(named.items())
+    }
     wrong |= {"zeros": bytes(16), "of-mid-7": model("mid-7").fingerprint, "reversed": base[16:32][::-1]}
     suggests = "The fingerprint is not compared in full, and the stream is decoded to garbage."
     for name, fingerprint in wrong.items():
-        yield Case(f"invalid/fingerprint-{name}", sealed(base[:16] + fingerprint + base[32:-4]), MODEL,
-                   ("1.4-2", "6.10-2", "8.1-8", "8.5-11", "8.9-1"), suggests, f"fingerprint {name}",
-                   Reject("ModelError"))
+        yield Case(
+            f"invalid/fingerprint-{name}",
+            sealed(base[:16] + fingerprint + base[32:-4]),
+            MODEL,
+            ("1.4-2", "6.10-2", "8.1-8", "8.5-11", "8.9-1"),
+            suggests,
+            f"fingerprint {name}",
+            Reject("ModelError"),
+        )
     for quality in (2, 50, 100):
         parts = take_apart(random_stream(model("heads-7"), 24, 3, 3, style="plain"))
         parts.put("quality", quality)
-        yield Case(f"invalid/quality-{quality:03}-of-one", sealed(parts.body), "heads-7",
-                   ("1.4-2", "6.1-3", "6.9-5", "8.5-11", "8.9-1"),
-                   "A quality step that the model lacks reads past the end of its gains, or is ignored.",
-                   f"quality {quality}, the model has one step", Reject("ModelError"))
+        yield Case(
+            f"invalid/quality-{quality:03}-of-one",
+            sealed(parts.body),
+            "heads-7",
+            ("1.4-2", "6.1-3", "6.9-5", "8.5-11", "8.9-1"),
+            "A quality step that the model lacks reads past the end of its gains, or is ignored.",
+            f"quality {quality}, the model has one step",
+            Reject("ModelError"),
+        )
 
 
 @generator("invalid", "bombs")
@@ -314,21 +378,32 @@ def bombs() -> Iterator[Case]:
     made = model(MODEL)
     state = LOW.to_bytes(8, "little")
     for name, width, height, segment in (
-            ("level-6", 16384, 8192, b""), ("widest", 2**20, 64, b""), ("tallest", 1, 2**20, b""),
-            ("largest", 2**20, 2048, b""), ("largest-square", 46336, 46336, b""),
-            ("state-alone", 2**20, 64, state), ("two-words", 8192, 8192, state + b"\xff" * 8)):
+        ("level-6", 16384, 8192, b""),
+        ("widest", 2**20, 64, b""),
+        ("tallest", 1, 2**20, b""),
+        ("largest", 2**20, 2048, b""),
+        ("largest-square", 46336, 46336, b""),
+        ("state-alone", 2**20, 64, state),
+        ("two-words", 8192, 8192, state + b"\xff" * 8),
+    ):
         classes = ["CoderError", "LimitExceeded"]
         if width * height > 1 << 27:
             classes.reverse()
         elif len(segment) > 8:
             classes.insert(0, "SymbolError")
-        data = serialise(width=width, height=height, channels=3, quality=1, fingerprint=made.fingerprint, z=segment,
-                         y=segment)
-        yield Case(f"invalid/bomb-{name}", data, MODEL,
-                   ("1.4-2", "1.4-3", "7.6-1" if not segment else "7.6-3", "8.5-7", "9.1-1", "9.1-8", "12.2-4"),
-                   "Memory or time is spent on a size before the segment is looked at; or a size that is allowed is "
-                   "taken as a wrong field.", f"{width}x{height} in {len(data)} bytes",
-                   Reject(classes[0], tuple(classes[1:])))
+        data = serialise(
+            width=width, height=height, channels=3, quality=1, fingerprint=made.fingerprint, z=segment, y=segment
+        )
+        yield Case(
+            f"invalid/bomb-{name}",
+            data,
+            MODEL,
+            ("1.4-2", "1.4-3", "7.6-1" if not segment else "7.6-3", "8.5-7", "9.1-1", "9.1-8", "12.2-4"),
+            "Memory or time is spent on a size before the segment is looked at; or a size that is allowed is "
+            "taken as a wrong field.",
+            f"{width}x{height} in {len(data)} bytes",
+            Reject(classes[0], tuple(classes[1:])),
+        )
 
 
 __all__ = ["OneSymbol", "escape"]

@@ -23,8 +23,18 @@ from .wires import blank, z_arrays
 
 SEED = 31
 
-CONFIG = Config(N=(4, 6, 8), M=24, slices=3, hyper=4, hs=(6, 8), chan=(6, 4), ent=(8, 6, 4), lrp=(6, 4),
-                inter_head_width=4, qualities=3)
+CONFIG = Config(
+    N=(4, 6, 8),
+    M=24,
+    slices=3,
+    hyper=4,
+    hs=(6, 8),
+    chan=(6, 4),
+    ent=(8, 6, 4),
+    lrp=(6, 4),
+    inter_head_width=4,
+    qualities=3,
+)
 
 ATTENTION_LIMIT, CONTEXT_COPY_LIMIT = 1000, 16000
 """Clamps that results of attentions and context copies always meet."""
@@ -44,13 +54,13 @@ def signs(ops: tuple[Op, ...]) -> dict[str, np.ndarray]:
     for name, channels in (("z_hat", CONFIG.hyper), ("y_hat", CONFIG.M)):
         found[name] = _alternating(channels, name)
     for i in range(CONFIG.slices):
-        found[f"y_hat/{i}"] = found["y_hat"][i * CONFIG.ch:(i + 1) * CONFIG.ch]
+        found[f"y_hat/{i}"] = found["y_hat"][i * CONFIG.ch : (i + 1) * CONFIG.ch]
     for op in ops:
         channels = op.channels // 4 if op.shuffle else op.channels
         if op.kind in ("gain", "rescale", "norm", "gdn", "igdn", "sum"):
             found[op.name] = found[op.inputs[0]]
         elif op.kind == "local_attention":
-            found[op.name] = np.tile(found[op.inputs[0]][2 * CONFIG.ch:], 25)
+            found[op.name] = np.tile(found[op.inputs[0]][2 * CONFIG.ch :], 25)
         elif op.kind == "linear_attention":
             found[op.name] = found[op.inputs[2]]
         elif op.gelu or op.name == "g_s/7":
@@ -63,7 +73,7 @@ def signs(ops: tuple[Op, ...]) -> dict[str, np.ndarray]:
             found[op.name] = found[f"y_hat/{op.name.split('/')[1]}"]
         else:
             found[op.name] = _alternating(channels, op.name)
-    found["hyper_means"] = found["h_s/4"][CONFIG.M:]
+    found["hyper_means"] = found["h_s/4"][CONFIG.M :]
     return found
 
 
@@ -86,7 +96,7 @@ def _clamps(ops: tuple[Op, ...]) -> dict[str, int]:
 
 def _conv(op: Op, found: Mapping[str, np.ndarray], clamps: Mapping[str, int]) -> dict[str, np.ndarray]:
     """(SPEC 9.2-2) Weights of one magnitude an output, so that the greatest accumulator is 2^31 - 1 or its negative."""
-    taps = op.kernel ** 2
+    taps = op.kernel**2
     inputs = np.concatenate([found[name] for name in op.inputs])
     greatest = np.concatenate([np.full(found[name].size, clamps.get(name, INT16_MAX)) for name in op.inputs])
     if op.inputs[0] == "x":
@@ -99,8 +109,8 @@ def _conv(op: Op, found: Mapping[str, np.ndarray], clamps: Mapping[str, int]) ->
     normal = any("/norm" in name for name in op.inputs)
     shift = draws(SEED, f"shifts/{op.name}", op.channels, 3 if normal else 9, 6)
     for n, sign in enumerate(target.tolist()):
-        live = inputs[n:n + 1] if op.depthwise else inputs
-        each = taps * int((np.abs(live) * (greatest[n:n + 1] if op.depthwise else greatest)).sum())
+        live = inputs[n : n + 1] if op.depthwise else inputs
+        each = taps * int((np.abs(live) * (greatest[n : n + 1] if op.depthwise else greatest)).sum())
         room = INT32_MAX - (branch << 8)
         size = min(room // each, INT16_MAX)
         weight[n] = sign * live * size
@@ -114,15 +124,17 @@ def _gain(op: Op, steps: int) -> dict[str, np.ndarray]:
     """(SPEC 10.2-9) Multipliers at both ends of their range; the greatest product is 32767^2."""
     multiplier = np.full((steps, op.channels), (1 << 15) - 1, np.int32)
     multiplier[1::2] = 1 << 14
-    return {"multiplier": multiplier, "shift": np.tile(1 + np.arange(steps, dtype=np.int32)[:, None] % 14,
-                                                       (1, op.channels))}
+    return {
+        "multiplier": multiplier,
+        "shift": np.tile(1 + np.arange(steps, dtype=np.int32)[:, None] % 14, (1, op.channels)),
+    }
 
 
 def _gdn(op: Op) -> dict[str, np.ndarray]:
     """(SPEC 9.2-3) beta + sum gamma x^2 is 2^52 - 1 where all |x| are 32767."""
-    each = (GDN_MAX - 2) // (op.channels * INT16_MAX ** 2)
+    each = (GDN_MAX - 2) // (op.channels * INT16_MAX**2)
     gamma = np.full((op.channels, op.channels), each, np.int64)
-    beta = np.full(op.channels, GDN_MAX - 1 - op.channels * each * INT16_MAX ** 2, np.int64)
+    beta = np.full(op.channels, GDN_MAX - 1 - op.channels * each * INT16_MAX**2, np.int64)
     return {"gamma": gamma, "beta": beta, "constants": np.array([24 if op.kind == "igdn" else 36], np.int32)}
 
 
@@ -150,8 +162,15 @@ def limits() -> Content:
     for n, op in enumerate(ops):
         if not op.wide:
             content["formats"][n, 1] = clamps[op.name]
-        arrays = (_conv(op, found, clamps) if op.kind == "conv" else _gain(op, CONFIG.steps) if op.kind == "gain"
-                  else _gdn(op) if op.kind in ("gdn", "igdn") else _other(op))
+        arrays = (
+            _conv(op, found, clamps)
+            if op.kind == "conv"
+            else _gain(op, CONFIG.steps)
+            if op.kind == "gain"
+            else _gdn(op)
+            if op.kind in ("gdn", "igdn")
+            else _other(op)
+        )
         content.update({f"layers/{op.name}/{name}": array for name, array in arrays.items()})
     return content
 

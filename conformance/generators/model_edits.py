@@ -69,7 +69,7 @@ def changed(data: bytes, made: Edited) -> bytes:
 
 def edits_between(old: bytes, new: bytes) -> list[tuple[int, bytes]]:
     """What to write where, so that the old file becomes the new one, which is at least as long."""
-    short = np.frombuffer(new[:len(old)], np.uint8) != np.frombuffer(old[:len(new)], np.uint8)
+    short = np.frombuffer(new[: len(old)], np.uint8) != np.frombuffer(old[: len(new)], np.uint8)
     places = np.flatnonzero(short)
     edits = []
     if places.size:
@@ -78,7 +78,7 @@ def edits_between(old: bytes, new: bytes) -> list[tuple[int, bytes]]:
             start, end = int(places[first]), int(places[last]) + 1
             edits.append((start, new[start:end]))
     if len(new) > len(old):
-        edits.append((len(old), new[len(old):]))
+        edits.append((len(old), new[len(old) :]))
     return edits
 
 
@@ -118,12 +118,16 @@ def entry_of(made: Edited, stored: dict[str, Any] | None) -> dict[str, Any]:
     if stored and stored["sha256"] == base:
         return stored
     new = changed(old, made)
-    new += old[len(new):]  # a file that became shorter keeps its end, which nothing reads
+    new += old[len(new) :]  # a file that became shorter keeps its end, which nothing reads
     named = file_fingerprint(old if made.same else new) or file_fingerprint(old)
     assert named is not None
-    return {"fingerprint": named.hex(), "file": f"../../models/{made.base.name}", "sha256": base,
-            "edits": [[at, run.hex()] for at, run in edits_between(old, new)],
-            "edited": hashlib.sha256(new).hexdigest()}
+    return {
+        "fingerprint": named.hex(),
+        "file": f"../../models/{made.base.name}",
+        "sha256": base,
+        "edits": [[at, run.hex()] for at, run in edits_between(old, new)],
+        "edited": hashlib.sha256(new).hexdigest(),
+    }
 
 
 @cache
@@ -138,7 +142,7 @@ def made_file(made: Edited, entry: dict[str, Any]) -> Path:
         data = bytearray(made.base.read_bytes())
         for at, run in entry["edits"]:
             new = bytes.fromhex(run)
-            data[at:at + len(new)] = new
+            data[at : at + len(new)] = new
         path.write_bytes(data)
     return path
 

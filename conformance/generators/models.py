@@ -34,16 +34,47 @@ FOLDER = Path(__file__).parents[1] / "models"
 STALE = "0" * 64
 """Stands for the hash of a model's file that is missing or of another content."""
 
-MID = Config(N=(12, 16, 24), M=40, slices=5, hyper=12, hs=(16, 24), chan=(20, 16), ent=(24, 20, 16), lrp=(16, 12),
-             inter_head_width=8, qualities=5)
+MID = Config(
+    N=(12, 16, 24),
+    M=40,
+    slices=5,
+    hyper=12,
+    hs=(16, 24),
+    chan=(20, 16),
+    ent=(24, 20, 16),
+    lrp=(16, 12),
+    inter_head_width=8,
+    qualities=5,
+)
 """Between tiny and the default: five slices, up to four heads of the inter attention."""
 
-TINY_OLD = Config(N=(4, 6, 8), M=12, slices=2, hyper=4, hs=(4, 6), chan=(6, 4), ent=(8, 6, 4), lrp=(), local_heads=3,
-                  intra_heads=1, old_synthesis=True)
+TINY_OLD = Config(
+    N=(4, 6, 8),
+    M=12,
+    slices=2,
+    hyper=4,
+    hs=(4, 6),
+    chan=(6, 4),
+    ent=(8, 6, 4),
+    lrp=(),
+    local_heads=3,
+    intra_heads=1,
+    old_synthesis=True,
+)
 """The older g_s and LRP, one quality, and other numbers of heads."""
 
-NANO = Config(N=(2, 2, 2), M=20, slices=2, hyper=2, hs=(2, 2), chan=(2, 2), ent=(2, 2, 2), lrp=(2, 2), local_heads=1,
-              intra_heads=1)
+NANO = Config(
+    N=(2, 2, 2),
+    M=20,
+    slices=2,
+    hyper=2,
+    hs=(2, 2),
+    chan=(2, 2),
+    ent=(2, 2, 2),
+    lrp=(2, 2),
+    local_heads=1,
+    intra_heads=1,
+)
 """The smallest that has every operation: broken models are made of it."""
 
 
@@ -81,20 +112,39 @@ class Source:
 
 
 def _procedural(profile: str, seed: int, shipped: bool = False) -> Source:
-    return Source(f"{profile}-{seed}", cache(lambda: build(PROFILES[profile], seed)),
-                  f"procedural, profile {profile}, seed {seed} (SPEC B.3)", profile, seed, shipped)
+    return Source(
+        f"{profile}-{seed}",
+        cache(lambda: build(PROFILES[profile], seed)),
+        f"procedural, profile {profile}, seed {seed} (SPEC B.3)",
+        profile,
+        seed,
+        shipped,
+    )
 
 
 def _configured(name: str, config: Config, seed: int) -> Source:
-    return Source(f"{name}-{seed}", cache(lambda: build(config, seed)),
-                  f"procedural, a configuration of its own, seed {seed} (SPEC B.3)", seed=seed)
+    return Source(
+        f"{name}-{seed}",
+        cache(lambda: build(config, seed)),
+        f"procedural, a configuration of its own, seed {seed} (SPEC B.3)",
+        seed=seed,
+    )
 
 
-_SOURCES = {source.name: source for source in (
-    _procedural("tiny", 7, shipped=True), _configured("tiny-old", TINY_OLD, 7), _configured("mid", MID, 7),
-    _configured("nano", NANO, 7),
-    _procedural("default", 7), _procedural("paper", 7), _procedural("mlicpp", 7), _procedural("mlicpp-old", 7),
-    Source("default", cache(lambda: read_content(DEFAULT)[0]), "the default model of the package", shipped=False))}
+_SOURCES = {
+    source.name: source
+    for source in (
+        _procedural("tiny", 7, shipped=True),
+        _configured("tiny-old", TINY_OLD, 7),
+        _configured("mid", MID, 7),
+        _configured("nano", NANO, 7),
+        _procedural("default", 7),
+        _procedural("paper", 7),
+        _procedural("mlicpp", 7),
+        _procedural("mlicpp-old", 7),
+        Source("default", cache(lambda: read_content(DEFAULT)[0]), "the default model of the package", shipped=False),
+    )
+}
 
 CONSTRUCTED = ("configurations", "wires", "limits", "narrow", "attentions", "broken_models", "broken_files")
 """Modules of this package that register constructed models."""
@@ -108,6 +158,7 @@ def model_source(name: str) -> Callable[[Callable[[], Content]], Callable[[], Co
     ValueError
         The name is taken.
     """
+
     def register(function: Callable[[], Content]) -> Callable[[], Content]:
         if name in _SOURCES:
             raise ValueError(f"two models are named {name!r}")
@@ -117,8 +168,15 @@ def model_source(name: str) -> Callable[[Callable[[], Content]], Callable[[], Co
     return register
 
 
-def edited_model(name: str, base: str, change: Change, description: str, same: bool = False,
-                 library: str | None = None, patch: tuple[bytes, bytes] | None = None) -> None:
+def edited_model(
+    name: str,
+    base: str,
+    change: Change,
+    description: str,
+    same: bool = False,
+    library: str | None = None,
+    patch: tuple[bytes, bytes] | None = None,
+) -> None:
     """Register a model file made of another model's by a change that need not leave a valid one, as of an `Edited`.
 
     Raises
@@ -197,8 +255,11 @@ def _edited_entry(made: Source) -> dict[str, Any]:
 @cache
 def _written() -> dict[str, Any]:
     """Entries of models in the manifests that are there, by name."""
-    return {name: entry for path in FOLDER.parent.glob("suites/*/manifest.json")
-            for name, entry in read_json(path.read_bytes())["models"].items()}
+    return {
+        name: entry
+        for path in FOLDER.parent.glob("suites/*/manifest.json")
+        for name, entry in read_json(path.read_bytes())["models"].items()
+    }
 
 
 @cache
@@ -234,12 +295,27 @@ def manifest_entry(name: str, check: bool = False) -> dict[str, Any]:
     if made.shipped:
         entry |= {"file": f"../../models/{made.path.name}", "sha256": _file_hash(made, check)}
     if name == "default":
-        entry |= {"package": f"refcodec/data/{DEFAULT.name}",
-                  "sha256": hashlib.sha256(DEFAULT.read_bytes()).hexdigest()}
+        entry |= {
+            "package": f"refcodec/data/{DEFAULT.name}",
+            "sha256": hashlib.sha256(DEFAULT.read_bytes()).hexdigest(),
+        }
     if made.profile:
         entry["procedural"] = {"profile": made.profile, "seed": made.seed}
     return entry
 
 
-__all__ = ["FOLDER", "MID", "NANO", "TINY_OLD", "Source", "argument", "edited_file", "edited_model", "manifest_entry",
-           "model", "model_source", "source", "sources"]
+__all__ = [
+    "FOLDER",
+    "MID",
+    "NANO",
+    "TINY_OLD",
+    "Source",
+    "argument",
+    "edited_file",
+    "edited_model",
+    "manifest_entry",
+    "model",
+    "model_source",
+    "source",
+    "sources",
+]

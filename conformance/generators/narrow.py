@@ -57,11 +57,11 @@ def _conv(op: Op, frac: int, clamps: Mapping[str, int], widths: Mapping[str, int
 
     With GELU it is 1 to 2 before it, for its least values lie near -0.75.
     """
-    taps, name = op.kernel ** 2, f"layers/{op.name}"
+    taps, name = op.kernel**2, f"layers/{op.name}"
     each = taps * sum(clamps[n] * (1 if op.depthwise else widths[n]) for n in op.inputs)
     usual = taps * sum(min(clamps[n], 1024) ** 2 * (1 if op.depthwise else widths[n]) for n in op.inputs)
     size = min(INT16_MAX, INT32_MAX // (4 * each))
-    deviation = max(1, isqrt(size ** 2 * usual // 3))
+    deviation = max(1, isqrt(size**2 * usual // 3))
     inputs = 1 if op.depthwise else op.in_channels
     shape = (op.channels, op.kernel, op.kernel, inputs)
     weight = draws(SEED, f"{name}/weight", int(np.prod(shape)), -size, 2 * size + 1).astype(np.int16).reshape(shape)
@@ -80,7 +80,7 @@ def _conv(op: Op, frac: int, clamps: Mapping[str, int], widths: Mapping[str, int
 
 def _gdn(op: Op, clamp: int) -> dict[str, np.ndarray]:
     """(SPEC 9.2-3) Gammas as large as the bound allows; every other channel has the root 2^25, which makes ties."""
-    c, square = op.channels, clamp ** 2
+    c, square = op.channels, clamp**2
     gamma = draws(SEED, f"layers/{op.name}/gamma", c * c, 0, 1 << 16).reshape(c, c) * ((GDN_MAX >> 18) // (c * square))
     gamma[::2] = 0
     gamma[1, 0] = (GDN_MAX - 2) // square - gamma[1, 1:].sum()  # nearly all of the range in one
@@ -122,8 +122,13 @@ def narrow() -> Content:
     content.update(z_arrays([(-4, [*range(0, 9 * 6000, 6000), 60000, 65536])] * CONFIG.hyper))
     for n, op in enumerate(ops):
         content["formats"][n] = found[op.name]
-        arrays = (_conv(op, found[op.name][0], clamps, widths) if op.kind == "conv" else _gdn(op, clamps[op.inputs[0]])
-                  if op.kind in ("gdn", "igdn") else _other(op, CONFIG.steps))
+        arrays = (
+            _conv(op, found[op.name][0], clamps, widths)
+            if op.kind == "conv"
+            else _gdn(op, clamps[op.inputs[0]])
+            if op.kind in ("gdn", "igdn")
+            else _other(op, CONFIG.steps)
+        )
         content.update({f"layers/{op.name}/{name}": array for name, array in arrays.items()})
     return content
 

@@ -29,8 +29,10 @@ def cut(name: str, width: int, height: int, channels: int = 3, left: int = 0, to
         [height, width, 3] or [height, width] uint8.
     """
     whole = picture(name)
-    rows, columns = (_mirrored(first, count, size) for first, count, size in
-                     ((top, height, whole.shape[0]), (left, width, whole.shape[1])))
+    rows, columns = (
+        _mirrored(first, count, size)
+        for first, count, size in ((top, height, whole.shape[0]), (left, width, whole.shape[1]))
+    )
     part = whole[rows][:, columns]
     return np.ascontiguousarray(part if part.ndim == 2 or channels == 3 else part[:, :, 1])
 

@@ -83,13 +83,13 @@ class Reach:
 def _exact(x: np.ndarray, layer: Any, height: int, width: int) -> np.ndarray:
     """(SPEC 5.3) Accumulators of a convolution without its branch, int64 [h, w, Co]; sums below 2^53 are exact."""
     k, stride = layer.kernel, layer.stride
-    x = x[BORDER - k // 2:, BORDER - k // 2:].astype(np.float64)
+    x = x[BORDER - k // 2 :, BORDER - k // 2 :].astype(np.float64)
     total = np.zeros((height, width, layer.weight.shape[0]))
     for dy in range(k):
         for dx in range(k):
-            part = x[dy:dy + stride * (height - 1) + 1:stride, dx:dx + stride * (width - 1) + 1:stride]
+            part = x[dy : dy + stride * (height - 1) + 1 : stride, dx : dx + stride * (width - 1) + 1 : stride]
             weight = layer.weight[:, dy, dx].astype(np.float64)
-            total += part * weight[:, 0] if layer.depthwise else part[:, :, :weight.shape[1]] @ weight.T
+            total += part * weight[:, 0] if layer.depthwise else part[:, :, : weight.shape[1]] @ weight.T
     return total.astype(np.int64) + layer.bias
 
 
@@ -120,8 +120,15 @@ class Probe(Engine):
         if not np.array_equal(np.clip(values, -limit, limit), result):
             raise RuntimeError(f"the probe and the engine differ in {name}")
 
-    def conv(self, name: str, x: np.ndarray, *, add: np.ndarray | None = None, parity: int = -1,
-             out: np.ndarray | None = None) -> np.ndarray:
+    def conv(
+        self,
+        name: str,
+        x: np.ndarray,
+        *,
+        add: np.ndarray | None = None,
+        parity: int = -1,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """(SPEC 5.3) Accumulators, floors without a remainder, clamps."""
         layer: Any = self.layers[name]
         h, w = ((n - 2 * BORDER + layer.stride - 1) // layer.stride for n in x.shape[:2])
@@ -211,11 +218,14 @@ class Probe(Engine):
         inside = np.zeros(qkv.shape[:2], np.int64)
         interior(inside)[...] = 1
         taps = [(y, x) for y in range(5) for x in range(5)]
-        window = np.stack([take(qkv[dy:dy + h, dx:dx + w].astype(np.int64), 0) for dy, dx in taps], axis=2)
-        anchor = np.stack([take(inside[dy:dy + h, dx:dx + w, None] * ((dy + dx) % 2), 0)[:, :, 0] > 0
-                           for dy, dx in taps], axis=2)
-        q, k, v = (part.reshape(h, w // 2, 25, layer.heads, -1).transpose(0, 1, 3, 2, 4)
-                   for part in (window[..., :c], window[..., c:2 * c], window[..., 2 * c:]))
+        window = np.stack([take(qkv[dy : dy + h, dx : dx + w].astype(np.int64), 0) for dy, dx in taps], axis=2)
+        anchor = np.stack(
+            [take(inside[dy : dy + h, dx : dx + w, None] * ((dy + dx) % 2), 0)[:, :, 0] > 0 for dy, dx in taps], axis=2
+        )
+        q, k, v = (
+            part.reshape(h, w // 2, 25, layer.heads, -1).transpose(0, 1, 3, 2, 4)
+            for part in (window[..., :c], window[..., c : 2 * c], window[..., 2 * c :])
+        )
         logits = self.reach.shifted("logit", q @ k.swapaxes(3, 4), layer.shift)
         logits += layer.bias[RELATIVE].transpose(2, 0, 1)
         hidden = (anchor[:, :, :, None] & ~anchor[:, :, None, :])[:, :, None]
@@ -229,12 +239,21 @@ class Probe(Engine):
         self._clamped(name, seen, layer.limit, interior(out))
         return out
 
-    def linear_attention(self, name: str, queries: np.ndarray, keys: np.ndarray, values: np.ndarray,
-                         keys_at: int = -1, queries_at: int = -1) -> np.ndarray:
+    def linear_attention(
+        self,
+        name: str,
+        queries: np.ndarray,
+        keys: np.ndarray,
+        values: np.ndarray,
+        keys_at: int = -1,
+        queries_at: int = -1,
+    ) -> np.ndarray:
         """(SPEC 5.9) Sums over positions, contexts, sums of a query."""
         layer: Any = self.layers[name]
-        q, k, v = (rows_of(x, parity).astype(np.int64).reshape(-1, layer.heads, queries.shape[2] // layer.heads)
-                   for x, parity in ((queries, queries_at), (keys, keys_at), (values, keys_at)))
+        q, k, v = (
+            rows_of(x, parity).astype(np.int64).reshape(-1, layer.heads, queries.shape[2] // layer.heads)
+            for x, parity in ((queries, queries_at), (keys, keys_at), (values, keys_at))
+        )
         e = self._exponentials((k.max(axis=0) - k) << layer.key_shift)
         sums, total = np.einsum("phc,phn->hcn", e, v), e.sum(axis=0)[:, :, None]
         self.reach.see(name, "sum e v", sums)
@@ -254,7 +273,7 @@ class Probe(Engine):
     def levels_and_means(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(SPEC 6.8) Scales beside thresholds, clamps of means."""
         inner = interior(parameters).astype(np.int64)
-        scales, means = inner[:, :, :inner.shape[2] // 2], inner[:, :, inner.shape[2] // 2:]
+        scales, means = inner[:, :, : inner.shape[2] // 2], inner[:, :, inner.shape[2] // 2 :]
         for difference in (-1, 0, 1):
             at = np.searchsorted(self.tables.thresholds, scales - difference)
             hit = at[self.tables.thresholds[np.minimum(at, len(self.tables.thresholds) - 1)] == scales - difference]

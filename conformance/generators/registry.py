@@ -174,6 +174,7 @@ def generator(suite: str, name: str) -> Callable[[Callable[[], Iterable[Made]]],
     ValueError
         The suite is unknown, the name is taken, or the docstring is missing.
     """
+
     def register(function: Callable[[], Iterable[Made]]) -> Callable[[], Iterable[Made]]:
         description = inspect.getdoc(function)
         if suite not in SUITES or (suite, name) in _REGISTERED or not description:

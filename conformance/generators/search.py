@@ -72,7 +72,7 @@ class Pattern:
 
     def _choose_y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
         ch = levels.shape[2]
-        return MAX_SYMBOL * take(self.y[:, :, i * ch:(i + 1) * ch], parity)
+        return MAX_SYMBOL * take(self.y[:, :, i * ch : (i + 1) * ch], parity)
 
     def stream(self, model: Model) -> bytes:
         """(SPEC 7.2-6) The stream whose symbols are these signs times 32767."""
@@ -96,8 +96,10 @@ def shapes(model: Model, blocks: int) -> dict[str, tuple[int, int, int]]:
 
 def from_text(model: Model, text: Text) -> Pattern:
     """The inverse of ``Pattern.as_text``, for squares."""
-    signs = {name: np.array(["-0+".index(c) - 1 for c in text[name]]).reshape(shape)
-             for name, shape in shapes(model, isqrt(len(text["z"]) // model.config.hyper)).items()}
+    signs = {
+        name: np.array(["-0+".index(c) - 1 for c in text[name]]).reshape(shape)
+        for name, shape in shapes(model, isqrt(len(text["z"]) // model.config.hyper)).items()
+    }
     return Pattern(signs["z"], signs["y"], text["quality"])
 
 
@@ -182,8 +184,11 @@ Target = tuple[str, str]
 
 def targets(model: Model) -> list[Target]:
     """(SPEC 9.2) Every bounded quantity that a stream has a say in."""
-    return [(b.name, b.quantity) for b in bound_table(model.ops, model.layers)
-            if b.name.split("/")[0] not in ENCODER_ONLY and b.quantity != "channels"]
+    return [
+        (b.name, b.quantity)
+        for b in bound_table(model.ops, model.layers)
+        if b.name.split("/")[0] not in ENCODER_ONLY and b.quantity != "channels"
+    ]
 
 
 def search(model: Model, say: Callable[[str], None]) -> list[Text]:

@@ -91,14 +91,20 @@ def evaluate(function: str, given: Input) -> Any:
 
 def unit(name: str, function: str, clauses: tuple[str, ...], suggests: str) -> Callable[[Inputs], Inputs]:
     """Register a group of cases from a function that yields their ids and inputs; its docstring describes it."""
+
     def register(inputs: Inputs) -> Inputs:
         def made() -> Iterator[Unit]:
             given = [(case, plain(values)) for case, values in inputs()]
             if len({case for case, _ in given}) < len(given):
                 raise ValueError(f"units/{name}: two cases have one id")
             cases = [{"id": case, "input": values, "expect": evaluate(function, values)} for case, values in given]
-            document = {"operation": name, "section": clauses[0].partition("-")[0], "function": function,
-                        "about": " ".join((inputs.__doc__ or "").split()), "cases": cases}
+            document = {
+                "operation": name,
+                "section": clauses[0].partition("-")[0],
+                "function": function,
+                "about": " ".join((inputs.__doc__ or "").split()),
+                "cases": cases,
+            }
             yield Unit(f"units/{name}", document, clauses, suggests, f"{len(cases)} cases of SPEC.md's {function}")
 
         made.__doc__ = inputs.__doc__

@@ -19,8 +19,15 @@ LOW = 2**31
 THREE: Table = (-1, [0, 8192, 57344, 65535, 65536])
 """Symbols -1, 0, 1, and an escape of frequency 1."""
 
-TABLES: list[Table] = [THREE, (0, [0, 30000, 65000, 65536]), (0, [0, 1, 65536]), (-3, [0, 65535, 65536]),
-                       (5, [0, 16384, 32768, 49152, 65535, 65536]), (-32767, [0, 1, 65536]), (32767, [0, 1, 65536])]
+TABLES: list[Table] = [
+    THREE,
+    (0, [0, 30000, 65000, 65536]),
+    (0, [0, 1, 65536]),
+    (-3, [0, 65535, 65536]),
+    (5, [0, 16384, 32768, 49152, 65535, 65536]),
+    (-32767, [0, 1, 65536]),
+    (32767, [0, 1, 65536]),
+]
 """Frequencies from 1 to 65535, escapes from 1 to 65535, first symbols at both ends."""
 
 REACH = [2**n - 1 for n in range(16)]
@@ -34,8 +41,12 @@ def _escapes(table: Table) -> list[int]:
     return [s for v in values for s in (first - 1 - v, last + 1 + v) if abs(s) <= 32767]
 
 
-@unit("coder-intervals", "coder_intervals", ("7.2-1", "7.2-2", "7.2-3", "7.2-4", "7.2-5", "7.2-6"),
-      "An escape's sign, length or remainder is written otherwise; a length of 0 has an interval.")
+@unit(
+    "coder-intervals",
+    "coder_intervals",
+    ("7.2-1", "7.2-2", "7.2-3", "7.2-4", "7.2-5", "7.2-6"),
+    "An escape's sign, length or remainder is written otherwise; a length of 0 has an interval.",
+)
 def coder_intervals() -> Cases:
     """Regular symbols of several tables, escapes of every length and sign, symbols out of range."""
     for n, table in enumerate(TABLES):
@@ -49,8 +60,11 @@ def _sequences() -> Iterator[tuple[str, list[int], list[int]]]:
     yield "nothing", [], []
     yield "one symbol", [0], [0]
     yield "two symbols", [1, 2], [1, 1]
-    yield "example", [0, 1, -1, 0, 0, 2, -2, 0, 1, 7, -40, 0, 0, 1, 1, 32767, -32767, 0, 1, 0], \
-        [0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1]
+    yield (
+        "example",
+        [0, 1, -1, 0, 0, 2, -2, 0, 1, 7, -40, 0, 0, 1, 1, 32767, -32767, 0, 1, 0],
+        [0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1],
+    )
     for n, table in enumerate(TABLES):
         symbols = [*range(table[0], table[0] + len(table[1]) - 2), *_escapes(table)]
         yield f"every escape of table {n}", symbols, [n] * len(symbols)
@@ -61,16 +75,24 @@ def _sequences() -> Iterator[tuple[str, list[int], list[int]]]:
     yield "random", [max(-32767, min(32767, TABLES[t][0] + s)) for t, s in zip(index, spread, strict=True)], index
 
 
-@unit("coder-encode", "range_encode", ("7.5-1", "7.5-2", "7.5-3", "7.3-2", "7.3-3"),
-      "Words are written in the order of encoding, or a word is written at another state.")
+@unit(
+    "coder-encode",
+    "range_encode",
+    ("7.5-1", "7.5-2", "7.5-3", "7.3-2", "7.3-3"),
+    "Words are written in the order of encoding, or a word is written at another state.",
+)
 def coder_encode() -> Cases:
     """Segments of none, one, two and many symbols, of frequencies 1 to 65535, with escapes of every length and sign."""
     for name, symbols, index in _sequences():
         yield name, {"symbols": symbols, "tables_index": index, "tables": TABLES}
 
 
-@unit("coder-decode", "range_decode", ("7.4-1", "7.4-2", "7.6-1", "7.6-2", "7.6-3", "7.6-4", "7.7-1"),
-      "Words are read at another state, raw bits in another order, or a segment is not checked at its end.")
+@unit(
+    "coder-decode",
+    "range_decode",
+    ("7.4-1", "7.4-2", "7.6-1", "7.6-2", "7.6-3", "7.6-4", "7.7-1"),
+    "Words are read at another state, raw bits in another order, or a segment is not checked at its end.",
+)
 def coder_decode() -> Cases:
     """The segments of coder-encode, and damaged ones: impossible lengths and states, words missing and left over, a
     wrong final state, a symbol out of range.
@@ -81,12 +103,19 @@ def coder_decode() -> Cases:
     good = encode([0, 2, -40, 1], [0, 0, 1, 1], TABLES)
     given: dict[str, Any] = {"tables_index": [0, 0, 1, 1], "tables": TABLES}
     state = int.from_bytes(good[:8], "little")
-    for name, data in (("empty", b""), ("seven bytes", good[:7]), ("a byte more", good + b"\0"),
-                       ("a word less", good[:-4]), ("a word more", good + bytes(4)), ("no words", good[:8]),
-                       ("state of 0", bytes(8) + good[8:]), ("state below", (LOW - 1).to_bytes(8, "little") + good[8:]),
-                       ("state of 2^63", (LOW << 32).to_bytes(8, "little") + good[8:]),
-                       ("another state", (state + 1).to_bytes(8, "little") + good[8:]),
-                       ("another word", good[:8] + b"\xff" + good[9:])):
+    for name, data in (
+        ("empty", b""),
+        ("seven bytes", good[:7]),
+        ("a byte more", good + b"\0"),
+        ("a word less", good[:-4]),
+        ("a word more", good + bytes(4)),
+        ("no words", good[:8]),
+        ("state of 0", bytes(8) + good[8:]),
+        ("state below", (LOW - 1).to_bytes(8, "little") + good[8:]),
+        ("state of 2^63", (LOW << 32).to_bytes(8, "little") + good[8:]),
+        ("another state", (state + 1).to_bytes(8, "little") + good[8:]),
+        ("another word", good[:8] + b"\xff" + good[9:]),
+    ):
         yield name, {"data": data, **given}
     yield "bytes without symbols", {"data": good, "tables_index": [], "tables": TABLES}
     yield "symbol of 32768", {"data": _escaped(32768), "tables_index": [0], "tables": TABLES}
@@ -109,8 +138,12 @@ def _escaped(symbol: int) -> bytes:
     return x.to_bytes(8, "little") + b"".join(word.to_bytes(4, "little") for word in words)
 
 
-@unit("coder-symbol", "coder_symbol", ("7.4-1", "7.4-2", "7.1-1", "7.1-2", "7.2-6", "7.6-3"),
-      "A slot at a boundary belongs to the interval before, or a word is read when the state is exactly 2^31.")
+@unit(
+    "coder-symbol",
+    "coder_symbol",
+    ("7.4-1", "7.4-2", "7.1-1", "7.1-2", "7.2-6", "7.6-3"),
+    "A slot at a boundary belongs to the interval before, or a word is read when the state is exactly 2^31.",
+)
 def coder_symbol() -> Cases:
     """One symbol from a given state: slots at every boundary and its neighbours, states at and next to both ends, with
     and without a word that falls due.
@@ -146,8 +179,14 @@ def coder_start() -> Cases:
 @unit("crc32c", "crc32c", ("8.2-1",), "Another polynomial, bit order, begin or end of the register.")
 def checksum() -> Cases:
     """Nothing, single bytes, published check values, lengths around multiples of 8."""
-    for name, data in (("nothing", b""), ("123456789", b"123456789"), ("zeros", bytes(32)), ("ones", b"\xff" * 32),
-                       ("rising", bytes(range(32))), ("falling", bytes(range(31, -1, -1)))):
+    for name, data in (
+        ("nothing", b""),
+        ("123456789", b"123456789"),
+        ("zeros", bytes(32)),
+        ("ones", b"\xff" * 32),
+        ("rising", bytes(range(32))),
+        ("falling", bytes(range(31, -1, -1))),
+    ):
         yield name, {"data": data}
     for n in (0, 1, 128, 255):
         yield f"byte {n}", {"data": bytes([n])}
@@ -173,8 +212,12 @@ def _sealed(body: bytes) -> bytes:
     return body + crc32c(body).to_bytes(4, "little")
 
 
-@unit("container", "parse_stream", ("8-1", "8.1-1", "8.3-1", "8.5-10", "8.5-8", "8.5-9", "8.6-1"),
-      "A field is read with another width, offset or byte order, or checks are made in another order.")
+@unit(
+    "container",
+    "parse_stream",
+    ("8-1", "8.1-1", "8.3-1", "8.5-10", "8.5-8", "8.5-9", "8.6-1"),
+    "A field is read with another width, offset or byte order, or checks are made in another order.",
+)
 def container() -> Cases:
     """Whole streams taken apart: with everything and with nothing that may be absent, numbers whose bytes all differ,
     segments empty, and one of each kind of refusal.
@@ -187,16 +230,26 @@ def container() -> Cases:
     yield "bytes that differ", {"data": _sealed(distinct)}
     yield "sides of one", {"data": _sealed(empty[:8] + b"\1\0\0\0\1\0\0\0" + empty[16:])}
     yield "largest", {"data": _sealed(empty[:8] + b"\0\0\x10\0\0\x08\0\0" + empty[16:])}
-    for name, data in (("nothing", b""), ("magic alone", b"\x89LIC"), ("version 1", b"\x89LIC\1"), ("cut", bare()[:-1]),
-                       ("header alone", bare()[:44]), ("damaged", bare()[:-1] + b"?"), ("appended", bare() + b"?"),
-                       ("positions", _sealed(empty[:8] + b"\0\0\x10\0" * 2 + empty[16:])),
-                       ("reserved", _sealed(empty[:32] + b"\1" + empty[33:]))):
+    for name, data in (
+        ("nothing", b""),
+        ("magic alone", b"\x89LIC"),
+        ("version 1", b"\x89LIC\1"),
+        ("cut", bare()[:-1]),
+        ("header alone", bare()[:44]),
+        ("damaged", bare()[:-1] + b"?"),
+        ("appended", bare() + b"?"),
+        ("positions", _sealed(empty[:8] + b"\0\0\x10\0" * 2 + empty[16:])),
+        ("reserved", _sealed(empty[:32] + b"\1" + empty[33:])),
+    ):
         yield name, {"data": data}
 
 
-@unit("container-chunks", "container_chunks", ("8.4-1", "8.4-2", "8.4-3", "8.4-4", "8.4-8", "8.4-9", "8.4-10", "8.4-11",
-                                               "8.4-12", "8.4-13", "9.1-5"),
-      "A rule about tags, lengths or the number of chunks is missing, too strict or too loose by one.")
+@unit(
+    "container-chunks",
+    "container_chunks",
+    ("8.4-1", "8.4-2", "8.4-3", "8.4-4", "8.4-8", "8.4-9", "8.4-10", "8.4-11", "8.4-12", "8.4-13", "9.1-5"),
+    "A rule about tags, lengths or the number of chunks is missing, too strict or too loose by one.",
+)
 def container_chunks() -> Cases:
     """What stands between segments and checksum: every rule broken, and payloads of 2^24 bytes and one more, told as
     runs of equal bytes.

@@ -25,8 +25,16 @@ OFFSET = 1024
 GELU_FRAC = 4
 """The shortest table of GELU: it is 0 from 36 on."""
 
-CONFIG = Config(N=(2, 8, 8), M=32, slices=1, hyper=len(TABLES), hs=(len(TABLES), len(TABLES)), chan=(2, 2),
-                ent=(36, 36, 36), lrp=(2, 2))
+CONFIG = Config(
+    N=(2, 8, 8),
+    M=32,
+    slices=1,
+    hyper=len(TABLES),
+    hs=(len(TABLES), len(TABLES)),
+    chan=(2, 2),
+    ent=(36, 36, 36),
+    lrp=(2, 2),
+)
 """32 channels of y fill the picture's 768 samples a position with 24 views each."""
 
 SCALE_WEIGHTS = (4096, 64, 1)
@@ -66,8 +74,14 @@ def blank(config: Config, frac: int = 10) -> dict[str, np.ndarray]:
     return content
 
 
-def connect(content: dict[str, np.ndarray], layer: str, output: int, inputs: Iterable[tuple[int, int]], bias: int = 0,
-            shift: int = 0) -> None:
+def connect(
+    content: dict[str, np.ndarray],
+    layer: str,
+    output: int,
+    inputs: Iterable[tuple[int, int]],
+    bias: int = 0,
+    shift: int = 0,
+) -> None:
     """(SPEC 5.3) Let one output of a convolution be (bias + sum of weight * input) >> shift at the same position.
 
     Parameters
@@ -85,8 +99,12 @@ def z_arrays(tables: Iterable[tuple[int, list[int]]]) -> dict[str, np.ndarray]:
     """(SPEC 7.1) The arrays of z for one (first, boundaries) a channel, medians 0."""
     rows = list(tables)
     start = np.cumsum([0, *(len(boundaries) for _, boundaries in rows)])
-    arrays = {"z/medians": np.zeros(len(rows)), "z/first": np.array([first for first, _ in rows]), "z/start": start,
-              "z/cdf": np.concatenate([boundaries for _, boundaries in rows])}
+    arrays = {
+        "z/medians": np.zeros(len(rows)),
+        "z/first": np.array([first for first, _ in rows]),
+        "z/start": start,
+        "z/cdf": np.concatenate([boundaries for _, boundaries in rows]),
+    }
     return {name: array.astype(np.int32) for name, array in arrays.items()}
 
 
@@ -117,8 +135,13 @@ def _parameters(content: dict[str, np.ndarray], kind: str, first: int) -> None:
         for n, source in enumerate(wires):
             connect(content, f"ep_{kind}/0/{layer}", n, [(n if layer else source, 1)])
     for c in range(CONFIG.M):
-        connect(content, f"ep_{kind}/0/3", c, list(zip(digits, SCALE_WEIGHTS, strict=True)),
-                c % 3 - 1 - OFFSET * sum(SCALE_WEIGHTS))
+        connect(
+            content,
+            f"ep_{kind}/0/3",
+            c,
+            list(zip(digits, SCALE_WEIGHTS, strict=True)),
+            c % 3 - 1 - OFFSET * sum(SCALE_WEIGHTS),
+        )
     for n in range(len(Z_EXOTIC)):
         connect(content, f"ep_{kind}/0/3", CONFIG.M + n, [(len(digits) + n, 64)], -64 * OFFSET)
 

@@ -40,6 +40,7 @@ def no_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarr
 
 def fill_z(symbols: np.ndarray | int) -> ChooseZ:
     """Choose these symbols [.., hyper] everywhere; with [n, hyper] those of the n positions."""
+
     def choose_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         return np.broadcast_to(symbols, (shape[0] * shape[1], shape[2]))
 
@@ -48,6 +49,7 @@ def fill_z(symbols: np.ndarray | int) -> ChooseZ:
 
 def fill_y(symbols: np.ndarray | int) -> ChooseY:
     """Choose these symbols [.., ch] everywhere in every slice."""
+
     def choose_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
         return np.broadcast_to(symbols, levels.shape)
 
@@ -87,8 +89,9 @@ class ChosenSymbols:
         return self._z.finish(), self._y.finish()
 
 
-def segments_of(model: Model, width: int, height: int, quality: int = 1, choose_z: ChooseZ = no_z,
-                choose_y: ChooseY = no_y) -> tuple[bytes, bytes]:
+def segments_of(
+    model: Model, width: int, height: int, quality: int = 1, choose_z: ChooseZ = no_z, choose_y: ChooseY = no_y
+) -> tuple[bytes, bytes]:
     """(SPEC 6.3) The z and y segments of chosen symbols for a picture of this size."""
     port = ChosenSymbols(model, choose_z, choose_y)
     engine = Engine(model.layers, model.tables, quality - 1, 1)
@@ -96,8 +99,17 @@ def segments_of(model: Model, width: int, height: int, quality: int = 1, choose_
     return port.finish()
 
 
-def stream_of(model: Model, width: int, height: int, channels: int = 3, quality: int = 1, choose_z: ChooseZ = no_z,
-              choose_y: ChooseY = no_y, digest: bool = True, chunks: tuple[tuple[str, bytes], ...] = ()) -> bytes:
+def stream_of(
+    model: Model,
+    width: int,
+    height: int,
+    channels: int = 3,
+    quality: int = 1,
+    choose_z: ChooseZ = no_z,
+    choose_y: ChooseY = no_y,
+    digest: bool = True,
+    chunks: tuple[tuple[str, bytes], ...] = (),
+) -> bytes:
     """(SPEC 8.6) A valid stream of chosen symbols.
 
     Parameters
@@ -126,8 +138,17 @@ def stream_of(model: Model, width: int, height: int, channels: int = 3, quality:
         A field is.
     """
     z, y = segments_of(model, width, height, quality, choose_z, choose_y)
-    made = partial(serialise, width=width, height=height, channels=channels, quality=quality,
-                   fingerprint=model.fingerprint, z=z, y=y, chunks=chunks)
+    made = partial(
+        serialise,
+        width=width,
+        height=height,
+        channels=channels,
+        quality=quality,
+        fingerprint=model.fingerprint,
+        z=z,
+        y=y,
+        chunks=chunks,
+    )
     plain = made(digest=None)
     if not digest:
         return plain
@@ -178,8 +199,14 @@ def shaped_symbols(seed: int, name: str, style: str, low: np.ndarray, high: np.n
     edges = np.stack([low, high, low - 1, high + 1])
     made = np.select(
         [kind == 0, kind == 1, kind == 2, kind == 3],
-        [drawn("near", -1, 3), drawn("inside", low, high - low + 1), edges[drawn("edge", 0, 4), np.arange(count)],
-         sign * magnitude], sign * MAX_SYMBOL)
+        [
+            drawn("near", -1, 3),
+            drawn("inside", low, high - low + 1),
+            edges[drawn("edge", 0, 4), np.arange(count)],
+            sign * magnitude,
+        ],
+        sign * MAX_SYMBOL,
+    )
     return np.clip(made, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32).reshape(shape)
 
 
@@ -190,8 +217,17 @@ def regular_range(tables: SymbolTables, index: np.ndarray) -> tuple[np.ndarray, 
     return low[index], high[index]
 
 
-def random_stream(model: Model, seed: int, width: int = 64, height: int = 64, channels: int = 3, quality: int = 1,
-                  style: str = "mixed", digest: bool = True, chunks: tuple[tuple[str, bytes], ...] = ()) -> bytes:
+def random_stream(
+    model: Model,
+    seed: int,
+    width: int = 64,
+    height: int = 64,
+    channels: int = 3,
+    quality: int = 1,
+    style: str = "mixed",
+    digest: bool = True,
+    chunks: tuple[tuple[str, bytes], ...] = (),
+) -> bytes:
     """(SPEC 7.2) A valid stream of random symbols, a function of the model, the seed and the other arguments alone.
 
     Parameters
@@ -206,6 +242,7 @@ def random_stream(model: Model, seed: int, width: int = 64, height: int = 64, ch
     -------
     bytes
     """
+
     def choose_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         low, high = regular_range(model.factorized, np.broadcast_to(np.arange(shape[2]), shape))
         return shaped_symbols(seed, "z", style, low, high)
@@ -217,5 +254,18 @@ def random_stream(model: Model, seed: int, width: int = 64, height: int = 64, ch
     return stream_of(model, width, height, channels, quality, choose_z, choose_y, digest, chunks)
 
 
-__all__ = ["STYLES", "ChooseY", "ChooseZ", "ChosenSymbols", "fill_y", "fill_z", "no_y", "no_z", "random_stream",
-           "regular_range", "segments_of", "shaped_symbols", "stream_of"]
+__all__ = [
+    "STYLES",
+    "ChooseY",
+    "ChooseZ",
+    "ChosenSymbols",
+    "fill_y",
+    "fill_z",
+    "no_y",
+    "no_z",
+    "random_stream",
+    "regular_range",
+    "segments_of",
+    "shaped_symbols",
+    "stream_of",
+]

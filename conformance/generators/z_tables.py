@@ -43,8 +43,19 @@ _FALL_TABLES = [*(interval(*i) for i in FALL), ESCAPE_ALONE, interval(*LAND)]
 EXACT_TABLES: list[Table] = [*_FALL_TABLES, *(interval(*i) for i in EVEN), *(interval(*i) for i in RISE), *_FALL_TABLES]
 """Tables of the channels that reach exact states; the first group makes 2^63 - 2^31 - 3 the segment's first state."""
 
-EXACT_SYMBOLS = [*(symbol_of(interval(*i), i[0]) for i in FALL), 1, 0, 0, 0, 0, 0, 0,
-                 *(symbol_of(interval(*i), i[0]) for i in FALL), 1, 0]
+EXACT_SYMBOLS = [
+    *(symbol_of(interval(*i), i[0]) for i in FALL),
+    1,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    *(symbol_of(interval(*i), i[0]) for i in FALL),
+    1,
+    0,
+]
 """Their symbols: the interval each is there for, and 1, the first symbol above, for the escapes."""
 
 

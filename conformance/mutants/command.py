@@ -42,10 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runner", action="store_true", help="mutants of the runner instead of the decoder")
     parser.add_argument("--sample", type=int, metavar="N", help="a random part of N mutants that are not equivalent")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sample, 0 by default")
-    parser.add_argument("--matrix", type=Path, nargs="?", const=MATRIX, metavar="FILE",
-                        help="tell which vectors notice each mutant, of the quickest that noticed any the last time")
-    parser.add_argument("--seconds", type=float, default=MATRIX_SECONDS, metavar="S",
-                        help=f"what the matrix's vectors take the original in all, {MATRIX_SECONDS:g} by default")
+    parser.add_argument(
+        "--matrix",
+        type=Path,
+        nargs="?",
+        const=MATRIX,
+        metavar="FILE",
+        help="tell which vectors notice each mutant, of the quickest that noticed any the last time",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=MATRIX_SECONDS,
+        metavar="S",
+        help=f"what the matrix's vectors take the original in all, {MATRIX_SECONDS:g} by default",
+    )
     parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder with suites, this kit by default")
     parser.add_argument("--suite", action="append", default=[], metavar="NAME", help="vectors of this suite only")
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="mutants at a time, 2 by default")
@@ -75,11 +86,14 @@ def earlier(path: Path) -> dict[str, str]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with a line for each entry of the first two levels; raises OutputFailed."""
+
     def rows(inner: Mapping[str, Any]) -> str:
         return "{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in inner.items()) + "\n}"
 
-    text = ",\n".join(f"{json.dumps(name)}: {rows(part) if isinstance(part, dict) and part else json.dumps(part)}"
-                      for name, part in value.items())
+    text = ",\n".join(
+        f"{json.dumps(name)}: {rows(part) if isinstance(part, dict) and part else json.dumps(part)}"
+        for name, part in value.items()
+    )
     try:
         path.write_text("{\n" + text + "\n}\n", encoding="utf-8")
     except OSError as error:
@@ -95,9 +109,13 @@ def scores(mutants: Sequence[Mutant], killers: Mapping[str, str]) -> dict[str, A
         count[0] += m.id in killers
         count[1] += 1
     noticed = sum(m.id in killers for m in true)
-    return {"mutants": len(mutants), "equivalent": len(mutants) - len(true), "noticed": noticed,
-            "score": round(noticed / max(1, len(true)), 4),
-            "by_operation": {name: f"{part} of {count}" for name, (part, count) in sorted(by.items())}}
+    return {
+        "mutants": len(mutants),
+        "equivalent": len(mutants) - len(true),
+        "noticed": noticed,
+        "score": round(noticed / max(1, len(true)), 4),
+        "by_operation": {name: f"{part} of {count}" for name, (part, count) in sorted(by.items())},
+    }
 
 
 def _progress(done: int, count: int, mutant: Mutant, how: str) -> None:
@@ -111,8 +129,9 @@ def quickest(tasks: Iterable[Task], seconds: Mapping[str, float], enough: float)
     return [task for task, so_far in zip(ordered, total, strict=True) if so_far < enough] or ordered[:1]
 
 
-def hunt_decoder(mutants: Sequence[Mutant], tasks: Sequence[Task], seconds: Mapping[str, float], jobs: int,
-                 whole: bool = False) -> list[Hunt]:
+def hunt_decoder(
+    mutants: Sequence[Mutant], tasks: Sequence[Task], seconds: Mapping[str, float], jobs: int, whole: bool = False
+) -> list[Hunt]:
     """Run mutants of the decoder against vectors: what noticed it the last time, then what is quick or notices much.
 
     Parameters
@@ -169,13 +188,16 @@ def _report(mutants: Sequence[Mutant], killers: Mapping[str, str], what: str) ->
         print(f"not noticed: {m.id}: {m.models}")
     for m in false:
         print(f"declared equivalent, but {killers[m.id]} notices it: {m.id}")
-    print(f"{what}: {score['noticed']} of {score['mutants'] - score['equivalent']} mutants noticed "
-          f"({100 * score['score']:.1f} %), {score['equivalent']} equivalent ones beside")
+    print(
+        f"{what}: {score['noticed']} of {score['mutants'] - score['equivalent']} mutants noticed "
+        f"({100 * score['score']:.1f} %), {score['equivalent']} equivalent ones beside"
+    )
     return FAILED if survivors or false else PASSED
 
 
-def _matrix(args: argparse.Namespace, mutants: Sequence[Mutant], tasks: Sequence[Task],
-            seconds: Mapping[str, float]) -> int:
+def _matrix(
+    args: argparse.Namespace, mutants: Sequence[Mutant], tasks: Sequence[Task], seconds: Mapping[str, float]
+) -> int:
     """Write the matrix of mutants that are not equivalent."""
     hunts = hunt_decoder([m for m in mutants if not m.equivalent], tasks, seconds, args.jobs, whole=True)
     write_json(args.matrix, matrix(hunts, tasks))
@@ -216,8 +238,9 @@ def main(args: argparse.Namespace) -> int:
         preload()
         try:
             seconds = baseline(tasks, args.jobs)
-            print(f"{len(tasks)} vectors, {sum(seconds.values()):.1f} s for the decoder without a change",
-                  file=sys.stderr)
+            print(
+                f"{len(tasks)} vectors, {sum(seconds.values()):.1f} s for the decoder without a change", file=sys.stderr
+            )
             if args.matrix:
                 return _matrix(args, mutants, quickest(tasks, seconds, args.seconds), seconds)
             hunts = hunt_decoder(mutants, tasks, seconds, args.jobs)

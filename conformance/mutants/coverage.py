@@ -84,10 +84,16 @@ def count_clauses(suites: Iterable[Suite], exempt: Exempt, found: Reached) -> No
     found.counts["clauses"] = reached, reached + len(gaps)
     found.exempt["clauses"] = [f"clause {name}: {reason}" for name, reason in exempt.clauses.items()]
     found.open += [f"clause {name}: {clauses[name].words}" for name in gaps]
-    found.stale += [f"exempt.json: clause {name} {'does not exist' if name not in clauses else 'is reached by now'}"
-                    for name in exempt.clauses if name not in clauses or name in used]
-    found.stale += [f"clause {name} is named by a vector and does not exist" for name in sorted(used)
-                    if "-" in name and name not in clauses]
+    found.stale += [
+        f"exempt.json: clause {name} {'does not exist' if name not in clauses else 'is reached by now'}"
+        for name in exempt.clauses
+        if name not in clauses or name in used
+    ]
+    found.stale += [
+        f"clause {name} is named by a vector and does not exist"
+        for name in sorted(used)
+        if "-" in name and name not in clauses
+    ]
 
 
 def measure(tasks: Sequence[Task], modules: Iterable[str]) -> dict[str, Any]:
@@ -136,9 +142,13 @@ def place(source: str, name: str) -> range:
     if not fragment:
         return range(first, last + 1)
     text = source.splitlines()
-    found = {node.lineno: node.end_lineno or node.lineno for node in reversed([*ast.walk(ast.parse(source))])
-             if isinstance(node, (ast.stmt, ast.ExceptHandler)) and first <= node.lineno <= last
-             and fragment in text[node.lineno - 1]}
+    found = {
+        node.lineno: node.end_lineno or node.lineno
+        for node in reversed([*ast.walk(ast.parse(source))])
+        if isinstance(node, (ast.stmt, ast.ExceptHandler))
+        and first <= node.lineno <= last
+        and fragment in text[node.lineno - 1]
+    }
     if len(found) != 1:
         raise ValueError(f"{len(found)} statements of {function} begin with {fragment!r}")
     return next(range(n, end + 1) for n, end in found.items())
@@ -146,10 +156,14 @@ def place(source: str, name: str) -> range:
 
 def _gaps(part: Mapping[str, Any]) -> list[tuple[str, int, str]]:
     """Lines and branches that were not reached: which of both, line, what is wrong with it."""
-    branches = ((start, f"never goes on to {'the end' if end < 0 else f'line {end}'}")
-                for start, end in part["missing_branches"])
-    return [*(("lines", n, "is not reached") for n in part["missing_lines"]),
-            *(("branches", n, what) for n, what in branches)]
+    branches = (
+        (start, f"never goes on to {'the end' if end < 0 else f'line {end}'}")
+        for start, end in part["missing_branches"]
+    )
+    return [
+        *(("lines", n, "is not reached") for n in part["missing_lines"]),
+        *(("branches", n, what) for n, what in branches),
+    ]
 
 
 def count_lines(module: str, source: str, part: Mapping[str, Any], exempt: Exempt, found: Reached) -> None:
@@ -180,8 +194,11 @@ def count_lines(module: str, source: str, part: Mapping[str, Any], exempt: Exemp
         done, count = found.counts.get(kind, (0, 0))
         here = sum(n in counting for n in lines)
         found.counts[kind] = done + here, count + here + left[kind]
-    found.stale += [f"exempt.json: {module}: {name!r} is reached by now" for name in exempt.modules.get(module, {})
-                    if name not in used and name in {known for known, _ in reasons.values()}]
+    found.stale += [
+        f"exempt.json: {module}: {name!r} is reached by now"
+        for name in exempt.modules.get(module, {})
+        if name not in used and name in {known for known, _ in reasons.values()}
+    ]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -199,8 +216,10 @@ def report(found: Reached, reasons: bool) -> None:
         if lines:
             print(f"{title}:", *lines, sep="\n  ")
     for what, (reached, count) in found.counts.items():
-        print(f"{what}: {reached} of {count} reached ({100 * reached / max(1, count):.1f} %), {count - reached} open, "
-              f"{len(found.exempt.get(what, []))} more exempt with a reason")
+        print(
+            f"{what}: {reached} of {count} reached ({100 * reached / max(1, count):.1f} %), {count - reached} open, "
+            f"{len(found.exempt.get(what, []))} more exempt with a reason"
+        )
 
 
 def main(args: argparse.Namespace) -> int:

@@ -92,7 +92,7 @@ def _work(hunt: Hunt, pipe: Connection, limits: Limits) -> None:
     os.dup2(quiet, 2)
     if hunt.mutant:
         install(hunt.mutant.module, hunt.source)
-    for task in hunt.tasks[hunt.at:]:
+    for task in hunt.tasks[hunt.at :]:
         signal.setitimer(signal.ITIMER_PROF, limits(task))  # its signal ends the process
         began = time.process_time()
         try:

@@ -59,8 +59,15 @@ def task_of(vector: Vector) -> Task | None:
     model = locate(vector.model) if vector.model else None
     if isinstance(vector.expect, Accept):
         e = vector.expect
-        return Task(vector.id, vector.file, model, (f"{e.width}x{e.height}x{e.channels} {e.samples}",), e.count,
-                    e.samples, vector.trace)
+        return Task(
+            vector.id,
+            vector.file,
+            model,
+            (f"{e.width}x{e.height}x{e.channels} {e.samples}",),
+            e.count,
+            e.samples,
+            vector.trace,
+        )
     return Task(vector.id, vector.file, model, vector.expect.classes)
 
 

@@ -68,11 +68,13 @@ class Mutant:
         """
         first, last = span(source, self.function)
         lines = source.splitlines(keepends=True)
-        text = "".join(lines[first - 1:last])
+        text = "".join(lines[first - 1 : last])
         if (count := text.count(self.find)) != 1:
-            raise ValueError(f"mutant {self.id}: {self.find!r} occurs {count} times in "
-                             f"{self.module}:{self.function or 'module'}; bring the mutant up to date")
-        return "".join(lines[:first - 1]) + text.replace(self.find, self.replace) + "".join(lines[last:])
+            raise ValueError(
+                f"mutant {self.id}: {self.find!r} occurs {count} times in "
+                f"{self.module}:{self.function or 'module'}; bring the mutant up to date"
+            )
+        return "".join(lines[: first - 1]) + text.replace(self.find, self.replace) + "".join(lines[last:])
 
 
 def module_path(module: str) -> Path:
@@ -117,8 +119,9 @@ class _Patched(MetaPathFinder, Loader):
     def __init__(self, module: str, source: str) -> None:
         self.module, self.source = module, source
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None = None,
-                  target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """Answer for the one module only."""
         if fullname != self.module:
             return None
@@ -177,8 +180,17 @@ def read(path: Path) -> list[Mutant]:
         parts = {mark: [line[2:] for line in body if line.startswith(mark)] for mark in ("  ", "- ", "+ ", "= ")}
         if not module or not name or not parts["  "] or not parts["- "] or sum(map(len, parts.values())) != len(body):
             raise ValueError(f"{path.name}: {head!r} is no declaration of a mutant")
-        mutants.append(Mutant(name, module, function, "\n".join(parts["- "]), "\n".join(parts["+ "]),
-                              " ".join(parts["  "]), " ".join(parts["= "])))
+        mutants.append(
+            Mutant(
+                name,
+                module,
+                function,
+                "\n".join(parts["- "]),
+                "\n".join(parts["+ "]),
+                " ".join(parts["  "]),
+                " ".join(parts["= "]),
+            )
+        )
     return mutants
 
 

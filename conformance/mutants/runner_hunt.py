@@ -17,8 +17,16 @@ from .mutant import ROOT, Mutant
 FILES = "test_conformance_*.py"
 """Test files that must notice, as a pattern."""
 
-FIRST = {"outcomes": "outcomes", "baseline": "outcomes", "pictures": "outcomes", "claim": "claim", "suites": "suites",
-         "report": "reports", "report_junit": "reports", "run": "reports"}
+FIRST = {
+    "outcomes": "outcomes",
+    "baseline": "outcomes",
+    "pictures": "outcomes",
+    "claim": "claim",
+    "suites": "suites",
+    "report": "reports",
+    "report_junit": "reports",
+    "run": "reports",
+}
 """The file that is tried first, by the last part of a mutant's module; for others it is that of the runner."""
 
 LIMIT = 600
@@ -90,8 +98,9 @@ def notice(mutant: Mutant | None, known: str = "") -> str:
         return _failing(folder, tests_of(mutant))
 
 
-def hunt(mutants: Sequence[Mutant], jobs: int, known: Mapping[str, str],
-         progress: Callable[[int, int, Mutant, str], None]) -> dict[str, str]:
+def hunt(
+    mutants: Sequence[Mutant], jobs: int, known: Mapping[str, str], progress: Callable[[int, int, Mutant, str], None]
+) -> dict[str, str]:
     """What noticed each mutant, by id; those that nothing noticed are not in it.
 
     Parameters

@@ -48,8 +48,14 @@ def _gdn(given: Input) -> Any:
     from refcodec.arith.layers import Gdn
 
     layer = given["layer"]
-    made = Gdn("op", np.array(layer["gamma"], np.int64), np.array(layer["beta"], np.int64), layer["constants"][0], 10,
-               layer["limit"])
+    made = Gdn(
+        "op",
+        np.array(layer["gamma"], np.int64),
+        np.array(layer["beta"], np.int64),
+        layer["constants"][0],
+        10,
+        layer["limit"],
+    )
     return _same(made, "igdn" if given["inverse"] else "gdn", given["x"])
 
 
@@ -93,7 +99,7 @@ def _chunks(given: Input) -> Any:
     from refcodec.bitstream.crc32c import crc32c
 
     head = serialise(width=1, height=1, channels=3, quality=1, fingerprint=bytes(16), z=b"", y=b"")[:-4]
-    body = head + _bytes(given["body"])[given["start"]:]
+    body = head + _bytes(given["body"])[given["start"] :]
     return [[tag, _told(payload)] for tag, payload in parse(body + crc32c(body).to_bytes(4, "little")).chunks]
 
 
@@ -133,18 +139,39 @@ def _inter_heads(given: Input) -> int:
 def _fingerprint(given: Input) -> Any:
     from refcodec.model import fingerprint
 
-    return {"hex": fingerprint({name: np.array(values, dtype)
-                                for name, (dtype, values) in given["content"].items()}).hex()}
+    return {
+        "hex": fingerprint({name: np.array(values, dtype) for name, (dtype, values) in given["content"].items()}).hex()
+    }
 
 
-FUNCTIONS: Mapping[str, Callable[[Input], Any]] = {"gdn": _gdn, "residual_sum": _sum, "gain": _gain,
-                                                   "rescale": _rescale, "layer_norm": _norm, "exp2_negative": _exp2,
-                                                   "container_chunks": _chunks, "config_is_valid": _config_is_valid,
-                                                   "inter_heads": _inter_heads, "fingerprint": _fingerprint}
+FUNCTIONS: Mapping[str, Callable[[Input], Any]] = {
+    "gdn": _gdn,
+    "residual_sum": _sum,
+    "gain": _gain,
+    "rescale": _rescale,
+    "layer_norm": _norm,
+    "exp2_negative": _exp2,
+    "container_chunks": _chunks,
+    "config_is_valid": _config_is_valid,
+    "inter_heads": _inter_heads,
+    "fingerprint": _fingerprint,
+}
 """How refcodec computes what these blocks of SPEC.md define."""
 
-NAMES = ("gdn", "igdn", "sum", "gain", "rescale", "norm", "exp2", "container-chunks", "configuration",
-         "configuration-bounds", "configuration-heads-floored", "fingerprint")
+NAMES = (
+    "gdn",
+    "igdn",
+    "sum",
+    "gain",
+    "rescale",
+    "norm",
+    "exp2",
+    "container-chunks",
+    "configuration",
+    "configuration-bounds",
+    "configuration-heads-floored",
+    "fingerprint",
+)
 """Vectors of the suite whose function is among these."""
 
 

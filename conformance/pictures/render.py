@@ -41,7 +41,7 @@ def fractal(x: Array, y: Array, seed: int, octaves: int = 5, gain: float = 0.5) 
     """Sum octaves of noise; about 0..1, mean 0.5."""
     total, amplitude, weight = np.zeros(np.broadcast(x, y).shape), 1.0, 0.0
     for octave in range(octaves):
-        total += amplitude * noise(x * 2 ** octave + 17.3 * octave, y * 2 ** octave + 5.7 * octave, seed + octave)
+        total += amplitude * noise(x * 2**octave + 17.3 * octave, y * 2**octave + 5.7 * octave, seed + octave)
         weight += amplitude
         amplitude *= gain
     return total / weight
@@ -96,9 +96,11 @@ def ridge(x: Array, seed: int, base: float, height: float, frequency: float) -> 
 
 def mountains(rgb: Array, x: Array, y: Array, pixel: float) -> Array:
     """Lay three ranges over the sky, the farther the paler."""
-    ranges = ((21, 0.50, 0.26, 1.7, (140, 134, 170), (194, 170, 180)),
-              (33, 0.56, 0.20, 2.6, (84, 88, 124), (156, 134, 142)),
-              (48, 0.605, 0.11, 4.1, (34, 56, 60), (98, 100, 84)))
+    ranges = (
+        (21, 0.50, 0.26, 1.7, (140, 134, 170), (194, 170, 180)),
+        (33, 0.56, 0.20, 2.6, (84, 88, 124), (156, 134, 142)),
+        (48, 0.605, 0.11, 4.1, (34, 56, 60), (98, 100, 84)),
+    )
     for seed, base, height, frequency, dark, light in ranges:
         top = ridge(x, seed, base, height, frequency)
         slope = fractal(x * 12 + y * 6, y * 19 - x * 5, seed + 300, 6, 0.7)
@@ -206,6 +208,7 @@ def scene(width: int, height: int, text: str, scale: int) -> Image.Image:
 
 # ----------------------------------------------------------------------------------------------------------- others
 
+
 def foliage(width: int, height: int) -> Image.Image:
     """Leaves in layers: every layer is a jittered grid of lens shapes with veins; busy and saturated."""
     y, x = np.mgrid[0:height, 0:width] / 16.0
@@ -254,18 +257,36 @@ def chart(width: int, height: int) -> Image.Image:
     half = height // 4
     t = np.arange(width) / (width - 1)
     rows = (np.arange(half) / (half - 1))[:, None]
-    hues = ramp(t, [(0, (255, 0, 0)), (0.17, (255, 255, 0)), (0.33, (0, 255, 0)), (0.5, (0, 255, 255)),
-                    (0.67, (0, 0, 255)), (0.83, (255, 0, 255)), (1, (255, 0, 0))])
+    hues = ramp(
+        t,
+        [
+            (0, (255, 0, 0)),
+            (0.17, (255, 255, 0)),
+            (0.33, (0, 255, 0)),
+            (0.5, (0, 255, 255)),
+            (0.67, (0, 0, 255)),
+            (0.83, (255, 0, 255)),
+            (1, (255, 0, 0)),
+        ],
+    )
     image.paste(finish(mix(hues[None] * np.ones((half, 1, 1)), np.full((half, width, 3), 255.0), rows)), (0, 0))
     grey = np.repeat(np.floor(t * 255 + 0.5)[None, :, None], 3, axis=2) * np.ones((half // 2, 1, 1))
     image.paste(finish(grey), (0, half))
-    bars = [(255, 255, 255), (192, 192, 0), (0, 192, 192), (0, 192, 0), (192, 0, 192), (192, 0, 0), (0, 0, 192),
-            (0, 0, 0)]
+    bars = [
+        (255, 255, 255),
+        (192, 192, 0),
+        (0, 192, 192),
+        (0, 192, 0),
+        (192, 0, 192),
+        (192, 0, 0),
+        (0, 0, 192),
+        (0, 0, 0),
+    ]
     for i, bar in enumerate(bars):
         draw.rectangle((i * width // 8, 3 * half // 2, (i + 1) * width // 8 - 1, 2 * half - 1), fill=bar)
-    y, x = np.mgrid[0:2 * half, 0:2 * half]
+    y, x = np.mgrid[0 : 2 * half, 0 : 2 * half]
     for i, size in enumerate((1, 2, 4, 8)):
-        checks = ((x // size + y // size) % 2 * 255)[:half, :half // 2].astype(np.uint8)
+        checks = ((x // size + y // size) % 2 * 255)[:half, : half // 2].astype(np.uint8)
         image.paste(Image.fromarray(checks), (i * half // 2, 2 * half))
     phase = ((x - half) ** 2 + (y - half) ** 2) / (2.6 * half) % 2 - 1  # a parabola stands in for the cosine
     plate = 128 + 126 * np.where(phase < 0, 1, -1) * (1 - (2 * np.abs(phase) - 1) ** 2)
@@ -276,8 +297,16 @@ def chart(width: int, height: int) -> Image.Image:
     draw.polygon([(right, bottom), (right + 14, 2 * half), (right + 34, 2 * half), (right + 20, bottom)], (20, 24, 60))
     draw.ellipse((right + 40, 2 * half + 6, right + 68, 2 * half + 34), fill=(230, 70, 40))
     font = ImageFont.load_default_imagefont()
-    for i, (left, line) in enumerate(((3, "LoC-LIC 0123"), (3, "{a[b](c)} &7"), (3, "a quick fox"),
-                                      (right + 3, "Exact bits,"), (right + 3, "everywhere."), (right + 3, "1+1=2"))):
+    for i, (left, line) in enumerate(
+        (
+            (3, "LoC-LIC 0123"),
+            (3, "{a[b](c)} &7"),
+            (3, "a quick fox"),
+            (right + 3, "Exact bits,"),
+            (right + 3, "everywhere."),
+            (right + 3, "1+1=2"),
+        )
+    ):
         fill = (16, 16, 24) if i > 2 or i % 2 else (255, 255, 255)
         draw.text((left, 3 * half + 1 + 12 * (i % 3)), line, fill=fill, font=font)
     return image

@@ -16,7 +16,13 @@ from .outcomes import FAILURES, OPEN, OUTCOMES, PASS
 Baseline = Mapping[str, str]
 
 AS_HOPED, EXPECTED, NEW, CHANGED, FIXED, NOT_RUN = (
-    "pass", "expected", "new-failure", "changed", "unexpected-pass", "not-run")
+    "pass",
+    "expected",
+    "new-failure",
+    "changed",
+    "unexpected-pass",
+    "not-run",
+)
 """How a result stands to the baseline: it passes; is what the line says; fails without a line; is another than the
 line says; passes in spite of its line; did not run and has no line."""
 
@@ -98,5 +104,9 @@ def conclude(outcomes: Mapping[str, str], baseline: Baseline, interrupted: bool 
     if idle:
         return Conclusion(INCOMPLETE, f"incomplete: {len(idle)} of {len(outcomes)} vectors did not run")
     known = sum(j == EXPECTED for j in judged.values())
-    return Conclusion(PASSED, f"all {len(outcomes)} vectors as expected, {known} of them failing" if known
-                      else f"all {len(outcomes)} vectors passed")
+    return Conclusion(
+        PASSED,
+        f"all {len(outcomes)} vectors as expected, {known} of them failing"
+        if known
+        else f"all {len(outcomes)} vectors passed",
+    )

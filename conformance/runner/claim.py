@@ -60,8 +60,9 @@ def decoded(vector: Vector, result: Mapping[str, Any]) -> bool:
 
 def robust(result: Mapping[str, Any]) -> bool:
     """(SPEC 14.1) R: it ended by itself, and a refusal left no output."""
-    return result["seen"] in ("accepted", "refused", UNSUPPORTED) and not (result["wrote"] and
-                                                                           result["seen"] != "accepted")
+    return result["seen"] in ("accepted", "refused", UNSUPPORTED) and not (
+        result["wrote"] and result["seen"] != "accepted"
+    )
 
 
 def points_of(vectors: Sequence[Vector], results: Results) -> str:
@@ -111,8 +112,14 @@ def _belonging(suites: Iterable[Suite], profile: str, level: str) -> list[Vector
     return [v for suite in suites for v in suite.vectors if belongs(v, profile, level)]
 
 
-def make(report: Mapping[str, Any], suites: Sequence[Suite], facts: Mapping[str, str], profile: str, level: str,
-         wanted: str = "") -> dict[str, Any]:
+def make(
+    report: Mapping[str, Any],
+    suites: Sequence[Suite],
+    facts: Mapping[str, str],
+    profile: str,
+    level: str,
+    wanted: str = "",
+) -> dict[str, Any]:
     """A claim from a report.
 
     Parameters
@@ -146,10 +153,17 @@ def make(report: Mapping[str, Any], suites: Sequence[Suite], facts: Mapping[str,
     if not reached:
         raise ClaimFails("no point is reached")
     claim = {
-        "format": FORMAT, "kind": KIND, "specification": SPEC_VERSION, "implementation": dict(facts),
-        "profile": profile, "level": level, "points": wanted or reached,
-        "kit": kit_hash(suites), "suites": {s.name: {"version": s.version, "sha256": s.sha256} for s in suites},
-        "machine": report["system"], "run": {n: report[n] for n in ("kind", "command", "started", "seconds", "limits")},
+        "format": FORMAT,
+        "kind": KIND,
+        "specification": SPEC_VERSION,
+        "implementation": dict(facts),
+        "profile": profile,
+        "level": level,
+        "points": wanted or reached,
+        "kit": kit_hash(suites),
+        "suites": {s.name: {"version": s.version, "sha256": s.sha256} for s in suites},
+        "machine": report["system"],
+        "run": {n: report[n] for n in ("kind", "command", "started", "seconds", "limits")},
         "results": results,
     }
     return {**claim, "sha256": digest(claim)}
@@ -247,8 +261,10 @@ def main(args: argparse.Namespace) -> int:
     if args.check:
         claim = check(_bytes(args.check), str(args.check), args.kit)
         about = claim["implementation"]
-        say(f"holds: {about['vendor']} {about['name']} {about['version']}, profile {claim['profile']}, level "
-            f"{claim['level']}, points {', '.join(claim['points'])}; {len(claim['results'])} results")
+        say(
+            f"holds: {about['vendor']} {about['name']} {about['version']}, profile {claim['profile']}, level "
+            f"{claim['level']}, points {', '.join(claim['points'])}; {len(claim['results'])} results"
+        )
         return PASSED
     facts = {name: getattr(args, name) for name in ("name", "version", "vendor")}
     if lacking := [name for name, value in facts.items() if not value]:

@@ -95,7 +95,7 @@ class Spec:
     @property
     def callable(self) -> str:
         """The callable's name, "" for a command."""
-        return self.text[len(CALLABLE):] if self.text.startswith(CALLABLE) else ""
+        return self.text[len(CALLABLE) :] if self.text.startswith(CALLABLE) else ""
 
     @property
     def always_models(self) -> bool:
@@ -123,8 +123,9 @@ def _words(text: str, name: str, allowed: set[str]) -> tuple[str, ...]:
     except ValueError as error:
         raise UsageError(f"{name} {text!r}: {error}") from error
     if unknown := set(_PLACE.findall(text)) - allowed:
-        raise UsageError(f"{name} {text!r}: unknown {{{min(unknown)}}}; there are "
-                         f"{', '.join(f'{{{n}}}' for n in sorted(allowed))}")
+        raise UsageError(
+            f"{name} {text!r}: unknown {{{min(unknown)}}}; there are {', '.join(f'{{{n}}}' for n in sorted(allowed))}"
+        )
     return words
 
 
@@ -150,12 +151,16 @@ def filled(words: tuple[str, ...], values: Mapping[str, object]) -> tuple[str, .
 def parse(text: str, model_arg: str = "", trace_arg: str = "", fresh: bool = False) -> Spec:
     """A decoder as the user names it; raises UsageError."""
     if text.startswith(CALLABLE):
-        module, _, function = text[len(CALLABLE):].partition(":")
+        module, _, function = text[len(CALLABLE) :].partition(":")
         if not all(part.isidentifier() for part in [*module.split("."), function]):
             raise UsageError(f"decoder {text!r}: expected python:package.module:function")
         return Spec(text, fresh=fresh)
-    return Spec(text, template(text, "decoder", {"stream", "output"}, {"model", "trace"}),
-                _words(model_arg, "model argument", {"model"}), _words(trace_arg, "trace argument", {"trace"}))
+    return Spec(
+        text,
+        template(text, "decoder", {"stream", "output"}, {"model", "trace"}),
+        _words(model_arg, "model argument", {"model"}),
+        _words(trace_arg, "trace argument", {"trace"}),
+    )
 
 
 class _Command:
@@ -188,8 +193,12 @@ class _Worker:
         if self._process is None:
             return Ended(0, process.INTERRUPTED)
         started = self._errors.seek(0, os.SEEK_END)
-        request = {"stream": str(job.stream), "output": str(job.output), "model": job.model and str(job.model),
-                   "trace": job.trace and str(job.trace)}
+        request = {
+            "stream": str(job.stream),
+            "output": str(job.output),
+            "model": job.model and str(job.model),
+            "trace": job.trace and str(job.trace),
+        }
         ended = self._ask(request, self._watch, started)
         if ended.stopped or self._spec.fresh or self._process.poll() is not None:
             self.close()
@@ -201,9 +210,16 @@ class _Worker:
         mark, path = process.new_mark(), self._folder / f"worker-{threading.get_ident()}.txt"
         with open(path, "wb") as stderr:
             self._errors = open(path, "rb")  # a position of its own, which the worker does not share
-            self._process = process.start(command, limits, self._folder, mark, stdin=subprocess.PIPE,
-                                          stdout=subprocess.PIPE, stderr=stderr.fileno(),
-                                          variables={"PYTHONPATH": os.pathsep.join(paths)})
+            self._process = process.start(
+                command,
+                limits,
+                self._folder,
+                mark,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr.fileno(),
+                variables={"PYTHONPATH": os.pathsep.join(paths)},
+            )
         self._family = Family(self._process.pid, mark)
         self._watch = Watch(self._family, limits, stop)
         ready = self._ask(None, Watch(self._family, replace(limits, seconds=_IMPORT_SECONDS), stop), 0)

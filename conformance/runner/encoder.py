@@ -64,8 +64,17 @@ class Task:
         """The task as a vector, for reports."""
         name = f"{SUITE}/{self.picture.stem}-q{self.quality:03d}"
         expect = Accept(self.width, self.height, self.channels, "")
-        return Vector(name, self.picture, "", None, expect, ("1.4", "8.5"),
-                      "that the encoder writes streams that decoders refuse, or another picture's", "a picture", "")
+        return Vector(
+            name,
+            self.picture,
+            "",
+            None,
+            expect,
+            ("1.4", "8.5"),
+            "that the encoder writes streams that decoders refuse, or another picture's",
+            "a picture",
+            "",
+        )
 
 
 @dataclass(frozen=True)
@@ -126,8 +135,11 @@ def parse_qualities(text: str) -> tuple[int, ...]:
 def wrong_header(facts: dict[str, object], task: Task) -> str:
     """What in a stream's header is not what was asked for, "" if nothing."""
     wanted = {"width": task.width, "height": task.height, "channels": task.channels, "quality": task.quality}
-    wrong = [f"{name} is {facts.get(name)}, asked for was {value}" for name, value in wanted.items()
-             if facts.get(name) != value]
+    wrong = [
+        f"{name} is {facts.get(name)}, asked for was {value}"
+        for name, value in wanted.items()
+        if facts.get(name) != value
+    ]
     return "; ".join(wrong)
 
 
@@ -165,8 +177,16 @@ class Bench:
             ended = self._run(filled(self._tools.encoder, values), folder)
             seen = outcomes.observe(ended)
             verdict = self._encoded(seen, stream) or self._validate(task, stream, folder)
-        return Result(task.vector(), verdict.outcome, verdict.detail, seen.error, seen.kind,
-                      verdict.outcome == outcomes.PASS, seconds=ended.seconds, peak=ended.peak)
+        return Result(
+            task.vector(),
+            verdict.outcome,
+            verdict.detail,
+            seen.error,
+            seen.kind,
+            verdict.outcome == outcomes.PASS,
+            seconds=ended.seconds,
+            peak=ended.peak,
+        )
 
     def _encoded(self, seen: Seen, stream: Path) -> Verdict | None:
         """The result if there is no stream to look at."""
@@ -232,8 +252,12 @@ class Bench:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``encoder``."""
-    parser.add_argument("--encoder", required=True, metavar="CMD",
-                        help="command with {picture} and {stream}, perhaps {quality} and {model}")
+    parser.add_argument(
+        "--encoder",
+        required=True,
+        metavar="CMD",
+        help="command with {picture} and {stream}, perhaps {quality} and {model}",
+    )
     parser.add_argument("--qualities", default="1,30,60,100", metavar="LIST", help="default 1,30,60,100")
     parser.add_argument("--pictures", type=Path, default=KIT / "pictures", metavar="DIR", help="PNG files to encode")
     parser.add_argument("--model", default="", metavar="M", help="path of the model, the default one if not given")
@@ -258,5 +282,18 @@ def main(args: argparse.Namespace) -> int:
     bench = Bench(tools, stop)
     done = execute(len(todo), lambda tell: gather(todo, bench.try_task, args.jobs, stop, tell, skipped))
     options = replace(Options(), limits=limits, jobs=args.jobs)
-    return publish(Run("encoder", args.encoder, (), done.results, options, {}, done.started, done.seconds,
-                       system_facts(), done.interrupted), args)
+    return publish(
+        Run(
+            "encoder",
+            args.encoder,
+            (),
+            done.results,
+            options,
+            {},
+            done.started,
+            done.seconds,
+            system_facts(),
+            done.interrupted,
+        ),
+        args,
+    )

@@ -138,8 +138,10 @@ def compare(expect: Accept, got: bytes) -> str:
 
 def say_difference(found: Difference) -> str:
     """A difference in one line."""
-    return (f"another picture: {found.count} of {found.total} samples differ, by at most {found.largest}; first at row "
-            f"{found.row}, column {found.column}, channel {found.channel}: expected {found.expected}, got {found.got}")
+    return (
+        f"another picture: {found.count} of {found.total} samples differ, by at most {found.largest}; first at row "
+        f"{found.row}, column {found.column}, channel {found.channel}: expected {found.expected}, got {found.got}"
+    )
 
 
 class Trial:
@@ -157,8 +159,9 @@ class Trial:
         Programs that were started at least once in this run, by what is done with them; added to.
     """
 
-    def __init__(self, spec: Spec, options: Options, folder: Path, stop: threading.Event,
-                 began: set[str] | None = None) -> None:
+    def __init__(
+        self, spec: Spec, options: Options, folder: Path, stop: threading.Event, began: set[str] | None = None
+    ) -> None:
         self._spec, self._options, self._folder, self._stop = spec, options, folder, stop
         self._began = set[str]() if began is None else began
         self._decoder = spec.open(folder)  # which starts nothing yet
@@ -221,20 +224,34 @@ class Trial:
         words = units.asked(head, cases, self._options.units, folder)
         ended = self._run("units", lambda: process.run(words, self._options.limits, folder, self._stop))
         seen, verdict = units.judged(cases, ended, folder)
-        return Result(vector, verdict.outcome, verdict.detail, seen.error, seen.kind,
-                      exact=verdict.outcome == outcomes.PASS, seconds=ended.seconds, peak=ended.peak)
+        return Result(
+            vector,
+            verdict.outcome,
+            verdict.detail,
+            seen.error,
+            seen.kind,
+            exact=verdict.outcome == outcomes.PASS,
+            seconds=ended.seconds,
+            peak=ended.peak,
+        )
 
     def _form(self, spec: Spec) -> str:
         return "npy" if spec.callable else self._options.form
 
-    def _decode(self, decoder: Decoder, spec: Spec, vector: Vector, model: Path | None, folder: Path,
-                trace: bool) -> tuple[process.Ended, Job]:
+    def _decode(
+        self, decoder: Decoder, spec: Spec, vector: Vector, model: Path | None, folder: Path, trace: bool
+    ) -> tuple[process.Ended, Job]:
         folder.mkdir()
         if model is None and spec.always_models:
             model = self._options.fallback
-        job = Job(folder / "stream.loclic", folder / f"output.{self._form(spec)}", folder, model,
-                  folder / "trace.jsonl" if trace or spec.always_traces else None,
-                  limits_for(vector, self._options.limits))
+        job = Job(
+            folder / "stream.loclic",
+            folder / f"output.{self._form(spec)}",
+            folder,
+            model,
+            folder / "trace.jsonl" if trace or spec.always_traces else None,
+            limits_for(vector, self._options.limits),
+        )
         # a copy, under a name that tells nothing, which a decoder may spoil
         shutil.copyfile(vector.file, job.stream)
         role = "decoder" if decoder is self._decoder else "reference"
@@ -253,8 +270,17 @@ class Trial:
                 trouble = str(error)
         wrote = left_something(job.output)
         verdict = outcomes.score(expect, seen, trouble, wrote)
-        result = Result(vector, verdict.outcome, verdict.detail, seen.error, seen.kind, exact=bool(got) and not trouble,
-                        wrote=wrote, seconds=ended.seconds, peak=ended.peak)
+        result = Result(
+            vector,
+            verdict.outcome,
+            verdict.detail,
+            seen.error,
+            seen.kind,
+            exact=bool(got) and not trouble,
+            wrote=wrote,
+            seconds=ended.seconds,
+            peak=ended.peak,
+        )
         if got and trouble and isinstance(expect, Accept):
             result = self._with_difference(result, expect, got, model, folder)
         wanted = result.outcome == outcomes.FAIL or (self._options.traces and result.outcome == outcomes.PASS)
@@ -309,8 +335,14 @@ def closing(trials: Sequence[Trial]) -> Iterator[None]:
             trial.close()
 
 
-def gather(todo: Sequence[Item], work: Callable[[Item], Result], jobs: int, stop: threading.Event,
-           tell: Callable[[Result], None], skipped: Callable[[Item], Result]) -> list[Result]:
+def gather(
+    todo: Sequence[Item],
+    work: Callable[[Item], Result],
+    jobs: int,
+    stop: threading.Event,
+    tell: Callable[[Result], None],
+    skipped: Callable[[Item], Result],
+) -> list[Result]:
     """Do work in threads; results in the order of what is to do.
 
     Parameters
@@ -342,8 +374,11 @@ def gather(todo: Sequence[Item], work: Callable[[Item], Result], jobs: int, stop
         except KeyboardInterrupt:
             stop.set()
             pool.shutdown(cancel_futures=True)
-            results |= {n: future.result() for future, n in places.items()
-                        if not future.cancelled() and future.exception() is None}
+            results |= {
+                n: future.result()
+                for future, n in places.items()
+                if not future.cancelled() and future.exception() is None
+            }
             raise Stopped([results.get(n) or skipped(item) for n, item in enumerate(todo)]) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -353,8 +388,9 @@ def gather(todo: Sequence[Item], work: Callable[[Item], Result], jobs: int, stop
     return [results[n] for n in range(len(todo))]
 
 
-def run_all(vectors: Sequence[Vector], spec: Spec, options: Options,
-            tell: Callable[[Result], None] = lambda result: None) -> list[Result]:
+def run_all(
+    vectors: Sequence[Vector], spec: Spec, options: Options, tell: Callable[[Result], None] = lambda result: None
+) -> list[Result]:
     """Results in the order of the vectors.
 
     Parameters
@@ -384,8 +420,14 @@ def run_all(vectors: Sequence[Vector], spec: Spec, options: Options,
             done: Result = local.trial.try_vector(vector)
             return done
 
-        return gather(vectors, work, options.jobs, stop, tell,
-                      lambda vector: Result(vector, outcomes.SKIPPED, "the run was interrupted"))
+        return gather(
+            vectors,
+            work,
+            options.jobs,
+            stop,
+            tell,
+            lambda vector: Result(vector, outcomes.SKIPPED, "the run was interrupted"),
+        )
 
 
 def counts(results: Iterable[Result]) -> dict[str, int]:

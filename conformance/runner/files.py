@@ -82,7 +82,13 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
     except (OSError, RecursionError):
         try:
-            subprocess.run(["/bin/sh", "-c", _REMOVE, "sh", str(path)], stdin=subprocess.DEVNULL, check=False,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=_PATIENCE)
+            subprocess.run(
+                ["/bin/sh", "-c", _REMOVE, "sh", str(path)],
+                stdin=subprocess.DEVNULL,
+                check=False,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_PATIENCE,
+            )
         except (OSError, subprocess.TimeoutExpired):
             return

@@ -54,15 +54,27 @@ def as_vector(vector: Vector) -> dict[str, Any]:
         assert expect is not None  # unit cases are not selected
         facts["classes"] = list(expect.classes)
         result = f"refused {expect.error}"
-    return {"name": vector.id.partition("/")[2], "source": "", "source_checksum": "__skip__",
-            "input_file": stream_name(vector), "output_format": "None", "optional_params": facts, "result": result}
+    return {
+        "name": vector.id.partition("/")[2],
+        "source": "",
+        "source_checksum": "__skip__",
+        "input_file": stream_name(vector),
+        "output_format": "None",
+        "optional_params": facts,
+        "result": result,
+    }
 
 
 def as_suite(suite: Suite, vectors: Sequence[Vector]) -> dict[str, Any]:
     """A suite in Fluster's terms."""
     about = f"{suite.description} Version {suite.version}, manifest {suite.sha256}."
-    return {"name": suite_name(suite.name), "codec": CODEC, "description": about, "test_method": "md5",
-            "test_vectors": list(map(as_vector, vectors))}
+    return {
+        "name": suite_name(suite.name),
+        "codec": CODEC,
+        "description": about,
+        "test_method": "md5",
+        "test_vectors": list(map(as_vector, vectors)),
+    }
 
 
 def export(suites: Sequence[Suite], vectors: Sequence[Vector], out: Path, folders: Sequence[Path]) -> list[Vector]:
@@ -117,6 +129,8 @@ def main(args: argparse.Namespace) -> int:
     vectors = [v for v in select(suites, selection_of(args)) if v.expect is not None]
     absent = export(suites, vectors, args.out, args.models)
     names = sorted({suite_name(v.suite) for v in vectors if v not in absent})
-    say(f"{args.out}: {len(vectors) - len(absent)} vectors in {', '.join(names)}"
-        f"{f'; left out for want of a model: {len(absent)}' if absent else ''}")
+    say(
+        f"{args.out}: {len(vectors) - len(absent)} vectors in {', '.join(names)}"
+        f"{f'; left out for want of a model: {len(absent)}' if absent else ''}"
+    )
     return 0

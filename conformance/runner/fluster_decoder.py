@@ -64,8 +64,16 @@ class LocLic(Decoder):
     codec = Codec.DUMMY
     description = "Decoder of .loclic streams: refcodec, or $LOCLIC_DECODER"
 
-    def decode(self, input_filepath: str, output_filepath: str, output_format: OutputFormat, timeout: int,
-               verbose: bool, keep_files: bool, optional_params: dict[str, Any] | None = None) -> str:
+    def decode(
+        self,
+        input_filepath: str,
+        output_filepath: str,
+        output_format: OutputFormat,
+        timeout: int,
+        verbose: bool,
+        keep_files: bool,
+        optional_params: dict[str, Any] | None = None,
+    ) -> str:
         """Decode one stream: the SHA-256 of its samples, or how it was refused."""
         facts, spec = optional_params or {}, parse(DECODER, MODEL_ARG)
         stream, output = Path(input_filepath).resolve(), Path(f"{Path(output_filepath).resolve()}.pnm")

@@ -40,14 +40,33 @@ def as_json(suites: Sequence[Suite], vectors: Sequence[Vector]) -> dict[str, Any
     """The catalogue as a dictionary."""
     return {
         "kit": kit_hash(suites),
-        "suites": [{"suite": s.name, "version": s.version, "description": s.description, "licence": s.licence,
-                    "sha256": s.sha256, "counts": counts([v for v in vectors if v.suite == s.name])} for s in suites],
+        "suites": [
+            {
+                "suite": s.name,
+                "version": s.version,
+                "description": s.description,
+                "licence": s.licence,
+                "sha256": s.sha256,
+                "counts": counts([v for v in vectors if v.suite == s.name]),
+            }
+            for s in suites
+        ],
         "levels": dict(sorted(Counter(map(level_of, vectors)).items())),
         "classes": dict(sorted(Counter(v.expect.error for v in vectors if isinstance(v.expect, Reject)).items())),
-        "vectors": [{"id": v.id, "expected": expected_text(v), "level": level_of(v),
-                     "model": v.model.name if v.model else None, "bytes": v.file.stat().st_size,
-                     "clauses": list(v.clauses), "suggests": v.suggests, "origin": v.origin, "licence": v.licence}
-                    for v in vectors],
+        "vectors": [
+            {
+                "id": v.id,
+                "expected": expected_text(v),
+                "level": level_of(v),
+                "model": v.model.name if v.model else None,
+                "bytes": v.file.stat().st_size,
+                "clauses": list(v.clauses),
+                "suggests": v.suggests,
+                "origin": v.origin,
+                "licence": v.licence,
+            }
+            for v in vectors
+        ],
     }
 
 
@@ -55,8 +74,10 @@ def as_text(suites: Sequence[Suite], vectors: Sequence[Vector], one_by_one: bool
     """The catalogue in lines."""
     lines = []
     if one_by_one:
-        rows = [[v.id, expected_text(v), level_of(v), v.model.name if v.model else "-", ", ".join(v.clauses)]
-                for v in vectors]
+        rows = [
+            [v.id, expected_text(v), level_of(v), v.model.name if v.model else "-", ", ".join(v.clauses)]
+            for v in vectors
+        ]
         lines = [*table([["vector", "expected", "level", "model", "clauses"], *rows]), ""]
     rows = []
     for suite in suites:
@@ -64,17 +85,26 @@ def as_text(suites: Sequence[Suite], vectors: Sequence[Vector], one_by_one: bool
         rows.append([suite.name, str(suite.version), str(len(own)), *map(str, counts(own).values())])
     rows.append(["all", "", str(len(vectors)), *map(str, counts(vectors).values())])
     levels = Counter(level_of(v) for v in vectors if v.outcome == "accept")
-    return [*lines, *table([["suite", "version", "vectors", *OUTCOMES], *rows]), "",
-            *table([["level of valid streams", "vectors"], *([n, str(c)] for n, c in sorted(levels.items()))]), "",
-            *(f"{s.name}: {s.description}" for s in suites), "", f"kit {kit_hash(suites)}"]
+    return [
+        *lines,
+        *table([["suite", "version", "vectors", *OUTCOMES], *rows]),
+        "",
+        *table([["level of valid streams", "vectors"], *([n, str(c)] for n, c in sorted(levels.items()))]),
+        "",
+        *(f"{s.name}: {s.description}" for s in suites),
+        "",
+        f"kit {kit_hash(suites)}",
+    ]
 
 
 def main(args: argparse.Namespace) -> int:
     """``list``."""
     suites = load_all(args.kit, args.suite)
     check_files(suites)
-    vectors = select(suites, Selection(tuple(args.id), tuple(args.clause), tuple(args.with_model),
-                                       (args.expect,) if args.expect else ()))
+    vectors = select(
+        suites,
+        Selection(tuple(args.id), tuple(args.clause), tuple(args.with_model), (args.expect,) if args.expect else ()),
+    )
     if not vectors:
         raise NothingToDo("no vector is left by --suite, --id, --clause, --with-model and --expect")
     if args.json:

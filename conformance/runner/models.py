@@ -86,8 +86,17 @@ def locate(model: Model, folders: Sequence[Path] = ()) -> Path | None:
 
 def recipe(model: Model, path: Path) -> tuple[str, ...]:
     """The command that makes a procedural model."""
-    return (*python_module("refcodec"), "model", "procedural", "--profile", model.profile, "--seed", str(model.seed),
-            str(path), "--json")
+    return (
+        *python_module("refcodec"),
+        "model",
+        "procedural",
+        "--profile",
+        model.profile,
+        "--seed",
+        str(model.seed),
+        str(path),
+        "--json",
+    )
 
 
 def make(model: Model, folder: Path) -> None:

@@ -50,8 +50,9 @@ MEANING = {
 REFUSING, REFUSED_BY_LIMIT, NOT_SUPPORTED, INTERNAL = (65, 77, 78), 77, 69, 70
 
 _SIGNALS = {s.value: s.name for s in signal.Signals}
-_NO_MEMORY = re.compile(r"MemoryError|bad_alloc|out of memory|cannot allocate memory|memory allocation of \d+ bytes",
-                        re.IGNORECASE)
+_NO_MEMORY = re.compile(
+    r"MemoryError|bad_alloc|out of memory|cannot allocate memory|memory allocation of \d+ bytes", re.IGNORECASE
+)
 _CLASSES = re.compile(rf"\b({'|'.join(ERROR_CLASSES)})\b")
 
 

@@ -26,8 +26,10 @@ They are endings of the output's name, too, by which many decoders choose.
 SPARE = 1 << 20
 """Bytes that headers and metadata may take beside the samples."""
 
-_PNM = re.compile(rb"P([56])((?:\s|#[^\n\r]*[\n\r])+)(\d{1,7})(?:\s|#[^\n\r]*[\n\r])+(\d{1,7})"
-                  rb"(?:\s|#[^\n\r]*[\n\r])+(\d{1,5})\s")
+_PNM = re.compile(
+    rb"P([56])((?:\s|#[^\n\r]*[\n\r])+)(\d{1,7})(?:\s|#[^\n\r]*[\n\r])+(\d{1,7})"
+    rb"(?:\s|#[^\n\r]*[\n\r])+(\d{1,5})\s"
+)
 
 
 class OutputWrong(ValueError):
@@ -36,8 +38,10 @@ class OutputWrong(ValueError):
 
 def _expect_size(width: int, height: int, channels: int, expect: Accept) -> None:
     if (width, height, channels) != (expect.width, expect.height, expect.channels):
-        raise OutputWrong(f"the picture is {width}x{height} with {channels} channels, "
-                          f"expected {expect.width}x{expect.height} with {expect.channels}")
+        raise OutputWrong(
+            f"the picture is {width}x{height} with {channels} channels, "
+            f"expected {expect.width}x{expect.height} with {expect.channels}"
+        )
 
 
 def _exactly(samples: bytes, expect: Accept) -> bytes:
@@ -56,7 +60,7 @@ def _read_pnm(data: bytes, expect: Accept) -> bytes:
     _expect_size(int(width), int(height), 1 if kind == b"5" else 3, expect)
     if int(top) != 255:
         raise OutputWrong(f"the largest sample is given as {int(top)}, expected 255")
-    return _exactly(data[header.end():], expect)
+    return _exactly(data[header.end() :], expect)
 
 
 def _png_end(data: bytes) -> int:
@@ -65,11 +69,11 @@ def _png_end(data: bytes) -> int:
         raise OutputWrong("not a PNG file")
     at = 8
     while at + 12 <= len(data):
-        length, kind = int.from_bytes(data[at:at + 4], "big"), data[at + 4:at + 8]
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         end = at + 12 + length
         if end > len(data):
             break
-        if zlib.crc32(data[at + 4:end - 4]) != int.from_bytes(data[end - 4:end], "big"):
+        if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             raise OutputWrong("a chunk of the PNG file has a wrong checksum")
         if kind == b"acTL":
             raise OutputWrong("the PNG file is animated")
@@ -109,7 +113,7 @@ def _read_npy(data: bytes, expect: Accept) -> bytes:
     if len(shape) not in (2, 3):
         raise OutputWrong(f"the array has shape {shape}, expected [H, W] or [H, W, 3]")
     _expect_size(shape[1], shape[0], shape[2] if len(shape) == 3 else 1, expect)
-    return _exactly(data[header.start:], expect)
+    return _exactly(data[header.start :], expect)
 
 
 _READERS = {"pnm": _read_pnm, "png": _read_png, "npy": _read_npy, "raw": _exactly}
@@ -183,8 +187,10 @@ class Difference:
 
 def _arrays(expected: bytes, got: bytes, expect: Accept) -> tuple[np.ndarray, np.ndarray]:
     shape = (expect.height, expect.width, expect.channels)
-    return tuple(np.frombuffer(data, np.uint8).reshape(shape).astype(np.int16)  # type: ignore[return-value]
-                 for data in (expected, got))
+    return tuple(
+        np.frombuffer(data, np.uint8).reshape(shape).astype(np.int16)  # type: ignore[return-value]
+        for data in (expected, got)
+    )
 
 
 def difference(expected: bytes, got: bytes, expect: Accept) -> Difference | None:
@@ -195,8 +201,16 @@ def difference(expected: bytes, got: bytes, expect: Accept) -> Difference | None
     if not count:
         return None
     row, column, channel = (int(n) for n in np.unravel_index(int(np.argmax(apart != 0)), apart.shape))
-    return Difference(count, apart.size, int(apart.max()), row, column, channel, int(a[row, column, channel]),
-                      int(b[row, column, channel]))
+    return Difference(
+        count,
+        apart.size,
+        int(apart.max()),
+        row,
+        column,
+        channel,
+        int(a[row, column, channel]),
+        int(b[row, column, channel]),
+    )
 
 
 MAP_SIDE = 256

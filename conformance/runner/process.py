@@ -136,8 +136,13 @@ def _check_format(program: str) -> None:
     except OSError:  # an executable need not be readable
         return
     try:
-        tried = subprocess.Popen([program], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.DEVNULL, start_new_session=True)
+        tried = subprocess.Popen(
+            [program],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     except OSError as error:
         raise NotStarted(f"{program} cannot be started: {error.strerror}") from error
     kill_group(tried.pid)
@@ -162,8 +167,17 @@ def new_mark() -> str:
     return secrets.token_hex(16)
 
 
-def start(command: Sequence[str], limits: Limits, folder: Path, mark: str, *, stdin: int, stdout: int, stderr: int,
-          variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def start(
+    command: Sequence[str],
+    limits: Limits,
+    folder: Path,
+    mark: str,
+    *,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own.
 
     Raises
@@ -172,8 +186,14 @@ def start(command: Sequence[str], limits: Limits, folder: Path, mark: str, *, st
         The system refuses: the command is too long, or there are too many processes.
     """
     try:
-        return subprocess.Popen(wrapped(command, limits), stdin=stdin, stdout=stdout, stderr=stderr,
-                                start_new_session=True, env={**environment(folder, mark), **(variables or {})})
+        return subprocess.Popen(
+            wrapped(command, limits),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            env={**environment(folder, mark), **(variables or {})},
+        )
     except (OSError, ValueError) as error:
         raise NotStarted(f"{command[0]} cannot be started: {getattr(error, 'strerror', error)}") from error
 
@@ -205,8 +225,13 @@ def _read(number: str) -> _Process | None:
         return None
     if len(fields) < 22:
         return None
-    return _Process((int(number), int(fields[19])), int(fields[1]), int(fields[3]),
-                    int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), fields[0] in (b"Z", b"X"))
+    return _Process(
+        (int(number), int(fields[19])),
+        int(fields[1]),
+        int(fields[3]),
+        int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+        fields[0] in (b"Z", b"X"),
+    )
 
 
 def _table() -> list[_Process]:
@@ -350,8 +375,9 @@ def run(command: Sequence[str], limits: Limits, folder: Path, stop: threading.Ev
     """
     mark = new_mark()
     with open(folder / "stdout", "w+b") as out, open(folder / "stderr", "w+b") as err:
-        process = start(command, limits, folder, mark, stdin=subprocess.DEVNULL, stdout=out.fileno(),
-                        stderr=err.fileno())
+        process = start(
+            command, limits, folder, mark, stdin=subprocess.DEVNULL, stdout=out.fileno(), stderr=err.fileno()
+        )
         family = Family(process.pid, mark)
         watch, stopped = Watch(family, limits, stop or threading.Event()), ""
         try:

@@ -106,14 +106,25 @@ def entry(result: Result, baseline: Baseline, show_map: bool) -> dict[str, Any]:
     """A result as a dictionary."""
     vector = result.vector
     return {
-        "id": vector.id, "suite": vector.suite, "expected": expected_text(vector), "outcome": result.outcome,
-        "judgement": judge(vector.id, result.outcome, baseline), "detail": result.detail, "error": result.error,
-        "seen": result.seen, "exact": result.exact, "wrote": result.wrote, "trace": result.trace,
-        "model": vector.model.name if vector.model else None, "seconds": round(result.seconds, 4),
+        "id": vector.id,
+        "suite": vector.suite,
+        "expected": expected_text(vector),
+        "outcome": result.outcome,
+        "judgement": judge(vector.id, result.outcome, baseline),
+        "detail": result.detail,
+        "error": result.error,
+        "seen": result.seen,
+        "exact": result.exact,
+        "wrote": result.wrote,
+        "trace": result.trace,
+        "model": vector.model.name if vector.model else None,
+        "seconds": round(result.seconds, 4),
         "peak_mib": round(result.peak / 2**20, 1),
         "difference": asdict(result.difference) if result.difference else None,
         "heat_map": _data_uri(result.heat_map) if result.heat_map and show_map else None,
-        "divergence": list(result.divergence), "clauses": list(vector.clauses), "suggests": vector.suggests,
+        "divergence": list(result.divergence),
+        "clauses": list(vector.clauses),
+        "suggests": vector.suggests,
     }
 
 
@@ -125,16 +136,29 @@ def build(run: Run) -> dict[str, Any]:
     names = dict.fromkeys(r.vector.suite for r in run.results)
     by_suite = {name: counts(r for r in run.results if r.vector.suite == name) for name in names}
     report = {
-        "format": FORMAT, "kind": run.kind, "command": run.command, "started": run.started,
-        "seconds": round(run.seconds, 3), "exit_code": conclusion.exit_code, "conclusion": conclusion.text,
-        "kit": {"sha256": kit_hash(run.suites),
-                "suites": {s.name: {"version": s.version, "sha256": s.sha256, "vectors": len(s.vectors)}
-                           for s in run.suites}},
-        "limits": {"seconds": run.options.limits.seconds, "memory_mib": run.options.limits.memory >> 20,
-                   "jobs": run.options.jobs},
+        "format": FORMAT,
+        "kind": run.kind,
+        "command": run.command,
+        "started": run.started,
+        "seconds": round(run.seconds, 3),
+        "exit_code": conclusion.exit_code,
+        "conclusion": conclusion.text,
+        "kit": {
+            "sha256": kit_hash(run.suites),
+            "suites": {
+                s.name: {"version": s.version, "sha256": s.sha256, "vectors": len(s.vectors)} for s in run.suites
+            },
+        },
+        "limits": {
+            "seconds": run.options.limits.seconds,
+            "memory_mib": run.options.limits.memory >> 20,
+            "jobs": run.options.jobs,
+        },
         "system": dict(run.system),
         "summary": {"all": counts(run.results), "suites": by_suite},
-        "divergences": divergences(run.results), "suspects": suspects(run.results), "baseline": dict(run.baseline),
+        "divergences": divergences(run.results),
+        "suspects": suspects(run.results),
+        "baseline": dict(run.baseline),
         "vectors": [entry(r, run.baseline, r.vector.id in mapped) for r in run.results],
     }
     return dict(cleaned(report))

@@ -28,11 +28,13 @@ def _head(report: Report) -> str:
     colour = {0: "pass", 3: "open"}.get(report["exit_code"], "fail")
     suites = ", ".join(f"{name} {facts['version']}" for name, facts in report["kit"]["suites"].items())
     kit = f"; suites {escape(suites)}; kit <code>{report['kit']['sha256'][:16]}</code>" if suites else ""
-    return (f'<h1>Conformance of {"an encoder" if report["kind"] == "encoder" else "a decoder"}</h1>'
-            f'<p class="command"><code>{escape(report["command"])}</code></p>'
-            f'<div class="conclusion {colour}">{escape(report["conclusion"][:1].upper() + report["conclusion"][1:])}'
-            f'<small>{escape(report["started"])}, {report["seconds"]:.1f} s, exit code {report["exit_code"]}{kit}'
-            "</small></div>")
+    return (
+        f"<h1>Conformance of {'an encoder' if report['kind'] == 'encoder' else 'a decoder'}</h1>"
+        f'<p class="command"><code>{escape(report["command"])}</code></p>'
+        f'<div class="conclusion {colour}">{escape(report["conclusion"][:1].upper() + report["conclusion"][1:])}'
+        f"<small>{escape(report['started'])}, {report['seconds']:.1f} s, exit code {report['exit_code']}{kit}"
+        "</small></div>"
+    )
 
 
 def _summary(report: Report) -> str:
@@ -43,8 +45,10 @@ def _summary(report: Report) -> str:
     for name, counted in [*suites.items(), ("all", total)]:
         cells = "".join(f'<td class="n{"" if counted[o] else " zero"}">{counted[o]}</td>' for o in shown)
         took = sum(e["seconds"] for e in report["vectors"] if name in ("all", e["suite"]))
-        lines.append(f'<tr><td>{escape(name)}</td><td class="n">{sum(counted.values())}</td>{cells}'
-                     f'<td class="n">{took:.2f}</td></tr>')
+        lines.append(
+            f'<tr><td>{escape(name)}</td><td class="n">{sum(counted.values())}</td>{cells}'
+            f'<td class="n">{took:.2f}</td></tr>'
+        )
     return f"<h2>Summary</h2><table>{''.join(lines)}</table>"
 
 
@@ -56,21 +60,27 @@ def _hints(report: Report) -> str:
 def _filter(report: Report) -> str:
     total, suites = report["summary"]["all"], report["summary"]["suites"]
     troubled = any(e["judgement"] != AS_HOPED for e in report["vectors"])
-    choices = ['<option value="">all results</option>',
-               f'<option value="attention"{" selected" if troubled else ""}>everything but passes</option>',
-               *(f'<option value="{o}">{o}</option>' for o in OUTCOMES if total[o])]
+    choices = [
+        '<option value="">all results</option>',
+        f'<option value="attention"{" selected" if troubled else ""}>everything but passes</option>',
+        *(f'<option value="{o}">{o}</option>' for o in OUTCOMES if total[o]),
+    ]
     names = "".join(f'<option value="{escape(s)}">{escape(s)}</option>' for s in suites)
-    return ('<div class="filter"><input id="text" type="search" placeholder="id, clause, model or detail" '
-            f'aria-label="filter"><select id="outcome" aria-label="result">{"".join(choices)}</select>'
-            f'<select id="suite" aria-label="suite"><option value="">all suites</option>{names}</select>'
-            '<output id="shown"></output></div>')
+    return (
+        '<div class="filter"><input id="text" type="search" placeholder="id, clause, model or detail" '
+        f'aria-label="filter"><select id="outcome" aria-label="result">{"".join(choices)}</select>'
+        f'<select id="suite" aria-label="suite"><option value="">all suites</option>{names}</select>'
+        '<output id="shown"></output></div>'
+    )
 
 
 def _figure(entry: dict[str, object]) -> str:
     if not entry["heat_map"]:
         return ""
-    return (f'<figure><img src="{entry["heat_map"]}" alt="heat map"><figcaption>Largest difference of each pixel: blue '
-            "1, red 6, yellow 40, white 255.</figcaption></figure>")
+    return (
+        f'<figure><img src="{entry["heat_map"]}" alt="heat map"><figcaption>Largest difference of each pixel: blue '
+        "1, red 6, yellow 40, white 255.</figcaption></figure>"
+    )
 
 
 def _more(entry: dict[str, object]) -> str:
@@ -79,8 +89,10 @@ def _more(entry: dict[str, object]) -> str:
     traced = f"<pre>{escape(chr(10).join(divergence))}</pre>" if divergence else ""
     model = f"Model {escape(str(entry['model']))}. " if entry["model"] else ""
     suggests = f"<p>A failure suggests: {escape(str(entry['suggests']))}</p>"
-    return (f'<div>{_figure(entry)}<div class="words">{traced}{suggests}'
-            f"<p>{model}Clauses {escape(brief(clauses))}.</p></div></div>")
+    return (
+        f'<div>{_figure(entry)}<div class="words">{traced}{suggests}'
+        f"<p>{model}Clauses {escape(brief(clauses))}.</p></div></div>"
+    )
 
 
 def _vector(entry: dict[str, object], slowest: float, opened: bool) -> str:
@@ -93,10 +105,12 @@ def _vector(entry: dict[str, object], slowest: float, opened: bool) -> str:
     detail = f'<span class="detail">{escape(str(entry["detail"]))}</span>' if entry["detail"] else ""
     facts = {"suite": entry["suite"], "outcome": entry["outcome"], "judgement": entry["judgement"], "text": text}
     data = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in facts.items())
-    return (f'<tr {data}><td><details{" open" if opened else ""}><summary><span class="id">{escape(str(entry["id"]))}'
-            f"</span>{detail}</summary>{_more(entry)}</details></td><td>{escape(str(entry['expected']))}</td>"
-            f'<td>{tag(str(entry["outcome"]))}{judged}</td><td class="n">{bar}{entry["seconds"]:.3f}</td>'
-            f'<td class="n">{entry["peak_mib"] or ""}</td></tr>')
+    return (
+        f'<tr {data}><td><details{" open" if opened else ""}><summary><span class="id">{escape(str(entry["id"]))}'
+        f"</span>{detail}</summary>{_more(entry)}</details></td><td>{escape(str(entry['expected']))}</td>"
+        f'<td>{tag(str(entry["outcome"]))}{judged}</td><td class="n">{bar}{entry["seconds"]:.3f}</td>'
+        f'<td class="n">{entry["peak_mib"] or ""}</td></tr>'
+    )
 
 
 def shown_open(entries: list[dict[str, object]]) -> set[object]:
@@ -110,37 +124,54 @@ def _vectors(report: Report) -> str:
     opened = shown_open(report["vectors"])
     rows = "".join(_vector(e, slowest, e["id"] in opened) for e in report["vectors"])
     head = '<th>vector</th><th>expected</th><th>result</th><th class="n">seconds</th><th class="n">MiB</th>'
-    return (f'<h2>Vectors</h2>{_filter(report)}<table id="vectors"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
-            "</table>")
+    return (
+        f'<h2>Vectors</h2>{_filter(report)}<table id="vectors"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
+        "</table>"
+    )
 
 
 def _timing(report: Report) -> str:
     slow = sorted(report["vectors"], key=lambda e: -e["seconds"])[:_SLOWEST]
-    rows = "".join(f'<tr><td class="id">{escape(e["id"])}</td><td class="n">{e["seconds"]:.3f}</td>'
-                   f'<td class="n">{e["peak_mib"] or ""}</td></tr>' for e in slow)
+    rows = "".join(
+        f'<tr><td class="id">{escape(e["id"])}</td><td class="n">{e["seconds"]:.3f}</td>'
+        f'<td class="n">{e["peak_mib"] or ""}</td></tr>'
+        for e in slow
+    )
     limits, head = report["limits"], '<th>vector</th><th class="n">seconds</th><th class="n">MiB</th>'
-    return (f"<h2>Slowest</h2><table><tr>{head}</tr>{rows}</table>"
-            f'<p class="flags">Limits: {limits["seconds"]:g} s and {limits["memory_mib"]} MiB a vector, '
-            f'{limits["jobs"]} at once. Memory is resident memory of all processes, sampled.</p>')
+    return (
+        f"<h2>Slowest</h2><table><tr>{head}</tr>{rows}</table>"
+        f'<p class="flags">Limits: {limits["seconds"]:g} s and {limits["memory_mib"]} MiB a vector, '
+        f"{limits['jobs']} at once. Memory is resident memory of all processes, sampled.</p>"
+    )
 
 
 def _system(report: Report) -> str:
     system = report["system"]
     packages = ", ".join(f"{name} {number}" for name, number in system["packages"].items())
-    facts = {"system": system["platform"], "processor": f"{system['processor']} ({system['machine']}), "
-             f"{system['cores']} cores, {system['memory_mib']} MiB", "python": f"{system['python']}; {packages}"}
+    facts = {
+        "system": system["platform"],
+        "processor": f"{system['processor']} ({system['machine']}), "
+        f"{system['cores']} cores, {system['memory_mib']} MiB",
+        "python": f"{system['python']}; {packages}",
+    }
     rows = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items())
-    hashes = "".join(f'<tr><th>suite {escape(name)}</th><td><code>{facts["sha256"]}</code></td></tr>'
-                     for name, facts in report["kit"]["suites"].items())
+    hashes = "".join(
+        f"<tr><th>suite {escape(name)}</th><td><code>{facts['sha256']}</code></td></tr>"
+        for name, facts in report["kit"]["suites"].items()
+    )
     flags = escape(" ".join(system["flags"]))
-    return (f'<h2>System and suites</h2><table>{rows}{hashes}</table><details class="flags"><summary>instruction sets'
-            f"</summary><div>{flags}</div></details>")
+    return (
+        f'<h2>System and suites</h2><table>{rows}{hashes}</table><details class="flags"><summary>instruction sets'
+        f"</summary><div>{flags}</div></details>"
+    )
 
 
 def render(report: Report) -> str:
     """The page."""
     style, script = ((_FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js"))
     body = "".join(part(report) for part in (_head, _summary, _hints, _vectors, _timing, _system))
-    return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-            'content="width=device-width, initial-scale=1"><title>Conformance report</title>'
-            f"<style>{style}</style></head><body>{body}<script>{script}</script></body></html>\n")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width, initial-scale=1"><title>Conformance report</title>'
+        f"<style>{style}</style></head><body>{body}<script>{script}</script></body></html>\n"
+    )

@@ -47,8 +47,9 @@ def render(report: Report) -> str:
             Xml.SubElement(properties, "property", name=_clean(name), value=_clean(value))
         counted = {"failures": 0, "errors": 0, "skipped": 0}
         for entry in entries:
-            case = Xml.SubElement(element, "testcase", classname=_clean(suite), name=_clean(entry["id"]),
-                                  time=str(entry["seconds"]))
+            case = Xml.SubElement(
+                element, "testcase", classname=_clean(suite), name=_clean(entry["id"]), time=str(entry["seconds"])
+            )
             if counter := _mark(case, entry):
                 counted[counter] += 1
         element.set("tests", str(len(entries)))

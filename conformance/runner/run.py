@@ -94,8 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check-traces", action="store_true", help="compare traces of pictures that are right, too")
     parser.add_argument("--output-format", choices=FORMATS, default="pnm", help="of {output}, default pnm")
     parser.add_argument("--fresh", action="store_true", help="a new process for every call of a Python callable")
-    parser.add_argument("--make-models", action="store_true",
-                        help="have refcodec make absent procedural models, in the first folder of --models")
+    parser.add_argument(
+        "--make-models",
+        action="store_true",
+        help="have refcodec make absent procedural models, in the first folder of --models",
+    )
     parser.add_argument("--reference", metavar="CMD", help="a decoder that gives expected pictures, for heat maps")
     parser.add_argument("--reference-model-arg", default="", metavar="ARGS", help="as --model-arg")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="lines RESULT ID of failures that are known")
@@ -115,8 +118,9 @@ RENDERERS: dict[str, Callable[[Report], str]] = {
 
 def selection_of(args: argparse.Namespace, outcomes: Sequence[str] = ("accept", "reject")) -> Selection:
     """What `add_selection` chose of vectors that expect one of these outcomes."""
-    return Selection(tuple(args.id), tuple(args.clause), tuple(args.with_model),
-                     (args.expect,) if args.expect else tuple(outcomes))
+    return Selection(
+        tuple(args.id), tuple(args.clause), tuple(args.with_model), (args.expect,) if args.expect else tuple(outcomes)
+    )
 
 
 def runnable(args: argparse.Namespace) -> tuple[str, ...]:
@@ -129,11 +133,17 @@ def runnable(args: argparse.Namespace) -> tuple[str, ...]:
 def options_of(args: argparse.Namespace, suites: Sequence[Suite], reference: Spec | None) -> Options:
     """What `add_running` chose."""
     folders = tuple(args.models)
-    present = (path for suite in suites for m in suite.models.values()
-               if not m.edits and (path := locate(m, folders)))
-    return Options(args.output_format, Limits(args.timeout, args.memory << 20), args.jobs, folders, reference,
-                   next(present, None), args.check_traces,
-                   template(args.units, "units", {"unit", "output"}, set()) if args.units else ())
+    present = (path for suite in suites for m in suite.models.values() if not m.edits and (path := locate(m, folders)))
+    return Options(
+        args.output_format,
+        Limits(args.timeout, args.memory << 20),
+        args.jobs,
+        folders,
+        reference,
+        next(present, None),
+        args.check_traces,
+        template(args.units, "units", {"unit", "output"}, set()) if args.units else (),
+    )
 
 
 class Progress:
@@ -247,5 +257,18 @@ def main(args: argparse.Namespace) -> int:
     known = {name: outcome for name, outcome in known.items() if name in chosen}
     if args.write_baseline and not done.interrupted:
         write(args.write_baseline, baseline.render({r.vector.id: r.outcome for r in done.results}))
-    return publish(Run("decoder", args.decoder or args.units, suites, done.results, options, known, done.started,
-                       done.seconds, system_facts(), done.interrupted), args)
+    return publish(
+        Run(
+            "decoder",
+            args.decoder or args.units,
+            suites,
+            done.results,
+            options,
+            known,
+            done.started,
+            done.seconds,
+            system_facts(),
+            done.interrupted,
+        ),
+        args,
+    )

@@ -50,6 +50,13 @@ def system_facts() -> dict[str, object]:
         name, flags = processor(Path("/proc/cpuinfo").read_text())
     except OSError:
         name, flags = platform.processor(), []
-    return {"platform": platform.platform(), "machine": platform.machine(), "processor": name, "flags": flags,
-            "cores": os.cpu_count() or 1, "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20,
-            "python": platform.python_version(), "packages": versions()}
+    return {
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "processor": name,
+        "flags": flags,
+        "cores": os.cpu_count() or 1,
+        "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20,
+        "python": platform.python_version(),
+        "packages": versions(),
+    }

@@ -61,9 +61,16 @@ class Engine:
         The backend or the number of threads.
     """
 
-    def __init__(self, layers: Mapping[str, Any], tables: Tables, step: int, threads: int | None = None,
-                 backend: str | None = None, trace: Callable[[str, np.ndarray], None] | None = None,
-                 pool: Pool | None = None) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, Any],
+        tables: Tables,
+        step: int,
+        threads: int | None = None,
+        backend: str | None = None,
+        trace: Callable[[str, np.ndarray], None] | None = None,
+        pool: Pool | None = None,
+    ) -> None:
         self.layers: Mapping[str, Layer] = layers
         self.tables, self.step, self.trace = tables, step, trace
         self.backend = backend or default_backend()
@@ -97,8 +104,15 @@ class Engine:
     def _like(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         return self.map(x.shape[0] - 2 * BORDER, x.shape[1] - 2 * BORDER, x.shape[2]) if out is None else out
 
-    def conv(self, name: str, x: np.ndarray, *, add: np.ndarray | None = None, parity: int = -1,
-             out: np.ndarray | None = None) -> np.ndarray:
+    def conv(
+        self,
+        name: str,
+        x: np.ndarray,
+        *,
+        add: np.ndarray | None = None,
+        parity: int = -1,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """(SPEC 5.3) Convolution; ``parity`` computes one half of the checkerboard only, packed along columns."""
         layer: Any = self.layers[name]
         h, w, co = x.shape[0] - 2 * BORDER, x.shape[1] - 2 * BORDER, layer.weight.shape[0]
@@ -113,8 +127,9 @@ class Engine:
         self._ops.conv(x, layer, out, add, parity, self.threads)
         return self._done(name, out)
 
-    def conv_sum(self, name: str, x: np.ndarray, total: str, skip: np.ndarray,
-                 out: np.ndarray | None = None) -> np.ndarray:
+    def conv_sum(
+        self, name: str, x: np.ndarray, total: str, skip: np.ndarray, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """(SPEC 5.3, 5.4) Convolution, then the residual sum ``total`` of skip and its result.
 
         One pass over memory where the backend can and nobody traces the result between.
@@ -186,15 +201,23 @@ class Engine:
         self._ops.local_attention(qkv, self.layers[name], self.tables.exp2, out, self.threads)
         return self._done(name, out)
 
-    def linear_attention(self, name: str, queries: np.ndarray, keys: np.ndarray, values: np.ndarray,
-                         keys_at: int = -1, queries_at: int = -1) -> np.ndarray:
+    def linear_attention(
+        self,
+        name: str,
+        queries: np.ndarray,
+        keys: np.ndarray,
+        values: np.ndarray,
+        keys_at: int = -1,
+        queries_at: int = -1,
+    ) -> np.ndarray:
         """(SPEC 5.9) Softmax of keys over positions, of queries over a head's channels; maps in and out.
 
         ``keys_at`` limits keys to one half of the checkerboard, ``queries_at`` the results, zero elsewhere.
         """
         out = self._like(queries)
-        self._ops.linear_attention(queries, keys, values, self.layers[name], self.tables.exp2, out, keys_at, queries_at,
-                                   self.threads)
+        self._ops.linear_attention(
+            queries, keys, values, self.layers[name], self.tables.exp2, out, keys_at, queries_at, self.threads
+        )
         return self._done(name, out)
 
     def half(self, x: np.ndarray, parity: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -207,8 +230,9 @@ class Engine:
             take_into(interior(x), parity, interior(out))
         return out
 
-    def conv_halves(self, name: str, x: np.ndarray, outs: Mapping[int, np.ndarray],
-                    add: np.ndarray | None = None) -> None:
+    def conv_halves(
+        self, name: str, x: np.ndarray, outs: Mapping[int, np.ndarray], add: np.ndarray | None = None
+    ) -> None:
         """(SPEC 5.3, 6.3) Convolution of which only halves of the checkerboard are read, into packed maps by parity.
 
         A trace sees the whole result.
@@ -252,8 +276,9 @@ class Engine:
         scales, means = self.split(parameters)
         return self.scale_index(scales), means
 
-    def place(self, name: str, symbols: np.ndarray, means: np.ndarray, parity: int, y_hat: np.ndarray,
-              current: np.ndarray) -> None:
+    def place(
+        self, name: str, symbols: np.ndarray, means: np.ndarray, parity: int, y_hat: np.ndarray, current: np.ndarray
+    ) -> None:
         """(SPEC 6.9) Symbols and means into one half of y_hat, a map; its context copy ``name`` into current."""
         if not self.trace and (fused := getattr(self._ops, "place", None)):
             fused(symbols, means, parity, Y_FRAC, Y_MAX, y_hat, self.layers[name], current)
@@ -261,8 +286,9 @@ class Engine:
         put(interior(y_hat), parity, self.reconstruct(symbols, means))
         self.rescale(name, y_hat, out=current)
 
-    def add_residual(self, name: str, residual: str, x: np.ndarray, parity: int, y_hat: np.ndarray,
-                     current: np.ndarray) -> None:
+    def add_residual(
+        self, name: str, residual: str, x: np.ndarray, parity: int, y_hat: np.ndarray, current: np.ndarray
+    ) -> None:
         """(SPEC 6.9) Add 0.5 tanh of x, packed result of layer ``residual``, to one half of y_hat; renew current."""
         if not self.trace and (fused := getattr(self._ops, "refine", None)):
             layer: Any = self.layers[residual]

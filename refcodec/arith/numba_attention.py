@@ -31,8 +31,9 @@ LANE = np.array([*range(12), *range(16, 29)])
 STEP = 32
 """Scratch is in rows of 32: lanes of a window, or channels of a head padded with zeros."""
 
-_local_rows, _key_sums, _attend_rows, _exponentials = (Kernel(f"attention.{name}") for name in (
-    "local_rows", "key_sums", "attend_rows", "exponentials"))
+_local_rows, _key_sums, _attend_rows, _exponentials = (
+    Kernel(f"attention.{name}") for name in ("local_rows", "key_sums", "attend_rows", "exponentials")
+)
 
 _biases: WeakKeyDictionary[LocalAttention, np.ndarray] = WeakKeyDictionary()
 
@@ -57,9 +58,20 @@ def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, o
         return
     bias = _lane_bias(layer)
     a = np.zeros(W.L_WORDS, np.int64)
-    a[:] = (address(qkv), address(out) + BORDER * (out.strides[0] + out.strides[1]), address(bias), address(_PLACES),
-            address(table), layer.shift, layer.limit, layer.heads, channels, qkv.shape[0] - 2 * BORDER,
-            qkv.shape[1] - 2 * BORDER, *(s // 2 for s in (*qkv.strides[:2], *out.strides[:2])))
+    a[:] = (
+        address(qkv),
+        address(out) + BORDER * (out.strides[0] + out.strides[1]),
+        address(bias),
+        address(_PLACES),
+        address(table),
+        layer.shift,
+        layer.limit,
+        layer.heads,
+        channels,
+        qkv.shape[0] - 2 * BORDER,
+        qkv.shape[1] - 2 * BORDER,
+        *(s // 2 for s in (*qkv.strides[:2], *out.strides[:2])),
+    )
     share(_local_rows, a, out.shape[0] - 2 * BORDER, threads)
 
 
@@ -71,6 +83,7 @@ GROUP = 8
 POSITIONS = 64
 """Positions whose weights are computed at once."""
 
+
 def exponentials(t: np.ndarray, table: np.ndarray) -> np.ndarray:
     """(SPEC 5.7) As ``numpy_ops.exp2_negative``, by the kernel that weighs keys: [n] int64 in Q16 -> Q24."""
     groups = -(-t.size // POSITIONS)
@@ -78,19 +91,28 @@ def exponentials(t: np.ndarray, table: np.ndarray) -> np.ndarray:
     out = np.empty(near.size)
     a = np.array([address(near), address(table), address(out)], np.int64)
     _exponentials.call(address(a), 0, groups)
-    return out[:t.size].astype(np.int64)
+    return out[: t.size].astype(np.int64)
 
 
 def _maxima(keys: np.ndarray, parity: int) -> np.ndarray:
     inner = interior(keys)
     if parity < 0:
         return inner.max(axis=(0, 1)).astype(np.int64)
-    halves = [half.max(axis=(0, 1)) for half in (inner[0::2, parity::2], inner[1::2, 1 - parity::2]) if half.size]
+    halves = [half.max(axis=(0, 1)) for half in (inner[0::2, parity::2], inner[1::2, 1 - parity :: 2]) if half.size]
     return np.max(halves, axis=0).astype(np.int64)
 
 
-def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, layer: LinearAttention,
-                     table: np.ndarray, out: np.ndarray, keys_at: int, queries_at: int, threads: int) -> None:
+def linear_attention(
+    queries: np.ndarray,
+    keys: np.ndarray,
+    values: np.ndarray,
+    layer: LinearAttention,
+    table: np.ndarray,
+    out: np.ndarray,
+    keys_at: int,
+    queries_at: int,
+    threads: int,
+) -> None:
     """(SPEC 5.9) As ``numpy_ops.linear_attention``."""
     channels, heads = keys.shape[2], layer.heads
     d = channels // heads
@@ -107,11 +129,41 @@ def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, 
 
     top, totals = _maxima(keys, keys_at), np.zeros(channels, np.int64)
     sums = np.zeros((heads, d, d), np.int64)
-    a = np.array([start(keys), start(values), address(top), address(table), address(sums), address(totals),
-                  layer.key_shift, d, keys_at, height, width, *strides(keys, values), SUM_BLOCK], np.int64)
+    a = np.array(
+        [
+            start(keys),
+            start(values),
+            address(top),
+            address(table),
+            address(sums),
+            address(totals),
+            layer.key_shift,
+            d,
+            keys_at,
+            height,
+            width,
+            *strides(keys, values),
+            SUM_BLOCK,
+        ],
+        np.int64,
+    )
     share(_key_sums, a, heads * -(-d // GROUP), threads)
     context = np.zeros((heads, d, STEP))
     context[:, :, :d] = contexts(sums, totals.reshape(heads, d, 1), layer.context_shift)
-    a = np.array([start(queries), start(out), address(context), address(table), layer.query_shift, layer.limit, heads,
-                  d, queries_at, width, *strides(queries, out)], np.int64)
+    a = np.array(
+        [
+            start(queries),
+            start(out),
+            address(context),
+            address(table),
+            layer.query_shift,
+            layer.limit,
+            heads,
+            d,
+            queries_at,
+            width,
+            *strides(queries, out),
+        ],
+        np.int64,
+    )
     share(_attend_rows, a, height, threads)

@@ -37,5 +37,18 @@ def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, tota
     pack(layer).run(x, out, skip, -1, total, threads)
 
 
-__all__ = ["clear_border", "conv", "conv_sum", "gdn", "half", "igdn", "layer_norm", "levels_and_means",
-           "linear_attention", "local_attention", "pack", "place", "refine"]
+__all__ = [
+    "clear_border",
+    "conv",
+    "conv_sum",
+    "gdn",
+    "half",
+    "igdn",
+    "layer_norm",
+    "levels_and_means",
+    "linear_attention",
+    "local_attention",
+    "pack",
+    "place",
+    "refine",
+]

@@ -57,8 +57,16 @@ class Packed:
             self.weight = np.ascontiguousarray(layer.weight.reshape(co, k * k).T)
             self.bias, self.shift = layer.bias, layer.shift
             a = self._depthwise = np.zeros(W.D_WORDS, np.int64)
-            a[W.D_W:W.D_STRIDE + 1] = (address(self.weight), address(self.bias), address(self.shift),
-                                     address(self.table), self.table.size - 2, layer.limit, co, co)
+            a[W.D_W : W.D_STRIDE + 1] = (
+                address(self.weight),
+                address(self.bias),
+                address(self.shift),
+                address(self.table),
+                self.table.size - 2,
+                layer.limit,
+                co,
+                co,
+            )
             return
         self.inputs = ci + ci % 2
         order = np.arange(co)
@@ -71,24 +79,49 @@ class Packed:
             padded[:co, :, :, :ci] = layer.weight[order]
         pairs = np.ascontiguousarray(padded).reshape(self.outputs, -1).view(np.int32)  # two inputs as one number
         cut = self.outputs - self.outputs % OUTPUTS
-        blocks = [pairs[:cut].reshape(-1, OUTPUTS, pairs.shape[1]).transpose(0, 2, 1).reshape(-1),
-                  pairs[cut:].T.reshape(-1)]
+        blocks = [
+            pairs[:cut].reshape(-1, OUTPUTS, pairs.shape[1]).transpose(0, 2, 1).reshape(-1),
+            pairs[cut:].T.reshape(-1),
+        ]
         self.weight = (np.concatenate(blocks) if cut < self.outputs else blocks[0]).view(np.int16)
-        self.bias, self.shift, self.add_shift = (_padded(a, order, self.outputs)
-                                                 for a in (layer.bias, layer.shift, layer.add_shift))
+        self.bias, self.shift, self.add_shift = (
+            _padded(a, order, self.outputs) for a in (layer.bias, layer.shift, layer.add_shift)
+        )
         group = co // 4 if layer.shuffle else co
-        self.segments = [(n, start - n * LANES, stop - start, start // group, start % group)
-                         for n in range(self.outputs // LANES)
-                         for start, stop in _pieces(n * LANES, min((n + 1) * LANES, co), group)]
+        self.segments = [
+            (n, start - n * LANES, stop - start, start // group, start % group)
+            for n in range(self.outputs // LANES)
+            for start, stop in _pieces(n * LANES, min((n + 1) * LANES, co), group)
+        ]
         self._plans: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
 
-    def _plan(self, x_row: int, x_column: int, out_row: int, out_column: int, add_row: int, add_column: int, width: int,
-              parity: int, kind: int) -> tuple[np.ndarray, ...]:
+    def _plan(
+        self,
+        x_row: int,
+        x_column: int,
+        out_row: int,
+        out_column: int,
+        add_row: int,
+        add_column: int,
+        width: int,
+        parity: int,
+        kind: int,
+    ) -> tuple[np.ndarray, ...]:
         """Arguments for maps of these strides (in elements) without the maps' addresses, and what they point to."""
         k, factor = self.kernel, 2 if self.shuffle else 1
-        segments = np.array([(n, j0, length, (g >> 1) * out_row + (g & 1) * out_column + c,
-                              (g >> 1) * add_row + (g & 1) * add_column + c)
-                             for n, j0, length, g, c in self.segments], np.int64)
+        segments = np.array(
+            [
+                (
+                    n,
+                    j0,
+                    length,
+                    (g >> 1) * out_row + (g & 1) * out_column + c,
+                    (g >> 1) * add_row + (g & 1) * add_column + c,
+                )
+                for n, j0, length, g, c in self.segments
+            ],
+            np.int64,
+        )
         if x_column == self.inputs and k > 1:
             runs, run = np.arange(k) * x_row, k * self.inputs
         else:
@@ -96,26 +129,59 @@ class Packed:
             run = self.inputs
         runs = runs.astype(np.int64)
         a = np.zeros(W.C_WORDS, np.int64)
-        for word, array in ((W.C_W, self.weight), (W.C_BIAS, self.bias), (W.C_SHIFT, self.shift),
-                            (W.C_ADD_SHIFT, self.add_shift), (W.C_TABLE, self.table), (W.C_RUNS, runs),
-                            (W.C_SEGMENTS, segments)):
+        for word, array in (
+            (W.C_W, self.weight),
+            (W.C_BIAS, self.bias),
+            (W.C_SHIFT, self.shift),
+            (W.C_ADD_SHIFT, self.add_shift),
+            (W.C_TABLE, self.table),
+            (W.C_RUNS, runs),
+            (W.C_SEGMENTS, segments),
+        ):
             a[word] = address(array)
-        a[W.C_LAST:W.C_N_RUNS + 1] = (self.table.size - 2, self.limit, not self.limit, self.outputs, run // 2,
-                                      a[W.C_RUNS], runs.size)
-        a[W.C_N_SEGMENTS:W.C_ADD_KIND + 1] = (
-            len(segments), width // factor, x_row * self.stride, x_column * (2 if parity >= 0 else self.stride),
-            parity, x_column, factor * out_row, factor * out_column, factor * add_row, factor * add_column, kind)
+        a[W.C_LAST : W.C_N_RUNS + 1] = (
+            self.table.size - 2,
+            self.limit,
+            not self.limit,
+            self.outputs,
+            run // 2,
+            a[W.C_RUNS],
+            runs.size,
+        )
+        a[W.C_N_SEGMENTS : W.C_ADD_KIND + 1] = (
+            len(segments),
+            width // factor,
+            x_row * self.stride,
+            x_column * (2 if parity >= 0 else self.stride),
+            parity,
+            x_column,
+            factor * out_row,
+            factor * out_column,
+            factor * add_row,
+            factor * add_column,
+            kind,
+        )
         return a, runs, segments
 
-    def run(self, x: np.ndarray, out: np.ndarray, add: np.ndarray | None, parity: int, total: Sum | None,
-            threads: int) -> None:
+    def run(
+        self, x: np.ndarray, out: np.ndarray, add: np.ndarray | None, parity: int, total: Sum | None, threads: int
+    ) -> None:
         """Compute the result; arguments as in ``numpy_ops.conv`` and ``numba_backend.conv_sum``."""
         add_row, add_column, kind = 0, 0, 0
         if add is not None:
             add_row, add_column, kind = add.strides[0] // 2, add.strides[1] // 2, RESIDUAL if total else JOIN
         x_row, x_column, size = x.strides[0] // 2, x.strides[1] // 2, out.itemsize
-        key = (x_row, x_column, out.strides[0] // size, out.strides[1] // size, add_row, add_column,
-               out.shape[1] - 2 * BORDER, parity, kind)
+        key = (
+            x_row,
+            x_column,
+            out.strides[0] // size,
+            out.strides[1] // size,
+            add_row,
+            add_column,
+            out.shape[1] - 2 * BORDER,
+            parity,
+            kind,
+        )
         plan = self._plans.get(key)
         if plan is None:
             if len(self._plans) >= _PLANS:  # a server meets sizes without end
@@ -128,7 +194,13 @@ class Packed:
         if add is not None:
             a[W.C_ADD] = address(add) + 2 * BORDER * (add_row + add_column)
         if total:
-            a[W.C_SKIP_UP:W.C_TOP + 1] = total.shift_a, total.shift_b, (1 << total.shift) >> 1, total.shift, total.limit
+            a[W.C_SKIP_UP : W.C_TOP + 1] = (
+                total.shift_a,
+                total.shift_b,
+                (1 << total.shift) >> 1,
+                total.shift,
+                total.limit,
+            )
         rows = (out.shape[0] - 2 * BORDER) // (2 if self.shuffle else 1)
         work = rows * (out.shape[1] - 2 * BORDER) * self.products
         share(_rows, a, rows, threads if work > SMALL else 1)
@@ -140,7 +212,7 @@ class Packed:
         top = BORDER - self.kernel // 2
         a[W.D_X] = address(x) + 2 * top * (x_row + x_column)
         a[W.D_OUT] = address(out) + 2 * BORDER * (out_row + out_column)
-        a[W.D_WIDTH:] = out.shape[1] - 2 * BORDER, x_row, x_column, out_row, out_column
+        a[W.D_WIDTH :] = out.shape[1] - 2 * BORDER, x_row, x_column, out_row, out_column
         rows = out.shape[0] - 2 * BORDER
         work = rows * out.shape[1] * self.weight.size
         share(_depthwise_rows, a, rows, threads if work > SMALL else 1)
@@ -150,7 +222,7 @@ def _padded(values: np.ndarray | None, order: np.ndarray, count: int) -> np.ndar
     """int32 values in an order, and zeros up to a count; zeros alone for None."""
     out = np.zeros(count, np.int32)
     if values is not None:
-        out[:order.size] = values[order]
+        out[: order.size] = values[order]
     return out
 
 

@@ -44,8 +44,14 @@ class PackedGdn:
         self.beta = np.ones(padded)
         self.beta[:channels] = layer.beta
         self._words = np.zeros(W.G_WORDS, np.int64)
-        self._words[W.G_GAMMA:W.G_WIDTH] = (address(self.gamma), address(self.beta), channels, layer.shift, layer.limit,
-                                      inverse)
+        self._words[W.G_GAMMA : W.G_WIDTH] = (
+            address(self.gamma),
+            address(self.beta),
+            channels,
+            layer.shift,
+            layer.limit,
+            inverse,
+        )
 
     def run(self, x: np.ndarray, out: np.ndarray, threads: int) -> None:
         """Compute the whole of out."""
@@ -53,7 +59,7 @@ class PackedGdn:
         x_row, x_column, out_row, out_column = (s // 2 for s in (*x.strides[:2], *out.strides[:2]))
         a[W.G_X], a[W.G_OUT] = (address(m) + BORDER * (m.strides[0] + m.strides[1]) for m in (x, out))
         rows, width = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER
-        a[W.G_WIDTH:] = width, x_row, x_column, out_row, out_column
+        a[W.G_WIDTH :] = width, x_row, x_column, out_row, out_column
         share(_gdn_rows, a, rows, threads if 4 * rows * width * self.gamma.size > SMALL else 1)
 
 
@@ -91,7 +97,13 @@ def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int) -> Non
         return
     rows, width = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER
     a = np.zeros(W.N_WORDS, np.int64)
-    a[:] = (*(address(m) + BORDER * (m.strides[0] + m.strides[1]) for m in (x, out)), layer.epsilon,
-            numpy_ops.norm_gain(channels), layer.limit, channels, width,
-            *(s // 2 for s in (*x.strides[:2], *out.strides[:2])))
+    a[:] = (
+        *(address(m) + BORDER * (m.strides[0] + m.strides[1]) for m in (x, out)),
+        layer.epsilon,
+        numpy_ops.norm_gain(channels),
+        layer.limit,
+        channels,
+        width,
+        *(s // 2 for s in (*x.strides[:2], *out.strides[:2])),
+    )
     share(_layer_norm_rows, a, rows, threads if rows * width * channels > SMALL else 1)

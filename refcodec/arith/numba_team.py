@@ -92,7 +92,7 @@ class _Team:
 
     def __init__(self) -> None:
         store = np.zeros(WORDS + 8, np.int64)
-        self._board = store[-address(store) % 64 // 8:][:WORDS]  # from a cache line's start on
+        self._board = store[-address(store) % 64 // 8 :][:WORDS]  # from a cache line's start on
         self._board[FREE], self._board[PAUSE] = 1, _pause()
         self._at = address(self._board)
         self._helpers: list[_Helper] = []
@@ -101,7 +101,7 @@ class _Team:
         """Share a task out, or compute it on this thread alone if the team is at work."""
         while len(self._helpers) < threads - 1:
             self._helpers.append(_Helper(self._board))
-        for helper in self._helpers[:threads - 1]:
+        for helper in self._helpers[: threads - 1]:
             if helper.idle:
                 helper.wake()
         lead.call(self._at, function, arguments, rows, min(rows, CHUNKS_A_THREAD * threads))

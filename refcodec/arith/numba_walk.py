@@ -16,8 +16,9 @@ from .layers import Rescale
 from .maps import interior
 from .numba_team import address
 
-_split, _place, _refine, _half, _clear_border = (Kernel(f"walk.{name}") for name in (
-    "split", "place", "refine", "half", "clear_border"))
+_split, _place, _refine, _half, _clear_border = (
+    Kernel(f"walk.{name}") for name in ("split", "place", "refine", "half", "clear_border")
+)
 
 _levels: WeakKeyDictionary[Tables, np.ndarray] = WeakKeyDictionary()
 
@@ -51,30 +52,81 @@ def levels_and_means(parameters: np.ndarray, tables: Tables, limit: int) -> tupl
     height, width, channels = inner.shape[0], inner.shape[1], inner.shape[2] // 2
     levels, means = np.empty((height, width, channels), np.int32), np.empty((height, width, channels), np.int32)
     level_of = _level_of(tables)
-    _run(_split, height, *_place_of(inner), address(level_of), level_of.size - 1, limit, address(levels),
-         address(means), width, channels)
+    _run(
+        _split,
+        height,
+        *_place_of(inner),
+        address(level_of),
+        level_of.size - 1,
+        limit,
+        address(levels),
+        address(means),
+        width,
+        channels,
+    )
     return levels, means
 
 
-def place(symbols: np.ndarray, means: np.ndarray, parity: int, frac: int, limit: int, y_hat: np.ndarray,
-          layer: Rescale, current: np.ndarray) -> None:
+def place(
+    symbols: np.ndarray,
+    means: np.ndarray,
+    parity: int,
+    frac: int,
+    limit: int,
+    y_hat: np.ndarray,
+    layer: Rescale,
+    current: np.ndarray,
+) -> None:
     """(SPEC 6.9) clamp(symbol * 2^frac + mean) into one half of y_hat, and its context copy into current (maps)."""
     symbols, means = np.ascontiguousarray(symbols, np.int32), np.ascontiguousarray(means, np.int32)
     height, width, channels = symbols.shape
-    _run(_place, height, address(symbols), address(means), frac, parity, limit, layer.shift, layer.limit, width,
-         channels, *_place_of(interior(y_hat)), *_place_of(interior(current)))
+    _run(
+        _place,
+        height,
+        address(symbols),
+        address(means),
+        frac,
+        parity,
+        limit,
+        layer.shift,
+        layer.limit,
+        width,
+        channels,
+        *_place_of(interior(y_hat)),
+        *_place_of(interior(current)),
+    )
 
 
-def refine(residual: np.ndarray, table: np.ndarray, parity: int, limit: int, y_hat: np.ndarray, layer: Rescale,
-           current: np.ndarray) -> None:
+def refine(
+    residual: np.ndarray,
+    table: np.ndarray,
+    parity: int,
+    limit: int,
+    y_hat: np.ndarray,
+    layer: Rescale,
+    current: np.ndarray,
+) -> None:
     """(SPEC 6.9) Add 0.5 tanh of a packed map to one half of y_hat and renew its context copy.
 
     ``table[0]`` is 0, so that the sign of a zero does not matter.
     """
     inner = interior(residual)
     height, width, channels = inner.shape
-    _run(_refine, height, *_place_of(inner), address(table), table.size - 1, parity, limit, layer.shift, layer.limit,
-         width, channels, *_place_of(interior(y_hat)), *_place_of(interior(current)))
+    _run(
+        _refine,
+        height,
+        *_place_of(inner),
+        address(table),
+        table.size - 1,
+        parity,
+        limit,
+        layer.shift,
+        layer.limit,
+        width,
+        channels,
+        *_place_of(interior(y_hat)),
+        *_place_of(interior(current)),
+    )
 
 
 def clear_border(out: np.ndarray) -> None:

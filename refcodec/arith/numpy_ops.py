@@ -134,7 +134,7 @@ class _Packed:
         weight = np.zeros((across * columns, n), np.int16)
         weight[:co] = layer.weight[order].transpose(0, 2, 1, 3).reshape(co, n)
         weight = weight.reshape(across, 1, 1, columns, n).swapaxes(3, 4)
-        self.blocks = [np.ascontiguousarray(weight[:, :, :, i * n // down:(i + 1) * n // down]) for i in range(down)]
+        self.blocks = [np.ascontiguousarray(weight[:, :, :, i * n // down : (i + 1) * n // down]) for i in range(down)]
 
 
 _packed: WeakKeyDictionary[Conv, _Packed] = WeakKeyDictionary()
@@ -147,8 +147,9 @@ def _pack(layer: Conv) -> _Packed:
     return packed
 
 
-def _window_sums(x: np.ndarray, blocks: list[np.ndarray], kernel: int, stride: int, width: int, y0: int,
-                 y1: int) -> Iterator[tuple[slice, np.ndarray]]:
+def _window_sums(
+    x: np.ndarray, blocks: list[np.ndarray], kernel: int, stride: int, width: int, y0: int, y1: int
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Sums of products of windows: of some of the rows y0..y1 at a time, and float64 [rows, width, columns of blocks].
 
     No two of every k-th row's windows share an input row. So x is laid out for every k-th row at a time, column by
@@ -180,22 +181,32 @@ def _window_sums(x: np.ndarray, blocks: list[np.ndarray], kernel: int, stride: i
             rows = slice(y, min(first + n * k, y1), k)
             r = len(range(y1)[rows])
             for ky in range(k):
-                lines[:r, :columns, ky] = x[stride * y + ky:stride * rows.stop + ky:step, :columns, :c]
+                lines[:r, :columns, ky] = x[stride * y + ky : stride * rows.stop + ky : step, :columns, :c]
             for p in range(k):
-                lined = lines[:r, p * stride:p * stride + windows * step].reshape(r, parts, run, -1)
+                lined = lines[:r, p * stride : p * stride + windows * step].reshape(r, parts, run, -1)
                 total, at = sums[:r, :, :, p], 0
                 for block in blocks:
                     product = part[:r] if at else total  # partial sums of |w x|: below 2^33 (_convolve), 33 bits
-                    np.matmul(lined[..., at:at + block.shape[3]], block,
-                              out=product.reshape(r, parts, run, *block.shape[::4]).transpose(3, 0, 1, 2, 4))
+                    np.matmul(
+                        lined[..., at : at + block.shape[3]],
+                        block,
+                        out=product.reshape(r, parts, run, *block.shape[::4]).transpose(3, 0, 1, 2, 4),
+                    )
                     if at:
                         total += product
                     at += block.shape[3]
             yield rows, sums[:r].reshape(r, windows * k, co)[:, :width]
 
 
-def _convolve(x: np.ndarray, layer: Conv, stride: int, height: int, width: int, threads: int,
-              store: Callable[[slice, np.ndarray], None]) -> None:
+def _convolve(
+    x: np.ndarray,
+    layer: Conv,
+    stride: int,
+    height: int,
+    width: int,
+    threads: int,
+    store: Callable[[slice, np.ndarray], None],
+) -> None:
     """Hand accumulators / 2^shift, still without a branch, to ``store``: rows, float64 [rows, width, Co or more].
 
     The loader has proved that the accumulator lies in low..high, which fit int32, for every input within the clamps.
@@ -203,7 +214,7 @@ def _convolve(x: np.ndarray, layer: Conv, stride: int, height: int, width: int, 
     every partial sum has at most 33 bits. `_finish` begins with the floor; nothing is added to it before.
     """
     packed, k = _pack(layer), layer.kernel
-    x = x[BORDER - k // 2:, BORDER - k // 2:]
+    x = x[BORDER - k // 2 :, BORDER - k // 2 :]
     blocks = [b.astype(np.float64) for b in packed.blocks]
     scale, bias = (np.tile(a, (width, 1)) for a in (packed.scale, packed.bias))  # one loop a row, not a pixel
 
@@ -261,7 +272,7 @@ def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, pa
         convolve(x, layer.stride, target, branch)
     else:
         for row in (0, 1):  # the positions of a parity in every second row are those of a stride of 2
-            convolve(x[row:, (row + parity) & 1:], 2, target[row::2], None if branch is None else branch[row::2])
+            convolve(x[row:, (row + parity) & 1 :], 2, target[row::2], None if branch is None else branch[row::2])
 
 
 def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, total: Sum, threads: int = 1) -> None:
@@ -272,7 +283,7 @@ def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, tota
     target, skip = interior(out), interior(skip)
 
     def store(rows: slice, sums: np.ndarray) -> None:
-        v = _finish(sums, layer)[:, :, :skip.shape[2]].astype(np.int32)
+        v = _finish(sums, layer)[:, :, : skip.shape[2]].astype(np.int32)
         v <<= total.shift_b
         v += np.left_shift(skip[rows], total.shift_a, dtype=np.int32)
         v += 1 << total.shift >> 1
@@ -291,19 +302,19 @@ def _before_shuffle(x: np.ndarray) -> np.ndarray:
 def _depthwise(x: np.ndarray, layer: Conv, target: np.ndarray, threads: int) -> None:
     """Sums in int32, which wrap modulo 2^32: the loader has proved that the last one fits."""
     (height, width, channels), k, packed = target.shape, layer.kernel, _pack(layer)
-    x = x[BORDER - k // 2:, BORDER - k // 2:]
+    x = x[BORDER - k // 2 :, BORDER - k // 2 :]
     weight = np.repeat(layer.weight.transpose(1, 2, 3, 0).astype(np.int32), width, axis=2)
     scale = np.tile(packed.scale[:channels], (width, 1))
 
     def work(y0: int, y1: int) -> None:
         for band in _bands(y0, y1, 2 * width * channels):
-            near = x[band.start:band.stop + k - 1, :width + k - 1].astype(np.int32)
+            near = x[band.start : band.stop + k - 1, : width + k - 1].astype(np.int32)
             sums = np.empty((band.stop - band.start, width, channels), np.int32)
             part = np.empty_like(sums)
             sums[...] = layer.bias
             for ky in range(k):
                 for kx in range(k):
-                    np.multiply(near[ky:ky + sums.shape[0], kx:kx + width], weight[ky, kx], out=part)
+                    np.multiply(near[ky : ky + sums.shape[0], kx : kx + width], weight[ky, kx], out=part)
                     sums += part
             shifted = sums * scale  # multiples of 2^-shift, at most 2^(31-shift): 32 bits
             shifted += packed.zero  # shift <= 30, zero <= 2^15: 46 bits
@@ -422,8 +433,9 @@ def softmax_weights(logits: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.floor(e, out=e)
 
 
-def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, out: np.ndarray,
-                    threads: int = 1) -> None:
+def local_attention(
+    qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, out: np.ndarray, threads: int = 1
+) -> None:
     """(SPEC 5.8) Attention inside the window of every non-anchor, over maps.
 
     Parameters
@@ -465,7 +477,7 @@ def _windows(x: np.ndarray, rows: slice, half: int) -> np.ndarray:
     """The 5x5 windows of the non-anchors of rows of a map, [rows, half, 25, C]."""
     out = np.empty((rows.stop - rows.start, half, 25, x.shape[2]), x.dtype)
     for n, (dy, dx) in enumerate(_OFFSETS):
-        take_into(x[rows.start + dy:rows.stop + dy, dx:dx + 2 * half], rows.start & 1, out[:, :, n])
+        take_into(x[rows.start + dy : rows.stop + dy, dx : dx + 2 * half], rows.start & 1, out[:, :, n])
     return out
 
 
@@ -495,8 +507,17 @@ def contexts(sums: np.ndarray, total: np.ndarray, shift: int) -> np.ndarray:
     return np.clip(context, -CONTEXT_MAX, CONTEXT_MAX)
 
 
-def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, layer: LinearAttention,
-                     table: np.ndarray, out: np.ndarray, keys_at: int, queries_at: int, threads: int = 1) -> None:
+def linear_attention(
+    queries: np.ndarray,
+    keys: np.ndarray,
+    values: np.ndarray,
+    layer: LinearAttention,
+    table: np.ndarray,
+    out: np.ndarray,
+    keys_at: int,
+    queries_at: int,
+    threads: int = 1,
+) -> None:
     """(SPEC 5.9) Maps of queries against maps of keys and values, into the map out.
 
     ``keys_at`` limits keys and values to one half of the checkerboard, ``queries_at`` the results; -1 takes all.
@@ -512,8 +533,8 @@ def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, 
         for band in _bands(y0, y1, row):
             k, v = _rows_of(keys, keys_at, band), _rows_of(values, keys_at, band)
             for at in range(0, k.shape[0], block):
-                e = key_weights(k[at:at + block], top, layer.key_shift, table).reshape(-1, heads, d)
-                f = v[at:at + block].astype(np.float64).reshape(e.shape)
+                e = key_weights(k[at : at + block], top, layer.key_shift, table).reshape(-1, heads, d)
+                f = v[at : at + block].astype(np.float64).reshape(e.shape)
                 # at most 2^13 products below 2^24 * 2^15, 52 bits, and weights, 38 bits; sums of blocks are int64
                 sums += np.matmul(e.transpose(1, 2, 0), f.swapaxes(0, 1)).astype(np.int64)
                 total += e.sum(axis=0).astype(np.int64)[:, :, None]
@@ -538,7 +559,7 @@ def linear_attention(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, 
 
 def _part(x: np.ndarray, rows: slice) -> np.ndarray:
     """Rows of a map, as a map."""
-    return x[rows.start:rows.stop + 2 * BORDER]
+    return x[rows.start : rows.stop + 2 * BORDER]
 
 
 def _turned(parity: int, rows: slice) -> int:

@@ -39,7 +39,7 @@ class Window(NamedTuple):
     def rows(self, first: int, count: int) -> np.ndarray:
         """A map whose interior are rows first..first + count and whose border are their neighbours."""
         assert self.start <= first and first + count <= self.end, "a strip needs rows that are gone"
-        return self.map[first - self.start:first - self.start + count + 2 * BORDER]
+        return self.map[first - self.start : first - self.start + count + 2 * BORDER]
 
 
 class Strips:
@@ -60,8 +60,9 @@ class Strips:
         """The engine's layers."""
         return self._engine.layers
 
-    def grow(self, name: str, end: int, height: int, width: int, channels: int,
-             fill: Callable[[int, np.ndarray], None]) -> Window:
+    def grow(
+        self, name: str, end: int, height: int, width: int, channels: int, fill: Callable[[int, np.ndarray], None]
+    ) -> Window:
         """The window of a result with its rows up to ``end``; fill(first, out) computes the new ones."""
         old = self._windows.get(name)
         first = old.end if old else 0
@@ -70,9 +71,9 @@ class Strips:
         start = max(first - KEEP, old.start) if old else 0
         # The next window will have some rows more: room for them now lets the pool serve both from one block.
         rows, room = end - start, 0 if old or end == height else 2 * KEEP
-        new = Window(self._engine.map(rows + room, width, channels)[:rows + 2 * BORDER], start, end, height)
+        new = Window(self._engine.map(rows + room, width, channels)[: rows + 2 * BORDER], start, end, height)
         if old:
-            interior(new.map)[:first - start] = interior(old.map)[start - old.start:]
+            interior(new.map)[: first - start] = interior(old.map)[start - old.start :]
         self._windows[name] = new
         if end > first:
             fill(first, new.rows(first, end - first))
@@ -80,6 +81,7 @@ class Strips:
 
     def _same(self, name: str, x: Window, compute: Callable[[np.ndarray, np.ndarray], Any]) -> Window:
         """Grow the result of an operation that works on single positions."""
+
         def fill(first: int, out: np.ndarray) -> None:
             compute(x.rows(first, x.end - first), out)
 
@@ -95,7 +97,7 @@ class Strips:
 
         def fill(first: int, out: np.ndarray) -> None:
             count = (out.shape[0] - 2 * BORDER) // factor
-            source = x.map[first // factor * step - x.start:][:count * step + 2 * BORDER]
+            source = x.map[first // factor * step - x.start :][: count * step + 2 * BORDER]
             branch = add.rows(first, count * factor) if add else None
             self._engine.conv(name, source, add=branch, out=out)
 
@@ -117,11 +119,17 @@ class Strips:
 
         def fill(first: int, out: np.ndarray) -> None:
             count = out.shape[0] - 2 * BORDER
-            source = x.map[first - x.start:][:count + 2 * BORDER]
+            source = x.map[first - x.start :][: count + 2 * BORDER]
             self._engine.conv_sum(name, source, total, skip.rows(first, count), out=out)
 
-        return self.grow(total, min(self._reached(layer, x), skip.end), x.height, x.map.shape[1] - 2 * BORDER,
-                         layer.weight.shape[0], fill)
+        return self.grow(
+            total,
+            min(self._reached(layer, x), skip.end),
+            x.height,
+            x.map.shape[1] - 2 * BORDER,
+            layer.weight.shape[0],
+            fill,
+        )
 
     def gdn(self, name: str, x: Window) -> Window:
         """As ``Engine.gdn``."""
@@ -150,8 +158,9 @@ def strip_rows(width: int, widest: float) -> int:
     return max(4, int(STRIP / (width * widest)))
 
 
-def in_strips(engine: Engine, network: Callable[[Any, Any], Any], x: np.ndarray | Rows,
-              widest: float, lag: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+def in_strips(
+    engine: Engine, network: Callable[[Any, Any], Any], x: np.ndarray | Rows, widest: float, lag: int = 0
+) -> Iterator[tuple[int, np.ndarray]]:
     """Run a network and give its result in pieces: (first row, rows [n, W, C] int16), from the top down.
 
     Parameters

@@ -142,15 +142,26 @@ def reconstruction_digest(samples: NDArray[np.uint8]) -> bytes:
 def _check_positions(width: int, height: int, error: type[RefcodecError]) -> None:
     positions = 16 * -(-width // 64) * -(-height // 64)  # a block of 64x64 samples holds 4x4 positions
     if positions > MAX_LATENT_POSITIONS:
-        raise error("the picture has too many latent positions", where="SPEC 8.1", field="width, height", width=width,
-                    height=height, value=positions, allowed=f"1..{MAX_LATENT_POSITIONS}")
+        raise error(
+            "the picture has too many latent positions",
+            where="SPEC 8.1",
+            field="width, height",
+            width=width,
+            height=height,
+            value=positions,
+            allowed=f"1..{MAX_LATENT_POSITIONS}",
+        )
 
 
 def _require(view: memoryview, needed: int, part: str) -> None:
     if len(view) < needed:
-        raise TruncatedStream(f"the stream ends inside its {part}", where=f"byte {len(view)} (SPEC 8.5)",
-                              cause="the file was cut short or a length is damaged", needed=needed,
-                              available=len(view))
+        raise TruncatedStream(
+            f"the stream ends inside its {part}",
+            where=f"byte {len(view)} (SPEC 8.5)",
+            cause="the file was cut short or a length is damaged",
+            needed=needed,
+            available=len(view),
+        )
 
 
 def read_fields(data: Buffer) -> dict[str, Any]:
@@ -167,7 +178,7 @@ def read_fields(data: Buffer) -> dict[str, Any]:
         Values by name, in the order of the field table.
     """
     view = as_view(data)
-    check(MAGIC_FIELD, bytes(view[:MAGIC_FIELD.end]))
+    check(MAGIC_FIELD, bytes(view[: MAGIC_FIELD.end]))
     _require(view, VERSION_FIELD.end, "header")
     check(VERSION_FIELD, unpack(VERSION_FIELD, view))
     _require(view, FIXED_SIZE, "header")
@@ -227,12 +238,16 @@ def _walk_chunks(body: memoryview, start: int) -> Iterator[tuple[str, bytes]]:
     """Yield tag and payload of each chunk in ``body[start:]``, the bytes between the y segment and the checksum."""
     tags: list[str] = []
     while start < len(body):
-        tag = bytes(body[start:start + 4]).decode("latin-1")
+        tag = bytes(body[start : start + 4]).decode("latin-1")
         first = start + _CHUNK_HEAD
-        size = int.from_bytes(body[start + 4:first], "little")
+        size = int.from_bytes(body[start + 4 : first], "little")
         if first + size > len(body) or not _is_tag(tag):  # also if fewer than eight bytes are left
-            raise TrailingBytes("bytes that form no chunk follow the segments", where=f"byte {start} (SPEC 8.4)",
-                                cause="the writer is faulty or bytes were added", bytes=len(body) - start)
+            raise TrailingBytes(
+                "bytes that form no chunk follow the segments",
+                where=f"byte {start} (SPEC 8.4)",
+                cause="the writer is faulty or bytes were added",
+                bytes=len(body) - start,
+            )
         fault = _chunk_fault(tag, size, tags)
         if fault:
             error, what = fault
@@ -273,13 +288,17 @@ def parse(data: Buffer) -> Stream:
     _require(view, y_end, "y segment")
     _require(view, y_end + _CHECKSUM_BYTES, "checksum")
     body = view[:-_CHECKSUM_BYTES]
-    stored, computed = int.from_bytes(view[len(body):], "little"), crc32c(body)
+    stored, computed = int.from_bytes(view[len(body) :], "little"), crc32c(body)
     if stored != computed:
-        raise ChecksumError("the checksum does not match", where=f"byte {len(body)} (SPEC 8.2)",
-                            cause="the stream was damaged, cut inside its metadata, or extended",
-                            stored=f"{stored:08x}", computed=f"{computed:08x}")
+        raise ChecksumError(
+            "the checksum does not match",
+            where=f"byte {len(body)} (SPEC 8.2)",
+            cause="the stream was damaged, cut inside its metadata, or extended",
+            stored=f"{stored:08x}",
+            computed=f"{computed:08x}",
+        )
     chunks = tuple(_walk_chunks(body, y_end))
-    return Stream(header, bytes(view[header.size:z_end]), bytes(view[z_end:y_end]), chunks)
+    return Stream(header, bytes(view[header.size : z_end]), bytes(view[z_end:y_end]), chunks)
 
 
 def pack_chunks(chunks: Iterable[tuple[str, Buffer]]) -> Iterator[bytes]:
@@ -296,8 +315,18 @@ def pack_chunks(chunks: Iterable[tuple[str, Buffer]]) -> Iterator[bytes]:
         yield tag.encode("ascii") + len(view).to_bytes(4, "little") + view
 
 
-def serialise(*, width: int, height: int, channels: int, quality: int, fingerprint: bytes, z: Buffer, y: Buffer,
-              digest: bytes | None = None, chunks: Iterable[tuple[str, Buffer]] = ()) -> bytes:
+def serialise(
+    *,
+    width: int,
+    height: int,
+    channels: int,
+    quality: int,
+    fingerprint: bytes,
+    z: Buffer,
+    y: Buffer,
+    digest: bytes | None = None,
+    chunks: Iterable[tuple[str, Buffer]] = (),
+) -> bytes:
     """(SPEC 8.6) Write a stream that `parse` accepts.
 
     Parameters
@@ -320,11 +349,24 @@ def serialise(*, width: int, height: int, channels: int, quality: int, fingerpri
         A value, a tag or a payload is one that a decoder would refuse.
     """
     z_view, y_view = as_view(z), as_view(y)
-    values = {"magic": MAGIC, "version": VERSION, "flags": 0 if digest is None else DIGEST_FLAG, "channels": channels,
-              "quality": quality, "width": width, "height": height, "fingerprint": fingerprint, "tile_width": 0,
-              "tile_height": 0, "z_length": len(z_view), "y_length": len(y_view), "digest": digest}
-    parts: list[Buffer] = [pack(field, values[field.name]) for field in FIELDS
-                           if not (field.flag and values[field.name] is None)]
+    values = {
+        "magic": MAGIC,
+        "version": VERSION,
+        "flags": 0 if digest is None else DIGEST_FLAG,
+        "channels": channels,
+        "quality": quality,
+        "width": width,
+        "height": height,
+        "fingerprint": fingerprint,
+        "tile_width": 0,
+        "tile_height": 0,
+        "z_length": len(z_view),
+        "y_length": len(y_view),
+        "digest": digest,
+    }
+    parts: list[Buffer] = [
+        pack(field, values[field.name]) for field in FIELDS if not (field.flag and values[field.name] is None)
+    ]
     _check_positions(operator.index(width), operator.index(height), UsageError)
     parts += [z_view, y_view, *pack_chunks(chunks)]
     body = b"".join(parts)

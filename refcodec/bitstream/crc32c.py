@@ -63,7 +63,7 @@ def _advance_lanes(piece: memoryview, register: int) -> int:
     """Return the register after ``piece`` of at least four bytes, its lanes advanced side by side."""
     lanes = -(-len(piece) // _LANE)
     padded = np.zeros(lanes * _LANE, np.uint8)
-    body = padded[padded.size - len(piece):]
+    body = padded[padded.size - len(piece) :]
     body[:] = piece
     body[:4] ^= np.frombuffer(register.to_bytes(4, "little"), np.uint8)
     states = np.zeros(lanes, np.uint32)
@@ -99,7 +99,7 @@ def crc32c(data: Buffer) -> int:
     view = as_view(data)
     register = _ALL_ONES
     for start in range(0, len(view), _PIECE):
-        piece = view[start:start + _PIECE]
+        piece = view[start : start + _PIECE]
         if len(piece) >= _SMALL:
             register = _advance_lanes(piece, register)
         else:

@@ -69,10 +69,18 @@ class Field:
 
 
 FIELDS = (
-    Field("magic", 0, "4s", (MAGIC,), "marks a refcodec stream", BadMagic,
-          "this is another kind of file, or an empty one"),
-    Field("version", 4, "B", (VERSION,), "format version; 0 is the format before it is frozen", UnknownVersion,
-          "another version of refcodec wrote it, or the byte is damaged"),
+    Field(
+        "magic", 0, "4s", (MAGIC,), "marks a refcodec stream", BadMagic, "this is another kind of file, or an empty one"
+    ),
+    Field(
+        "version",
+        4,
+        "B",
+        (VERSION,),
+        "format version; 0 is the format before it is frozen",
+        UnknownVersion,
+        "another version of refcodec wrote it, or the byte is damaged",
+    ),
     Field("flags", 5, "B", (0, DIGEST_FLAG), "bit 0: the digest is present; the others are reserved"),
     Field("channels", 6, "B", (1, 3), "samples a pixel: grey or RGB"),
     Field("quality", 7, "B", range(1, 101), "quality step"),
@@ -102,8 +110,11 @@ def as_view(data: Buffer, what: str = "a stream") -> memoryview:
         return memoryview(data).cast("B")
     except (TypeError, ValueError):  # not a buffer, or one whose items are no plain numbers
         is_path = isinstance(data, (str, os.PathLike))
-        raise UsageError(f"{what} is a bytes-like object", type=type(data).__name__,
-                         cause="read the file first: pathlib.Path(name).read_bytes()" if is_path else "") from None
+        raise UsageError(
+            f"{what} is a bytes-like object",
+            type=type(data).__name__,
+            cause="read the file first: pathlib.Path(name).read_bytes()" if is_path else "",
+        ) from None
 
 
 def shown(value: int | bytes) -> int | str:
@@ -114,9 +125,14 @@ def shown(value: int | bytes) -> int | str:
 def check(field: Field, value: int | bytes) -> None:
     """(SPEC 8.1) Raise ``field.error`` unless the field table allows ``value``."""
     if field.allowed is not None and value not in field.allowed:
-        raise field.error(f"the header field {field.name} has a value that is not allowed",
-                          where=f"byte {field.offset} (SPEC 8.1)", cause=field.cause,
-                          field=field.name, value=shown(value), allowed=field.allowed_text)
+        raise field.error(
+            f"the header field {field.name} has a value that is not allowed",
+            where=f"byte {field.offset} (SPEC 8.1)",
+            cause=field.cause,
+            field=field.name,
+            value=shown(value),
+            allowed=field.allowed_text,
+        )
 
 
 def unpack(field: Field, view: memoryview) -> Any:
@@ -130,8 +146,9 @@ def pack(field: Field, value: Any) -> bytes:
     try:
         value = bytes(memoryview(value)) if is_bytes else operator.index(value)
     except TypeError:
-        raise UsageError(f"{field.name} has a wrong type", type=type(value).__name__,
-                         allowed=field.allowed_text) from None
+        raise UsageError(
+            f"{field.name} has a wrong type", type=type(value).__name__, allowed=field.allowed_text
+        ) from None
     if is_bytes and len(value) != field.end - field.offset:
         raise UsageError(f"{field.name} has a wrong length", bytes=len(value), allowed=field.allowed_text)
     if field.allowed is not None and value not in field.allowed:

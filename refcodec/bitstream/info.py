@@ -57,10 +57,14 @@ class StreamInfo:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same for JSON, each chunk and each header field as an object."""
-        return {**asdict(self),
-                "chunks": [{"tag": tag, "bytes": size} for tag, size in self.chunks],
-                "fields": [{"offset": offset, "name": name, "value": value, "meaning": meaning}
-                           for offset, name, value, meaning in self.fields]}
+        return {
+            **asdict(self),
+            "chunks": [{"tag": tag, "bytes": size} for tag, size in self.chunks],
+            "fields": [
+                {"offset": offset, "name": name, "value": value, "meaning": meaning}
+                for offset, name, value, meaning in self.fields
+            ],
+        }
 
 
 @within_resources("reading the stream")
@@ -89,12 +93,24 @@ def describe(data: Buffer) -> StreamInfo:
     checksum = 4
     segments = header.z_length + header.y_length
     return StreamInfo(
-        version=header.version, width=header.width, height=header.height, channels=header.channels,
-        quality=header.quality, fingerprint=header.fingerprint.hex(),
+        version=header.version,
+        width=header.width,
+        height=header.height,
+        channels=header.channels,
+        quality=header.quality,
+        fingerprint=header.fingerprint.hex(),
         digest=None if header.digest is None else header.digest.hex(),
-        total_bytes=total, header_bytes=header.size, z_bytes=header.z_length, y_bytes=header.y_length,
-        metadata_bytes=total - header.size - segments - checksum, checksum_bytes=checksum,
+        total_bytes=total,
+        header_bytes=header.size,
+        z_bytes=header.z_length,
+        y_bytes=header.y_length,
+        metadata_bytes=total - header.size - segments - checksum,
+        checksum_bytes=checksum,
         bits_per_pixel=8 * total / (header.width * header.height),
         chunks=tuple((tag, len(payload)) for tag, payload in stream.chunks),
-        fields=tuple((field.offset, field.name, shown(values[field.name]), field.meaning)
-                     for field in FIELDS if field.name in values))
+        fields=tuple(
+            (field.offset, field.name, shown(values[field.name]), field.meaning)
+            for field in FIELDS
+            if field.name in values
+        ),
+    )

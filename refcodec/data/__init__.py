@@ -133,7 +133,8 @@ def load_arrays(path: Path = PATH) -> dict[str, np.ndarray]:
         with open(path, "rb", buffering=0) as file:
             found = Hdf5(file, path.name).datasets()
             if {name: (d.dtype, d.shape) for name, d in found.items()} != {
-                    name: (dtype, (size,)) for name, (dtype, size, _) in PINS.items()}:
+                name: (dtype, (size,)) for name, (dtype, size, _) in PINS.items()
+            }:
                 raise _damaged(path.name)
             arrays = read_all(found)
     except (OSError, ModelError) as error:

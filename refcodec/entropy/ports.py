@@ -41,8 +41,9 @@ class Writer:
         Of y by level and of z by channel.
     """
 
-    def __init__(self, engine: Engine, y: np.ndarray, z: np.ndarray, gaussian: SymbolTables,
-                 factorized: SymbolTables) -> None:
+    def __init__(
+        self, engine: Engine, y: np.ndarray, z: np.ndarray, gaussian: SymbolTables, factorized: SymbolTables
+    ) -> None:
         self._engine, self._y, self._z = engine, y, z
         self._gaussian, self._factorized = gaussian, factorized
         self._z_coder, self._y_coder = RangeEncoder(engine.backend), RangeEncoder(engine.backend)
@@ -56,7 +57,7 @@ class Writer:
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
         """(SPEC 6.9) round(y - mean), coded by scale level."""
         ch = levels.shape[2]
-        symbols = self._engine.symbols(take(interior(self._y)[:, :, i * ch:(i + 1) * ch], parity), means)
+        symbols = self._engine.symbols(take(interior(self._y)[:, :, i * ch : (i + 1) * ch], parity), means)
         self._y_coder.put(symbols, levels, self._gaussian)
         return symbols
 

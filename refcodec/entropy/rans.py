@@ -103,12 +103,20 @@ class RangeDecoder:
         self._count = self._position = 0
         self._empty = not data
         if data and (len(data) < STATE_BYTES or len(data) % WORD_BYTES):
-            raise CoderError("the length of a segment is impossible", where="SPEC 7.3", bytes=len(data),
-                             cause="it is 0, or 8 and a multiple of 4")
+            raise CoderError(
+                "the length of a segment is impossible",
+                where="SPEC 7.3",
+                bytes=len(data),
+                cause="it is 0, or 8 and a multiple of 4",
+            )
         self._state = int.from_bytes(data[:STATE_BYTES], "little") if data else LOW
         if not LOW <= self._state < LOW << 32:
-            raise CoderError("the initial state is out of range", where="byte 0 of the segment (SPEC 7.6)",
-                             state=self._state, cause="the segment is damaged")
+            raise CoderError(
+                "the initial state is out of range",
+                where="byte 0 of the segment (SPEC 7.6)",
+                state=self._state,
+                cause="the segment is damaged",
+            )
         words = np.frombuffer(data[STATE_BYTES:], "<u4")
         self._length = len(words)
         self._words = self._coder.as_words(words)
@@ -142,19 +150,30 @@ class RangeDecoder:
         if not len(vector):
             return out.reshape(index.shape)
         if self._empty:
-            raise CoderError("the segment is empty where symbols are due", where="byte 0 of the segment (SPEC 7.6)",
-                             symbols=len(vector))
+            raise CoderError(
+                "the segment is empty where symbols are due",
+                where="byte 0 of the segment (SPEC 7.6)",
+                symbols=len(vector),
+            )
         self._state, self._position, done, status = self._coder.decode(
-            self._words, self._state, self._position, vector, tables, out, MAX_SYMBOL)
+            self._words, self._state, self._position, vector, tables, out, MAX_SYMBOL
+        )
         self._count += done
         if status == EXHAUSTED:
-            raise CoderError("the words run out", where=f"byte {self._byte(self._length)} of the segment (SPEC 7.6)",
-                             symbol=self._count, cause="the segment is cut, damaged, or of another model")
+            raise CoderError(
+                "the words run out",
+                where=f"byte {self._byte(self._length)} of the segment (SPEC 7.6)",
+                symbol=self._count,
+                cause="the segment is cut, damaged, or of another model",
+            )
         if status == OVERSIZE:
-            raise SymbolError("a symbol is out of range",
-                              where=f"byte {self._byte(self._position)} of the segment (SPEC 7.6)",
-                              symbol=self._count, largest=MAX_SYMBOL,
-                              cause="the segment is damaged, or of another model")
+            raise SymbolError(
+                "a symbol is out of range",
+                where=f"byte {self._byte(self._position)} of the segment (SPEC 7.6)",
+                symbol=self._count,
+                largest=MAX_SYMBOL,
+                cause="the segment is damaged, or of another model",
+            )
         return out.reshape(index.shape)
 
     def finish(self) -> None:
@@ -171,11 +190,20 @@ class RangeDecoder:
         if self._count == 0:
             raise CoderError("a segment without symbols has bytes", where=where)
         if self._position != self._length:
-            raise CoderError("words are left after the last symbol", where=where,
-                             words=self._length - self._position, cause="the segment is damaged, or of another model")
+            raise CoderError(
+                "words are left after the last symbol",
+                where=where,
+                words=self._length - self._position,
+                cause="the segment is damaged, or of another model",
+            )
         if self._state != LOW:
-            raise CoderError("the final state is wrong", where=where, state=self._state, expected=LOW,
-                             cause="the segment is damaged, or of another model")
+            raise CoderError(
+                "the final state is wrong",
+                where=where,
+                state=self._state,
+                expected=LOW,
+                cause="the segment is damaged, or of another model",
+            )
 
     @staticmethod
     def _byte(position: int) -> int:

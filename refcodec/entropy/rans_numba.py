@@ -27,13 +27,28 @@ def encode(cum: np.ndarray, freq: np.ndarray, x: int, words: np.ndarray) -> tupl
     return int(state[0]), int(state[1])
 
 
-def decode(words: np.ndarray, x: int, position: int, index: np.ndarray, tables: SymbolTables, out: np.ndarray,
-           limit: int) -> tuple[int, int, int, int]:
+def decode(
+    words: np.ndarray, x: int, position: int, index: np.ndarray, tables: SymbolTables, out: np.ndarray, limit: int
+) -> tuple[int, int, int, int]:
     """(SPEC 7.4) Decode one symbol for each table number; as `rans_python.decode`."""
     state, entries = np.array([x, position, 0, 0], np.int64), _entries(tables)
-    a = np.array([address(words), words.size, address(index), index.size, address(tables.cdf), address(tables.start),
-                  address(tables.first), address(tables.lookup), address(entries), address(out), limit,
-                  address(state)], np.int64)
+    a = np.array(
+        [
+            address(words),
+            words.size,
+            address(index),
+            index.size,
+            address(tables.cdf),
+            address(tables.start),
+            address(tables.first),
+            address(tables.lookup),
+            address(entries),
+            address(out),
+            limit,
+            address(state),
+        ],
+        np.int64,
+    )
     _decode.call(address(a), 0, 1)
     x, position, done, status = state.tolist()
     return x, position, done, status

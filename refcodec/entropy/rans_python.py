@@ -55,8 +55,9 @@ def encode(cum: np.ndarray, freq: np.ndarray, x: int, words: np.ndarray) -> tupl
     return x, len(out)
 
 
-def decode(words: list[int], x: int, position: int, index: np.ndarray, tables: SymbolTables, out: np.ndarray,
-           limit: int) -> tuple[int, int, int, int]:
+def decode(
+    words: list[int], x: int, position: int, index: np.ndarray, tables: SymbolTables, out: np.ndarray, limit: int
+) -> tuple[int, int, int, int]:
     """(SPEC 7.4) Decode one symbol for each table number.
 
     Parameters

@@ -115,11 +115,20 @@ def validate(cdf: np.ndarray, start: np.ndarray, first: np.ndarray) -> None:
     """
     for name, array in (("cdf", cdf), ("start", start), ("first", first)):
         if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise InvalidModel(f"symbol tables: {name} is not a vector of integers", where="SPEC 7.1",
-                               shape=array.shape, dtype=str(array.dtype))
+            raise InvalidModel(
+                f"symbol tables: {name} is not a vector of integers",
+                where="SPEC 7.1",
+                shape=array.shape,
+                dtype=str(array.dtype),
+            )
     if not len(first) or len(start) != len(first) + 1 or start[0] != 0 or start[-1] != len(cdf):
-        raise InvalidModel("symbol tables: start does not partition the boundaries", where="SPEC 7.1",
-                           tables=len(first), starts=len(start), boundaries=len(cdf))
+        raise InvalidModel(
+            "symbol tables: start does not partition the boundaries",
+            where="SPEC 7.1",
+            tables=len(first),
+            starts=len(start),
+            boundaries=len(cdf),
+        )
     length = np.diff(start.astype(np.int64))
     _require(length >= 3, "a table lacks a regular symbol or the escape")
     cdf = cdf.astype(np.int64)
@@ -174,8 +183,13 @@ def table_vector(index: np.ndarray, count: int) -> np.ndarray:
     if index.dtype.kind not in "iu":
         raise UsageError("table numbers are not integers", where="range coder", dtype=str(index.dtype))
     if index.size and not (0 <= int(index.min()) and int(index.max()) < count):
-        raise UsageError("a table number is out of range", where="range coder", smallest=int(index.min()),
-                         largest=int(index.max()), tables=count)
+        raise UsageError(
+            "a table number is out of range",
+            where="range coder",
+            smallest=int(index.min()),
+            largest=int(index.max()),
+            tables=count,
+        )
     return np.array(index, dtype=np.int32).reshape(-1)
 
 
@@ -205,11 +219,20 @@ def intervals(symbols: np.ndarray, index: np.ndarray, tables: SymbolTables) -> t
         Shapes differ, not integers, or a table number is out of range.
     """
     if symbols.shape != index.shape or symbols.dtype.kind not in "iu":
-        raise UsageError("symbols and table numbers do not match", where="range coder", symbols=symbols.shape,
-                         tables=index.shape, dtype=str(symbols.dtype))
+        raise UsageError(
+            "symbols and table numbers do not match",
+            where="range coder",
+            symbols=symbols.shape,
+            tables=index.shape,
+            dtype=str(symbols.dtype),
+        )
     if symbols.size and max(int(symbols.max()), -int(symbols.min())) > MAX_SYMBOL:
-        raise SymbolError("a symbol to encode is out of range", where="range coder (SPEC 7.2)", largest=MAX_SYMBOL,
-                          found=[int(symbols.min()), int(symbols.max())])
+        raise SymbolError(
+            "a symbol to encode is out of range",
+            where="range coder (SPEC 7.2)",
+            largest=MAX_SYMBOL,
+            found=[int(symbols.min()), int(symbols.max())],
+        )
     vector = table_vector(index, len(tables)).astype(np.intp)  # NumPy gathers by intp twice as quickly as by int32
     begin, escape = tables.start[:-1][vector], (tables.start[1:] - 2)[vector]
     position = symbols.reshape(-1).astype(np.int32) - (tables.first - tables.start[:-1])[vector]
@@ -223,8 +246,9 @@ def intervals(symbols: np.ndarray, index: np.ndarray, tables: SymbolTables) -> t
     return cum.astype(np.uint16), freq.astype(np.uint16)  # cum <= 65535; 1 <= freq <= 65535
 
 
-def _with_suffixes(cum: np.ndarray, freq: np.ndarray, outside: np.ndarray, value: np.ndarray,
-                   negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _with_suffixes(
+    cum: np.ndarray, freq: np.ndarray, outside: np.ndarray, value: np.ndarray, negative: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Insert, after each escape, its sign, length and remainder as intervals of equal frequencies."""
     value = value.astype(np.int64) + 1  # 1..65534, so the length below is at most 15
     length = np.searchsorted(1 << np.arange(1, 17), value, side="right")  # floor(log2(value)), exactly

@@ -29,13 +29,19 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--start", metavar="FILE", help="checkpoint or integer model to start from")
     p.add_argument("--profile", help="configuration of a fresh start, default if not given")
     p.add_argument("--qualities", type=int, help="quality levels of a fresh start")
-    p.add_argument("--initial", choices=("linear", "random"), help="weights of a fresh start: a linear codec for these "
-                   "pictures, or random (linear)")
+    p.add_argument(
+        "--initial",
+        choices=("linear", "random"),
+        help="weights of a fresh start: a linear codec for these pictures, or random (linear)",
+    )
     g = p.add_argument_group("plan")
     g.add_argument("--steps", type=int, help="length of the plan")
     g.add_argument("--minutes", type=float, help="length of the plan in minutes of training, all pieces together")
-    g.add_argument("--stages", help="NAME[,NAME@POSITION...] of transforms, entropy, all, quantised "
-                   f"({','.join(f'{name}@{place}' if place else name for name, place in d.stages)})")
+    g.add_argument(
+        "--stages",
+        help="NAME[,NAME@POSITION...] of transforms, entropy, all, quantised "
+        f"({','.join(f'{name}@{place}' if place else name for name, place in d.stages)})",
+    )
     g.add_argument("--crops", help=f"SIDE[,SIDE@POSITION...] ({d.crops[0][0]})")
     g.add_argument("--batch", type=int, help=f"crops a step ({d.batch})")
     g.add_argument("--rate", type=float, help=f"peak learning rate ({d.rate})")
@@ -151,10 +157,12 @@ def _train(args: argparse.Namespace) -> None:
     if state is None:
         plan = Plan(**values)
         if args.start and (args.profile or args.qualities or args.initial):
-            raise UsageError("a start brings its own configuration and weights",
-                             where="--profile, --qualities, --initial")
-        net, config, origin = start_from(args.start) if args.start else \
-            start_fresh(args.profile or "default", plan.seed, args.qualities)
+            raise UsageError(
+                "a start brings its own configuration and weights", where="--profile, --qualities, --initial"
+            )
+        net, config, origin = (
+            start_from(args.start) if args.start else start_fresh(args.profile or "default", plan.seed, args.qualities)
+        )
         if not args.start and args.initial != "random":
             linear_start(net, sample(split(pictures)[0], plan.seed))
             origin["initial"] = "linear"
@@ -162,10 +170,22 @@ def _train(args: argparse.Namespace) -> None:
     else:
         held = state.plan.as_dict()
         if differs := {name: held[name] for name, value in values.items() if held[name] != value}:
-            raise UsageError("the run in this folder has another plan", where=str(folder), its=differs,
-                             cause="leave these options out to continue it, or choose another --out")
-    pace = Pace(_device(args), _threads(args), args.compile, args.pause_after_steps, args.pause_after_minutes,
-                args.save_minutes, args.validate_minutes, args.log_steps)
+            raise UsageError(
+                "the run in this folder has another plan",
+                where=str(folder),
+                its=differs,
+                cause="leave these options out to continue it, or choose another --out",
+            )
+    pace = Pace(
+        _device(args),
+        _threads(args),
+        args.compile,
+        args.pause_after_steps,
+        args.pause_after_minutes,
+        args.save_minutes,
+        args.validate_minutes,
+        args.log_steps,
+    )
     done = Run(folder, state, pictures, pace, note).go()
     print(f"{folder}: " + ("the plan is done" if done else "paused; the same command goes on"))
 

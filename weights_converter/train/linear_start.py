@@ -87,7 +87,7 @@ def _level(x: Tensor, width: int) -> _Level:
     mean = rows.mean(0)
     energy, basis = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
     energy, basis = energy.flip(0)[:width], basis.flip(1)[:, :width]
-    return _Level(mean.float(), basis.float(), SPREAD / energy.clamp(min=LEAST ** 2).sqrt().float())
+    return _Level(mean.float(), basis.float(), SPREAD / energy.clamp(min=LEAST**2).sqrt().float())
 
 
 def sample(pictures: Sequence[Picture], seed: int) -> Tensor:
@@ -160,7 +160,7 @@ def _analyse(block: ResidualBlockWithStride, level: _Level, scale: Tensor) -> No
     block.conv2.weight[:count] = 0
     block.conv2.weight[range(count), range(count), 1, 1] = 1
     block.conv2.bias[:count] = -F.gelu(torch.tensor(BIAS))  # type: ignore[index]
-    block.gdn.gamma[:count] = block.gdn.PEDESTAL ** 0.5
+    block.gdn.gamma[:count] = block.gdn.PEDESTAL**0.5
     block.gdn.gamma[range(count), range(count)] = 0.1  # squared: little division at first
     block.skip.weight[:count] = 0
     block.skip.bias[:count] = 0  # type: ignore[index]
@@ -181,13 +181,13 @@ def _synthesise(net: LoCLIC, pictures: Tensor, levels: list[_Level]) -> None:
         if isinstance(block, ResidualBlock):
             _rest(block)
             if block.skip is not None:
-                _solve(block.skip, x, targets[depth][:, :block.skip.out_channels])
+                _solve(block.skip, x, targets[depth][:, : block.skip.out_channels])
         else:
             depth -= 1
             assert isinstance(block, ResidualBlockUpsample | nn.Sequential)
             conv = (block.upsample if isinstance(block, ResidualBlockUpsample) else block)[0]
             assert isinstance(conv, nn.Conv2d)
-            target = targets[depth][:, :conv.out_channels // 4]
+            target = targets[depth][:, : conv.out_channels // 4]
             _solve(conv, x, F.pixel_unshuffle(target, 2))
             if isinstance(block, ResidualBlockUpsample):
                 nn.init.zeros_(block.conv.weight)
@@ -246,7 +246,7 @@ def _spread_hyper(net: LoCLIC, y: Tensor) -> None:
     for level in range(levels):
         net.hyper_gain[level] = (HYPER / z(level).square().mean((0, 2, 3)).sqrt()).log()
         net.hyper_inv_gain[level] = -net.hyper_gain[level]
-    width = 3 ** 0.5 / math.pi * (HYPER ** 2 + 1 / 12) ** 0.5
+    width = 3**0.5 / math.pi * (HYPER**2 + 1 / 12) ** 0.5
     density = EntropyBottleneck(net.config["hyper"], width)
     for name, parameter in density.named_parameters():
         if name.startswith("_bias"):

@@ -77,8 +77,9 @@ class Run:
         Takes lines for people.
     """
 
-    def __init__(self, folder: Path, state: State, pictures: Sequence[Picture], pace: Pace,
-                 note: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, state: State, pictures: Sequence[Picture], pace: Pace, note: Callable[[str], None]
+    ) -> None:
         self.folder, self.config, self.plan, self.pace, self.note = folder, state.config, state.plan, pace, note
         self.origin, self.progress = state.origin, replace(state.progress, recent=list(state.progress.recent))
         self.log = Log(folder)
@@ -86,19 +87,33 @@ class Run:
         self._trained = trained
         self._crops = Crops(trained, self.config.qualities, self.plan.seed)
         self._held = centre_crops(held)
-        self.trainee, self.average = (_filled(self.config, weights, pace.device)
-                                      for weights in (state.weights, state.average))
+        self.trainee, self.average = (
+            _filled(self.config, weights, pace.device) for weights in (state.weights, state.average)
+        )
         self.trainee.record = self.average.record = state.record
         self.workers = _workers(self.trainee, self.average, self.plan, pace)
         self.workers.load_moments(state.moments)
         self._rows: list[Outcome] = []
         self._since = self.progress.step, self.progress.seconds
-        self.log.write("start", {
-            "step": self.progress.step, "plan": self.plan.as_dict(), "config": self.config.as_dict(),
-            "origin": self.origin, "device": str(pace.device), "threads": pace.threads, "torch": torch.__version__,
-            "pictures": len(trained), "digest": digest_of(trained), "held_out": [p.name for p in held]})
-        note(f"{len(trained)} pictures to train on, {len(held)} held out; step {self.progress.step} of "
-             f"{self.plan.steps or f'{self.plan.minutes:g} minutes'} on {pace.device}, {pace.threads} threads")
+        self.log.write(
+            "start",
+            {
+                "step": self.progress.step,
+                "plan": self.plan.as_dict(),
+                "config": self.config.as_dict(),
+                "origin": self.origin,
+                "device": str(pace.device),
+                "threads": pace.threads,
+                "torch": torch.__version__,
+                "pictures": len(trained),
+                "digest": digest_of(trained),
+                "held_out": [p.name for p in held],
+            },
+        )
+        note(
+            f"{len(trained)} pictures to train on, {len(held)} held out; step {self.progress.step} of "
+            f"{self.plan.steps or f'{self.plan.minutes:g} minutes'} on {pace.device}, {pace.threads} threads"
+        )
 
     @property
     def position(self) -> float:
@@ -182,28 +197,44 @@ class Run:
         self.log.write("fault", {"step": p.step, "fault": outcome.fault, "loss": loss, "faults": p.faults})
         self.note(f"step {p.step} left out: {outcome.fault}; {p.faults} so far")
         if len(p.recent) >= MOST_FAULTS:
-            raise CheckFailed("too many steps with impossible losses or gradients", where=f"step {p.step}",
-                              faults=len(p.recent), of=WATCHED, last=outcome.fault,
-                              cause="lower --rate, or start from a checkpoint that is not damaged")
+            raise CheckFailed(
+                "too many steps with impossible losses or gradients",
+                where=f"step {p.step}",
+                faults=len(p.recent),
+                of=WATCHED,
+                last=outcome.fault,
+                cause="lower --rate, or start from a checkpoint that is not damaged",
+            )
 
     def _flush(self, rate: float | None = None) -> None:
         """Log the mean of the steps since the last line."""
         if not self._rows:
             return
         rows, p = self._rows, self.progress
-        mean = {key: float(np.mean([getattr(row, key) for row in rows]))
-                for key in ("loss", "bpp_y", "bpp_z", "mse", "norm")}
+        mean = {
+            key: float(np.mean([getattr(row, key) for row in rows]))
+            for key in ("loss", "bpp_y", "bpp_z", "mse", "norm")
+        }
         psnr = -10 * math.log10(max(mean.pop("mse"), 1e-12))
         speed = (p.step - self._since[0]) / max(p.seconds - self._since[1], 1e-9)
         self._since = p.step, p.seconds
         values: dict[str, Any] = {
-            "step": p.step, "seconds": round(p.seconds, 1), "position": round(self.position, 5), "stage": p.stage,
-            "rate": rate, **{key: round(value, 5) for key, value in mean.items()}, "psnr": round(psnr, 3),
-            "steps_per_second": round(speed, 3), "faults": p.faults}
+            "step": p.step,
+            "seconds": round(p.seconds, 1),
+            "position": round(self.position, 5),
+            "stage": p.stage,
+            "rate": rate,
+            **{key: round(value, 5) for key, value in mean.items()},
+            "psnr": round(psnr, 3),
+            "steps_per_second": round(speed, 3),
+            "faults": p.faults,
+        }
         self.log.write("train", values)
         bpp = mean["bpp_y"] + mean["bpp_z"]
-        self.note(f"step {p.step}  {100 * self.position:5.1f} %  {p.seconds:.0f} s  {speed:.2f} steps/s  {p.stage}  "
-                  f"loss {mean['loss']:.4f}  bpp {bpp:.4f}  psnr {psnr:.2f}" + (f"  rate {rate:.1e}" if rate else ""))
+        self.note(
+            f"step {p.step}  {100 * self.position:5.1f} %  {p.seconds:.0f} s  {speed:.2f} steps/s  {p.stage}  "
+            f"loss {mean['loss']:.4f}  bpp {bpp:.4f}  psnr {psnr:.2f}" + (f"  rate {rate:.1e}" if rate else "")
+        )
         self._rows = []
 
     def validate(self) -> list[Point]:
@@ -213,19 +244,29 @@ class Run:
         points = measure(self.average, self._held, qualities, stage, self.pace.device, self.pace.threads)
         loss = mean_loss(points, self.plan.lambda_levels(self.config.qualities))
         rounded = [{key: round(value, 5) for key, value in asdict(point).items()} for point in points]
-        self.log.write("validation", {"step": self.progress.step, "seconds": round(self.progress.seconds, 1),
-                                      "stage": stage, "loss": round(loss, 5), "points": rounded})
-        self.note(f"step {self.progress.step}  validation {loss:.4f}: "
-                  + ", ".join(f"{p.bpp:.3f} bpp {p.psnr:.2f} dB" for p in points))
+        self.log.write(
+            "validation",
+            {
+                "step": self.progress.step,
+                "seconds": round(self.progress.seconds, 1),
+                "stage": stage,
+                "loss": round(loss, 5),
+                "points": rounded,
+            },
+        )
+        self.note(
+            f"step {self.progress.step}  validation {loss:.4f}: "
+            + ", ".join(f"{p.bpp:.3f} bpp {p.psnr:.2f} dB" for p in points)
+        )
         return points
 
     def state(self) -> State:
         """The run at rest."""
         weights, average, moments = (
             {name: value.detach().cpu() for name, value in tensors.items()}
-            for tensors in (self.trainee.state_dict(), self.average.state_dict(), self.workers.moments()))
-        return State(self.config, self.plan, self.progress, weights, average, moments, self.origin,
-                     self.trainee.record)
+            for tensors in (self.trainee.state_dict(), self.average.state_dict(), self.workers.moments())
+        )
+        return State(self.config, self.plan, self.progress, weights, average, moments, self.origin, self.trainee.record)
 
     def save(self) -> None:
         """Write state and checkpoint."""

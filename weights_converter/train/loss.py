@@ -126,5 +126,5 @@ def loss_of(coded: Coded, x: Tensor, lambdas: Tensor, balance: float) -> Loss:
     pixels = x.size(-1) * x.size(-2)
     mse = (coded.x_hat.float() - x).square().flatten(1).mean(1)
     bpp_y, bpp_z = coded.bits_y / pixels, coded.bits_z / pixels
-    weighted = (lambdas * 255 ** 2 * mse + bpp_y + bpp_z) * (lambdas / BALANCE_CENTRE) ** -balance
+    weighted = (lambdas * 255**2 * mse + bpp_y + bpp_z) * (lambdas / BALANCE_CENTRE) ** -balance
     return Loss(weighted.sum(), bpp_y.sum(), bpp_z.sum(), mse.sum())

@@ -101,8 +101,12 @@ def _opened(data: bytes, name: str, action: str) -> Iterator[Image.Image]:
     except MemoryError as error:
         raise LimitExceeded("not enough memory for a training picture", where=name) from error
     except Exception as error:
-        raise InvalidImage(f"a training picture cannot be {action}", where=name, reason=detail_of(error)[:200],
-                           cause="remove it, or fetch it again") from error
+        raise InvalidImage(
+            f"a training picture cannot be {action}",
+            where=name,
+            reason=detail_of(error)[:200],
+            cause="remove it, or fetch it again",
+        ) from error
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
@@ -128,8 +132,12 @@ def _places(source: Path) -> Iterator[tuple[str, Path, int, int]]:
         with tarfile.open(source, "r:") as tar:
             members = sorted(tar.getmembers(), key=lambda member: member.name)
     except Exception as error:  # damaged headers raise many types, RecursionError among them
-        raise InvalidImage("not an uncompressed tar file of pictures", where=str(source), reason=detail_of(error)[:200],
-                           cause="pack pictures with tar -cf") from error
+        raise InvalidImage(
+            "not an uncompressed tar file of pictures",
+            where=str(source),
+            reason=detail_of(error)[:200],
+            cause="pack pictures with tar -cf",
+        ) from error
     for member in members:
         if member.isfile() and not member.issparse() and Path(member.name).suffix.lower() in SUFFIXES:
             yield f"{source}:{member.name}", source, member.offset_data, member.size
@@ -153,8 +161,12 @@ def list_pictures(sources: Sequence[str | Path]) -> list[Picture]:
     InvalidImage
         A tar file or a picture is damaged; it is named.
     """
-    places = [place for source in sources for place in _places(Path(source))
-              if not KODAK.search(Path(place[0].rsplit(":", 1)[-1]).stem)]
+    places = [
+        place
+        for source in sources
+        for place in _places(Path(source))
+        if not KODAK.search(Path(place[0].rsplit(":", 1)[-1]).stem)
+    ]
     with ThreadPoolExecutor(4) as pool:
         found = {picture.digest: picture for picture in pool.map(_picture, places)}
     if not found:
@@ -240,14 +252,18 @@ class Crops:
         rng = np.random.default_rng([self._seed, step])
         fits = np.array([min(p.height, p.width) >= crop for p in self._pictures])
         if not fits.any():
-            raise MissingInput("no picture is as large as a crop", where="training pictures", crop=crop,
-                               largest=max(min(p.height, p.width) for p in self._pictures))
+            raise MissingInput(
+                "no picture is as large as a crop",
+                where="training pictures",
+                crop=crop,
+                largest=max(min(p.height, p.width) for p in self._pictures),
+            )
         weights = self._weights * fits
         samples = np.empty((count, 3, crop, crop), np.uint8)
         for n, chosen in enumerate(rng.choice(len(self._pictures), count, p=weights / weights.sum())):
             whole = self._samples(self._pictures[chosen])
             y, x = (int(rng.integers(0, side - crop + 1)) for side in whole.shape[:2])
-            piece = np.rot90(whole[y:y + crop, x:x + crop], int(rng.integers(0, 4)))
+            piece = np.rot90(whole[y : y + crop, x : x + crop], int(rng.integers(0, 4)))
             samples[n] = (piece[:, ::-1] if rng.random() < 0.5 else piece).transpose(2, 0, 1)
         parts = (rng.permutation(count) + rng.random(count)) / count
         return Batch(samples, (parts * (self._qualities - 1)).astype(np.float32))

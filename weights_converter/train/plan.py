@@ -86,10 +86,10 @@ class Plan:
     def __post_init__(self) -> None:
         checks = {
             "either steps or minutes": (self.steps > 0) != (self.minutes > 0) and math.isfinite(self.minutes),
-            "known stages in rising order of position": _rising(self.stages) and all(
-                stage in STAGES for stage, _ in self.stages),
-            "crops are multiples of 64 up to 4096": _rising(self.crops) and all(
-                isinstance(c, int) and 64 <= c <= 4096 and c % 64 == 0 for c, _ in self.crops),
+            "known stages in rising order of position": _rising(self.stages)
+            and all(stage in STAGES for stage, _ in self.stages),
+            "crops are multiples of 64 up to 4096": _rising(self.crops)
+            and all(isinstance(c, int) and 64 <= c <= 4096 and c % 64 == 0 for c, _ in self.crops),
             "1 <= batch <= 4096": 1 <= self.batch <= 4096,
             "0 < rate <= 1": 0 < self.rate <= 1,
             "0 < transform_rate <= 100": 0 < self.transform_rate <= 100,
@@ -159,8 +159,12 @@ def plan_from(values: dict[str, Any], where: str) -> Plan:
     if set(values) != set(defaults):
         raise UsageError("not a plan", where=where, differs=sorted(set(values) ^ set(defaults)))
     try:
-        return Plan(**{name: _frozen(value) if isinstance(value, list) else type(defaults[name])(value)
-                       for name, value in values.items()})
+        return Plan(
+            **{
+                name: _frozen(value) if isinstance(value, list) else type(defaults[name])(value)
+                for name, value in values.items()
+            }
+        )
     except (TypeError, ValueError) as error:
         raise UsageError("not a plan", where=where, reason=str(error)[:200]) from error
 

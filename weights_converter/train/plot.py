@@ -39,7 +39,7 @@ def plot(log: Path, target: str) -> None:
     left.set(title="training", xlabel="step", ylabel="loss", yscale="log")
     middle.plot([row["step"] for row in validated], [row["loss"] for row in validated], marker=".")
     middle.set(title="held-out pictures", xlabel="step", ylabel="mean log loss")
-    for row in validated[::max(1, len(validated) // 5)][-5:] + validated[-1:]:
+    for row in validated[:: max(1, len(validated) // 5)][-5:] + validated[-1:]:
         points = row["points"]
         right.plot([p["bpp"] for p in points], [p["psnr"] for p in points], marker=".", label=f"step {row['step']}")
     right.set(title="held-out pictures", xlabel="bits per pixel", ylabel="PSNR, dB")

@@ -113,8 +113,11 @@ class _Bases:
     """Bases of all rotated modes and the means they come from, each in one piece of memory."""
 
     def __init__(self, parameters: dict[str, nn.Parameter], device: torch.device) -> None:
-        sizes = [(name, mode, parameter.size(0 if mode == 0 else 1))
-                 for name, parameter in parameters.items() for mode in soap.modes(parameter)]
+        sizes = [
+            (name, mode, parameter.size(0 if mode == 0 else 1))
+            for name, parameter in parameters.items()
+            for mode in soap.modes(parameter)
+        ]
         self._ends = np.cumsum([0] + [size * size for _, _, size in sizes]).tolist()
         self._sizes = [size for _, _, size in sizes]
         self.grams, self.bases, self.turned = (torch.zeros(self._ends[-1], device=device) for _ in range(3))
@@ -123,7 +126,7 @@ class _Bases:
             self._at(self.bases, n).fill_diagonal_(1)
 
     def _at(self, flat: Tensor, n: int) -> Tensor:
-        return flat[self._ends[n]:self._ends[n + 1]].view(self._sizes[n], self._sizes[n])
+        return flat[self._ends[n] : self._ends[n + 1]].view(self._sizes[n], self._sizes[n])
 
     def of(self, flat: Tensor, name: str) -> dict[int, Tensor]:
         """Matrices of a parameter, by mode."""
@@ -165,12 +168,14 @@ class Replayed:
         self._averages = {name: parameter.detach() for name, parameter in average.named_parameters()}
         self._flat = torch.zeros(sum(value.numel() for value in self._values.values()), device=device)
         parts = self._flat.split([value.numel() for value in self._values.values()])
-        self._gradients = {name: part.view(value.shape)
-                           for (name, value), part in zip(self._values.items(), parts, strict=True)}
+        self._gradients = {
+            name: part.view(value.shape) for (name, value), part in zip(self._values.items(), parts, strict=True)
+        }
         self._adam = plan.optimiser != "soap"
         self._betas = BETAS if self._adam else soap.BETAS
-        self._mean, self._square = ({name: torch.zeros_like(self._inner(name, value))
-                                     for name, value in self._values.items()} for _ in range(2))
+        self._mean, self._square = (
+            {name: torch.zeros_like(self._inner(name, value)) for name, value in self._values.items()} for _ in range(2)
+        )
         self._bases = _Bases({} if self._adam else self._parameters, device)
         self._scale, self._share = torch.ones((), device=device), torch.ones((), device=device)
         self._cohorts = self._gathered()
@@ -213,8 +218,9 @@ class Replayed:
     def _rotated(self, name: str) -> bool:
         return not self._adam and bool(soap.modes(self._parameters[name]))
 
-    def step(self, batch: Batch, number: int, stage: str, rate: float, momentum: float,
-             largest: float = math.inf) -> Outcome:
+    def step(
+        self, batch: Batch, number: int, stage: str, rate: float, momentum: float, largest: float = math.inf
+    ) -> Outcome:
         """Train on a batch; the arguments are those of ``Workers.step``."""
         key = stage, torch.Size(batch.samples.shape)
         if key not in self._differentiate:
@@ -239,16 +245,22 @@ class Replayed:
     def _gradients_of(self, inputs: _Inputs, stage: str) -> None:
         x = inputs.samples.float().div_(255)
         net, (count, _, height, width) = self.trainee.net, x.shape
-        noise = Noise(*(torch.rand(count, channels, height // stride, width // stride, device=self.device).sub_(0.5)
-                        for channels, stride in ((net.config["M"], 16), (net.config["hyper"], 64))))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16",
-                            cache_enabled=False):
+        noise = Noise(
+            *(
+                torch.rand(count, channels, height // stride, width // stride, device=self.device).sub_(0.5)
+                for channels, stride in ((net.config["M"], 16), (net.config["hyper"], 64))
+            )
+        )
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16", cache_enabled=False
+        ):
             coded = self.trainee(x, inputs.quality, noise, stage)
         loss = loss_of(coded, x, inputs.lambdas, self.plan.balance)
         objective = loss.total / self.plan.batch + net.entropy_bottleneck.quantile_loss()
         names = [name for name in self._values if not name.startswith(UNUSED[stage])]
-        found = torch.autograd.grad(objective, [self._parameters[name] for name in names], allow_unused=True,
-                                    materialize_grads=True)
+        found = torch.autograd.grad(
+            objective, [self._parameters[name] for name in names], allow_unused=True, materialize_grads=True
+        )
         self._flat.zero_()
         torch._foreach_copy_([self._gradients[name] for name in names], [gradient.contiguous() for gradient in found])
         square = self._flat.square().sum() - self._gradients[QUANTILES].square().sum()
@@ -258,7 +270,7 @@ class Replayed:
         cohorts = [cohort for cohort in self._cohorts if stage in cohort.stages]
         for cohort in cohorts:
             cohort.count += 1
-            first, second = (1 - beta ** cohort.count for beta in self._betas)
+            first, second = (1 - beta**cohort.count for beta in self._betas)
             cohort.rate.fill_(rate * cohort.factor * math.sqrt(second) / first)
         self._scale.fill_(min(1.0, self.plan.clip / (norm + 1e-6)))
         self._share.fill_(1 - momentum)
@@ -269,8 +281,14 @@ class Replayed:
             self._follow(cohorts[0].count)
 
     def _kept(self) -> list[Tensor]:
-        return [*self._values.values(), *self._averages.values(), *self._mean.values(), *self._square.values(),
-                self._bases.grams, self._bases.bases]
+        return [
+            *self._values.values(),
+            *self._averages.values(),
+            *self._mean.values(),
+            *self._square.values(),
+            self._bases.grams,
+            self._bases.bases,
+        ]
 
     def _side_by_side(self, cohorts: list[_Cohort]) -> None:
         """Step and average what a stage trains."""
@@ -305,23 +323,29 @@ class Replayed:
         torch._foreach_addcmul_(square, seen, seen, 1 - self._betas[1])
         scale = torch._foreach_sqrt(square)
         torch._foreach_add_(scale, soap.EPSILON)
-        change = [soap.rotated(c, basis, back=True)
-                  for c, basis in zip(torch._foreach_div(mean, scale), bases, strict=True)]
+        change = [
+            soap.rotated(c, basis, back=True) for c, basis in zip(torch._foreach_div(mean, scale), bases, strict=True)
+        ]
         # with this name, since the others take a scalar tensor for a number and wait for it
         torch.ops.aten._foreach_mul_.Tensor(change, cohort.rate)
         values = [self._values[name] for name in names]
         if cohort.decay:
             shrink = 1 - cohort.rate * cohort.decay
             torch.ops.aten._foreach_mul_.Tensor(values, shrink)
-        moved = [soap.outer(c, value.shape) if self._rotated(name) else c
-                 for name, c, value in zip(names, change, values, strict=True)]
+        moved = [
+            soap.outer(c, value.shape) if self._rotated(name) else c
+            for name, c, value in zip(names, change, values, strict=True)
+        ]
         torch._foreach_sub_(values, moved)
         averages = [self._averages[name] for name in names]
         gaps = torch._foreach_sub(values, averages)
         torch.ops.aten._foreach_mul_.Tensor(gaps, self._share)
         torch._foreach_add_(averages, gaps)
-        grams = [(gram, soap.gram(gradient, mode)) for name, gradient in zip(names, gradients, strict=True)
-                 for mode, gram in self._bases.of(self._bases.grams, name).items()]
+        grams = [
+            (gram, soap.gram(gradient, mode))
+            for name, gradient in zip(names, gradients, strict=True)
+            for mode, gram in self._bases.of(self._bases.grams, name).items()
+        ]
         if grams:
             torch._foreach_lerp_([gram for gram, _ in grams], [new for _, new in grams], 1 - self._betas[1])
 
@@ -351,8 +375,11 @@ class Replayed:
         found: dict[str, Tensor] = {}
         for cohort in self._cohorts:
             for name in (name for part in cohort.parts for name in part if cohort.count):
-                found |= {f"{name}/exp_avg": self._mean[name], f"{name}/exp_avg_sq": self._square[name],
-                          f"{name}/step": torch.tensor(float(cohort.count))}
+                found |= {
+                    f"{name}/exp_avg": self._mean[name],
+                    f"{name}/exp_avg_sq": self._square[name],
+                    f"{name}/step": torch.tensor(float(cohort.count)),
+                }
                 for mode, gram in self._bases.of(self._bases.grams, name).items():
                     found[f"{name}/gram_{mode}"] = gram
                     found[f"{name}/basis_{mode}"] = self._bases.of(self._bases.bases, name)[mode]
@@ -384,8 +411,8 @@ class _PixelShuffle(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C r r, H, W] -> [B, C, H r, W r]."""
         r, (batch, channels, height, width) = self.factor, x.shape
-        parts = x.permute(0, 2, 3, 1).reshape(batch, height, width, channels // r ** 2, r, r)
-        rows = parts.permute(0, 1, 4, 2, 5, 3).reshape(batch, height * r, width * r, channels // r ** 2)
+        parts = x.permute(0, 2, 3, 1).reshape(batch, height, width, channels // r**2, r, r)
+        rows = parts.permute(0, 1, 4, 2, 5, 3).reshape(batch, height * r, width * r, channels // r**2)
         return rows.permute(0, 3, 1, 2)
 
 

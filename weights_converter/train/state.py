@@ -100,10 +100,23 @@ class State:
 def write_state(folder: Path, state: State) -> None:
     """Write ``state.pt``."""
     file = io.BytesIO()
-    plain = {"config": state.config.as_dict(), "plan": state.plan.as_dict(), "progress": state.progress.__dict__,
-             "origin": state.origin, "record": state.record and record_content(state.record)}
-    torch.save({"format": FORMAT, "weights": state.weights, "average": state.average, "moments": state.moments,
-                **{name: json.dumps(value) for name, value in plain.items()}}, file)
+    plain = {
+        "config": state.config.as_dict(),
+        "plan": state.plan.as_dict(),
+        "progress": state.progress.__dict__,
+        "origin": state.origin,
+        "record": state.record and record_content(state.record),
+    }
+    torch.save(
+        {
+            "format": FORMAT,
+            "weights": state.weights,
+            "average": state.average,
+            "moments": state.moments,
+            **{name: json.dumps(value) for name, value in plain.items()},
+        },
+        file,
+    )
     write_bytes(folder / STATE, file.getvalue(), force=True)
 
 
@@ -129,13 +142,23 @@ def read_state(folder: Path) -> State | None:
         tensors = {key: _tensors(found[key]) for key in ("weights", "average", "moments")}
         plain = {key: json.loads(found[key]) for key in ("config", "plan", "progress", "origin", "record")}
         record = plain["record"] and record_from(plain["record"], str(path))
-        return State(config_from(plain["config"], str(path)), plan_from(plain["plan"], str(path)),
-                     Progress(**plain["progress"]), **tensors, origin=plain["origin"], record=record)
+        return State(
+            config_from(plain["config"], str(path)),
+            plan_from(plain["plan"], str(path)),
+            Progress(**plain["progress"]),
+            **tensors,
+            origin=plain["origin"],
+            record=record,
+        )
     except RefcodecError:
         raise
     except Exception as error:  # torch's reader lets errors of every type through
-        raise InvalidModel("the training state cannot be read", where=str(path), reason=str(error).split("\n")[0][:200],
-                           cause="it is damaged, or of another version") from error
+        raise InvalidModel(
+            "the training state cannot be read",
+            where=str(path),
+            reason=str(error).split("\n")[0][:200],
+            cause="it is damaged, or of another version",
+        ) from error
 
 
 def _tensors(values: Any) -> dict[str, Tensor]:
@@ -183,8 +206,11 @@ def start_from(source: str) -> tuple[LoCLIC, Config, dict[str, Any]]:
         checkpoint = read_checkpoint(path)
     config = recognise(checkpoint.tensors, checkpoint.config, source)
     net = from_checkpoint(checkpoint, config.as_dict())
-    return net, config, {"from": path.name, "form": checkpoint.form, "sha256": checkpoint.source_sha256,
-                         "meta": checkpoint.meta}
+    return (
+        net,
+        config,
+        {"from": path.name, "form": checkpoint.form, "sha256": checkpoint.source_sha256, "meta": checkpoint.meta},
+    )
 
 
 def start_fresh(profile: str, seed: int, qualities: int | None = None) -> tuple[LoCLIC, Config, dict[str, Any]]:
@@ -216,8 +242,9 @@ class Log:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError("the run's folder cannot be made", where=str(folder),
-                              cause=error.strerror or "") from error
+            raise OutputError(
+                "the run's folder cannot be made", where=str(folder), cause=error.strerror or ""
+            ) from error
         self.path = folder / LOG
 
     def write(self, event: str, values: Mapping[str, Any]) -> None:
@@ -257,6 +284,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             rows.append(row)
         except ValueError as error:
             if number < len(lines):
-                raise InvalidModel("not a log of a training", where=f"{path}, line {number}", reason=str(error)[:100]) \
-                    from error
+                raise InvalidModel(
+                    "not a log of a training", where=f"{path}, line {number}", reason=str(error)[:100]
+                ) from error
     return rows

@@ -38,7 +38,7 @@ def centre_crops(pictures: Sequence[Picture]) -> list[np.ndarray]:
     for picture in pictures:
         samples = picture.samples()
         y, x = (max(0, (side - CROP) // 2) for side in samples.shape[:2])
-        crops.append(np.ascontiguousarray(samples[y:y + CROP, x:x + CROP]))
+        crops.append(np.ascontiguousarray(samples[y : y + CROP, x : x + CROP]))
     return crops
 
 
@@ -56,8 +56,15 @@ def folder_pictures(folder: str) -> list[np.ndarray]:
     return pictures
 
 
-def measure(trainee: Trainee, pictures: Sequence[np.ndarray], qualities: Sequence[float], stage: str,
-            device: torch.device, threads: int, progress: Callable[[int, int], None] | None = None) -> list[Point]:
+def measure(
+    trainee: Trainee,
+    pictures: Sequence[np.ndarray],
+    qualities: Sequence[float],
+    stage: str,
+    device: torch.device,
+    threads: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Point]:
     """Code pictures [H, W, 3] one by one at every quality.
 
     Returns
@@ -76,7 +83,7 @@ def measure(trainee: Trainee, pictures: Sequence[np.ndarray], qualities: Sequenc
         with torch.inference_mode():
             coded = trainee(x, torch.tensor([q], device=device), None, stage)
             out = (coded.x_hat.float()[0, :, :height, :width].clamp(0, 1) * 255).round_().cpu().numpy()
-        mse = float(np.mean((out.transpose(1, 2, 0) - samples) ** 2)) / 255 ** 2
+        mse = float(np.mean((out.transpose(1, 2, 0) - samples) ** 2)) / 255**2
         return float(coded.bits_y + coded.bits_z) / (height * width), mse
 
     jobs = [(float(q), samples) for q in qualities for samples in pictures]
@@ -88,13 +95,18 @@ def measure(trainee: Trainee, pictures: Sequence[np.ndarray], qualities: Sequenc
                 progress(done, len(jobs))
     points = []
     for n, q in enumerate(qualities):
-        part = rows[n * len(pictures):(n + 1) * len(pictures)]
-        points.append(Point(float(q), float(np.mean([bpp for bpp, _ in part])),
-                            float(np.mean([-10 * math.log10(max(mse, 1e-12)) for _, mse in part])),
-                            float(np.mean([mse for _, mse in part]))))
+        part = rows[n * len(pictures) : (n + 1) * len(pictures)]
+        points.append(
+            Point(
+                float(q),
+                float(np.mean([bpp for bpp, _ in part])),
+                float(np.mean([-10 * math.log10(max(mse, 1e-12)) for _, mse in part])),
+                float(np.mean([mse for _, mse in part])),
+            )
+        )
     return points
 
 
 def mean_loss(points: Sequence[Point], lambdas: Sequence[float]) -> float:
     """What training minimises, without balance, averaged over qualities in logarithms so that each counts alike."""
-    return float(np.mean([math.log(lam * 255 ** 2 * p.mse + p.bpp) for p, lam in zip(points, lambdas, strict=True)]))
+    return float(np.mean([math.log(lam * 255**2 * p.mse + p.bpp) for p, lam in zip(points, lambdas, strict=True)]))

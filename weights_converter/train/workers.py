@@ -30,8 +30,14 @@ DENSITY_RATE = 10.0
 they cost is convex enough to go there fast. At the plan's rate z still cost 0.1 bits a pixel after 1,100 steps."""
 
 UNUSED = {
-    "transforms": ("net.local_context.", "net.channel_context.", "net.global_inter_context.",
-                   "net.global_intra_context.", "net.entropy_parameters_", "net.lrp_"),
+    "transforms": (
+        "net.local_context.",
+        "net.channel_context.",
+        "net.global_inter_context.",
+        "net.global_intra_context.",
+        "net.entropy_parameters_",
+        "net.lrp_",
+    ),
     "entropy": ("net.g_a.", "net.g_s.", "net.gain", "net.inv_gain", "shortcut."),
     "all": ("shortcut.",),
     "quantised": ("shortcut.",),
@@ -90,8 +96,15 @@ class Workers:
         Pass the network through torch.compile.
     """
 
-    def __init__(self, trainee: Trainee, average: Trainee, plan: Plan, device: torch.device, threads: int = 1,
-                 compiled: bool = False) -> None:
+    def __init__(
+        self,
+        trainee: Trainee,
+        average: Trainee,
+        plan: Plan,
+        device: torch.device,
+        threads: int = 1,
+        compiled: bool = False,
+    ) -> None:
         self.trainee, self.average, self.plan, self.device = trainee, average, plan, device
         self.count = threads if device.type == "cpu" else 1
         allow_winograd(device.type == "cpu" and not compiled)
@@ -110,8 +123,10 @@ class Workers:
         for name in names:
             parameter = self._parameters[name]
             kinds.setdefault(rate_and_decay(name, parameter, self.plan), []).append(parameter)
-        groups = [{"params": parameters, "weight_decay": decay, "factor": factor}
-                  for (factor, decay), parameters in kinds.items()]
+        groups = [
+            {"params": parameters, "weight_decay": decay, "factor": factor}
+            for (factor, decay), parameters in kinds.items()
+        ]
         if self.plan.optimiser == "soap":
             return Soap(groups, self.plan.rate)
         return torch.optim.AdamW(groups, lr=self.plan.rate, betas=BETAS, eps=EPSILON, fused=True)
@@ -120,8 +135,9 @@ class Workers:
         """Results of every core, in order."""
         return list(self._pool.map(work, range(self.count)))
 
-    def step(self, batch: Batch, number: int, stage: str, rate: float, momentum: float,
-             largest: float = math.inf) -> Outcome:
+    def step(
+        self, batch: Batch, number: int, stage: str, rate: float, momentum: float, largest: float = math.inf
+    ) -> Outcome:
         """Train on a batch.
 
         Parameters
@@ -144,7 +160,7 @@ class Workers:
         def differentiate(n: int) -> _Part | None:
             if bounds[n] == bounds[n + 1]:
                 return None
-            part = Batch(batch.samples[bounds[n]:bounds[n + 1]], batch.quality[bounds[n]:bounds[n + 1]])
+            part = Batch(batch.samples[bounds[n] : bounds[n + 1]], batch.quality[bounds[n] : bounds[n + 1]])
             return self._differentiate(part, [self.plan.seed, number, n], stage, trained, n == 0)
 
         parts = [part for part in self._each(differentiate) if part is not None]
@@ -206,8 +222,12 @@ class Workers:
 
     def moments(self) -> dict[str, Tensor]:
         """Everything the optimisers remember: ``NAME/exp_avg``, ``NAME/exp_avg_sq``, ``NAME/step``, of Soap more."""
-        return {f"{name}/{key}": value for optimiser, names in zip(self._optimisers, self._dealt, strict=True)
-                for name in names for key, value in optimiser.state.get(self._parameters[name], {}).items()}
+        return {
+            f"{name}/{key}": value
+            for optimiser, names in zip(self._optimisers, self._dealt, strict=True)
+            for name in names
+            for key, value in optimiser.state.get(self._parameters[name], {}).items()
+        }
 
     def load_moments(self, moments: dict[str, Tensor]) -> None:
         """Take over what ``moments`` gave."""

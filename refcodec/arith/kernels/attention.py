@@ -49,8 +49,12 @@ def _exponential(b, t, table):
     gather = declare(b.module, kind, "llvm.masked.gather.v8i64.v8p0")
     pairs = b.call(gather, [addresses, ir.Constant(i32, 4), every(True, flags), every(0, long)])
     pairs = b.bitcast(pairs, ir.VectorType(i32, 2 * LANES))
-    low, high = (b.shuffle_vector(pairs, ir.Constant(pairs.type, ir.Undefined),
-                                  ir.Constant(short, list(range(first, 2 * LANES, 2)))) for first in (0, 1))
+    low, high = (
+        b.shuffle_vector(
+            pairs, ir.Constant(pairs.type, ir.Undefined), ir.Constant(short, list(range(first, 2 * LANES, 2)))
+        )
+        for first in (0, 1)
+    )
     n = b.lshr(t, every(16))
     slope = b.ashr(b.mul(b.sub(high, low), b.and_(t, every(255))), every(7))
     total = b.add(b.add(b.shl(low, every(1)), slope), b.shl(every(1), n))
@@ -62,9 +66,11 @@ def _softmax_kernel(vectors):
 
     Written as vectors: what the compiler made of loops took three times as long.
     """
+
     @intrinsic
     def softmax(typing, logits, table, weights, at):
         """(SPEC 5.7) weights[at..], Q16, of logits in Q16; both are integers in float64."""
+
         def codegen(context, b, sig, args):
             i32, i64, f64 = ir.IntType(32), ir.IntType(64), ir.DoubleType()
             short, real = ir.VectorType(i32, LANES), ir.VectorType(f64, LANES)
@@ -77,8 +83,9 @@ def _softmax_kernel(vectors):
 
             def splat(value, kind):
                 value = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(i32, 0))
-                return b.shuffle_vector(value, ir.Constant(kind, ir.Undefined),
-                                        ir.Constant(ir.VectorType(i32, LANES), [0] * LANES))
+                return b.shuffle_vector(
+                    value, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(i32, LANES), [0] * LANES)
+                )
 
             def call(name, kind, *values):
                 function = ir.FunctionType(kind, [v.type for v in values])
@@ -93,8 +100,10 @@ def _softmax_kernel(vectors):
             def largest(v):
                 """Of 8 lanes, halving by halving."""
                 for n in (4, 2, 1):
-                    mask = ir.Constant(ir.VectorType(i32, n), list(range(n))), ir.Constant(
-                        ir.VectorType(i32, n), list(range(n, 2 * n)))
+                    mask = (
+                        ir.Constant(ir.VectorType(i32, n), list(range(n))),
+                        ir.Constant(ir.VectorType(i32, n), list(range(n, 2 * n))),
+                    )
                     v = larger(*(b.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), m) for m in mask))
                 return b.extract_element(v, ir.Constant(i32, 0))
 
@@ -120,7 +129,7 @@ def _softmax_kernel(vectors):
             # v reciprocal <= 2^47 as v <= total: it and the rounding are exact
             for n, v in enumerate(values):
                 product = b.fadd(b.fmul(b.sitofp(v, real), reciprocal), every(float(1 << 30), real))
-                weight = call("llvm.floor.v8f64", real, b.fmul(product, every(2.0 ** -31, real)))
+                weight = call("llvm.floor.v8f64", real, b.fmul(product, every(2.0**-31, real)))
                 to = b.add(args[3], ir.Constant(i64, LANES * n))
                 b.store(weight, place(2, to, real)).align = 8
             return context.get_dummy_value()
@@ -147,8 +156,14 @@ def local_rows(arguments, y0, y1):
     qkv, out, table = memory(a[W.L_QKV], _I16), memory(a[W.L_OUT], _I16), memory(a[W.L_TABLE], _I32)
     bias, place = memory(a[W.L_BIAS], _F64), memory(a[W.L_PLACE], _I64)
     shift, limit, heads, channels = a[W.L_SHIFT], a[W.L_LIMIT], a[W.L_HEADS], a[W.L_CHANNELS]
-    h, w, row, column, out_row, out_column = (a[W.L_HEIGHT], a[W.L_WIDTH], a[W.L_ROW], a[W.L_COLUMN], a[W.L_OUT_ROW],
-                                              a[W.L_OUT_COLUMN])
+    h, w, row, column, out_row, out_column = (
+        a[W.L_HEIGHT],
+        a[W.L_WIDTH],
+        a[W.L_ROW],
+        a[W.L_COLUMN],
+        a[W.L_OUT_ROW],
+        a[W.L_OUT_COLUMN],
+    )
     d = channels // heads
     top = np.float64(limit)
     low = -top
@@ -223,7 +238,7 @@ def local_rows(arguments, y0, y1):
                 for t in range(25):
                     to = y * out_row + n * out_column + place[t] * channels + head * d
                     for e in range(d):
-                        out[to + e] = np.int32(min(max(np.floor(seen[t * STEP + e] * 2.0 ** -16), low), top))
+                        out[to + e] = np.int32(min(max(np.floor(seen[t * STEP + e] * 2.0**-16), low), top))
 
 
 _SUMS, _WEIGHTS, _VALUES, _BLOCK = GROUP * STEP, GROUP * POSITIONS, POSITIONS * STEP, 4 * STEP
@@ -234,6 +249,7 @@ _key_product = product_kernel(GROUP, 2)
 @intrinsic
 def _exponentials_of_8(typing, near, at, table, out, to):
     """out[to..] = 2^(24 - near[at..]) of 8 differences in Q16, at most FARTHEST."""
+
     def codegen(context, b, sig, args):
         short, real = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.DoubleType(), LANES)
 
@@ -266,8 +282,7 @@ def exponentials(arguments, first, end):
     a = memory(arguments, _I64)
     for group in range(first, end):
         at = group * POSITIONS
-        _exponentials(memory(a[W.E_NEAR] + 4 * at, _I32), memory(a[W.E_TABLE], _I32),
-                      memory(a[W.E_OUT], _F64), at)
+        _exponentials(memory(a[W.E_NEAR] + 4 * at, _I32), memory(a[W.E_TABLE], _I32), memory(a[W.E_OUT], _F64), at)
 
 
 @task
@@ -337,8 +352,14 @@ def attend_rows(arguments, y0, y1):
     a = memory(arguments, _I64)
     queries, out = memory(a[W.Q_QUERIES], _I16), memory(a[W.Q_OUT], _I16)
     context, table = memory(a[W.Q_CONTEXT], _F64), memory(a[W.Q_TABLE], _I32)
-    shift, limit, heads, d, parity, columns = (a[W.Q_SHIFT], a[W.Q_LIMIT], a[W.Q_HEADS], a[W.Q_WIDTH], a[W.Q_PARITY],
-                                               a[W.Q_COLUMNS])
+    shift, limit, heads, d, parity, columns = (
+        a[W.Q_SHIFT],
+        a[W.Q_LIMIT],
+        a[W.Q_HEADS],
+        a[W.Q_WIDTH],
+        a[W.Q_PARITY],
+        a[W.Q_COLUMNS],
+    )
     row, column, out_row, out_column = a[W.Q_ROW], a[W.Q_COLUMN], a[W.Q_OUT_ROW], a[W.Q_OUT_COLUMN]
     weights, seen = scratch(_F64, _BLOCK), scratch(_F64, _BLOCK)
     logits = scratch(_F64, _ROW)
@@ -370,4 +391,4 @@ def attend_rows(arguments, y0, y1):
                 for n in range(count):
                     to = y * out_row + (x0 + (n0 + n) * step) * out_column + head * d
                     for c in range(d):
-                        out[to + c] = np.int32(min(max(np.floor(seen[n * STEP + c] * 2.0 ** -16), low), top))
+                        out[to + c] = np.int32(min(max(np.floor(seen[n * STEP + c] * 2.0**-16), low), top))

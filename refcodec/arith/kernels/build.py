@@ -56,9 +56,12 @@ class Built:
     """
 
     def __init__(self, modules: Sequence[ModuleType]) -> None:
-        self._functions = {f"{module.__name__.rpartition('.')[2]}.{name}": compiled(function)
-                           for module in modules for name, function in vars(module).items()
-                           if hasattr(function, _MARK) and function.__module__ == module.__name__}
+        self._functions = {
+            f"{module.__name__.rpartition('.')[2]}.{name}": compiled(function)
+            for module in modules
+            for name, function in vars(module).items()
+            if hasattr(function, _MARK) and function.__module__ == module.__name__
+        }
         self.addresses = {name: int(function.address) for name, function in self._functions.items()}
 
     def assembly(self, name: str) -> str | None:

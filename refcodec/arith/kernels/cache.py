@@ -27,19 +27,66 @@ from .link import ABI
 
 SWITCH = "REFCODEC_KERNEL_CACHE"
 
-SOURCES = tuple(Path(__file__).parents[2] / name for name in (
-    "arith/numba_attention.py", "arith/numba_conv.py", "arith/numba_norms.py", "arith/numba_roof.py",
-    "arith/numba_target.py", "arith/numba_team.py", "entropy/rans_numba.py", "entropy/rans_python.py",
-    "entropy/symbol_tables.py", *(f"arith/kernels/{name}.py" for name in (
-        "attention", "build", "conv", "native", "norms", "products", "rans", "roof", "team", "walk", "words"))))
+SOURCES = tuple(
+    Path(__file__).parents[2] / name
+    for name in (
+        "arith/numba_attention.py",
+        "arith/numba_conv.py",
+        "arith/numba_norms.py",
+        "arith/numba_roof.py",
+        "arith/numba_target.py",
+        "arith/numba_team.py",
+        "entropy/rans_numba.py",
+        "entropy/rans_python.py",
+        "entropy/symbol_tables.py",
+        *(
+            f"arith/kernels/{name}.py"
+            for name in (
+                "attention",
+                "build",
+                "conv",
+                "native",
+                "norms",
+                "products",
+                "rans",
+                "roof",
+                "team",
+                "walk",
+                "words",
+            )
+        ),
+    )
+)
 """Modules of kernels and those that they import constants from."""
 
-HARMLESS = frozenset("NUMBA_" + name for name in (
-    "CACHE_DIR", "CACHE_LOCATOR_CLASSES", "CAPTURED_ERRORS", "CHROME_TRACE", "COLOR_SCHEME", "DEBUG_CACHE",
-    "DEFAULT_NUM_THREADS", "DEVELOPER_MODE", "DISABLE_CUDA", "DISABLE_ERROR_MESSAGE_HIGHLIGHTING",
-    "DISABLE_PERFORMANCE_WARNINGS", "ENABLE_CUDASIM", "FULL_TRACEBACKS", "FUNCTION_CACHE_SIZE", "GDB_BINARY",
-    "HIGHLIGHT_DUMPS", "NUM_THREADS", "PARALLEL_DIAGNOSTICS", "SHOW_HELP", "THREADING_LAYER",
-    "THREADING_LAYER_PRIORITY", "TRACE", "WARNINGS"))
+HARMLESS = frozenset(
+    "NUMBA_" + name
+    for name in (
+        "CACHE_DIR",
+        "CACHE_LOCATOR_CLASSES",
+        "CAPTURED_ERRORS",
+        "CHROME_TRACE",
+        "COLOR_SCHEME",
+        "DEBUG_CACHE",
+        "DEFAULT_NUM_THREADS",
+        "DEVELOPER_MODE",
+        "DISABLE_CUDA",
+        "DISABLE_ERROR_MESSAGE_HIGHLIGHTING",
+        "DISABLE_PERFORMANCE_WARNINGS",
+        "ENABLE_CUDASIM",
+        "FULL_TRACEBACKS",
+        "FUNCTION_CACHE_SIZE",
+        "GDB_BINARY",
+        "HIGHLIGHT_DUMPS",
+        "NUM_THREADS",
+        "PARALLEL_DIAGNOSTICS",
+        "SHOW_HELP",
+        "THREADING_LAYER",
+        "THREADING_LAYER_PRIORITY",
+        "TRACE",
+        "WARNINGS",
+    )
+)
 """Variables of the environment that do not change machine code; so are those that begin with NUMBA_CUDA."""
 
 KEPT = 16
@@ -76,8 +123,11 @@ def _processor() -> tuple[str, str, str]:
 
 def key(library: str) -> str:
     """Hash of what decides a library's machine code; "" without sources or versions, when nothing may be kept."""
-    steering = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_")
-                      and name not in HARMLESS and not name.startswith("NUMBA_CUDA"))
+    steering = sorted(
+        (name, value)
+        for name, value in os.environ.items()
+        if name.startswith("NUMBA_") and name not in HARMLESS and not name.startswith("NUMBA_CUDA")
+    )
     try:
         versions = [__version__, *(metadata.version(name) for name in ("numba", "llvmlite", "numpy"))]
         facts = library, ABI, _processor(), steering, versions, sys.version, len(SOURCES)
@@ -92,6 +142,7 @@ def key(library: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------- folders
+
 
 def _home() -> Path | None:
     with suppress(RuntimeError, OSError):  # an unknown user without HOME
@@ -143,8 +194,9 @@ def distrust(folder: Path) -> str:
     folder, home = folder.resolve(strict=True), _home()
     for place in (folder, *folder.parents):
         found = place.stat()
-        if _foreign(found) and (place == folder or found.st_uid not in (0, _user())
-                                or not found.st_mode & stat.S_ISVTX):
+        if _foreign(found) and (
+            place == folder or found.st_uid not in (0, _user()) or not found.st_mode & stat.S_ISVTX
+        ):
             return f"others than its user can write {place}"
         if place == home:
             break
@@ -152,6 +204,7 @@ def distrust(folder: Path) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ files
+
 
 def pack(objects: Mapping[str, tuple[str, bytes]]) -> bytes:
     """Symbol and object file by kernel's name -> a file: a line of JSON, then the object files."""
@@ -173,7 +226,7 @@ def unpack(data: bytes) -> list[tuple[str, str, bytes]]:
     if hashlib.sha256(code).hexdigest() != content["sha256"]:
         raise ValueError("the code does not have the hash that the file names")
     for name, symbol, size in content["kernels"]:
-        objects.append((name, symbol, code[at:at + size]))
+        objects.append((name, symbol, code[at : at + size]))
         at += size
     return objects
 

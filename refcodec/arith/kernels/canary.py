@@ -19,12 +19,24 @@ from ..layers import Conv, Gdn, LinearAttention, LocalAttention, Norm, Rescale, 
 from ..maps import interior
 
 EXPECTED = {
-    "conv.rows": 0xe66ea15f, "conv.rows, a wide half": 0x8335699e, "conv.rows, a sum": 0x0f4a81f2,
-    "conv.depthwise_rows": 0x297f28a8, "norms.gdn_rows": 0x96cd8ab7, "norms.gdn_rows, inverse": 0x5ad521b9,
-    "norms.layer_norm_rows": 0x95c805c8, "attention.local_rows": 0x6d8491ee, "attention.key_sums": 0x64ea7365,
-    "attention.attend_rows": 0x5a0fd3ff, "walk.split": 0xe6fdc9f1, "walk.place": 0xc20055ee,
-    "walk.refine": 0x3884b48b, "walk.half": 0x74bb7a99, "walk.clear_border": 0xeb1f5777, "rans.encode": 0xe63134c2,
-    "rans.decode": 0xef801adc}
+    "conv.rows": 0xE66EA15F,
+    "conv.rows, a wide half": 0x8335699E,
+    "conv.rows, a sum": 0x0F4A81F2,
+    "conv.depthwise_rows": 0x297F28A8,
+    "norms.gdn_rows": 0x96CD8AB7,
+    "norms.gdn_rows, inverse": 0x5AD521B9,
+    "norms.layer_norm_rows": 0x95C805C8,
+    "attention.local_rows": 0x6D8491EE,
+    "attention.key_sums": 0x64EA7365,
+    "attention.attend_rows": 0x5A0FD3FF,
+    "walk.split": 0xE6FDC9F1,
+    "walk.place": 0xC20055EE,
+    "walk.refine": 0x3884B48B,
+    "walk.half": 0x74BB7A99,
+    "walk.clear_border": 0xEB1F5777,
+    "rans.encode": 0xE63134C2,
+    "rans.decode": 0xEF801ADC,
+}
 """CRC-32 of every item's result as little-endian int64."""
 
 
@@ -36,9 +48,13 @@ def _numbers(largest: int, *shape: int) -> np.ndarray:
 
 def _conv(outputs: int, kernel: int, inputs: int, **options: object) -> Conv:
     values: dict[str, object] = {
-        "name": "", "weight": _numbers(90, outputs, kernel, kernel, inputs).astype(np.int16),
-        "bias": _numbers(9000, outputs).astype(np.int32), "shift": 5 + np.arange(outputs, dtype=np.int32) % 4,
-        "frac": 6, "limit": 8000}
+        "name": "",
+        "weight": _numbers(90, outputs, kernel, kernel, inputs).astype(np.int16),
+        "bias": _numbers(9000, outputs).astype(np.int32),
+        "shift": 5 + np.arange(outputs, dtype=np.int32) % 4,
+        "frac": 6,
+        "limit": 8000,
+    }
     return Conv(**values | options)  # type: ignore[arg-type]
 
 
@@ -46,19 +62,28 @@ def _setting() -> tuple[dict[str, object], Tables]:
     """Layers and tables of the items."""
     gelu = (200 - np.arange(200)).astype(np.int16)
     layers = {
-        "conv": _conv(40, 3, 6, gelu=gelu), "wide": _conv(18, 1, 40, limit=0, add_shift=np.full(18, 2, np.int32)),
-        "branch": _conv(20, 3, 20), "sum": Sum("", 1, 0, 1, 6, 9000),
-        "depthwise": _conv(20, 3, 1, gelu=gelu, depthwise=True), "norm": Norm("", 77, 10, 8000),
-        "gdn": Gdn("", abs(_numbers(50, 20, 20)), 1 + abs(_numbers(10 ** 6, 20)), 12, 6, 8000),
-        "igdn": Gdn("", abs(_numbers(50, 20, 20)), 1 + abs(_numbers(10 ** 6, 20)), 9, 6, 8000),
+        "conv": _conv(40, 3, 6, gelu=gelu),
+        "wide": _conv(18, 1, 40, limit=0, add_shift=np.full(18, 2, np.int32)),
+        "branch": _conv(20, 3, 20),
+        "sum": Sum("", 1, 0, 1, 6, 9000),
+        "depthwise": _conv(20, 3, 1, gelu=gelu, depthwise=True),
+        "norm": Norm("", 77, 10, 8000),
+        "gdn": Gdn("", abs(_numbers(50, 20, 20)), 1 + abs(_numbers(10**6, 20)), 12, 6, 8000),
+        "igdn": Gdn("", abs(_numbers(50, 20, 20)), 1 + abs(_numbers(10**6, 20)), 9, 6, 8000),
         "local": LocalAttention("", 3, _numbers(1 << 17, 81, 2).astype(np.int32), 2, 6, 8000),
-        "linear": LinearAttention("", 8, 8, 3, 2, 6, 8000), "copy": Rescale("", 2, 4, 5000), "residual": _conv(8, 1, 8),
+        "linear": LinearAttention("", 8, 8, 3, 2, 6, 8000),
+        "copy": Rescale("", 2, 4, 5000),
+        "residual": _conv(8, 1, 8),
     }
     exp2 = ((1 << 24) - (1 << 15) * np.arange(257)).astype(np.int32)
     coded = SymbolTables.from_lists([(-1, [0, 9000, 40000, 60000, 65536]), (0, [0, 1, 65536])])
-    return layers, Tables(gelu=MappingProxyType({6: gelu}), exp2=exp2, gaussian=coded,
-                          half_tanh=MappingProxyType({6: (np.arange(300) // 9).astype(np.int16)}),
-                          thresholds=np.array([50, 200, 450], np.int32))
+    return layers, Tables(
+        gelu=MappingProxyType({6: gelu}),
+        exp2=exp2,
+        gaussian=coded,
+        half_tanh=MappingProxyType({6: (np.arange(300) // 9).astype(np.int16)}),
+        thresholds=np.array([50, 200, 450], np.int32),
+    )
 
 
 def results(backend: str, coder: ModuleType) -> Iterator[tuple[str, np.ndarray]]:
@@ -104,7 +129,7 @@ def results(backend: str, coder: ModuleType) -> Iterator[tuple[str, np.ndarray]]
     index, out = (n % 2).astype(np.int32), np.zeros(90, np.int32)
     numbers = abs(_numbers((1 << 31) - 1, 60)).astype(np.uint32)
     ended = coder.decode(coder.as_words(numbers), 1 << 40, 0, index, tables.gaussian, out, 1 << 17)
-    yield "rans.decode", np.array([*ended, *out[:ended[2]]])
+    yield "rans.decode", np.array([*ended, *out[: ended[2]]])
 
 
 def crc(result: np.ndarray) -> int:

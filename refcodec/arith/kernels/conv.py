@@ -57,7 +57,8 @@ def _block_kernel(pixels, vectors):
             start = [load(b.gep(bias_p, [const(16 * j)]), sums, 4) for j in range(vectors)] * pixels
             entry, f = b.block, b.function
             run_head, run_body, pair_loop, run_end, done = (
-                f.append_basic_block(s) for s in ("run_head", "run_body", "pair_loop", "run_end", "done"))
+                f.append_basic_block(s) for s in ("run_head", "run_body", "pair_loop", "run_end", "done")
+            )
             b.branch(run_head)
             b.position_at_end(run_head)
             r, w_run = b.phi(i64), b.phi(i64)
@@ -145,8 +146,9 @@ class _Lanes:
 
     def splat(self, scalar):
         """A 64-bit argument in every lane."""
-        value = self.b.insert_element(ir.Constant(self.vector, ir.Undefined), self.b.trunc(scalar, self.i32),
-                                      ir.Constant(self.i32, 0))
+        value = self.b.insert_element(
+            ir.Constant(self.vector, ir.Undefined), self.b.trunc(scalar, self.i32), ir.Constant(self.i32, 0)
+        )
         return self.b.shuffle_vector(value, ir.Constant(self.vector, ir.Undefined), self.zero)
 
     def smaller(self, v, w):
@@ -167,20 +169,24 @@ class _Lanes:
         """
         b, long = self.b, ir.VectorType(self.i64, LANES)
         base = b.ptrtoint(elements(self.context, b, self.signature.args[array], self.args[array]), self.i64)
-        base = b.shuffle_vector(b.insert_element(ir.Constant(long, ir.Undefined), base, ir.Constant(self.i32, 0)),
-                                ir.Constant(long, ir.Undefined), self.zero)
+        base = b.shuffle_vector(
+            b.insert_element(ir.Constant(long, ir.Undefined), base, ir.Constant(self.i32, 0)),
+            ir.Constant(long, ir.Undefined),
+            self.zero,
+        )
         pointers = ir.VectorType(self.i32.as_pointer(), LANES)
         addresses = b.inttoptr(b.add(base, b.shl(b.zext(index, long), ir.Constant(long, [1] * LANES))), pointers)
         flags = ir.VectorType(ir.IntType(1), LANES)
         kind = ir.FunctionType(self.vector, [pointers, self.i32, flags, self.vector])
         gather = declare(b.module, kind, "llvm.masked.gather.v16i32.v16p0")
         found = b.call(gather, [addresses, ir.Constant(self.i32, 2), ir.Constant(flags, [True] * LANES), self.zero])
-        return b.and_(found, ir.Constant(self.vector, [0xffff] * LANES))
+        return b.and_(found, ir.Constant(self.vector, [0xFFFF] * LANES))
 
 
 @intrinsic
 def _join(typing, acc, at, branch, branch_at, shift, c):
     """acc[at..] += branch[branch_at..] << shift[c..], 16 lanes."""
+
     def codegen(context, builder, signature, args):
         v = _Lanes(context, builder, signature, args)
         v.store(builder.add(v.load(0, 1), builder.shl(v.load(2, 3), v.load(4, 5))), 0, 1)
@@ -192,6 +198,7 @@ def _join(typing, acc, at, branch, branch_at, shift, c):
 @intrinsic
 def _shift(typing, acc, at, shift, c, out, to):
     """out[to..] = acc[at..] >> shift[c..], 16 lanes."""
+
     def codegen(context, builder, signature, args):
         v = _Lanes(context, builder, signature, args)
         v.store(builder.ashr(v.load(0, 1), v.load(2, 3)), 4, 5)
@@ -203,6 +210,7 @@ def _shift(typing, acc, at, shift, c, out, to):
 @intrinsic
 def _gelu(typing, acc, at, table, last):
     """acc[at..] = max(v, 0) - table[min(|v|, last)] of itself, 16 lanes."""
+
     def codegen(context, builder, signature, args):
         v = _Lanes(context, builder, signature, args)
         x = v.load(0, 1)
@@ -217,6 +225,7 @@ def _gelu(typing, acc, at, table, last):
 @intrinsic
 def _narrow(typing, acc, at, limit, out, to):
     """out[to..] = clamp(acc[at..]), 16 lanes."""
+
     def codegen(context, builder, signature, args):
         v = _Lanes(context, builder, signature, args)
         v.store(v.clamp(v.load(0, 1), v.splat(args[2])), 3, 4)
@@ -228,6 +237,7 @@ def _narrow(typing, acc, at, limit, out, to):
 @intrinsic
 def _residual(typing, acc, at, limit, skip, skip_at, a, b, half, shift):
     """acc[at..] = ((skip[skip_at..] << a) + (clamp(acc[at..]) << b) + half) >> shift, 16 lanes."""
+
     def codegen(context, builder, signature, args):
         v = _Lanes(context, builder, signature, args)
         branch = builder.shl(v.clamp(v.load(0, 1), v.splat(args[2])), v.splat(args[6]))
@@ -353,6 +363,7 @@ def rows(arguments, y0, y1):
 
 def _taps_kernel(pixels):
     """An intrinsic that computes a depthwise 3x3 convolution of ``pixels`` x 16 channels."""
+
     @intrinsic
     def block(typing, acc, bias, shift, c, x, at, row, column, w, stride):
         """acc[pixel * 16 + j] = (bias[c + j] + the sum over 9 taps) >> shift[c + j]; w holds taps in rows of stride."""
@@ -365,8 +376,12 @@ def _taps_kernel(pixels):
             for p in range(pixels):
                 total = bias
                 for t in range(9):
-                    at = b.add(b.add(args[5], args[3]), b.add(b.mul(args[6], ir.Constant(v.i64, t // 3)),
-                                                              b.mul(args[7], ir.Constant(v.i64, p + t % 3))))
+                    at = b.add(
+                        b.add(args[5], args[3]),
+                        b.add(
+                            b.mul(args[6], ir.Constant(v.i64, t // 3)), b.mul(args[7], ir.Constant(v.i64, p + t % 3))
+                        ),
+                    )
                     total = b.add(total, b.mul(v.load_from(4, at), taps[t]))
                 v.store_to(b.ashr(total, shift), 0, ir.Constant(v.i64, p * LANES))
             return context.get_dummy_value()
@@ -378,6 +393,7 @@ def _taps_kernel(pixels):
 
 _TAPS_PIXELS = 4
 _four_taps, _one_taps = _taps_kernel(_TAPS_PIXELS), _taps_kernel(1)
+
 
 @task
 def depthwise_rows(arguments, y0, y1):

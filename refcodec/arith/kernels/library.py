@@ -52,8 +52,9 @@ def _renew() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=lambda: _loading.acquire(), after_in_parent=lambda: _loading.release(),
-                        after_in_child=_renew)
+    os.register_at_fork(
+        before=lambda: _loading.acquire(), after_in_parent=lambda: _loading.release(), after_in_child=_renew
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -106,8 +107,10 @@ def _compiled(name: str, key: str) -> Any:
         except Exception as error:
             reason = _reason(error)
         if reason:
-            _messages.append(f"compiled kernels cannot be kept, so that every process compiles them ({reason}); name a "
-                             "folder of the user's in NUMBA_CACHE_DIR and run `python -m refcodec warmup`")
+            _messages.append(
+                f"compiled kernels cannot be kept, so that every process compiles them ({reason}); name a "
+                "folder of the user's in NUMBA_CACHE_DIR and run `python -m refcodec warmup`"
+            )
     return built
 
 

@@ -19,10 +19,27 @@ from llvmlite import binding
 ABI = 2
 """Number of the agreement between object files, kernels' words and callers; code of another number is never linked."""
 
-INTERPRETER = ("PyBytes_FromStringAndSize", "PyErr_Clear", "PyErr_SetNone", "PyErr_SetString", "PyErr_WriteUnraisable",
-               "PyExc_RuntimeError", "PyExc_StopIteration", "PyExc_SystemError", "PyUnicode_FromString", "Py_DecRef")
-RUNTIME = ("NRT_Free", "NRT_MemInfo_call_dtor", "numba_do_raise", "numba_gil_ensure", "numba_gil_release",
-           "numba_runtime_build_excinfo_struct", "numba_unpickle")
+INTERPRETER = (
+    "PyBytes_FromStringAndSize",
+    "PyErr_Clear",
+    "PyErr_SetNone",
+    "PyErr_SetString",
+    "PyErr_WriteUnraisable",
+    "PyExc_RuntimeError",
+    "PyExc_StopIteration",
+    "PyExc_SystemError",
+    "PyUnicode_FromString",
+    "Py_DecRef",
+)
+RUNTIME = (
+    "NRT_Free",
+    "NRT_MemInfo_call_dtor",
+    "numba_do_raise",
+    "numba_gil_ensure",
+    "numba_gil_release",
+    "numba_runtime_build_excinfo_struct",
+    "numba_unpickle",
+)
 C = ("abort", "floor", "fma", "memcpy", "memmove", "memset")
 """What LLVM calls where a processor has no instruction, and what kernels must not reach."""
 
@@ -70,11 +87,14 @@ def check(image: bytes) -> None:
     size, count = struct.unpack_from("<HH", image, 58)
     sections = [struct.unpack_from("<IIQQQQIIQQ", image, table + n * size) for n in range(count)]
     for _, kind, _, _, start, length, link, *_ in sections:
-        entries = image[start:start + length // 24 * 24]
+        entries = image[start : start + length // 24 * 24]
         if kind == _SYMBOLS:
             names = sections[link][4]
-            needed = {image[names + name:image.index(b"\0", names + name)].decode()
-                      for name, _, _, section, _, _ in struct.iter_unpack("<IBBHQQ", entries) if name and not section}
+            needed = {
+                image[names + name : image.index(b"\0", names + name)].decode()
+                for name, _, _, section, _, _ in struct.iter_unpack("<IBBHQQ", entries)
+                if name and not section
+            }
             if unknown := needed - imports().keys():
                 raise ValueError(f"imports of {sorted(unknown)}")
         elif kind == _RELOCATIONS and machine == _X86_64:

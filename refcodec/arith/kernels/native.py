@@ -27,8 +27,14 @@ def array_at(context: Any, builder: Any, array: Any, data: Any, length: int) -> 
     """A value of a contiguous 1-D array type: ``length`` elements from ``data`` on, owned by nobody."""
     target = context.make_array(array)(context, builder)
     width = context.get_constant(types.intp, array.dtype.bitwidth // 8)
-    populate_array(target, data=data, shape=[context.get_constant(types.intp, length)], strides=[width], itemsize=width,
-                   meminfo=None)
+    populate_array(
+        target,
+        data=data,
+        shape=[context.get_constant(types.intp, length)],
+        strides=[width],
+        itemsize=width,
+        meminfo=None,
+    )
     return target._getvalue()
 
 

@@ -23,6 +23,7 @@ _block, _single = product_kernel(GDN_PIXELS, OUTPUTS // LANES), product_kernel(1
 
 def _finish_kernel(inverse):
     """An intrinsic that makes 8 results of 8 sums."""
+
     @intrinsic
     def finish(typing, n, at, x, x_at, half, scale, limit, out, to):
         """IGDN: floor((x r + half) scale), scale a negative power of two; GDN: floor((x scale + floor(r / 2)) / r),
@@ -43,8 +44,9 @@ def _finish_kernel(inverse):
 
             def splat(value):
                 value = b.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(i32, 0))
-                return b.shuffle_vector(value, ir.Constant(vector, ir.Undefined),
-                                        ir.Constant(ir.VectorType(i32, LANES), [0] * LANES))
+                return b.shuffle_vector(
+                    value, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(i32, LANES), [0] * LANES)
+                )
 
             sums = b.load(pointer(0, 1, vector))
             sums.align = 8
@@ -72,6 +74,7 @@ def _finish_kernel(inverse):
 
 _finish_gdn, _finish_igdn = _finish_kernel(False), _finish_kernel(True)
 
+
 @task
 def gdn_rows(arguments, y0, y1):
     """Rows y0..y1 of GDN or IGDN."""
@@ -81,8 +84,12 @@ def gdn_rows(arguments, y0, y1):
     channels, shift, limit, inverse, width = a[W.G_CHANNELS], a[W.G_SHIFT], a[W.G_LIMIT], a[W.G_INVERSE], a[W.G_WIDTH]
     x_row, x_column, out_row, out_column = a[W.G_X_ROW], a[W.G_X_COLUMN], a[W.G_OUT_ROW], a[W.G_OUT_COLUMN]
     squares, n = scratch(_F64, _SCRATCH), scratch(_F64, _SCRATCH)
-    half, up, down, top = np.float64((1 << shift) >> 1), np.float64(1 << shift), 1 / np.float64(1 << shift), np.float64(
-        limit)
+    half, up, down, top = (
+        np.float64((1 << shift) >> 1),
+        np.float64(1 << shift),
+        1 / np.float64(1 << shift),
+        np.float64(limit),
+    )
     for y in range(y0, y1):
         at = 0
         while at < width:

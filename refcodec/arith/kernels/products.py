@@ -21,6 +21,7 @@ ROWS, VECTORS = (8, 4) if WIDE else (6, 1)
 
 def product_kernel(rows, vectors):
     """An intrinsic for blocks of ``rows`` x 8 ``vectors``."""
+
     @intrinsic
     def product(typing, out, out_at, out_stride, a, a_at, a_stride, b, b_at, b_stride, count):
         """out[out_at + r out_stride + j] += sum over k < count of a[a_at + r a_stride + k] b[b_at + k b_stride + j]."""
@@ -53,24 +54,30 @@ def product_kernel(rows, vectors):
                 """One loop over k for sums that fit the registers."""
                 cells = [(r, v) for r in range(first_row, end_row) for v in range(first_vector, end_vector)]
                 start = [load(cell(r, v)) for r, v in cells]
-                entry, head, loop, done = (builder.block, *(builder.function.append_basic_block(n)
-                                                            for n in ("head", "loop", "done")))
+                entry, head, loop, done = (
+                    builder.block,
+                    *(builder.function.append_basic_block(n) for n in ("head", "loop", "done")),
+                )
                 builder.branch(head)
                 builder.position_at_end(head)
                 k, sums = builder.phi(i64), [builder.phi(vector) for _ in start]
                 builder.cbranch(builder.icmp_signed("<", k, count), loop, done)
                 builder.position_at_end(loop)
                 row = builder.gep(b_p, [builder.mul(k, b_stride)])
-                right = {v: load(builder.bitcast(builder.gep(row, [const(LANES * v)]), vector.as_pointer()))
-                         for v in range(first_vector, end_vector)}
+                right = {
+                    v: load(builder.bitcast(builder.gep(row, [const(LANES * v)]), vector.as_pointer()))
+                    for v in range(first_vector, end_vector)
+                }
                 new = []
                 for r in range(first_row, end_row):
-                    left = builder.insert_element(undefined, builder.load(builder.gep(a_p[r], [k])),
-                                                  ir.Constant(i32, 0))
+                    left = builder.insert_element(
+                        undefined, builder.load(builder.gep(a_p[r], [k])), ir.Constant(i32, 0)
+                    )
                     left = builder.shuffle_vector(left, undefined, zero)
                     new += [builder.call(fma, [left, right[v], sums[len(new) + n]]) for n, v in enumerate(right)]
-                for phi, first, later in zip([k, *sums], [const(0), *start], [builder.add(k, const(1)), *new],
-                                             strict=True):
+                for phi, first, later in zip(
+                    [k, *sums], [const(0), *start], [builder.add(k, const(1)), *new], strict=True
+                ):
                     phi.add_incoming(first, entry)
                     phi.add_incoming(later, loop)
                 builder.branch(head)

@@ -66,11 +66,11 @@ def decoded(stream, size, x, position, index, count, cdf, start, first, lookup, 
         slot = x & SLOT_MASK
         entry = entries[256 * table + (slot >> 8)]
         if entry >> DIRECT:
-            x = ((entry >> 16) & 0xffff) * (x >> PROBABILITY_BITS) + slot - (entry & 0xffff)
+            x = ((entry >> 16) & 0xFFFF) * (x >> PROBABILITY_BITS) + slot - (entry & 0xFFFF)
             x, position = refill(stream, size, x, position)
             if position > size:
                 return x, position, i, EXHAUSTED
-            symbol = np.int64(first[table]) + ((entry >> 32) & 0xffff)
+            symbol = np.int64(first[table]) + ((entry >> 32) & 0xFFFF)
             if symbol > limit or symbol < -limit:
                 return x, position, i, OVERSIZE
             out[i] = symbol
@@ -104,8 +104,9 @@ def encode(arguments, first, end):
     """All symbols; rows mean nothing here."""
     a = memory(arguments, _I64)
     state = memory(a[W.T_STATE], _I64)
-    x, count = encoded(memory(a[W.T_CUM], _U16), memory(a[W.T_FREQ], _U16), a[W.T_COUNT],
-                       state[W.X_STATE], memory(a[W.T_WORDS], _U32))
+    x, count = encoded(
+        memory(a[W.T_CUM], _U16), memory(a[W.T_FREQ], _U16), a[W.T_COUNT], state[W.X_STATE], memory(a[W.T_WORDS], _U32)
+    )
     state[W.X_STATE], state[W.X_POSITION] = x, count
 
 
@@ -115,9 +116,19 @@ def decode(arguments, first, end):
     a = memory(arguments, _I64)
     state = memory(a[W.U_STATE], _I64)
     x, position, done, status = decoded(
-        memory(a[W.U_WORDS], _I64), a[W.U_WORD_COUNT], state[W.X_STATE], state[W.X_POSITION],
-        memory(a[W.U_INDEX], _I32), a[W.U_COUNT], memory(a[W.U_CDF], _I32), memory(a[W.U_START], _I32),
-        memory(a[W.U_FIRST], _I32), memory(a[W.U_LOOKUP], _U16), memory(a[W.U_ENTRIES], _I64),
-        memory(a[W.U_OUT], _I32), a[W.U_LIMIT])
+        memory(a[W.U_WORDS], _I64),
+        a[W.U_WORD_COUNT],
+        state[W.X_STATE],
+        state[W.X_POSITION],
+        memory(a[W.U_INDEX], _I32),
+        a[W.U_COUNT],
+        memory(a[W.U_CDF], _I32),
+        memory(a[W.U_START], _I32),
+        memory(a[W.U_FIRST], _I32),
+        memory(a[W.U_LOOKUP], _U16),
+        memory(a[W.U_ENTRIES], _I64),
+        memory(a[W.U_OUT], _I32),
+        a[W.U_LIMIT],
+    )
     state[W.X_STATE], state[W.X_POSITION] = x, position
     state[W.X_AT], state[W.X_STATUS] = done, status

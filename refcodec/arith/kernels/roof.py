@@ -49,8 +49,9 @@ def _block_kernel(block):
                 even, odd = (b.shuffle_vector(products, ir.Constant(wide, ir.Undefined), half) for half in halves)
                 new.append(b.add(totals[n], b.add(even, odd)))
             zero = ir.Constant(sums, [0] * LANES)
-            for phi, start, later in zip([k, *totals], [const(0), *[zero] * block], [b.add(k, const(1)), *new],
-                                         strict=True):
+            for phi, start, later in zip(
+                [k, *totals], [const(0), *[zero] * block], [b.add(k, const(1)), *new], strict=True
+            ):
                 phi.add_incoming(start, entry)
                 phi.add_incoming(later, loop)
             b.branch(head)

@@ -21,6 +21,7 @@ def _word(context, builder, signature, args):
 @intrinsic
 def _read(typing, board, at):
     """A word, and all that was written before it."""
+
     def codegen(context, builder, signature, args):
         if builder.module.triple.startswith(("x86_64", "i686")):  # tells the core that this is a wait
             kind = ir.FunctionType(ir.VoidType(), [])
@@ -33,6 +34,7 @@ def _read(typing, board, at):
 @intrinsic
 def _publish(typing, board, at, value):
     """Write a word after all that was written before."""
+
     def codegen(context, builder, signature, args):
         builder.store_atomic(args[2], _word(context, builder, signature, args), "seq_cst", 8)
         return context.get_dummy_value()
@@ -43,6 +45,7 @@ def _publish(typing, board, at, value):
 @intrinsic
 def _claim(typing, board, at, seen):
     """Make a word one less if it still is ``seen``; whether it was."""
+
     def codegen(context, builder, signature, args):
         less = builder.sub(args[2], ir.Constant(ir.IntType(64), 1))
         result = builder.cmpxchg(_word(context, builder, signature, args), args[2], less, "seq_cst", "seq_cst")
@@ -54,6 +57,7 @@ def _claim(typing, board, at, seen):
 @intrinsic
 def _done(typing, board, at):
     """Make a word one less."""
+
     def codegen(context, builder, signature, args):
         builder.atomic_rmw("sub", _word(context, builder, signature, args), ir.Constant(ir.IntType(64), 1), "seq_cst")
         return context.get_dummy_value()
@@ -64,11 +68,14 @@ def _done(typing, board, at):
 @intrinsic
 def _call(typing, function, arguments, y0, y1):
     """Call the task at an address."""
+
     def codegen(context, builder, signature, args):
         i64 = ir.IntType(64)
         kind = ir.FunctionType(ir.VoidType(), [i64.as_pointer(), i64, i64])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()),
-                     [builder.inttoptr(args[1], i64.as_pointer()), args[2], args[3]])
+        builder.call(
+            builder.inttoptr(args[0], kind.as_pointer()),
+            [builder.inttoptr(args[1], i64.as_pointer()), args[2], args[3]],
+        )
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64, types.int64), codegen
@@ -77,6 +84,7 @@ def _call(typing, function, arguments, y0, y1):
 @intrinsic
 def _give_way(typing, function):
     """Call the C function at an address that lets another thread have the core."""
+
     def codegen(context, builder, signature, args):
         number = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [number])

@@ -88,7 +88,7 @@ def clear_border(arguments, height, width_channels):
     Not rows of words but the map itself, since this is called for every map: the third number is width << 32 | C.
     """
     out = memory(arguments, _I16)
-    width, channels = width_channels >> 32, width_channels & 0xffffffff
+    width, channels = width_channels >> 32, width_channels & 0xFFFFFFFF
     for y in range(height):
         step = 1 if y < 2 or y >= height - 2 or width <= 4 else width - 3  # from column 1 to the last but one
         x = 0
