@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from refcodec.model import Model
+    from refcodec.model.integer_model import Model
 
 
 @lru_cache(maxsize=8)

@@ -13,22 +13,28 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from .errors import BUG, INTERRUPTED
-from .text import printable, put
+from .kit.errors import BUG, INTERRUPTED
+from .kit.text import printable, put
 
 COMMANDS = {
-    "list": ("conformance.runner.listing", "the vectors, with counts by suite, level and expected outcome"),
-    "run": ("conformance.runner.run", "run a decoder over the suites and report"),
-    "encoder": ("conformance.runner.encoder", "validate and decode the streams of an encoder"),
-    "claim": ("conformance.runner.claim", "make a claim file from a report, or check one"),
-    "fluster": ("conformance.runner.fluster", "export the suites for Fluster"),
-    "bisect": ("conformance.bisect", "find the first value where a decoder's trace parts from the reference"),
-    "inject": ("conformance.inject", "run one stage of decoding on given inputs"),
-    "differential": ("conformance.differential", "compare a decoder with the reference on random valid streams"),
-    "agree": ("conformance.agree", "compare backends and SPEC.md's blocks on models at the edges of the proof"),
-    "generate": ("conformance.generators.generate", "rebuild the suites, or check that they are what generators make"),
-    "bounds": ("conformance.generators.bounds", "proved and reached bounds of accumulators, layer by layer"),
-    "catalogue": ("conformance.generators.catalogue", "what every generator makes, from its docstring"),
+    "list": ("conformance.run.listing", "the vectors, with counts by suite, level and expected outcome"),
+    "run": ("conformance.run.run", "run a decoder over the suites and report"),
+    "encoder": ("conformance.run.encoder", "validate and decode the streams of an encoder"),
+    "claim": ("conformance.run.claim", "make a claim file from a report, or check one"),
+    "fluster": ("conformance.run.fluster", "export the suites for Fluster"),
+    "bisect": ("conformance.run.bisect", "find the first value where a decoder's trace parts from the reference"),
+    "inject": ("conformance.workbench.inject", "run one stage of decoding on given inputs"),
+    "differential": (
+        "conformance.workbench.differential",
+        "compare a decoder with the reference on random valid streams",
+    ),
+    "agree": (
+        "conformance.workbench.agree",
+        "compare backends and SPEC.md's blocks on models at the edges of the proof",
+    ),
+    "generate": ("conformance.generate.generate", "rebuild the suites, or check that they are what generators make"),
+    "bounds": ("conformance.reach.bounds", "proved and reached bounds of accumulators, layer by layer"),
+    "catalogue": ("conformance.generate.catalogue", "what every generator makes, from its docstring"),
     "mutants": ("conformance.mutants.command", "mutation score of the suites and of the runner"),
     "coverage": ("conformance.mutants.coverage", "which clauses and which lines of the decoder the suites reach"),
 }

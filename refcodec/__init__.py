@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from .codec import decode, encode
     from .errors import RefcodecError
     from .limits import Limits
-    from .model import Model
-    from .model_registry import load_model
+    from .model.integer_model import Model
+    from .model.registry import load_model
 
 __version__ = "0.1.0"
 

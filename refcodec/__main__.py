@@ -18,7 +18,7 @@ def _end(*_: object) -> None:
 
 
 def main() -> int:
-    """Import the command line and run it; see refcodec/cli.py for exit codes."""
+    """Import the command line and run it; see refcodec/cli/__init__.py for exit codes."""
     asks = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not if the caller ignores the signal
     if asks:
         signal.signal(signal.SIGINT, _end)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .architecture import Config
 from .arith.engine import Engine
 from .arith.maps import borrowed_pool, interior
 from .arith.strips import Rows
@@ -34,11 +33,12 @@ from .bitstream.fields import Buffer, as_view
 from .entropy.ports import Port, Reader, Writer
 from .entropy.rans import STATE_BYTES, WORD_BYTES
 from .errors import CheckFailed, CoderError, ModelError, UsageError, within_resources
-from .image import check_samples, crop_samples, pad_rows
+from .io.pictures import check_samples, crop_samples, pad_rows
 from .limits import Limits, check_memory, check_pixels
 from .memory import MOST_INTERVALS, memory_estimate
-from .model import Model
-from .model_registry import find_model, load_model
+from .model.config import Config
+from .model.integer_model import Model
+from .model.registry import find_model, load_model
 from .nets.analysis import analysis_strips
 from .nets.hyperprior import hyper_analysis
 from .nets.synthesis import synthesis_strips

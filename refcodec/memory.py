@@ -28,19 +28,19 @@ from operator import mul
 from types import SimpleNamespace
 from typing import Any
 
-from .architecture import Config, layer_table
 from .arith import numpy_ops
 from .arith.backend import default_backend
 from .arith.engine import Engine
 from .arith.maps import BORDER, Pool, interior
 from .arith.strips import Rows, strip_rows
-from .arith.threads import thread_count
 from .limits import padded
-from .model import Model
+from .model.config import Config, layer_table
+from .model.integer_model import Model
 from .nets.analysis import ANALYSIS_WIDEST, analysis_strips
 from .nets.hyperprior import hyper_analysis
 from .nets.synthesis import SYNTHESIS_LAG, SYNTHESIS_WIDEST, synthesis_strips
 from .slices import walk
+from .threads import thread_count
 
 SEGMENT_COPIES = {"numba": 4, "numpy": 13}
 """Bytes that decoding holds for a byte of the segments: the segment twice, and its words of four bytes as int64 or as a

@@ -17,10 +17,10 @@ from PIL import Image, ImageFile
 from .bitstream.container import check_limits, parse
 from .bitstream.fields import MAGIC
 from .errors import RefcodecError
-from .files import stream_from
-from .image import EXIF_PREFIX, Picture, from_pillow, translated
+from .io.files import stream_from
+from .io.pictures import EXIF_PREFIX, Picture, from_pillow, translated
+from .io.tiff_tags import DESCRIPTION
 from .limits import Limits
-from .tiff_tags import DESCRIPTION
 
 FORMAT = "LOCLIC"
 

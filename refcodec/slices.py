@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .architecture import Config
 from .arith.checkerboard import ANCHOR, NONANCHOR
 from .arith.engine import Engine
 from .arith.maps import interior
 from .entropy.ports import Port
+from .model.config import Config
 from .nets import contexts
 from .nets.heads import entropy_parameters, latent_residual
 from .nets.hyperprior import hyper_synthesis

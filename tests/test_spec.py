@@ -10,16 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, TINY_OLD, random_picture, spec_content, spec_model, tiny_content, tiny_model
 from spec import blocks, sections, spec_module, text, universal_tables, words
+from tiny_models import TINY, TINY_OLD, random_picture, spec_content, spec_model, tiny_content, tiny_model
 
-from conformance import levels, suites
-from conformance.clauses import LIST_PATH, SECTION, extract, listing, load
-from conformance.clauses import main as list_clauses
-from refcodec import architecture, data, errors, hdf5, hdf5_arrays, limits, model_file
+from conformance.kit import levels, suites
+from conformance.kit.clauses import LIST_PATH, SECTION, extract, listing, load
+from conformance.kit.clauses import main as list_clauses
+from refcodec import errors, limits
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import InvalidModel
-from refcodec.model import build_model, expected_arrays, fingerprint
+from refcodec.model import config as architecture
+from refcodec.model import file as model_file
+from refcodec.model import hdf5, hdf5_arrays
+from refcodec.model import tables as data
+from refcodec.model.integer_model import build_model, expected_arrays, fingerprint
 from refcodec.trace import Recorder
 
 SPEC = spec_module()
@@ -124,7 +128,7 @@ def test_sections_count_up():
 
 
 def test_the_list_of_clauses_is_current(capsys):
-    assert list_clauses(["--check"]) == 0, "run python -m conformance.clauses"
+    assert list_clauses(["--check"]) == 0, "run python -m conformance.kit.clauses"
     assert list(load().values()) == CLAUSES and "current" in capsys.readouterr().out
 
 
@@ -186,7 +190,7 @@ def test_every_rule_is_named_by_a_docstring():
 def test_every_vector_names_clauses():
     """Of the suites that are there."""
     named = {}
-    for path in sorted((ROOT / "conformance" / "suites").glob("*/manifest.json")):
+    for path in sorted((ROOT / "conformance" / "data" / "suites").glob("*/manifest.json")):
         for vector in json.loads(path.read_text(encoding="utf-8"))["vectors"]:
             assert vector["clauses"], vector["id"]
             named.update(dict.fromkeys(vector["clauses"], vector["id"]))

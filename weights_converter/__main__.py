@@ -14,17 +14,18 @@ from typing import Any
 # wait for each other. Read when NumPy loads its library.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from refcodec.architecture import layer_table
-from refcodec.console import printable
 from refcodec.errors import MissingInput, RefcodecError
-from refcodec.files import check_target, write_bytes
-from refcodec.model import Model
-from refcodec.model_file import read_floats
-from refcodec.model_registry import load_model, model_path
+from refcodec.io.console import printable
+from refcodec.io.files import check_target, write_bytes
+from refcodec.model.config import layer_table
+from refcodec.model.file import read_floats
+from refcodec.model.integer_model import Model
+from refcodec.model.registry import load_model, model_path
 
-from .calibrate import Record, record_from, record_text
-from .checkpoint import Checkpoint, read_checkpoint
-from .convert import (
+from .convert.calibrate import Record, record_from, record_text
+from .convert.export import SPELLINGS, export_flat, export_float
+from .convert.float_engine import Bottleneck
+from .convert.pipeline import (
     CALIBRATION_CROP,
     CALIBRATION_PICTURES,
     Progress,
@@ -34,11 +35,10 @@ from .convert import (
     own_pictures,
     record_pictures,
 )
-from .export import SPELLINGS, export_flat, export_float
-from .float_engine import Bottleneck
-from .published import float_layers
-from .recognise import recognise
-from .torch_files import WRAPPERS
+from .convert.published import float_layers
+from .convert.recognise import recognise
+from .formats.checkpoint import Checkpoint, read_checkpoint
+from .formats.torch_zip import WRAPPERS
 from .train.command import add_arguments
 
 REPORT_PICTURES = 3
@@ -103,7 +103,7 @@ def _record(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[Record, d
 
 
 def _convert(args: argparse.Namespace) -> None:
-    from .report import report_paths
+    from .report.stages import report_paths
 
     out = Path(args.out)
     for target in (out, *(report_paths(args.report) if args.report else ())):
@@ -127,8 +127,8 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace, checkpoint: Checkpoint, model: Model) -> None:
-    from .report import make_report, report_paths
-    from .report_page import as_html, as_text
+    from .report.page import as_html, as_text
+    from .report.stages import make_report, report_paths
 
     folder = args.report_images or args.images or default_pictures()
     pictures = load_pictures(Path(folder), CALIBRATION_CROP, REPORT_PICTURES)
@@ -175,7 +175,7 @@ def _inspect(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from .evaluate import bd_text, check_same, evaluate
+    from .report.evaluate import bd_text, check_same, evaluate
 
     checkpoint = _read(args)
     config = recognise(checkpoint.tensors, checkpoint.config, checkpoint.where)

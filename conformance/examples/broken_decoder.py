@@ -22,9 +22,9 @@ from refcodec.arith import numpy_ops
 from refcodec.arith.maps import interior
 from refcodec.codec import decode_stream
 from refcodec.errors import RefcodecError
-from refcodec.files import read_bytes
-from refcodec.image import Picture, write_picture
-from refcodec.model_registry import load_model
+from refcodec.io.files import read_bytes
+from refcodec.io.pictures import Picture, write_picture
+from refcodec.model.registry import load_model
 from refcodec.trace import Recorder, Stage, npy_bytes
 
 

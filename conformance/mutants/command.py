@@ -18,8 +18,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ..errors import FAILED, PASSED, NothingToDo, OutputFailed, UsageError
-from ..suites import KIT, Selection, kit_hash, load_all, select
+from ..kit.errors import FAILED, PASSED, NothingToDo, OutputFailed, UsageError
+from ..kit.suites import KIT, Selection, kit_hash, load_all, select
 from . import runner_hunt
 from .hunt import LEAST, LEAST_OF_MANY, PATIENCE, Hunt, baseline, preload, run
 from .judge import Task, task_of

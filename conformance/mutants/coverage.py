@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..clauses import load as load_clauses
-from ..errors import FAILED, PASSED, UsageError
-from ..suites import KIT, Selection, Suite, load_all, select
+from ..kit.clauses import load as load_clauses
+from ..kit.errors import FAILED, PASSED, UsageError
+from ..kit.suites import KIT, Selection, Suite, load_all, select
 from .hunt import preload
 from .judge import Task, judge, task_of
 from .mutant import module_path, spans

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runner.models import locate
-from ..suites import Accept, Vector
+from ..kit.suites import Accept, Vector
+from ..run.models import locate
 from . import unit_cases
 
 THREADS = 2

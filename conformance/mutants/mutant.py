@@ -8,6 +8,7 @@ are never touched: `Mutant.apply` gives the changed source, and `imported` loads
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -69,12 +70,25 @@ class Mutant:
         first, last = span(source, self.function)
         lines = source.splitlines(keepends=True)
         text = "".join(lines[first - 1 : last])
-        if (count := text.count(self.find)) != 1:
+        places = list(re.finditer(_pattern(self.find), text))
+        if len(places) != 1:
             raise ValueError(
-                f"mutant {self.id}: {self.find!r} occurs {count} times in "
+                f"mutant {self.id}: {self.find!r} occurs {len(places)} times in "
                 f"{self.module}:{self.function or 'module'}; bring the mutant up to date"
             )
-        return "".join(lines[: first - 1]) + text.replace(self.find, self.replace) + "".join(lines[last:])
+        start, end = places[0].span()
+        return "".join(lines[: first - 1]) + text[:start] + self.replace + text[end:] + "".join(lines[last:])
+
+
+def _pattern(fragment: str) -> str:
+    """An expression that finds a fragment of source in any layout: white space and trailing commas do not count."""
+    pattern, before = "", ""
+    for token in re.findall(r"\w+|[^\w\s]", fragment):
+        gap = r"\s+" if before[-1:].isalnum() and token[0].isalnum() else r"\s*"
+        comma = r"(?:,\s*)?" if token in ")]}" and before not in ",([{" else ""
+        pattern += (gap if pattern else "") + comma + re.escape(token)
+        before = token
+    return pattern
 
 
 def module_path(module: str) -> Path:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from ..errors import UsageError
+from ..kit.errors import UsageError
 from .mutant import ROOT, Mutant
 
-FILES = "test_conformance_*.py"
-"""Test files that must notice, as a pattern."""
+FOLDERS = "kit", "run"
+"""Folders of tests/conformance whose tests must notice."""
 
 FIRST = {
     "outcomes": "outcomes",
@@ -39,10 +39,9 @@ def copy_kit(folder: Path, mutant: Mutant | None) -> None:
         if entry.name not in ("conformance", "tests", ".git"):
             (folder / entry.name).symlink_to(entry)
     for name in ("conformance", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("suites", "models", "__pycache__"))
-    for name in ("suites", "models"):
-        if (ROOT / "conformance" / name).is_dir():
-            (folder / "conformance" / name).symlink_to(ROOT / "conformance" / name)
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("data", "__pycache__"))
+    if (ROOT / "conformance" / "data").is_dir():
+        (folder / "conformance" / "data").symlink_to(ROOT / "conformance" / "data")
     if mutant:
         target = folder / mutant.path.relative_to(ROOT)
         target.write_text(mutant.apply(target.read_text(encoding="utf-8")), encoding="utf-8")
@@ -50,9 +49,12 @@ def copy_kit(folder: Path, mutant: Mutant | None) -> None:
 
 def tests_of(mutant: Mutant | None) -> list[str]:
     """Test files in the order in which they are tried."""
-    found = dict.fromkeys(path.name for path in sorted((ROOT / "tests").glob(FILES)))
+    top = ROOT / "tests" / "conformance"
+    found = [path for name in FOLDERS for path in sorted((top / name).glob("test_*.py"))]
     first = FIRST.get(mutant.module.rpartition(".")[2], "runner") if mutant else ""
-    return [f"tests/{name}" for name in sorted(found, key=lambda name: name != f"test_conformance_{first}.py")]
+    return [
+        path.relative_to(ROOT).as_posix() for path in sorted(found, key=lambda path: path.name != f"test_{first}.py")
+    ]
 
 
 def _failing(folder: Path, tests: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ LONG = 4096
 
 def _engine(layer: Any, step: int = 0) -> Any:
     from refcodec.arith.engine import Engine
-    from refcodec.data import load_tables
+    from refcodec.model.tables import load_tables
 
     return Engine({"op": layer}, load_tables(), step, 1, "numpy")
 
@@ -45,7 +45,7 @@ def _same(layer: Any, method: str, *maps: Any, step: int = 0) -> Any:
 
 
 def _gdn(given: Input) -> Any:
-    from refcodec.arith.layers import Gdn
+    from refcodec.model.layers import Gdn
 
     layer = given["layer"]
     made = Gdn(
@@ -60,14 +60,14 @@ def _gdn(given: Input) -> Any:
 
 
 def _sum(given: Input) -> Any:
-    from refcodec.arith.layers import Sum
+    from refcodec.model.layers import Sum
 
     shift_a, shift_b, shift = given["layer"]["constants"]
     return _same(Sum("op", shift_a, shift_b, shift, 10, given["layer"]["limit"]), "sum", given["a"], given["b"])
 
 
 def _gain(given: Input) -> Any:
-    from refcodec.arith.layers import Gain
+    from refcodec.model.layers import Gain
 
     layer = given["layer"]
     made = Gain("op", np.array(layer["multiplier"], np.int32), np.array(layer["shift"], np.int32), 6, layer["limit"])
@@ -75,20 +75,20 @@ def _gain(given: Input) -> Any:
 
 
 def _rescale(given: Input) -> Any:
-    from refcodec.arith.layers import Rescale
+    from refcodec.model.layers import Rescale
 
     return _same(Rescale("op", given["layer"]["constants"][0], 6, given["layer"]["limit"]), "rescale", given["x"])
 
 
 def _norm(given: Input) -> Any:
-    from refcodec.arith.layers import Norm
+    from refcodec.model.layers import Norm
 
     return _same(Norm("op", given["layer"]["constants"][0], 10, given["layer"]["limit"]), "norm", given["x"])
 
 
 def _exp2(given: Input) -> Any:
     from refcodec.arith.numpy_ops import exp2_negative
-    from refcodec.data import load_tables
+    from refcodec.model.tables import load_tables
 
     return int(exp2_negative(np.array([given["t"]], np.int64), load_tables().exp2)[0])
 
@@ -117,8 +117,8 @@ def _told(data: bytes) -> Any:
 
 
 def _config_is_valid(given: Input) -> bool:
-    from refcodec.architecture import config_from
     from refcodec.errors import InvalidModel
+    from refcodec.model.config import config_from
 
     config = dict(given["config"])
     if config["old_synthesis"] in (0, 1):
@@ -131,13 +131,13 @@ def _config_is_valid(given: Input) -> bool:
 
 
 def _inter_heads(given: Input) -> int:
-    from refcodec.architecture import Config
+    from refcodec.model.config import Config
 
     return Config(**given["config"]).inter_heads(given["i"])
 
 
 def _fingerprint(given: Input) -> Any:
-    from refcodec.model import fingerprint
+    from refcodec.model.integer_model import fingerprint
 
     return {
         "hex": fingerprint({name: np.array(values, dtype) for name, (dtype, values) in given["content"].items()}).hex()

@@ -47,6 +47,6 @@ def default_backend(notice: Callable[[], None] = lambda: None) -> str:
         return "numpy"
     if not _installed():
         return "numpy"
-    from .kernels import library
+    from .jit.native import loader as library
 
     return "numba" if library.usable(notice) else "numpy"

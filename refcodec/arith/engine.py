@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from ..architecture import Y_FRAC
-from ..data import Tables
 from ..errors import UsageError
+from ..model.config import Y_FRAC
+from ..model.layers import Layer
+from ..model.tables import Tables
+from ..threads import thread_count
 from . import numpy_ops
 from .backend import BACKENDS, default_backend
 from .checkerboard import put, take, take_into
-from .layers import Layer
 from .maps import BORDER, Pool, clear_border, interior
 from .numpy_ops import round_shift
-from .threads import thread_count
 
 Y_MAX = (1 << 15) - 1
 """Clamp of y, y_hat and means in Q6 (SPEC 5.1)."""
@@ -33,7 +33,7 @@ def _backend(name: str) -> ModuleType:
         raise UsageError("unknown backend", value=name, known=list(BACKENDS))
     if name == "numpy":
         return numpy_ops
-    from . import numba_backend
+    from .jit import backend as numba_backend
 
     return numba_backend
 

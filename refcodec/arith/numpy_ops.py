@@ -24,10 +24,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..model.layers import NORM_FRAC, WEIGHT_FRAC, Conv, Gdn, LinearAttention, LocalAttention, Norm, Sum
+from ..threads import share_rows
 from .checkerboard import put, take, take_into
-from .layers import NORM_FRAC, WEIGHT_FRAC, Conv, Gdn, LinearAttention, LocalAttention, Norm, Sum
 from .maps import BORDER, interior
-from .threads import share_rows
 
 _OFFSETS = [(y, x) for y in range(5) for x in range(5)]
 

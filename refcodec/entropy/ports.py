@@ -12,8 +12,8 @@ import numpy as np
 from ..arith.checkerboard import take
 from ..arith.engine import Engine
 from ..arith.maps import interior
+from ..model.symbol_tables import SymbolTables
 from .rans import RangeDecoder, RangeEncoder
-from .symbol_tables import SymbolTables
 
 
 class Port(Protocol):

@@ -14,8 +14,8 @@ import numpy as np
 from ..arith.backend import BACKENDS, default_backend
 from ..errors import CoderError, SymbolError, UsageError
 from ..limits import MAX_SYMBOL
+from ..model.symbol_tables import SymbolTables, intervals, table_vector
 from .rans_python import EXHAUSTED, LOW, OVERSIZE
-from .symbol_tables import SymbolTables, intervals, table_vector
 
 STATE_BYTES = 8
 WORD_BYTES = 4
@@ -26,7 +26,7 @@ def _coder(backend: str | None) -> ModuleType:
     if name not in BACKENDS:
         raise UsageError("unknown backend", where="range coder", value=name, known=list(BACKENDS))
     if name == "numba":
-        from . import rans_numba
+        from ..arith.jit import rans as rans_numba
 
         return rans_numba
     from . import rans_python

@@ -10,7 +10,7 @@ from bisect import bisect_right
 
 import numpy as np
 
-from .symbol_tables import LENGTH_BITS, PROBABILITY_BITS, SymbolTables
+from ..model.symbol_tables import LENGTH_BITS, PROBABILITY_BITS, SymbolTables
 
 LOW = 1 << 31
 """The state lies in [LOW, LOW << 32) = [2^31, 2^63) between symbols: it fits a signed 64-bit integer."""

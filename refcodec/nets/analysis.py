@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..architecture import Config
 from ..arith.engine import Engine
 from ..arith.strips import Rows, in_strips
+from ..model.config import Config
 from .blocks import residual_block, residual_block_with_stride
 
 ANALYSIS_WIDEST = 1 / 4

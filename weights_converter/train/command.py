@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from refcodec.console import printable
 from refcodec.errors import Unsupported, UsageError
+from refcodec.io.console import printable
 
 from .plan import OPTIMISERS, Plan, schedule_from
 

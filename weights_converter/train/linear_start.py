@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..torch_layers import EntropyBottleneck, ResidualBlock, ResidualBlockUpsample, ResidualBlockWithStride
-from ..torch_model import LoCLIC
+from ..network.layers import EntropyBottleneck, ResidualBlock, ResidualBlockUpsample, ResidualBlockWithStride
+from ..network.model import LoCLIC
 from .pictures import Crops, Picture
 
 SPREAD = 0.3

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from refcodec.architecture import Config
 from refcodec.errors import CheckFailed
-from refcodec.files import write_bytes
+from refcodec.io.files import write_bytes
+from refcodec.model.config import Config
 
-from ..calibrate import record_text
-from ..convert import CALIBRATION_PICTURES, own_pictures, record_pictures
-from ..torch_model import LoCLIC
-from ..torch_simulation import published
+from ..convert.calibrate import record_text
+from ..convert.pipeline import CALIBRATION_PICTURES, own_pictures, record_pictures
+from ..network.model import LoCLIC
+from ..network.simulate import published
 from .loss import Trainee
 from .pictures import Ahead, Crops, Picture, digest_of, split
 from .plan import Plan

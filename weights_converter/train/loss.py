@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from refcodec.architecture import config_from
+from refcodec.model.config import config_from
 
-from ..calibrate import Record
-from ..torch_layers import gaussian_likelihood, round_ste
-from ..torch_model import LoCLIC, Noise
-from ..torch_simulation import IntegerLayers, integer_layers, simulate
+from ..convert.calibrate import Record
+from ..network.layers import gaussian_likelihood, round_ste
+from ..network.model import LoCLIC, Noise
+from ..network.simulate import IntegerLayers, integer_layers, simulate
 
 BALANCE_CENTRE = 0.013
 """Lambda whose loss keeps its weight, whatever the balance."""

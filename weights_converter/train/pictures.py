@@ -24,8 +24,8 @@ import numpy as np
 from PIL import Image
 
 from refcodec.errors import InvalidImage, LimitExceeded, MissingInput, TransferError
-from refcodec.files import detail_of
-from refcodec.image import READABLE
+from refcodec.io.files import detail_of
+from refcodec.io.pictures import READABLE
 
 HELD_OUT = 64
 """One picture of so many is held out for validation."""

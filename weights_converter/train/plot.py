@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from refcodec.errors import CheckFailed, Unsupported
-from refcodec.files import check_target
+from refcodec.io.files import check_target
 
 from .state import read_log
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..torch_model import Noise
+from ..network.model import Noise
 from . import soap
 from .loss import Trainee, loss_of
 from .pictures import Batch

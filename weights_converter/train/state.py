@@ -20,19 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refcodec.architecture import PROFILES, Config, config_from
 from refcodec.errors import InvalidModel, MissingInput, OutputError, RefcodecError, TransferError, UsageError
-from refcodec.files import transfer_error, write_bytes
-from refcodec.model_file import read_floats
-from refcodec.model_registry import load_model, model_path
+from refcodec.io.files import transfer_error, write_bytes
+from refcodec.model.config import PROFILES, Config, config_from
+from refcodec.model.file import read_floats
+from refcodec.model.registry import load_model, model_path
 
-from ..calibrate import Record, record_content, record_from
-from ..checkpoint import Checkpoint, read_checkpoint
-from ..export import published_state
-from ..recognise import recognise
-from ..torch_model import LoCLIC, from_checkpoint
-from ..torch_simulation import published
-from ..writers import torch_zip
+from ..convert.calibrate import Record, record_content, record_from
+from ..convert.export import published_state
+from ..convert.recognise import recognise
+from ..formats.checkpoint import Checkpoint, read_checkpoint
+from ..formats.writers import torch_zip
+from ..network.model import LoCLIC, from_checkpoint
+from ..network.simulate import published
 from .plan import Plan, plan_from
 
 STATE, CHECKPOINT, CALIBRATION, LOG = "state.pt", "checkpoint.pt", "calibration.json", "log.jsonl"

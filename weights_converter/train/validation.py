@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from refcodec.files import list_pictures
-from refcodec.image import read_picture
+from refcodec.io.files import list_pictures
+from refcodec.io.pictures import read_picture
 from refcodec.limits import Limits
 
 from .loss import Trainee

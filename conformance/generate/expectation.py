@@ -1,0 +1,121 @@
+"""What a decoder must do with a stream: computed by the reference with both backends, which must agree."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refcodec.codec import decode_stream
+from refcodec.errors import RefcodecError
+from refcodec.model.integer_model import Model
+from refcodec.trace import Recorder
+
+from ..kit.specification import definition, plain_content
+from ..kit.suites import ERROR_CLASSES
+from ..synthetic.models import procedural as models
+from .registry import Accept, Case, Reject
+
+BACKENDS = ("numba", "numpy")
+
+PHASES = {
+    "CoderError": "entropy",
+    "SymbolError": "entropy",
+    "ModelError": "model",
+    "InvalidModel": "model",
+    "LimitExceeded": "limits",
+}
+"""Phase of a refusal by its class (SPEC 7.6, 9.1, 10); every other class is the container's (SPEC 8.5)."""
+
+
+class Disagreement(Exception):
+    """Two computations of one expectation differ, or differ from what the generator says."""
+
+
+def _accept(samples: np.ndarray) -> Accept:
+    channels = samples.shape[2] if samples.ndim == 3 else 1
+    return Accept(samples.shape[1], samples.shape[0], channels, hashlib.sha256(samples.tobytes()).hexdigest())
+
+
+def _reject(error: str) -> Reject:
+    if error not in ERROR_CLASSES:
+        raise Disagreement(f"{error} is no class by which streams are refused")
+    return Reject(error, phase=PHASES.get(error, "container"))
+
+
+def decoded(data: bytes, model: Model | Path | None, backend: str, trace: Recorder | None = None) -> Accept | Reject:
+    """(SPEC 1.4-1) What refcodec does with a stream, by one backend."""
+    try:
+        samples, _ = decode_stream(data, model=model, threads=1, backend=backend, trace=trace)
+    except RefcodecError as error:
+        return _reject(type(error).__name__)
+    if trace:
+        trace("samples", samples)
+    return _accept(samples)
+
+
+@cache
+def _defined_model(name: str) -> Any:
+    return definition().build_model(plain_content(dict(models.source(name).content())))
+
+
+def defined(data: bytes, name: str | None) -> Accept | Reject:
+    """(SPEC 6.10-3, 8.5) What SPEC.md's blocks do with a stream."""
+    spec = definition()
+    try:
+        header = spec.parse_stream(data)
+    except ValueError as error:
+        return _reject(str(error))
+    if name is None:
+        return _reject("ModelError")
+    try:
+        samples = np.array(spec.decode_picture(data, _defined_model(name)), np.uint8)
+    except ValueError as error:
+        return _reject(
+            str(error)
+            if str(error) in ERROR_CLASSES
+            else "SymbolError"
+            if "symbol" in str(error).split()[0]
+            else "CoderError"
+        )
+    return _accept(samples if header["channels"] == 3 else samples[:, :, 0])
+
+
+def expectation(case: Case) -> tuple[Accept | Reject, bytes]:
+    """What a decoder must do with a case, and its trace: lines of JSON, empty where none is asked for.
+
+    Raises
+    ------
+    Disagreement
+        Backends, SPEC.md's blocks and what the generator says are not of one mind.
+    """
+    model = models.argument(case.model) if case.model else None
+    found: list[tuple[str, Accept | Reject, bytes]] = []
+    for backend in BACKENDS:
+        recorder = Recorder() if case.trace else None
+        outcome = decoded(case.data, model, backend, recorder)
+        lines = "".join(stage.line() + "\n" for stage in recorder.stages) if recorder else ""
+        found.append((backend, outcome, lines.encode()))
+    if case.definition or model is None:
+        found.append(("SPEC.md", defined(case.data, case.model), found[0][2]))
+    _, outcome, trace = found[0]
+    if any((other, lines) != (outcome, trace) for _, other, lines in found):
+        raise Disagreement(f"{case.id}: " + "; ".join(f"{who}: {what}" for who, what, _ in found))
+    if isinstance(outcome, Accept) and model is None:
+        raise Disagreement(f"{case.id}: a valid stream needs a model")
+    return _as_said(case, outcome), trace
+
+
+def _as_said(case: Case, outcome: Accept | Reject) -> Accept | Reject:
+    """The outcome as the generator says it, if that is the same."""
+    said = case.expect
+    if said is None:
+        return outcome
+    if isinstance(said, Reject) and isinstance(outcome, Reject) and said.error == outcome.error:
+        return Reject(said.error, said.also, said.phase or outcome.phase)
+    if said != outcome:
+        raise Disagreement(f"{case.id}: the generator says {said}, the reference {outcome}")
+    return outcome

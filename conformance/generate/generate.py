@@ -1,0 +1,198 @@
+"""``python -m conformance generate``: rebuild the suites, or check that they are what their generators make.
+
+Everything is a function of the generators alone, so a rebuild gives the same bytes. Vectors are immutable: one that
+changed under its id is refused unless --renew says that the kit was not published with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..kit.errors import FAILED, PASSED, KitError
+from ..kit.strict_json import read_json
+from ..kit.suites import FORMAT, KIT
+from ..synthetic.models import procedural as models
+from .expectation import Disagreement, expectation
+from .registry import LICENCE, SUITES, Accept, Case, Reject, Unit, generators
+
+VERSION = 1
+MADE_FOLDERS = ("streams", "traces", "units")
+"""Folders of a suite whose every file a manifest names; others may hold more."""
+
+
+class Changed(KitError):
+    """A vector changed under its id, or computations of an expectation differ."""
+
+    exit_code = FAILED
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _expect(outcome: Accept | Reject) -> dict[str, Any]:
+    if isinstance(outcome, Accept):
+        return {
+            "outcome": "accept",
+            "width": outcome.width,
+            "height": outcome.height,
+            "channels": outcome.channels,
+            "samples": outcome.samples,
+        }
+    also = {"also": list(outcome.also)} if outcome.also else {}
+    return {"outcome": "reject", "class": outcome.error, "phase": outcome.phase, **also}
+
+
+def _vector(case: Case | Unit, source: str, files: dict[str, bytes]) -> dict[str, Any]:
+    """A case's entry in the manifest; its files are added to ``files``."""
+    name = case.id.split("/")[1]
+    rest = {
+        "clauses": list(case.clauses),
+        "suggests": case.suggests,
+        "origin": f"{source}: {case.origin}",
+        "licence": case.licence,
+    }
+    if isinstance(case, Unit):
+        path = f"units/{name}.json"
+        files[path] = (json.dumps(case.document, separators=(",", ":"), allow_nan=False) + "\n").encode()
+        return {"id": case.id, "unit": path, "sha256": _hash(files[path]), **rest}
+    outcome, trace = expectation(case)
+    path = f"streams/{name}.loclic"
+    files[path] = case.data
+    if trace:
+        files[f"traces/{name}.jsonl"] = trace
+        rest["trace"] = f"traces/{name}.jsonl"
+    return {
+        "id": case.id,
+        "stream": path,
+        "sha256": _hash(case.data),
+        "model": case.model,
+        "expect": _expect(outcome),
+        **rest,
+    }
+
+
+def _listing(manifest: Mapping[str, Any]) -> bytes:
+    """The manifest as text: a line a vector, so that changes show as lines."""
+    rows = ",\n".join("  " + json.dumps(v) for v in manifest["vectors"])
+    head = {k: v for k, v in manifest.items() if k != "vectors"}
+    return (json.dumps(head, indent=1)[:-2] + ',\n "vectors": [\n' + rows + "\n ]\n}\n").encode()
+
+
+def build(suite: str, check: bool = False) -> dict[str, bytes]:
+    """Every file of a suite by its path below the suite's folder, the manifest included.
+
+    Files of models lie beside the suites: they are brought up to date here, or with ``check`` only looked at.
+
+    Raises
+    ------
+    Changed
+        Backends, SPEC.md's blocks and the generator disagree on an expectation.
+    ValueError
+        Two cases have one id, or a case breaks a rule.
+    """
+    files: dict[str, bytes] = {}
+    vectors: list[dict[str, Any]] = []
+    used: set[str] = set()
+    for made in generators(suite):
+        for case in made.cases():
+            if any(case.id == v["id"] for v in vectors):
+                raise ValueError(f"{case.id}: two vectors have this id")
+            try:
+                vectors.append(_vector(case, made.name, files))
+            except Disagreement as error:
+                raise Changed(str(error)) from error
+            if isinstance(case, Case) and case.model:
+                used.add(case.model)
+    manifest = {
+        "format": FORMAT,
+        "suite": suite,
+        "version": VERSION,
+        "description": SUITES[suite],
+        "licence": LICENCE,
+        "models": {name: models.manifest_entry(name, check) for name in sorted(used)},
+        "files": {path: _hash(data) for path, data in files.items() if path.startswith("traces/")},
+        "vectors": vectors,
+    }
+    return files | {"manifest.json": _listing(manifest)}
+
+
+def differences(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """What of a suite's folder is missing, different or left over, by path."""
+    found = [
+        path for path, data in files.items() if not (folder / path).is_file() or (folder / path).read_bytes() != data
+    ]
+    return found + [path for path in _present(folder) if path not in files]
+
+
+def _present(folder: Path) -> list[str]:
+    return sorted(f"{name}/{p.name}" for name in MADE_FOLDERS for p in (folder / name).glob("*"))
+
+
+def _pins(manifest: bytes) -> dict[str, str]:
+    """What makes a vector what it is, by id."""
+    return {v["id"]: f"{v['sha256']} {json.dumps(v.get('expect'))}" for v in read_json(manifest)["vectors"]}
+
+
+def _replaced(before: bytes, after: bytes) -> set[str]:
+    """Vectors of a package's model that another has replaced: they go with it, and their ids name its fingerprint."""
+    old, new = read_json(before), read_json(after)
+    gone = {name for name, entry in old["models"].items() if "package" in entry and entry != new["models"].get(name)}
+    return {v["id"] for v in old["vectors"] if v.get("model") in gone}
+
+
+def changed_vectors(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """Identifiers of the present manifest that now mean something else, or nothing."""
+    if not (folder / "manifest.json").is_file():
+        return []
+    present, made = (folder / "manifest.json").read_bytes(), files["manifest.json"]
+    before, after, replaced = _pins(present), _pins(made), _replaced(present, made)
+    return [name for name, pin in before.items() if after.get(name) != pin and name not in replaced]
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> int:
+    """Write what differs, the manifest last, and remove what is left over; the number of files touched."""
+    stale = differences(folder, files)
+    for path in sorted(stale, key=lambda p: p == "manifest.json"):
+        target = folder / path
+        if path in files:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(files[path])
+        else:
+            target.unlink()
+    return len(stale)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``generate``."""
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; all if none is named")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if anything differs")
+    parser.add_argument("--renew", action="store_true", help="let vectors change under their ids")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Rebuild or check suites; 0 if all is as it should be, 1 if something differs or changed under its id."""
+    if unknown := sorted(set(args.suites) - set(SUITES)):
+        raise KitError(f"unknown suite {unknown[0]!r}; one of {', '.join(SUITES)}")
+    code = PASSED
+    for suite in args.suites or SUITES:
+        folder, files = KIT / "suites" / suite, build(suite, args.check)
+        size = sum(map(len, files.values()))
+        title = f"{suite}: {len(_pins(files['manifest.json']))} vectors, {size} bytes"
+        if args.check:
+            wrong = differences(folder, files)
+            print(f"{title}, {'differs: ' + ', '.join(wrong[:5]) if wrong else 'as made'}")
+            code = FAILED if wrong else code
+            continue
+        if not args.renew and (changed := changed_vectors(folder, files)):
+            raise Changed(
+                f"{len(changed)} vectors of {suite} changed under their ids, first {changed[0]}; "
+                "give them new ids, or --renew if they were never published"
+            )
+        print(f"{title}, {write(folder, files)} files written")
+    return code

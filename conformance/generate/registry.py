@@ -1,0 +1,220 @@
+"""What a suite is made of: generators by suite, the cases they yield, and the rules of identifiers."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+LICENCE = "Apache-2.0"
+
+SUITES = {
+    "core": "Every operation and configuration: pictures and random symbols, small, middling and full-shape models.",
+    "default": "The project's pictures with the package's default model; made anew when that model is replaced.",
+    "geometry": "Sizes around multiples of 16 and 64, extreme aspect ratios, grey and colour, every quality step.",
+    "entropy": "Every row of every symbol table with every symbol, every path of the range coder.",
+    "extremes": "The largest accumulators, saturation of clamps, ties of roundings, neighbours of thresholds.",
+    "invalid": "Streams that must be refused, each with the class of its refusal.",
+    "units": "Operations alone, as plain JSON integers.",
+}
+"""Description of every suite."""
+
+MODULES = ("core", "default", "geometry", "entropy", "extremes", "invalid", "units")
+"""Modules of this package whose import registers generators; one for each suite."""
+
+SHARED = "gaps"
+"""Module that registers generators of several suites."""
+
+_ID = re.compile(r"[a-z0-9]+/[a-z0-9][a-z0-9.-]*")
+_CLAUSE = re.compile(r"[0-9A-Z]+(\.[0-9]+)*(-[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Accept:
+    """The decoder must return these samples; generators that leave the expectation to the reference need no such.
+
+    Attributes
+    ----------
+    width, height, channels : int
+    samples : str
+        SHA-256 of the samples in hexadecimal (SPEC 8.1-15).
+    """
+
+    width: int
+    height: int
+    channels: int
+    samples: str
+
+
+@dataclass(frozen=True)
+class Reject:
+    """The decoder must refuse.
+
+    Attributes
+    ----------
+    error : str
+        Name of the error class (SPEC 8.5, 7.6).
+    also : tuple of str
+        Classes that are equally right.
+    phase : str
+        "container", "model", "entropy" or "limits"; empty to let it follow from the class.
+    """
+
+    error: str
+    also: tuple[str, ...] = ()
+    phase: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A vector before it is written.
+
+    Attributes
+    ----------
+    id : str
+        ``suite/name``, for good: a changed vector gets a new id.
+    data : bytes
+        The stream.
+    model : str or None
+        Name in ``models.py``; None where the model is never asked for.
+    clauses : tuple of str
+        Clauses of SPEC.md that it exercises.
+    suggests : str
+        What a failure suggests, one or two sentences.
+    origin : str
+        What is needed to make it again: parameters and seeds. The generator's name is put before it.
+    expect : Accept, Reject or None
+        None to have it computed; else the reference must agree.
+    definition : bool
+        Decode it with SPEC.md's blocks as well. They are slow: for streams of at most 64x64 and tiny models.
+    trace : bool
+        Store the digests of every stage.
+    licence : str
+    """
+
+    id: str
+    data: bytes
+    model: str | None
+    clauses: tuple[str, ...]
+    suggests: str
+    origin: str
+    expect: Accept | Reject | None = None
+    definition: bool = False
+    trace: bool = False
+    licence: str = LICENCE
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A group of unit cases: one operation alone, as plain JSON.
+
+    Attributes
+    ----------
+    id : str
+        ``units/name``; the file is ``units/name.json``.
+    document : mapping
+        {"operation": ..., "cases": [{"id", "input", "expect"}]}, integers and nested lists.
+    clauses, suggests, origin, licence
+        As of a `Case`.
+    """
+
+    id: str
+    document: Mapping[str, Any]
+    clauses: tuple[str, ...]
+    suggests: str
+    origin: str
+    licence: str = LICENCE
+
+
+Made = Case | Unit
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A registered function that yields cases.
+
+    Attributes
+    ----------
+    suite, name : str
+    function : callable() -> iterable of Case or Unit
+    description : str
+        The function's docstring: what the catalogue shows.
+    """
+
+    suite: str
+    name: str
+    function: Callable[[], Iterable[Made]]
+    description: str
+
+    def cases(self) -> list[Made]:
+        """Its cases, checked.
+
+        Raises
+        ------
+        ValueError
+            An identifier or a field breaks a rule.
+        """
+        made = list(self.function())
+        for case in made:
+            check(case, self)
+        return made
+
+
+_REGISTERED: dict[tuple[str, str], Generator] = {}
+
+
+def generator(suite: str, name: str) -> Callable[[Callable[[], Iterable[Made]]], Callable[[], Iterable[Made]]]:
+    """Register a function that yields the cases of a suite; its docstring makes the catalogue.
+
+    Raises
+    ------
+    ValueError
+        The suite is unknown, the name is taken, or the docstring is missing.
+    """
+
+    def register(function: Callable[[], Iterable[Made]]) -> Callable[[], Iterable[Made]]:
+        description = inspect.getdoc(function)
+        if suite not in SUITES or (suite, name) in _REGISTERED or not description:
+            raise ValueError(f"generator {suite}/{name}: unknown suite, name taken or no docstring")
+        _REGISTERED[suite, name] = Generator(suite, name, function, description)
+        return function
+
+    return register
+
+
+def generators(suite: str) -> list[Generator]:
+    """The generators of a suite: those of its own module before others, in the order of their lines.
+
+    Not in the order of registration, which depends on what was imported before.
+    """
+    for module in (suite, SHARED) if suite in MODULES else ():
+        import_module(f"{__package__}.suites.{module}")
+
+    def place(g: Generator) -> tuple[bool, str, int]:
+        module = g.function.__module__
+        return module != f"{__package__}.suites.{suite}", module, g.function.__code__.co_firstlineno
+
+    return sorted((g for g in _REGISTERED.values() if g.suite == suite), key=place)
+
+
+def check(case: Made, source: Generator) -> None:
+    """Check what a generator yields.
+
+    Raises
+    ------
+    ValueError
+        Naming the generator and the field.
+    """
+    where = f"generator {source.suite}/{source.name}, case {case.id!r}"
+    if not _ID.fullmatch(case.id) or case.id.split("/")[0] != source.suite:
+        raise ValueError(f"{where}: an id is {source.suite}/ and small letters, digits, dots and dashes")
+    if not case.clauses or not all(map(_CLAUSE.fullmatch, case.clauses)) or len(set(case.clauses)) < len(case.clauses):
+        raise ValueError(f"{where}: clauses {case.clauses} are not different identifiers")
+    if not case.suggests.strip() or not case.origin.strip():
+        raise ValueError(f"{where}: suggests or origin is empty")
+
+
+__all__ = ["LICENCE", "MODULES", "SUITES", "Accept", "Case", "Generator", "Reject", "Unit", "generator", "generators"]

@@ -1,0 +1,59 @@
+"""The default suite: all that depends on the model in the package, so that one command follows its replacement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from refcodec.codec import encode_picture
+
+from ...synthetic.models.procedural import model
+from ..pictures import picture
+from ..registry import Case, generator
+
+QUALITIES = {
+    "scene": (1, 25, 50, 60, 75, 100),
+    "scene_large": (10, 60),
+    "chart": (1, 60, 100),
+    "foliage": (1, 60, 100),
+    "stone": (1, 60, 100),
+    "tiny": (60,),
+    "dot": (1, 60, 100),
+}
+"""Quality steps by picture."""
+
+CLAUSES = (
+    "1.4-1",
+    "4.1-2",
+    "4.3-1",
+    "4.3-2",
+    "6.1-9",
+    "6.9-4",
+    "6.10-1",
+    "6.10-2",
+    "6.10-3",
+    "6.10-4",
+    "8.1-15",
+    "12.1-2",
+)
+
+
+@generator("default", "pictures")
+def pictures() -> Iterator[Case]:
+    """The project's pictures, coded by refcodec's encoder with the default model at several quality steps: colour and
+    grey, from 1x1 to 768x512. Identifiers begin with the model's fingerprint, so that another model has other ones.
+    """
+    made = model("default")
+    for name, qualities in QUALITIES.items():
+        samples = picture(name)
+        for quality in qualities:
+            grey = ("4.3-3",) if samples.ndim == 2 else ()
+            yield Case(
+                f"default/{made.fingerprint.hex()[:8]}-{name.replace('_', '-')}-q{quality:03}",
+                encode_picture(samples, quality, model=made, threads=1).data,
+                "default",
+                CLAUSES + grey,
+                "If smaller models decode well, sums of many channels overflow, or sizes beyond a cache's or a "
+                "thread's share are cut wrongly.",
+                f"conformance/pictures/{name}.png at quality {quality}",
+                trace=name == "tiny",
+            )

@@ -1,0 +1,117 @@
+"""Unit cases: inputs of a function of SPEC.md's blocks, and what it returns, as plain JSON.
+
+A document names the function, its section and its cases; a case's ``input`` holds the function's parameters by name.
+Numbers are integers, some of 64 bits; maps are nested lists [row][column][channel]. What is no number is an object:
+{"hex": digits} for bytes, {"runs": [[digits, count], ..]} for bytes that repeat, {"table": name} for a table of
+annex A, {"length": n, "sha256": digits} for a long result, {"error": class} for a refusal. A parameter ``tables`` that
+is left out is all tables of annex A by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from refcodec.model.tables import load_arrays
+
+from ..kit.specification import definition
+from ..kit.suites import ERROR_CLASSES
+from .registry import Unit, generator
+
+Input = dict[str, Any]
+Inputs = Callable[[], Iterable[tuple[str, Input]]]
+
+LONG = 4096
+"""Bytes beyond which a result is told by its length and SHA-256."""
+
+CHANGED = {"coder_symbol": "coder", "coder_step": "words", "coder_step_raw": "words", "put_half": "x"}
+"""Functions that change a parameter: their results are an object with it beside what they return."""
+
+
+@cache
+def annex_a() -> dict[str, list[int]]:
+    """(SPEC A.8) The universal tables by name."""
+    return {name: array.tolist() for name, array in load_arrays().items()}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, (bytes, bytearray)):
+        if len(value) <= LONG:
+            return {"hex": value.hex()}
+        return {"length": len(value), "sha256": hashlib.sha256(value).hexdigest()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {name: plain(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
+
+
+def live(value: Any) -> Any:
+    """A value as the blocks take it, from its form in JSON; always a copy."""
+    if isinstance(value, list):
+        return [live(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"hex"}:
+        return bytes.fromhex(value["hex"])
+    if set(value) == {"runs"}:
+        return b"".join(bytes.fromhex(digits) * count for digits, count in value["runs"])
+    if set(value) == {"table"}:
+        return annex_a()[value["table"]]
+    return {name: live(v) for name, v in value.items()}
+
+
+def refusal(error: ValueError) -> dict[str, str]:
+    """The class by which a block refuses (SPEC 7.6, 8.5)."""
+    text = str(error)
+    return {"error": text if text in ERROR_CLASSES else "SymbolError" if text.startswith("symbol ") else "CoderError"}
+
+
+def evaluate(function: str, given: Input) -> Any:
+    """(SPEC 1.3-3) What a block returns for the input of a case, as JSON has it."""
+    block = getattr(definition(), function)
+    arguments = live(given)
+    if "tables" in inspect.signature(block).parameters and "tables" not in arguments:
+        arguments["tables"] = annex_a()
+    try:
+        result = plain(block(**arguments))
+    except ValueError as error:
+        return refusal(error)
+    changed = CHANGED.get(function)
+    return {"returns": result, changed: plain(arguments[changed])} if changed else result
+
+
+def unit(name: str, function: str, clauses: tuple[str, ...], suggests: str) -> Callable[[Inputs], Inputs]:
+    """Register a group of cases from a function that yields their ids and inputs; its docstring describes it."""
+
+    def register(inputs: Inputs) -> Inputs:
+        def made() -> Iterator[Unit]:
+            given = [(case, plain(values)) for case, values in inputs()]
+            if len({case for case, _ in given}) < len(given):
+                raise ValueError(f"units/{name}: two cases have one id")
+            cases = [{"id": case, "input": values, "expect": evaluate(function, values)} for case, values in given]
+            document = {
+                "operation": name,
+                "section": clauses[0].partition("-")[0],
+                "function": function,
+                "about": " ".join((inputs.__doc__ or "").split()),
+                "cases": cases,
+            }
+            yield Unit(f"units/{name}", document, clauses, suggests, f"{len(cases)} cases of SPEC.md's {function}")
+
+        made.__doc__ = inputs.__doc__
+        generator("units", name)(made)
+        return inputs
+
+    return register
+
+
+__all__ = ["CHANGED", "Input", "annex_a", "evaluate", "live", "plain", "refusal", "unit"]

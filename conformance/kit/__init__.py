@@ -1,0 +1,1 @@
+"""Suites, vectors and manifests as data; imports no refcodec."""

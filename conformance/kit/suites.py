@@ -1,0 +1,179 @@
+"""Suites as data: manifests read into frozen dataclasses, strictly. Never imports refcodec.
+
+A kit is a folder with ``suites/NAME/manifest.json`` and the files that the manifests name, all inside the kit's folder.
+Every file is pinned by its SHA-256: streams and unit files by their vector's ``sha256``, models by their own, and
+everything else that vectors name (traces, pictures) by the manifest's table ``files``, path to SHA-256. Vectors are
+immutable: a changed vector gets a new id. runner/README.md describes the fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from .errors import SuiteDamaged, UsageError
+from .manifest import FORMAT, parse
+from .reading import TooLarge, open_plain, read_plain
+from .vectors import (
+    ERROR_CLASSES,
+    MODEL_LEVELS,
+    PHASES,
+    PROFILES,
+    SPEC_VERSION,
+    UNSUPPORTED_CLASSES,
+    Accept,
+    Model,
+    Reject,
+    Suite,
+    Vector,
+)
+
+__all__ = [
+    "ERROR_CLASSES",
+    "FORMAT",
+    "KIT",
+    "MODEL_LEVELS",
+    "PHASES",
+    "PROFILES",
+    "SPEC_VERSION",
+    "UNSUPPORTED_CLASSES",
+    "Accept",
+    "Model",
+    "Reject",
+    "Selection",
+    "Suite",
+    "Vector",
+    "check_files",
+    "file_hash",
+    "kit_hash",
+    "load",
+    "load_all",
+    "parse",
+    "select",
+]
+
+KIT = Path(__file__).resolve().parents[1] / "data"
+"""The kit that comes with this package."""
+
+MAX_MANIFEST = 16 << 20
+"""Bytes; a larger manifest is not read."""
+
+MAX_EDITED = 1 << 30
+"""Bytes of all edited models of a suite together: an entry of a few bytes makes a model of another file's size."""
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal; raises OSError."""
+    with open_plain(path) as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load(path: Path) -> Suite:
+    """Read one manifest; raises SuiteDamaged."""
+    try:
+        data = read_plain(path, MAX_MANIFEST)
+    except TooLarge as error:
+        raise SuiteDamaged(f"{path}: larger than {MAX_MANIFEST} bytes") from error
+    except OSError as error:
+        raise SuiteDamaged(f"{path}: {error.strerror}") from error
+    return parse(data, path)
+
+
+def load_all(kit: Path = KIT, names: Iterable[str] = ()) -> tuple[Suite, ...]:
+    """Suites of a kit by name, all if none is named.
+
+    Raises
+    ------
+    UsageError
+        There is no such suite, or none at all.
+    SuiteDamaged
+    """
+    present = sorted(p.parent.name for p in kit.glob("suites/*/manifest.json"))
+    wanted = sorted(set(names)) or present
+    if not present:
+        raise UsageError(f"{kit}: no suites/NAME/manifest.json there")
+    if absent := [n for n in wanted if n not in present]:
+        raise UsageError(f"no suite {absent[0]!r}; there are {', '.join(present)}")
+    suites = tuple(load(kit / "suites" / n / "manifest.json") for n in wanted)
+    models = dict[str, Model]()
+    for suite in suites:
+        for name, model in suite.models.items():
+            if models.setdefault(name, model) != model:
+                raise SuiteDamaged(f"suite {suite.name!r}: model {name!r} is another than in an earlier suite")
+    return suites
+
+
+def check_files(suites: Iterable[Suite]) -> None:
+    """Compare every file with the SHA-256 that pins it; raises SuiteDamaged for the first that differs."""
+    for suite in suites:
+        for path, sha256 in suite.files.items():
+            try:
+                found = file_hash(path)
+            except OSError as error:
+                raise SuiteDamaged(f"suite {suite.name!r}: {path}: {error.strerror}") from error
+            if found != sha256:
+                raise SuiteDamaged(f"suite {suite.name!r}: {path}: SHA-256 is {found}, the manifest says {sha256}")
+        _check_edits(suite)
+
+
+def _check_edits(suite: Suite) -> None:
+    """Compare every edited model with the SHA-256 that pins it; raises SuiteDamaged."""
+    edited = [(model, model.file) for model in suite.models.values() if model.file and model.edits]
+    total = sum(path.stat().st_size + sum(len(new) for _, new in model.edits) for model, path in edited)
+    if total > MAX_EDITED:
+        raise SuiteDamaged(f"suite {suite.name!r}: its edited models have {total} bytes, at most {MAX_EDITED} are made")
+    for model, path in edited:
+        if hashlib.sha256(model.apply(path.read_bytes())).hexdigest() != model.edited:
+            raise SuiteDamaged(f"suite {suite.name!r}: model {model.name!r}: the edits do not give {model.edited}")
+
+
+def kit_hash(suites: Iterable[Suite]) -> str:
+    """One SHA-256 for these suites: over lines "name sha256-of-manifest", by name."""
+    lines = sorted(f"{suite.name} {suite.sha256}\n" for suite in suites)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which vectors are wanted; an empty condition allows all.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        Patterns as of a shell, any may match.
+    clauses : tuple of str
+        Clause ids; a section ("5.3") stands for its clauses and subsections.
+    models : tuple of str
+        Names; "none" for vectors without a model.
+    outcomes : tuple of str
+        "accept", "reject", "unit".
+    """
+
+    ids: tuple[str, ...] = ()
+    clauses: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
+
+    def admits(self, vector: Vector) -> bool:
+        """Whether a vector is wanted."""
+        return (
+            (not self.ids or any(fnmatchcase(vector.id, pattern) for pattern in self.ids))
+            and (not self.clauses or any(_covers(c, own) for c in self.clauses for own in vector.clauses))
+            and (not self.models or (vector.model.name if vector.model else "none") in self.models)
+            and (not self.outcomes or vector.outcome in self.outcomes)
+        )
+
+
+def _covers(wanted: str, clause: str) -> bool:
+    return clause == wanted or clause.startswith((f"{wanted}-", f"{wanted}."))
+
+
+def select(suites: Iterable[Suite], selection: Selection) -> list[Vector]:
+    """The wanted vectors in the order of the manifests."""
+    return [v for suite in suites for v in suite.vectors if selection.admits(v)]

@@ -1,0 +1,1 @@
+"""Where a decoder first differs: traces, stages, likely causes; imports no refcodec."""

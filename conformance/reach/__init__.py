@@ -1,0 +1,1 @@
+"""How far the vectors reach: bounds, search, coverage."""

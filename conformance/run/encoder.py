@@ -1,0 +1,299 @@
+"""Validate the streams of an encoder of any make, and decode them.
+
+    python -m conformance encoder --encoder "myenc {picture} {stream} -q {quality}" --qualities 1,60,100
+
+The encoder gets every picture as PNG. Its stream must be valid: the reference, by default this Python's refcodec as a
+program of its own, reads its header, refuses whatever SPEC refuses, decodes it, and compares the digest if there is
+one.
+Size, channels and quality step must be those asked for. --reproducible also compares the stream with refcodec's own
+(SPEC 1.4). PSNR and bits per pixel are told; no quality is demanded.
+
+Exit codes are those of ``run``: 0 every stream is valid, 1 one is not, 3 some were not supported, 4 nothing ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..kit.errors import NothingToDo, UsageError
+from ..kit.strict_json import read_json
+from ..kit.suites import KIT, Accept, Vector
+from . import outcomes, process
+from .decoders import filled, template
+from .engine import Interrupted, Options, Result, gather
+from .files import check_target, scratch
+from .outcomes import Seen, Verdict
+from .pictures import OutputWrong, read_picture
+from .process import Limits
+from .report import Run
+from .run import RENDERERS, add_reports, add_running, execute, publish
+from .system import python_module, system_facts
+
+REFERENCE = shlex.join(python_module("refcodec"))
+SUITE = "encoder"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A picture to encode at a quality.
+
+    Attributes
+    ----------
+    picture : Path
+    width, height, channels : int
+    quality : int
+    """
+
+    picture: Path
+    width: int
+    height: int
+    channels: int
+    quality: int
+
+    def vector(self) -> Vector:
+        """The task as a vector, for reports."""
+        name = f"{SUITE}/{self.picture.stem}-q{self.quality:03d}"
+        expect = Accept(self.width, self.height, self.channels, "")
+        return Vector(
+            name,
+            self.picture,
+            "",
+            None,
+            expect,
+            ("1.4", "8.5"),
+            "that the encoder writes streams that decoders refuse, or another picture's",
+            "a picture",
+            "",
+        )
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The commands of a run, their programs found.
+
+    Attributes
+    ----------
+    encoder : tuple of str
+        With {picture}, {stream} and perhaps {quality} and {model}.
+    reference : tuple of str
+        What runs refcodec.
+    model : str
+        Path of the model, "" for the default one.
+    reproducible : bool
+        Streams must be refcodec's.
+    limits : Limits
+    """
+
+    encoder: tuple[str, ...]
+    reference: tuple[str, ...]
+    model: str
+    reproducible: bool
+    limits: Limits
+
+    def refcodec(self, command: str, *arguments: object) -> tuple[str, ...]:
+        """A command of the reference."""
+        model = ("--model", self.model) if self.model and command != "info" else ()
+        return (*self.reference, command, *map(str, arguments), "--json", *model)
+
+
+def tasks(folder: Path, qualities: Sequence[int]) -> list[Task]:
+    """Every picture of a folder at every quality; raises UsageError for one that is not grey or RGB of 8 bits."""
+    found = []
+    for path in sorted(folder.glob("*.png")):
+        try:
+            with Image.open(path) as picture:
+                mode, (width, height) = picture.mode, picture.size
+        except (OSError, SyntaxError) as error:
+            raise UsageError(f"{path}: {error}") from error
+        if mode not in ("L", "RGB"):
+            raise UsageError(f"{path}: {mode} samples, expected 8 bits, grey or RGB")
+        found += [Task(path, width, height, 1 if mode == "L" else 3, quality) for quality in qualities]
+    return found
+
+
+def parse_qualities(text: str) -> tuple[int, ...]:
+    """Quality steps, separated by commas."""
+    try:
+        steps = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"qualities {text!r}: expected numbers, separated by commas") from error
+    if not all(1 <= step <= 100 for step in steps) or len(set(steps)) != len(steps):
+        raise UsageError(f"qualities {text!r}: expected different numbers in 1..100")
+    return steps
+
+
+def wrong_header(facts: dict[str, object], task: Task) -> str:
+    """What in a stream's header is not what was asked for, "" if nothing."""
+    wanted = {"width": task.width, "height": task.height, "channels": task.channels, "quality": task.quality}
+    wrong = [
+        f"{name} is {facts.get(name)}, asked for was {value}"
+        for name, value in wanted.items()
+        if facts.get(name) != value
+    ]
+    return "; ".join(wrong)
+
+
+def psnr(a: bytes, b: bytes) -> float:
+    """Peak signal-to-noise ratio in dB."""
+    error = np.mean((np.frombuffer(a, np.uint8).astype(np.float64) - np.frombuffer(b, np.uint8)) ** 2)
+    return math.inf if error == 0 else 10 * math.log10(255**2 / float(error))
+
+
+def skipped(task: Task) -> Result:
+    """The result of a task that an interrupted run did not finish."""
+    return Result(task.vector(), outcomes.SKIPPED, "the run was interrupted")
+
+
+class Bench:
+    """Encodes, validates and decodes one task after another in a folder."""
+
+    def __init__(self, tools: Tools, stop: threading.Event) -> None:
+        self._tools, self._stop = tools, stop
+
+    def _run(self, command: tuple[str, ...], folder: Path) -> process.Ended:
+        if self._stop.is_set():
+            raise Interrupted
+        ended = process.run(command, self._tools.limits, folder, self._stop)
+        if ended.stopped == process.INTERRUPTED:
+            raise Interrupted
+        return ended
+
+    def try_task(self, task: Task) -> Result:
+        """The result of one task; raises Interrupted, and UsageError where the reference does not run."""
+        with scratch() as folder:
+            stream, picture = folder / "stream.loclic", folder / "picture.png"
+            shutil.copyfile(task.picture, picture)
+            values = {"picture": picture, "stream": stream, "quality": task.quality, "model": self._tools.model}
+            ended = self._run(filled(self._tools.encoder, values), folder)
+            seen = outcomes.observe(ended)
+            verdict = self._encoded(seen, stream) or self._validate(task, stream, folder)
+        return Result(
+            task.vector(),
+            verdict.outcome,
+            verdict.detail,
+            seen.error,
+            seen.kind,
+            verdict.outcome == outcomes.PASS,
+            seconds=ended.seconds,
+            peak=ended.peak,
+        )
+
+    def _encoded(self, seen: Seen, stream: Path) -> Verdict | None:
+        """The result if there is no stream to look at."""
+        if seen.kind == "refused":
+            return Verdict(outcomes.FAIL, f"the encoder refused: {seen.detail or seen.error}")
+        if seen.kind != "accepted":
+            return Verdict(seen.kind, seen.detail)
+        if stream.is_symlink() or not stream.is_file():
+            return Verdict(outcomes.FAIL, "no stream was written")
+        return None
+
+    def _validate(self, task: Task, stream: Path, folder: Path) -> Verdict:
+        info = self._run(self._tools.refcodec("info", stream), folder)
+        if info.exit_code:
+            return self._refused("the header", info)
+        facts = self._facts(info)
+        if wrong := wrong_header(facts, task):
+            return Verdict(outcomes.FAIL, wrong)
+        verify = ("--verify",) if facts.get("digest") else ()
+        decoded = folder / "decoded.pnm"
+        ended = self._run(self._tools.refcodec("decode", stream, decoded, *verify), folder)
+        if ended.exit_code:
+            return self._refused("the stream", ended)
+        try:
+            samples = read_picture(decoded, "pnm", Accept(task.width, task.height, task.channels, ""))
+        except OutputWrong as error:
+            raise UsageError(f"the reference decoded, but {error}") from error
+        if self._tools.reproducible and (other := self._other_bytes(task, stream, folder)):
+            return Verdict(outcomes.FAIL, other)
+        with Image.open(task.picture) as picture:
+            quality = psnr(picture.tobytes(), samples)
+        bits = 8 * stream.stat().st_size / (task.width * task.height)
+        return Verdict(outcomes.PASS, f"{bits:.4f} bpp, PSNR {quality:.2f} dB{'' if verify else ', no digest'}")
+
+    def _facts(self, info: process.Ended) -> dict[str, object]:
+        """What the reference says of a header; raises UsageError where that is no object of JSON."""
+        try:
+            facts = read_json(info.stdout)
+        except ValueError as error:
+            raise UsageError(f"the reference's info is not JSON: {error}") from error
+        if not isinstance(facts, dict):
+            raise UsageError("the reference's info is no object of JSON")
+        return facts
+
+    def _refused(self, what: str, ended: process.Ended) -> Verdict:
+        """Why the reference refuses; raises UsageError where it fails for a reason of its own."""
+        seen = outcomes.observe(ended)
+        if seen.kind == "refused" or ended.exit_code == 1 or seen.error:
+            return Verdict(outcomes.FAIL, f"{what} is refused: {outcomes.last_line(ended.stderr) or seen.error}")
+        raise UsageError(f"the reference does not run: {seen.kind}, {seen.detail}")
+
+    def _other_bytes(self, task: Task, stream: Path, folder: Path) -> str:
+        own = folder / "own.loclic"
+        ended = self._run(self._tools.refcodec("encode", task.picture, own, "-q", task.quality), folder)
+        if ended.exit_code:
+            raise UsageError(f"the reference does not encode: {outcomes.last_line(ended.stderr)}")
+        a, b = own.read_bytes(), stream.read_bytes()
+        if a == b:
+            return ""
+        first = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+        return f"valid, but not refcodec's: {len(b)} bytes instead of {len(a)}, the first that differs is byte {first}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``encoder``."""
+    parser.add_argument(
+        "--encoder",
+        required=True,
+        metavar="CMD",
+        help="command with {picture} and {stream}, perhaps {quality} and {model}",
+    )
+    parser.add_argument("--qualities", default="1,30,60,100", metavar="LIST", help="default 1,30,60,100")
+    parser.add_argument("--pictures", type=Path, default=KIT / "pictures", metavar="DIR", help="PNG files to encode")
+    parser.add_argument("--model", default="", metavar="M", help="path of the model, the default one if not given")
+    parser.add_argument("--reproducible", action="store_true", help="streams must be refcodec's, byte by byte")
+    parser.add_argument("--reference", default=REFERENCE, metavar="CMD", help="what runs refcodec")
+    add_running(parser)
+    add_reports(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """``encoder``."""
+    for name in RENDERERS:
+        check_target(getattr(args, name))
+    words = template(args.encoder, "encoder", {"picture", "stream"}, {"quality", "model"})
+    limits = Limits(args.timeout, args.memory << 20)
+    model = str(Path(args.model).resolve()) if Path(args.model).is_file() else args.model
+    tools = Tools(words, process.resolve(shlex.split(args.reference)), model, args.reproducible, limits)
+    todo = tasks(args.pictures, parse_qualities(args.qualities))
+    if not todo:
+        raise NothingToDo(f"{args.pictures}: no PNG files")
+    stop = threading.Event()
+    bench = Bench(tools, stop)
+    done = execute(len(todo), lambda tell: gather(todo, bench.try_task, args.jobs, stop, tell, skipped))
+    options = replace(Options(), limits=limits, jobs=args.jobs)
+    return publish(
+        Run(
+            "encoder",
+            args.encoder,
+            (),
+            done.results,
+            options,
+            {},
+            done.started,
+            done.seconds,
+            system_facts(),
+            done.interrupted,
+        ),
+        args,
+    )

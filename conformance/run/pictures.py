@@ -1,0 +1,237 @@
+"""What a decoder wrote, read strictly: the format it was asked for, the size the vector names, nothing behind it."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..kit.npy import read_header
+from ..kit.reading import NotPlain, TooLarge, read_plain
+from ..kit.suites import Accept
+
+FORMATS = ("pnm", "png", "npy", "raw")
+"""What a decoder may be asked for: PGM or PPM, PNG, NPY of uint8 [H, W] or [H, W, 3], samples without a header.
+
+They are endings of the output's name, too, by which many decoders choose.
+"""
+
+SPARE = 1 << 20
+"""Bytes that headers and metadata may take beside the samples."""
+
+_PNM = re.compile(
+    rb"P([56])((?:\s|#[^\n\r]*[\n\r])+)(\d{1,7})(?:\s|#[^\n\r]*[\n\r])+(\d{1,7})"
+    rb"(?:\s|#[^\n\r]*[\n\r])+(\d{1,5})\s"
+)
+
+
+class OutputWrong(ValueError):
+    """The file that a decoder wrote is not the picture it was asked for; the text says why."""
+
+
+def _expect_size(width: int, height: int, channels: int, expect: Accept) -> None:
+    if (width, height, channels) != (expect.width, expect.height, expect.channels):
+        raise OutputWrong(
+            f"the picture is {width}x{height} with {channels} channels, "
+            f"expected {expect.width}x{expect.height} with {expect.channels}"
+        )
+
+
+def _exactly(samples: bytes, expect: Accept) -> bytes:
+    if len(samples) < expect.count:
+        raise OutputWrong(f"{expect.count - len(samples)} of {expect.count} samples are missing")
+    if len(samples) > expect.count:
+        raise OutputWrong(f"{len(samples) - expect.count} bytes follow the picture")
+    return samples
+
+
+def _read_pnm(data: bytes, expect: Accept) -> bytes:
+    header = _PNM.match(data)
+    if header is None:
+        raise OutputWrong("not a binary PGM or PPM file")
+    kind, _, width, height, top = header.groups()
+    _expect_size(int(width), int(height), 1 if kind == b"5" else 3, expect)
+    if int(top) != 255:
+        raise OutputWrong(f"the largest sample is given as {int(top)}, expected 255")
+    return _exactly(data[header.end() :], expect)
+
+
+def _png_end(data: bytes) -> int:
+    """Where a PNG file ends; its chunks are walked and checked."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n":
+        raise OutputWrong("not a PNG file")
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 12 + length
+        if end > len(data):
+            break
+        if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise OutputWrong("a chunk of the PNG file has a wrong checksum")
+        if kind == b"acTL":
+            raise OutputWrong("the PNG file is animated")
+        if kind == b"IEND":
+            return end
+        at = end
+    raise OutputWrong("the PNG file is cut short")
+
+
+def _read_png(data: bytes, expect: Accept) -> bytes:
+    end = _png_end(data)
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            channels = {"L": 1, "RGB": 3}.get(picture.mode, 0)
+            if not channels:
+                raise OutputWrong(f"the PNG file holds {picture.mode} samples, expected 8 bits, grey or RGB")
+            width, height = picture.size
+            _expect_size(width, height, channels, expect)
+            samples = picture.tobytes()
+    except OutputWrong:
+        raise
+    except Exception as error:  # Pillow raises IndexError, struct.error and others for damaged chunks
+        raise OutputWrong(f"the PNG file cannot be read: {type(error).__name__}: {error}") from error
+    if end < len(data):
+        raise OutputWrong(f"{len(data) - end} bytes follow the picture")
+    return samples
+
+
+def _read_npy(data: bytes, expect: Accept) -> bytes:
+    try:
+        header = read_header(data, versions=(1, 2))
+    except ValueError as error:
+        raise OutputWrong(f"not a NPY file of version 1.0 or 2.0: {error}") from error
+    shape, by_columns = header.shape, header.by_columns
+    if header.dtype != np.uint8 or (by_columns and len(shape) > 1):
+        raise OutputWrong(f"the array is {header.dtype}{' by columns' if by_columns else ''}, expected uint8 by rows")
+    if len(shape) not in (2, 3):
+        raise OutputWrong(f"the array has shape {shape}, expected [H, W] or [H, W, 3]")
+    _expect_size(shape[1], shape[0], shape[2] if len(shape) == 3 else 1, expect)
+    return _exactly(data[header.start :], expect)
+
+
+_READERS = {"pnm": _read_pnm, "png": _read_png, "npy": _read_npy, "raw": _exactly}
+
+
+def read_picture(path: Path, form: str, expect: Accept) -> bytes:
+    """The samples of a file: rows from the top, channels interleaved.
+
+    Parameters
+    ----------
+    path : Path
+    form : str
+        One of `FORMATS`.
+    expect : Accept
+        Size and channels; nothing larger is read.
+
+    Raises
+    ------
+    OutputWrong
+        There is no file, or it is not that picture. No content of the file gives another exception.
+    """
+    try:
+        data = read_plain(path, 2 * expect.count + SPARE, links=False)
+    except FileNotFoundError as error:
+        raise OutputWrong("no output was written") from error
+    except NotPlain as error:
+        raise OutputWrong("the output is not a plain file") from error
+    except TooLarge as error:
+        raise OutputWrong(f"the output is too large for {expect.count} samples: {error.strerror}") from error
+    except OSError as error:
+        raise OutputWrong(f"the output cannot be read: {error.strerror}") from error
+    if not data:
+        raise OutputWrong("the output is empty")
+    return _READERS[form](data, expect)
+
+
+def left_something(path: Path) -> bool:
+    """Whether there is an output that is not an empty file."""
+    try:
+        facts = os.lstat(path)
+    except OSError:
+        return False
+    return not stat.S_ISREG(facts.st_mode) or facts.st_size > 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two pictures of one size differ.
+
+    Attributes
+    ----------
+    count : int
+        Samples that differ.
+    total : int
+    largest : int
+    row, column, channel : int
+        The first that differs, in the order of rows.
+    expected, got : int
+        Its two values.
+    """
+
+    count: int
+    total: int
+    largest: int
+    row: int
+    column: int
+    channel: int
+    expected: int
+    got: int
+
+
+def _arrays(expected: bytes, got: bytes, expect: Accept) -> tuple[np.ndarray, np.ndarray]:
+    shape = (expect.height, expect.width, expect.channels)
+    return tuple(
+        np.frombuffer(data, np.uint8).reshape(shape).astype(np.int16)  # type: ignore[return-value]
+        for data in (expected, got)
+    )
+
+
+def difference(expected: bytes, got: bytes, expect: Accept) -> Difference | None:
+    """Compare two pictures; None if they are equal."""
+    a, b = _arrays(expected, got, expect)
+    apart = np.abs(a - b)
+    count = int(np.count_nonzero(apart))
+    if not count:
+        return None
+    row, column, channel = (int(n) for n in np.unravel_index(int(np.argmax(apart != 0)), apart.shape))
+    return Difference(
+        count,
+        apart.size,
+        int(apart.max()),
+        row,
+        column,
+        channel,
+        int(a[row, column, channel]),
+        int(b[row, column, channel]),
+    )
+
+
+MAP_SIDE = 256
+"""Most pixels of a heat map's side."""
+
+_STOPS = np.array([(16, 18, 24), (60, 90, 230), (210, 40, 80), (250, 160, 40), (255, 250, 200)], np.float64)
+"""Colours of differences 0, 1, 6, 40 and 255: even steps of their logarithm, and any difference is seen."""
+
+
+def heat_map(expected: bytes, got: bytes, expect: Accept) -> bytes:
+    """The largest difference of every pixel, or block of pixels in large pictures, as a PNG file."""
+    a, b = _arrays(expected, got, expect)
+    apart = np.abs(a - b).max(axis=2)
+    block = -(-max(apart.shape) // MAP_SIDE)
+    apart = np.pad(apart, [(0, -n % block) for n in apart.shape])
+    rows, columns = (n // block for n in apart.shape)
+    apart = apart.reshape(rows, block, columns, block).max(axis=(1, 3))
+    place = np.where(apart == 0, 0.0, 1 + 3 * np.log(np.maximum(apart, 1)) / np.log(255))
+    colours = np.stack([np.interp(place, range(len(_STOPS)), _STOPS[:, c]) for c in range(3)], axis=2)
+    enlarge = max(1, 128 // max(rows, columns))
+    pixels = colours.round().astype(np.uint8).repeat(enlarge, 0).repeat(enlarge, 1)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    return file.getvalue()

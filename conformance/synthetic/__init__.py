@@ -1,0 +1,1 @@
+"""Streams and models made for tests."""

@@ -1,0 +1,271 @@
+"""Valid streams from chosen symbols: the decoder's own walk asks for them, so whatever is chosen decodes.
+
+The walk tells which table and which mean every symbol of y will have; the chooser answers with symbols. Nothing is
+predicted, rounded or searched as an encoder would: any symbol of SPEC 7.2 may stand anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from refcodec.arith.engine import Engine
+from refcodec.bitstream.container import reconstruction_digest, serialise
+from refcodec.codec import decode_stream
+from refcodec.entropy.rans import RangeEncoder
+from refcodec.limits import MAX_SYMBOL
+from refcodec.model.integer_model import Model
+from refcodec.model.procedural import draws
+from refcodec.model.symbol_tables import SymbolTables
+from refcodec.slices import walk
+
+ChooseZ = Callable[[np.ndarray, tuple[int, int, int]], np.ndarray]
+"""(medians [hyper], shape [h / 4, w / 4, hyper]) -> symbols of that shape, int32."""
+
+ChooseY = Callable[[int, int, np.ndarray, np.ndarray], np.ndarray]
+"""(slice, parity, levels [h, w / 2, ch], means in Q6) -> symbols of that shape, int32."""
+
+
+def no_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Zeros everywhere."""
+    return np.zeros(shape, np.int32)
+
+
+def no_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Zeros everywhere."""
+    return np.zeros(levels.shape, np.int32)
+
+
+def fill_z(symbols: np.ndarray | int) -> ChooseZ:
+    """Choose these symbols [.., hyper] everywhere; with [n, hyper] those of the n positions."""
+
+    def choose_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        return np.broadcast_to(symbols, (shape[0] * shape[1], shape[2]))
+
+    return choose_z
+
+
+def fill_y(symbols: np.ndarray | int) -> ChooseY:
+    """Choose these symbols [.., ch] everywhere in every slice."""
+
+    def choose_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(symbols, levels.shape)
+
+    return choose_y
+
+
+class ChosenSymbols:
+    """(SPEC 6.3) A port of the walk that asks for symbols and writes them.
+
+    Parameters
+    ----------
+    model : Model
+    choose_z, choose_y : callables
+    backend : str or None
+        Of the range coder.
+    """
+
+    def __init__(self, model: Model, choose_z: ChooseZ, choose_y: ChooseY, backend: str | None = None) -> None:
+        self._model, self._choose_z, self._choose_y = model, choose_z, choose_y
+        self._z, self._y = RangeEncoder(backend), RangeEncoder(backend)
+
+    def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        """(SPEC 6.4) The chosen symbols of z, coded by channel."""
+        symbols = np.ascontiguousarray(self._choose_z(medians, shape), np.int32).reshape(shape)
+        channel = np.broadcast_to(np.arange(shape[2], dtype=np.int32), shape)
+        self._z.put(symbols, channel, self._model.factorized)
+        return symbols
+
+    def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+        """(SPEC 6.9) The chosen symbols of one half of a slice, coded by level."""
+        symbols = np.ascontiguousarray(self._choose_y(i, parity, levels, means), np.int32).reshape(levels.shape)
+        self._y.put(symbols, levels, self._model.tables.gaussian)
+        return symbols
+
+    def finish(self) -> tuple[bytes, bytes]:
+        """The z and y segments."""
+        return self._z.finish(), self._y.finish()
+
+
+def segments_of(
+    model: Model, width: int, height: int, quality: int = 1, choose_z: ChooseZ = no_z, choose_y: ChooseY = no_y
+) -> tuple[bytes, bytes]:
+    """(SPEC 6.3) The z and y segments of chosen symbols for a picture of this size."""
+    port = ChosenSymbols(model, choose_z, choose_y)
+    engine = Engine(model.layers, model.tables, quality - 1, 1)
+    walk(engine, model.config, model.medians, port, -(-height // 64) * 4, -(-width // 64) * 4)
+    return port.finish()
+
+
+def stream_of(
+    model: Model,
+    width: int,
+    height: int,
+    channels: int = 3,
+    quality: int = 1,
+    choose_z: ChooseZ = no_z,
+    choose_y: ChooseY = no_y,
+    digest: bool = True,
+    chunks: tuple[tuple[str, bytes], ...] = (),
+) -> bytes:
+    """(SPEC 8.6) A valid stream of chosen symbols.
+
+    Parameters
+    ----------
+    model : Model
+    width, height : int
+    channels : int
+        1 or 3.
+    quality : int
+        Step, 1..100, of the model's.
+    choose_z, choose_y : callables
+        Give the symbols, magnitudes at most 32767; by default zeros.
+    digest : bool
+        Store the digest of the decoded samples.
+    chunks : tuple of (tag, payload)
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    SymbolError
+        A chosen symbol is out of range.
+    HeaderError, UsageError
+        A field is.
+    """
+    z, y = segments_of(model, width, height, quality, choose_z, choose_y)
+    made = partial(
+        serialise,
+        width=width,
+        height=height,
+        channels=channels,
+        quality=quality,
+        fingerprint=model.fingerprint,
+        z=z,
+        y=y,
+        chunks=chunks,
+    )
+    plain = made(digest=None)
+    if not digest:
+        return plain
+    samples, _ = decode_stream(plain, model=model, threads=1)
+    return made(digest=reconstruction_digest(samples))
+
+
+STYLES = {  # shares of near, inside, edge, escape and extreme symbols, of 100
+    "plain": (60, 40, 0, 0, 0),
+    "edges": (20, 0, 80, 0, 0),
+    "escapes": (40, 0, 10, 50, 0),
+    "extremes": (0, 0, 0, 0, 100),
+    "sparse": (98, 0, 0, 0, 2),
+    "mixed": (40, 30, 20, 9, 1),
+}
+"""How often random symbols are near zero, anywhere in the table, at its ends or just outside, escapes of any length,
+or of the greatest magnitude; by name."""
+
+
+def shaped_symbols(seed: int, name: str, style: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """(SPEC 7.2) Random symbols for tables whose regular symbols are low..high.
+
+    Parameters
+    ----------
+    seed : int
+    name : str
+        Of the stream of numbers (SPEC B.3): the symbols are a function of seed, name, style and tables.
+    style : str
+        A name of ``STYLES``.
+    low, high : np.ndarray
+        First and last regular symbol by place, any shape.
+
+    Returns
+    -------
+    np.ndarray
+        int32 of that shape, magnitudes at most 32767.
+    """
+    shape, count = low.shape, low.size
+    low, high = low.reshape(-1).astype(np.int64), high.reshape(-1).astype(np.int64)
+
+    def drawn(what: str, start: int | np.ndarray, choices: int | np.ndarray) -> np.ndarray:
+        return draws(seed, f"{name}/{what}", count, start, choices)
+
+    kind = np.searchsorted(np.cumsum(STYLES[style]), drawn("kind", 0, 100), side="right")
+    sign = 1 - 2 * drawn("sign", 0, 2)
+    bits = drawn("bits", 0, 15)
+    magnitude = (np.int64(1) << bits) + (drawn("rest", 0, 1 << 16) >> (16 - bits))
+    edges = np.stack([low, high, low - 1, high + 1])
+    made = np.select(
+        [kind == 0, kind == 1, kind == 2, kind == 3],
+        [
+            drawn("near", -1, 3),
+            drawn("inside", low, high - low + 1),
+            edges[drawn("edge", 0, 4), np.arange(count)],
+            sign * magnitude,
+        ],
+        sign * MAX_SYMBOL,
+    )
+    return np.clip(made, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32).reshape(shape)
+
+
+def regular_range(tables: SymbolTables, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(SPEC 7.1) First and last regular symbol of the tables of these numbers, int64 of that shape."""
+    low = tables.first.astype(np.int64)
+    high = low + np.diff(tables.start.astype(np.int64)) - 3
+    return low[index], high[index]
+
+
+def random_stream(
+    model: Model,
+    seed: int,
+    width: int = 64,
+    height: int = 64,
+    channels: int = 3,
+    quality: int = 1,
+    style: str = "mixed",
+    digest: bool = True,
+    chunks: tuple[tuple[str, bytes], ...] = (),
+) -> bytes:
+    """(SPEC 7.2) A valid stream of random symbols, a function of the model, the seed and the other arguments alone.
+
+    Parameters
+    ----------
+    seed : int
+    style : str
+        A name of ``STYLES``.
+    model, width, height, channels, quality, digest, chunks
+        As of `stream_of`.
+
+    Returns
+    -------
+    bytes
+    """
+
+    def choose_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        low, high = regular_range(model.factorized, np.broadcast_to(np.arange(shape[2]), shape))
+        return shaped_symbols(seed, "z", style, low, high)
+
+    def choose_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+        low, high = regular_range(model.tables.gaussian, levels)
+        return shaped_symbols(seed, f"y/{i}/{parity}", style, low, high)
+
+    return stream_of(model, width, height, channels, quality, choose_z, choose_y, digest, chunks)
+
+
+__all__ = [
+    "STYLES",
+    "ChooseY",
+    "ChooseZ",
+    "ChosenSymbols",
+    "fill_y",
+    "fill_z",
+    "no_y",
+    "no_z",
+    "random_stream",
+    "regular_range",
+    "segments_of",
+    "shaped_symbols",
+    "stream_of",
+]

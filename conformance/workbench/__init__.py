@@ -1,0 +1,1 @@
+"""Tools that compare a decoder with refcodec part by part."""

@@ -1,0 +1,211 @@
+"""Compare a decoder with the reference on random valid streams, and make every failure small.
+
+    python -m conformance differential --decoder CMD [--model-arg ARGS] --seed 1 --count 100 --keep DIR
+    python -m conformance differential --decoder CMD [--model-arg ARGS] --stream S --model M --keep DIR
+
+The streams are functions of model, seed and number alone: any size up to --side, grey and colour, every quality, with
+symbols near zero, at the ends of their tables, beyond them and extreme. The second form takes one stream at hand.
+
+A stream on which the decoder does not give the reference's samples is shrunk while it fails in the same way (shrink.py;
+procedural models lose slices, too) and kept as a vector with its trace. DIR is a kit of its own, so that it is tried
+again by ``run --kit DIR``, and ``bisect --kit DIR --vector ID`` finds the stage.
+Exit codes: 0 no difference, 1 differences, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from refcodec.bitstream.container import parse as parse_stream
+from refcodec.codec import decode_stream
+from refcodec.io.files import read_bytes
+from refcodec.model.procedural import draws
+
+from ..kit.errors import FAILED, PASSED, UsageError
+from ..kit.text import say
+from ..run.decoders import Spec, parse
+from ..run.engine import Options, Result, Trial
+from ..run.files import scratch
+from ..run.outcomes import FAILURES
+from ..run.pictures import FORMATS
+from ..run.process import Limits
+from ..run.run import positive, seconds
+from ..synthetic.writer import STYLES, random_stream, stream_of
+from .keep import Family, family_of, keep, pinned
+from .shrink import Draft, shrink
+from .stage_recorder import record
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a random stream is made of, apart from its model; the arguments of `random_stream`."""
+
+    seed: int
+    width: int
+    height: int
+    channels: int
+    quality: int
+    style: str
+
+    @property
+    def text(self) -> str:
+        """For the origin of a vector."""
+        return (
+            f"random_stream seed {self.seed}, {self.width}x{self.height}, {self.channels} channels, quality "
+            f"{self.quality}, style {self.style}"
+        )
+
+
+def recipe(seed: int, number: int, side: int, steps: int) -> Recipe:
+    """(SPEC B.3) The stream of a number: its choices are drawn from seed and number alone."""
+    choices = np.array([1 << 31, side, side, 2, steps, len(STYLES)])
+    own, width, height, colour, quality, style = draws(seed, f"differential/{number}", 6, 0, choices).tolist()
+    return Recipe(own, 1 + width, 1 + height, 3 if colour else 1, 1 + quality, list(STYLES)[style])
+
+
+def random_streams(family: Family, seed: int, count: int, side: int) -> Iterator[tuple[str, bytes]]:
+    """Random valid streams, each with its origin."""
+    model = family.model(family.slices)
+    for number in range(count):
+        made = recipe(seed, number, side, model.config.steps)
+        yield made.text, random_stream(model, **vars(made))
+
+
+class Comparison:
+    """A decoder beside the reference.
+
+    Parameters
+    ----------
+    spec : Spec
+    options : Options
+    family : Family
+        The model, and what there is of it with fewer slices.
+    folder : Path
+        Temporary.
+    """
+
+    def __init__(self, spec: Spec, options: Options, family: Family, folder: Path) -> None:
+        self._family, self._folder = family, folder
+        self._trial = Trial(spec, options, folder, threading.Event())
+
+    def close(self) -> None:
+        """End the decoder."""
+        self._trial.close()
+
+    def __call__(self, data: bytes, slices: int | None = None) -> Result:
+        """What the decoder makes of a valid stream; raises RefcodecError if the stream is none."""
+        slices = slices or self._family.slices
+        samples, _ = decode_stream(data, model=self._family.model(slices), threads=1)
+        path = self._folder / "compared.loclic"
+        path.write_bytes(data)
+        return self._trial.try_vector(pinned(data, samples, path, self._family.entry(slices, self._folder)))
+
+    def shrunk(self, data: bytes, outcome: str, trials: int) -> Draft:
+        """The simplest stream that is found on which the decoder has this outcome."""
+
+        def fails(draft: Draft) -> bool:
+            return self(written(draft, self._family), draft.slices).outcome == outcome
+
+        return shrink(draft_of(data, self._family), fails, self._family.procedural, trials)
+
+
+def draft_of(data: bytes, family: Family) -> Draft:
+    """A stream taken apart into what `written` makes it of; raises RefcodecError if it is not valid."""
+    stream, symbols = parse_stream(data), record(family.model(family.slices), data, "walk").values
+    header = stream.header
+    return Draft(
+        family.slices,
+        header.width,
+        header.height,
+        header.channels,
+        header.quality,
+        symbols["z_symbols"],
+        symbols["y_symbols"],
+        header.digest is not None,
+        stream.chunks,
+    )
+
+
+def written(draft: Draft, family: Family) -> bytes:
+    """The stream of a draft."""
+    return stream_of(
+        family.model(draft.slices),
+        draft.width,
+        draft.height,
+        draft.channels,
+        draft.quality,
+        lambda medians, shape: draft.z,
+        lambda i, parity, levels, means: draft.y[i, 1 - parity],
+        draft.digest,
+        draft.chunks,
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("--decoder", required=True, metavar="CMD", help="as of run: template or python:module:function")
+    parser.add_argument("--model-arg", default="", metavar="ARGS", help='added to the command: "--model {model}"')
+    parser.add_argument("--output-format", choices=FORMATS, default="pnm", help="of {output}, default pnm")
+    parser.add_argument("--model", default="tiny-7", metavar="M", help="name in the suites or path, default tiny-7")
+    parser.add_argument("--stream", type=Path, metavar="S", help="this stream instead of random ones")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the streams, default 0")
+    parser.add_argument("--count", type=positive, default=20, metavar="K", help="streams, default 20")
+    parser.add_argument("--side", type=positive, default=130, metavar="N", help="longest side, default 130")
+    parser.add_argument("--failures", type=positive, default=1, metavar="N", help="stop after so many, default 1")
+    parser.add_argument("--trials", type=positive, default=2000, metavar="N", help="steps of shrinking, default 2000")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="folder that gets the vectors of failures")
+    parser.add_argument("--timeout", type=seconds, default=60.0, metavar="S", help="seconds each may take, default 60")
+    parser.add_argument("--memory", type=positive, default=4096, metavar="MIB", help="memory of each, default 4096")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command.
+
+    Raises
+    ------
+    UsageError, RefcodecError, OutputFailed
+    """
+    if not 0 <= args.seed < 1 << 64:
+        raise UsageError(f"--seed {args.seed}: allowed are 0..2^64 - 1")
+    spec = parse(args.decoder, args.model_arg)
+    family = family_of(args.model)
+    options = Options(args.output_format, Limits(args.timeout, args.memory << 20))
+    if args.stream:
+        streams = iter([(str(args.stream), read_bytes(args.stream))])
+    else:
+        streams = random_streams(family, args.seed, args.count, args.side)
+    with scratch() as folder:
+        compare = Comparison(spec, options, family, folder)
+        try:
+            tried, failed = _run(compare, streams, args, family)
+        finally:
+            compare.close()
+    say(f"{tried} streams compared, {failed} failed")
+    return FAILED if failed else PASSED
+
+
+def _run(
+    compare: Comparison, streams: Iterator[tuple[str, bytes]], args: argparse.Namespace, family: Family
+) -> tuple[int, int]:
+    tried = failed = 0
+    for origin, data in streams:
+        tried += 1
+        found = compare(data)
+        if found.outcome not in FAILURES:
+            continue
+        failed += 1
+        say(f"stream {tried}: {found.outcome}: {found.detail}")
+        say(f"  made by: {origin}")
+        small = compare.shrunk(data, found.outcome, args.trials)
+        say(f"  shrunk to: {small.describe()}")
+        if args.keep:
+            say(f"  kept as: {keep(args.keep, written(small, family), family, small.slices, origin)}")
+        if failed == args.failures:
+            break
+    return tried, failed

@@ -1,0 +1,1 @@
+"""Fuzzers for streams, models and pictures."""

@@ -1,0 +1,1 @@
+"""Do all machines compute the same bytes? Items, self-test, processors, pictures."""

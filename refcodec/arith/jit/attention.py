@@ -1,0 +1,169 @@
+"""The two attentions by kernels (SPEC 5.7 to 5.9, kernels/attention.py); numpy_ops.py's twin, integer by integer."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ...model.layers import LinearAttention, LocalAttention
+from .. import numpy_ops
+from ..maps import BORDER, interior
+from ..numpy_ops import RELATIVE, SUM_BLOCK, contexts
+from .kernels import words as W
+from .native.loader import Kernel
+from .team import address, share
+
+UNSEEN = -float(1 << 40)
+
+MAX_WIDTH = 32
+"""Channels a head that the kernels take, NumPy takes more. No configuration in use has."""
+
+FARTHEST = 26 << 16
+"""From here on the exponential is zero (SPEC 5.7): 2^24 / 2^26 rounds to 0."""
+
+ORDER = np.array([*range(1, 25, 2), *range(0, 25, 2)])
+"""Places of a 5x5 window by lane: 12 anchors in lanes 0..11, 13 non-anchors in lanes 16..28. Anchors see anchors only,
+so that for their rows 16 lanes do; the lanes between have no place."""
+
+LANE = np.array([*range(12), *range(16, 29)])
+
+STEP = 32
+"""Scratch is in rows of 32: lanes of a window, or channels of a head padded with zeros."""
+
+_local_rows, _key_sums, _attend_rows, _exponentials = (
+    Kernel(f"attention.{name}") for name in ("local_rows", "key_sums", "attend_rows", "exponentials")
+)
+
+_biases: WeakKeyDictionary[LocalAttention, np.ndarray] = WeakKeyDictionary()
+
+_PLACES = np.concatenate([ORDER, LANE]).astype(np.int64)
+
+
+def _lane_bias(layer: LocalAttention) -> np.ndarray:
+    found = _biases.get(layer)
+    if found is None:
+        found = np.full((2, layer.heads, 25, 32), UNSEEN)
+        found[:, :, :, LANE] = layer.bias[RELATIVE][:, ORDER].transpose(2, 0, 1)
+        found[1, :, :, 16:] = UNSEEN
+        _biases[layer] = found
+    return found
+
+
+def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, out: np.ndarray, threads: int) -> None:
+    """(SPEC 5.8) As ``numpy_ops.local_attention``."""
+    channels = qkv.shape[2] // 3
+    if channels // layer.heads > MAX_WIDTH:
+        numpy_ops.local_attention(qkv, layer, table, out)
+        return
+    bias = _lane_bias(layer)
+    a = np.zeros(W.L_WORDS, np.int64)
+    a[:] = (
+        address(qkv),
+        address(out) + BORDER * (out.strides[0] + out.strides[1]),
+        address(bias),
+        address(_PLACES),
+        address(table),
+        layer.shift,
+        layer.limit,
+        layer.heads,
+        channels,
+        qkv.shape[0] - 2 * BORDER,
+        qkv.shape[1] - 2 * BORDER,
+        *(s // 2 for s in (*qkv.strides[:2], *out.strides[:2])),
+    )
+    share(_local_rows, a, out.shape[0] - 2 * BORDER, threads)
+
+
+# ------------------------------------------------------------------------------------------- linear attention (5.9)
+
+GROUP = 8
+"""Channels of keys that one unit of work sums: 8 x 16 sums stay in registers."""
+
+POSITIONS = 64
+"""Positions whose weights are computed at once."""
+
+
+def exponentials(t: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """(SPEC 5.7) As ``numpy_ops.exp2_negative``, by the kernel that weighs keys: [n] int64 in Q16 -> Q24."""
+    groups = -(-t.size // POSITIONS)
+    near = np.resize(np.minimum(t, FARTHEST), groups * POSITIONS).astype(np.int32)
+    out = np.empty(near.size)
+    a = np.array([address(near), address(table), address(out)], np.int64)
+    _exponentials.call(address(a), 0, groups)
+    return out[: t.size].astype(np.int64)
+
+
+def _maxima(keys: np.ndarray, parity: int) -> np.ndarray:
+    inner = interior(keys)
+    if parity < 0:
+        return inner.max(axis=(0, 1)).astype(np.int64)
+    halves = [half.max(axis=(0, 1)) for half in (inner[0::2, parity::2], inner[1::2, 1 - parity :: 2]) if half.size]
+    return np.max(halves, axis=0).astype(np.int64)
+
+
+def linear_attention(
+    queries: np.ndarray,
+    keys: np.ndarray,
+    values: np.ndarray,
+    layer: LinearAttention,
+    table: np.ndarray,
+    out: np.ndarray,
+    keys_at: int,
+    queries_at: int,
+    threads: int,
+) -> None:
+    """(SPEC 5.9) As ``numpy_ops.linear_attention``."""
+    channels, heads = keys.shape[2], layer.heads
+    d = channels // heads
+    if d > MAX_WIDTH:
+        numpy_ops.linear_attention(queries, keys, values, layer, table, out, keys_at, queries_at)
+        return
+    height, width = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER
+
+    def start(x: np.ndarray) -> int:
+        return address(x) + BORDER * (x.strides[0] + x.strides[1])
+
+    def strides(*maps: np.ndarray) -> list[int]:
+        return [s // 2 for x in maps for s in x.strides[:2]]
+
+    top, totals = _maxima(keys, keys_at), np.zeros(channels, np.int64)
+    sums = np.zeros((heads, d, d), np.int64)
+    a = np.array(
+        [
+            start(keys),
+            start(values),
+            address(top),
+            address(table),
+            address(sums),
+            address(totals),
+            layer.key_shift,
+            d,
+            keys_at,
+            height,
+            width,
+            *strides(keys, values),
+            SUM_BLOCK,
+        ],
+        np.int64,
+    )
+    share(_key_sums, a, heads * -(-d // GROUP), threads)
+    context = np.zeros((heads, d, STEP))
+    context[:, :, :d] = contexts(sums, totals.reshape(heads, d, 1), layer.context_shift)
+    a = np.array(
+        [
+            start(queries),
+            start(out),
+            address(context),
+            address(table),
+            layer.query_shift,
+            layer.limit,
+            heads,
+            d,
+            queries_at,
+            width,
+            *strides(queries, out),
+        ],
+        np.int64,
+    )
+    share(_attend_rows, a, height, threads)

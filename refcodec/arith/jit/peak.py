@@ -1,0 +1,68 @@
+"""What the vector unit gives at most: pair products of int16 accumulated in int32, with nothing around them.
+
+The products are written as the convolution's are (refcodec/arith/jit/conv.py), so they become the same instructions;
+one factor stays in registers and the other comes from the nearest cache, once for several products. No convolution of
+int16 can be faster on the same cores, whose share of this speed ``refcodec bench`` reports.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from .native.loader import Kernel
+from .team import address, share
+
+BLOCKS = (2, 5, 12)
+"""Products a step, each of 16 lanes: what fits the registers of SSE2, of AVX2, and of AVX-512; the best one counts."""
+
+LANES = 16
+PAIRS = 2 * LANES
+VECTORS = 64
+"""Vectors of 32 int16 that the second factor runs through: 4 KiB."""
+
+_rows = Kernel("peak.rows")
+
+
+def accumulate(held: np.ndarray, read: np.ndarray, steps: int, rows: int, threads: int) -> np.ndarray:
+    """Accumulate pair products, the same in every row.
+
+    Parameters
+    ----------
+    held : np.ndarray [block, 32], int16
+        ``block`` is one of ``BLOCKS``.
+    read : np.ndarray [64, 32], int16
+    steps : int
+
+    Returns
+    -------
+    np.ndarray [rows, block, 16], int32
+        Sum over k < steps of the pairs of held[n] times those of read[k mod 64], modulo 2^32.
+    """
+    out = np.zeros((rows, len(held), LANES), np.int32)
+    share(_rows, np.array([address(out), address(held), address(read), steps, len(held)], np.int64), rows, threads)
+    return out
+
+
+class Roof(NamedTuple):
+    """Multiply-accumulates a second of the fastest run, and the share of the cores' time that all runs were given."""
+
+    speed: float
+    given: float
+
+
+def roof(threads: int, steps: int = 1 << 17, repeats: int = 3) -> Roof:
+    """Run every block on this many threads; other work on the cores shows in ``given``."""
+    rng = np.random.default_rng(0)
+    read, rows, best = rng.integers(-1 << 12, 1 << 12, (VECTORS, PAIRS), np.int16), 16 * threads, 0.0
+    wall, used = time.perf_counter(), time.process_time()
+    for block in BLOCKS:
+        held = rng.integers(-1 << 12, 1 << 12, (block, PAIRS), np.int16)
+        for _ in range(repeats):
+            start = time.perf_counter()
+            accumulate(held, read, steps, rows, threads)
+            best = max(best, rows * steps * block * PAIRS / (time.perf_counter() - start))
+    wall, used = time.perf_counter() - wall, time.process_time() - used
+    return Roof(best, min(1.0, used / (wall * threads)))

@@ -1,0 +1,80 @@
+"""The range coder by kernels (SPEC 7.3 to 7.5, arith/kernels/rans.py): the same two functions as `rans_python`."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ...model.symbol_tables import SymbolTables
+from .native.loader import Kernel
+from .team import address
+
+_encode, _decode = Kernel("rans.encode"), Kernel("rans.decode")
+
+
+def as_words(words: np.ndarray) -> np.ndarray:
+    """(SPEC 7.3) The words in the form `decode` reads: int64."""
+    return words.astype(np.int64)
+
+
+def encode(cum: np.ndarray, freq: np.ndarray, x: int, words: np.ndarray) -> tuple[int, int]:
+    """(SPEC 7.5) Encode intervals from the last to the first; as `rans_python.encode`."""
+    cum, freq = np.ascontiguousarray(cum, np.uint16), np.ascontiguousarray(freq, np.uint16)
+    state = np.array([x, 0], np.int64)
+    a = np.array([address(cum), address(freq), cum.size, address(words), address(state)], np.int64)
+    _encode.call(address(a), 0, 1)
+    return int(state[0]), int(state[1])
+
+
+def decode(
+    words: np.ndarray, x: int, position: int, index: np.ndarray, tables: SymbolTables, out: np.ndarray, limit: int
+) -> tuple[int, int, int, int]:
+    """(SPEC 7.4) Decode one symbol for each table number; as `rans_python.decode`."""
+    state, entries = np.array([x, position, 0, 0], np.int64), _entries(tables)
+    a = np.array(
+        [
+            address(words),
+            words.size,
+            address(index),
+            index.size,
+            address(tables.cdf),
+            address(tables.start),
+            address(tables.first),
+            address(tables.lookup),
+            address(entries),
+            address(out),
+            limit,
+            address(state),
+        ],
+        np.int64,
+    )
+    _decode.call(address(a), 0, 1)
+    x, position, done, status = state.tolist()
+    return x, position, done, status
+
+
+_direct: WeakKeyDictionary[SymbolTables, np.ndarray] = WeakKeyDictionary()
+
+DIRECT = 48
+"""Bit of an entry that says a symbol has all 256 slots of the bucket and is no escape."""
+
+
+def _entries(tables: SymbolTables) -> np.ndarray:
+    """Of every table and bucket of 256 slots, in one number: cum, freq << 16, symbol's place << 32, DIRECT.
+
+    Nine symbols of ten lie in such buckets: one load stands for the chain of four that the others need.
+    """
+    found = _direct.get(tables)
+    if found is None:
+        cdf, start = tables.cdf.astype(np.int64), tables.start.astype(np.int64)
+        first = np.arange(256) << 8
+        at = start[:-1, None] + tables.lookup
+        while (behind := cdf[at + 1] <= first).any():  # ends inside the table: its last boundary is 65536
+            at += behind
+        cum, end = cdf[at], cdf[at + 1]
+        direct = (cum <= first) & (end >= first + 256) & (at != start[1:, None] - 2)
+        place = at - start[:-1, None]
+        found = np.where(direct, cum | (end - cum) << 16 | place << 32 | 1 << DIRECT, 0)
+        found = _direct[tables] = np.ascontiguousarray(found)
+    return found

@@ -1,0 +1,143 @@
+"""The small steps of the slice walk by kernels (SPEC 6.3, 6.8, 6.9); as the methods of the engine they stand for.
+
+In NumPy each is half a dozen passes over arrays that come fresh from the system; all of a slice's together took as
+long as its entropy parameters. None is worth a second thread.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ...model.layers import Rescale
+from ...model.tables import Tables
+from ..maps import interior
+from .native.loader import Kernel
+from .team import address
+
+_split, _place, _refine, _half, _clear_border = (
+    Kernel(f"walk.{name}") for name in ("split", "place", "refine", "half", "clear_border")
+)
+
+_levels: WeakKeyDictionary[Tables, np.ndarray] = WeakKeyDictionary()
+
+
+def _level_of(tables: Tables) -> np.ndarray:
+    """Level of every scale from 0 to the last threshold, uint8."""
+    found = _levels.get(tables)
+    if found is None:
+        scales = np.arange(int(tables.thresholds[-1]) + 1)
+        found = _levels[tables] = np.searchsorted(tables.thresholds, scales, side="right").astype(np.uint8)
+    return found
+
+
+def _run(kernel: Kernel, rows: int, *words: int) -> None:
+    """All rows of a task on this thread; words in the order of refcodec/arith/jit/kernels/words.py."""
+    a = np.array(words, np.int64)
+    kernel.call(address(a), 0, rows)
+
+
+def _place_of(x: np.ndarray) -> tuple[int, int, int]:
+    """Address, stride of rows and of columns in elements."""
+    return address(x), x.strides[0] // x.itemsize, x.strides[1] // x.itemsize
+
+
+def levels_and_means(parameters: np.ndarray, tables: Tables, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """(SPEC 6.8) Wide map of scales and means -> levels and means clamped to ``limit``, both int32 [h, w / 2, C].
+
+    A scale below 0 has level 0, as the thresholds are positive.
+    """
+    inner = interior(parameters)
+    height, width, channels = inner.shape[0], inner.shape[1], inner.shape[2] // 2
+    levels, means = np.empty((height, width, channels), np.int32), np.empty((height, width, channels), np.int32)
+    level_of = _level_of(tables)
+    _run(
+        _split,
+        height,
+        *_place_of(inner),
+        address(level_of),
+        level_of.size - 1,
+        limit,
+        address(levels),
+        address(means),
+        width,
+        channels,
+    )
+    return levels, means
+
+
+def place(
+    symbols: np.ndarray,
+    means: np.ndarray,
+    parity: int,
+    frac: int,
+    limit: int,
+    y_hat: np.ndarray,
+    layer: Rescale,
+    current: np.ndarray,
+) -> None:
+    """(SPEC 6.9) clamp(symbol * 2^frac + mean) into one half of y_hat, and its context copy into current (maps)."""
+    symbols, means = np.ascontiguousarray(symbols, np.int32), np.ascontiguousarray(means, np.int32)
+    height, width, channels = symbols.shape
+    _run(
+        _place,
+        height,
+        address(symbols),
+        address(means),
+        frac,
+        parity,
+        limit,
+        layer.shift,
+        layer.limit,
+        width,
+        channels,
+        *_place_of(interior(y_hat)),
+        *_place_of(interior(current)),
+    )
+
+
+def refine(
+    residual: np.ndarray,
+    table: np.ndarray,
+    parity: int,
+    limit: int,
+    y_hat: np.ndarray,
+    layer: Rescale,
+    current: np.ndarray,
+) -> None:
+    """(SPEC 6.9) Add 0.5 tanh of a packed map to one half of y_hat and renew its context copy.
+
+    ``table[0]`` is 0, so that the sign of a zero does not matter.
+    """
+    inner = interior(residual)
+    height, width, channels = inner.shape
+    _run(
+        _refine,
+        height,
+        *_place_of(inner),
+        address(table),
+        table.size - 1,
+        parity,
+        limit,
+        layer.shift,
+        layer.limit,
+        width,
+        channels,
+        *_place_of(interior(y_hat)),
+        *_place_of(interior(current)),
+    )
+
+
+def clear_border(out: np.ndarray) -> None:
+    """As ``maps.clear_border``: in NumPy the four ranges cost more than what many a map is made for."""
+    height, width, channels = out.shape
+    _clear_border.call(address(out), height, width << 32 | channels)
+
+
+def half(source: np.ndarray, parity: int, out: np.ndarray) -> None:
+    """(SPEC 6.3) One half of the checkerboard of a map into a packed map."""
+    inner, packed = interior(source), interior(out)
+    height, width, channels = packed.shape
+    address_of, row, column = _place_of(inner)
+    _run(_half, height, address_of, row, column, parity, *_place_of(packed), width, channels)

@@ -1,0 +1,176 @@
+"""``python -m refcodec``: arguments, exit codes and error lines; what the commands do is in commands.py."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from .. import __version__
+from ..errors import BUG, INTERRUPTED, RefcodecError, UsageError, within_resources
+from ..io.console import error_line, result_json
+from ..io.options import add_limits, positive
+from ..model.config import PROFILES
+from . import commands
+
+OWN_ARGUMENTS = {
+    "machines": ("agreement.machines", commands.machines, "do processors, backends, threads and Pythons agree?"),
+    "matrix": ("agreement.pictures", commands.agreement, "code pictures with both backends and many thread counts"),
+    "rd": ("measure.rate_distortion", commands.rate_distortion, "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF"),
+    "bench": ("bench", commands.bench, "speed stage by stage, memory, and PyTorch beside it"),
+}
+"""Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose refusals are errors like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, cause=f"{self.prog} --help lists the arguments")
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError
+    return value
+
+
+_rate.__name__ = "rate"  # argparse names types in its messages
+
+
+def _common(p: argparse.ArgumentParser, *, out: bool = False) -> None:
+    p.add_argument("--model", metavar="M", help="name or path of the model")
+    p.add_argument("--threads", type=positive, metavar="N", help="threads, all cores if not given; no byte changes")
+    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    if out:
+        p.add_argument("--force", action="store_true", help="overwrite an existing output")
+
+
+def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
+    p = add("encode", commands.encode, "picture -> .loclic")
+    p.add_argument("input", metavar="IN", help="picture, - for standard input")
+    p.add_argument("out", metavar="OUT", help="stream, - for standard output")
+    rate = p.add_mutually_exclusive_group()
+    rate.add_argument("-q", "--quality", type=positive, metavar="1..100", help="quality step, default 60")
+    rate.add_argument("--bpp", type=_rate, metavar="R", help="best quality of at most R bits per pixel")
+    rate.add_argument("--size", type=positive, metavar="BYTES", help="best quality of at most BYTES bytes")
+    p.add_argument("--strip", metavar="LIST", help="metadata to leave out: exif,icc,xmp or all")
+    _common(p, out=True)
+    add_limits(p)
+
+    p = add("decode", commands.decode, ".loclic -> picture; the format follows the name")
+    p.add_argument("input", metavar="IN", help="stream, - for standard input")
+    p.add_argument("out", metavar="OUT", help="picture, - for PNG on standard output")
+    p.add_argument("--verify", action="store_true", help="check the encoder's digest before anything is written")
+    _common(p, out=True)
+    add_limits(p)
+
+    p = add("info", commands.info, "header, sizes and metadata of a stream; needs no model")
+    p.add_argument("input", metavar="FILE")
+    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str]) -> None:
+    p = add("compare", commands.compare, "PSNR, MS-SSIM and largest difference of two pictures or streams")
+    p.add_argument("a", metavar="A")
+    p.add_argument("b", metavar="B")
+    p.add_argument("--exact", action="store_true", help="exit code 1 unless every sample is equal")
+    p.add_argument("--heatmap", metavar="OUT.png", help="write the differences as a picture")
+    _common(p, out=True)
+    add_limits(p)
+
+    p = add("verify", commands.verify, "does this machine reproduce the encoder's pixels?")
+    p.add_argument("input", metavar="FILE")
+    _common(p)
+    add_limits(p)
+
+    p = add("trace", commands.trace, "SHA-256 of every named stage of decoding")
+    p.add_argument("input", metavar="FILE")
+    p.add_argument("out", metavar="OUT.jsonl")
+    p.add_argument("--values", metavar="DIR", help="write the values of every stage as NPY files")
+    p.add_argument("--stage", metavar="NAME", help="only this stage and those below it")
+    _common(p, out=True)
+    add_limits(p)
+
+    p = add("selftest", commands.selftest, "does this machine compute the right bits?")
+    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    for name, (module, run, text) in OWN_ARGUMENTS.items():
+        p = add(name, run, text)
+        if name in words:
+            import_module(f"refcodec.{module}").add_arguments(p)
+    add("warmup", commands.warmup, "compile and cache every kernel ahead")
+
+
+def _models(add: Callable[..., argparse.ArgumentParser]) -> None:
+    model = add("model", None, "list, describe and prove models")
+    under = model.add_subparsers(required=True, metavar="ACTION")
+    for name, run, text in (
+        ("list", commands.model_list, "installed models"),
+        ("info", commands.model_info, "configuration, cost and provenance"),
+        ("verify", commands.model_verify, "prove a model free of overflow"),
+    ):
+        p = under.add_parser(name, help=text, description=text)
+        if name != "list":
+            p.add_argument("name", metavar="M", nargs="?", default="default", help="name or path; the default model")
+        p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+        p.set_defaults(run=run)
+    text = "build a model from a seed: full shape, proved, without a download"
+    p = under.add_parser("procedural", help=text, description=text)
+    p.add_argument("out", metavar="OUT.h5")
+    p.add_argument("--profile", required=True, choices=sorted(PROFILES), help="configuration")
+    p.add_argument("--seed", type=int, required=True, metavar="S", help="0..2^64-1")
+    p.add_argument("--force", action="store_true", help="overwrite an existing output")
+    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    p.set_defaults(run=commands.model_procedural)
+
+
+def parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all commands, ready for these words; ``run`` of the result is the command's function."""
+    p = _Parser(prog="refcodec", description="The LoC-LIC image codec in exact integers.")
+    p.add_argument("--version", action="version", version=f"refcodec {__version__}")
+    under = p.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        made = under.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        return made
+
+    _coding(add)
+    _checking(add, words)
+    _models(add)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see refcodec/errors.py); never raises but for a broken interpreter."""
+    words = sys.argv[1:] if argv is None else argv
+    args = argparse.Namespace(json="--json" in words)  # until they are parsed
+    try:
+        with within_resources("the command"):
+            args = parser(words).parse_args(words)
+            code = int(args.run(args))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except RefcodecError as e:
+        error_line(str(e))
+        if getattr(args, "json", False) is True and getattr(args, "out", None) != "-":
+            result_json(e.fields())
+        return e.exit_code
+    except KeyboardInterrupt:
+        error_line("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has left; what Python flushes at its end must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 74
+    except Exception as e:
+        if os.environ.get("REFCODEC_DEBUG"):
+            traceback.print_exc()
+        error_line(f"internal error: {type(e).__name__}: {e}; please report it (REFCODEC_DEBUG=1 shows the traceback)")
+        return BUG

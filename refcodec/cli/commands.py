@@ -1,0 +1,446 @@
+"""What each command of ``python -m refcodec`` does; cli.py holds their arguments and exit codes.
+
+Every function takes the parsed arguments, writes results to standard output and returns an exit code; whatever goes
+wrong is a RefcodecError. Outputs are checked before the work starts and renamed into place when it is done. What one
+command alone needs is imported when it runs: a process that decodes has a second for everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..bitstream.container import Stream
+from ..bitstream.fields import MAGIC, VERSION
+from ..bitstream.info import describe
+from ..codec import Encoded, decode_stream, encode_picture, metadata_chunks
+from ..errors import CheckFailed, OutputError, RefcodecError, UsageError
+from ..io.console import note, prepare, progress, result, result_json
+from ..io.files import PICTURE_SUFFIXES, check_target, read_stream, starts_with, write_bytes
+from ..io.options import limits_of
+from ..io.pictures import Picture, check_format, read_picture, write_picture
+from ..limits import Limits
+from ..measure.metrics import compare as compare_samples
+from ..measure.metrics import heatmap, psnr
+from ..model.config import parameter_count
+from ..model.integer_model import Model
+from ..model.proof import bound_table
+from ..model.registry import installed, load_model, model_path
+from ..trace import Recorder, Stage, npy_bytes
+from .rate_search import best_fit
+
+METADATA = ("exif", "icc", "xmp")
+DEFAULT_QUALITY = 60
+
+
+def _check_output(args: Namespace) -> None:
+    """Refuse an output that cannot be written, or that would be mixed with other output."""
+    check_target(args.out, args.force, args.input)
+    if args.json and str(args.out) == "-":
+        raise UsageError(
+            "--json and the output - would both write to standard output",
+            where="--json",
+            cause="name a file for the output",
+        )
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _stripped(picture: Picture, strip: str | None) -> dict[str, bytes | None]:
+    words = set((strip or "").split(",")) - {""}
+    if unknown := sorted(words - {*METADATA, "all"}):
+        raise UsageError("not metadata", where="--strip", words=unknown, known=[*METADATA, "all"])
+    kept = {"exif": picture.exif, "icc": picture.icc_profile, "xmp": picture.xmp}
+    return {name: None if name in words or "all" in words else data for name, data in kept.items()}
+
+
+def _coded(args: Namespace, picture: Picture, model: Model) -> tuple[int, Encoded]:
+    kept = _stripped(picture, args.strip)
+    chunks = metadata_chunks(kept["exif"], kept["icc"], kept["xmp"])
+
+    limits, trials = limits_of(args), 0
+
+    def encode(quality: int) -> Encoded:
+        nonlocal trials
+        trials += 1
+        with progress(f"encoding at quality {quality}" + (f", trial {trials}" if searched else "")) as share:
+            return encode_picture(
+                picture.samples,
+                quality,
+                model=model,
+                threads=args.threads,
+                chunks=chunks,
+                limits=limits,
+                progress=share,
+            )
+
+    steps = model.config.steps
+    searched = args.bpp is not None or args.size is not None
+    if not searched:
+        quality = args.quality if args.quality is not None else min(DEFAULT_QUALITY, steps)
+        return quality, encode(quality)
+    pixels = picture.samples.shape[0] * picture.samples.shape[1]
+    budget = args.size if args.size is not None else int(args.bpp * pixels / 8)
+    quality, coded = best_fit(encode, steps, budget)
+    if coded is None:
+        smallest = len(encode(quality).data)
+        raise UsageError(
+            "no quality fits",
+            budget=budget,
+            smallest=smallest,
+            quality=quality,
+            cause="allow more bytes or a higher rate, or scale the picture down",
+        )
+    note(f"quality {quality} is the highest that fits: {len(coded.data)} of {budget} bytes")
+    return quality, coded
+
+
+def encode(args: Namespace) -> int:
+    """``encode IN OUT``."""
+    _check_output(args)
+    if (suffix := Path(args.out).suffix.lower()) in PICTURE_SUFFIXES:
+        raise UsageError(
+            "the output is a stream, its name is that of a picture",
+            where=str(args.out),
+            suffix=suffix,
+            cause="name it .loclic; decode writes pictures",
+        )
+    picture = read_picture(args.input, limits_of(args))
+    for text in picture.notes:
+        note(f"{args.input}: {text}")
+    model = load_model(args.model)
+    prepare(args.threads)
+    start = time.perf_counter()
+    quality, coded = _coded(args, picture, model)
+    seconds = time.perf_counter() - start
+    write_bytes(args.out, coded.data, args.force)
+    height, width = picture.samples.shape[:2]
+    if args.json:
+        result_json(
+            {
+                "width": width,
+                "height": height,
+                "channels": 1 if picture.samples.ndim == 2 else 3,
+                "quality": quality,
+                "bytes": len(coded.data),
+                "bits_per_pixel": 8 * len(coded.data) / (width * height),
+                "z_bytes": coded.z_bytes,
+                "y_bytes": coded.y_bytes,
+                "model": model.name,
+                "fingerprint": model.fingerprint.hex(),
+                "reconstruction_sha256": coded.sha256,
+                "psnr": _finite(psnr(picture.samples, coded.reconstruction)),
+                "seconds": seconds,
+            }
+        )
+    elif str(args.out) != "-":
+        note(
+            f"{width}x{height} at quality {quality}: {len(coded.data)} bytes, "
+            f"{8 * len(coded.data) / (width * height):.4f} bits per pixel, "
+            f"{psnr(picture.samples, coded.reconstruction):.2f} dB, {seconds:.2f} s"
+        )
+    _advise(args.input, len(coded.data))
+    return 0
+
+
+def _advise(source: str, size: int) -> None:
+    """Say what a user may not expect: a stream larger than its source, and the format's state."""
+    file = Path(source)
+    if source != "-" and file.is_file() and size > (before := file.stat().st_size):
+        note(
+            f"the stream is larger than the source of {before} bytes: the codec is made for photographs; of text, "
+            "graphics and flat colours a PNG is smaller and lossless"
+        )
+    note(f"format version {VERSION} is not frozen, a later refcodec may not decode this stream: keep the source")
+
+
+def decode(args: Namespace) -> int:
+    """``decode IN OUT``."""
+    _check_output(args)
+    check_format(args.out)
+    data = read_stream(args.input, limits_of(args))
+    prepare(args.threads)
+    start = time.perf_counter()
+    samples, stream = _decoded(data, args, verify=args.verify)
+    seconds = time.perf_counter() - start
+    chunks = dict(stream.chunks)
+    picture = Picture(samples, chunks.get("exif"), chunks.get("iccp"), chunks.get("xmp "))
+    for text in write_picture(args.out, picture, args.force):
+        note(f"{args.out}: {text}")
+    if args.json:
+        result_json(
+            {
+                "width": samples.shape[1],
+                "height": samples.shape[0],
+                "channels": 1 if samples.ndim == 2 else 3,
+                "quality": stream.header.quality,
+                "fingerprint": stream.header.fingerprint.hex(),
+                "sha256": hashlib.sha256(samples.tobytes()).hexdigest(),
+                "verified": bool(args.verify),
+                "seconds": seconds,
+            }
+        )
+    return 0
+
+
+def _decoded(data: bytes, args: Namespace, verify: bool = False) -> tuple[np.ndarray, Stream]:
+    with progress("decoding") as share:
+        return decode_stream(
+            data, model=args.model, threads=args.threads, limits=limits_of(args), verify=verify, progress=share
+        )
+
+
+def info(args: Namespace) -> int:
+    """``info FILE``."""
+    facts = describe(read_stream(args.input, Limits()))
+    if args.json:
+        result_json(facts.as_dict())
+        return 0
+    for _, name, value, meaning in facts.fields:
+        result(f"{name:14s} {value!s:34s} {meaning}")
+    for name in ("total", "header", "z", "y", "metadata", "checksum"):
+        result(f"{name + ' bytes':14s} {getattr(facts, name + '_bytes')}")
+    result(f"bits per pixel {facts.bits_per_pixel:.4f}")
+    for tag, size in facts.chunks:
+        result(f"chunk {tag!r:8s} {size} bytes")
+    return 0
+
+
+def _samples(path: str, args: Namespace) -> np.ndarray:
+    if starts_with(path, MAGIC):
+        return _decoded(read_stream(path, limits_of(args)), args)[0]
+    return read_picture(path, limits_of(args)).samples
+
+
+def compare(args: Namespace) -> int:
+    """``compare A B``."""
+    if args.heatmap:
+        check_target(args.heatmap, args.force, args.a, args.b)
+        check_format(args.heatmap)
+    a, b = _samples(args.a, args), _samples(args.b, args)
+    found = compare_samples(a, b)
+    if args.heatmap:
+        write_picture(args.heatmap, Picture(heatmap(a, b)), args.force)
+    if args.json:
+        result_json(found.as_dict())
+    else:
+        for name, value in found.as_dict().items():
+            result(f"{name:18s} {value}")
+    if args.exact and not found.bit_exact:
+        raise CheckFailed(
+            "the pictures differ",
+            where=f"{args.a}, {args.b}",
+            samples=found.differing_samples,
+            largest=found.largest_difference,
+        )
+    return 0
+
+
+def verify(args: Namespace) -> int:
+    """``verify FILE``."""
+    data = read_stream(args.input, limits_of(args))
+    prepare(args.threads)
+    samples, stream = _decoded(data, args, verify=True)
+    assert stream.header.digest is not None  # verify=True refuses a stream without one
+    if args.json:
+        result_json(
+            {
+                "verified": True,
+                "digest": stream.header.digest.hex(),
+                "sha256": hashlib.sha256(samples.tobytes()).hexdigest(),
+            }
+        )
+    else:
+        result(f"{args.input}: this machine reproduces the encoder's pixels, digest {stream.header.digest.hex()}")
+    return 0
+
+
+def trace(args: Namespace) -> int:
+    """``trace FILE OUT.jsonl``."""
+    _check_output(args)
+    data = read_stream(args.input, limits_of(args))
+    prepare(args.threads)
+    folder = Path(args.values) if args.values else None
+
+    def save(stage: Stage, values: np.ndarray) -> None:
+        assert folder is not None
+        write_bytes(folder / stage.file_name, npy_bytes(values), args.force)
+
+    if folder is not None and not folder.is_dir():
+        _make_folder(folder)
+    recorder = Recorder(args.stage, save if folder else None)
+    samples, _ = decode_stream(data, model=args.model, threads=args.threads, limits=limits_of(args), trace=recorder)
+    recorder("samples", samples)
+    if not recorder.stages:
+        raise UsageError("no stage has this name", where="--stage", name=args.stage, known=list(recorder.names)[:12])
+    write_bytes(args.out, "".join(stage.line() + "\n" for stage in recorder.stages).encode(), args.force)
+    return 0
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except OSError as e:
+        raise OutputError("the folder cannot be created", where=str(folder), detail=str(e.strerror)) from None
+
+
+def _model_facts(model: Model, path: Path) -> dict[str, Any]:
+    parts: dict[str, float] = {}
+    for op in model.ops:
+        part = op.name.split("/")[0]
+        parts[part] = parts.get(part, 0) + op.macs / 1000
+    return {
+        "path": str(path),
+        "fingerprint": model.fingerprint.hex(),
+        "configuration": model.config.as_dict(),
+        "parameters": parameter_count(model.config),
+        "kmac_per_pixel": round(sum(parts.values()), 2),
+        "kmac_by_part": {k: round(v, 2) for k, v in parts.items() if v},
+        "provenance": dict(model.provenance),
+    }
+
+
+def model_list(args: Namespace) -> int:
+    """``model list``: what is installed; a file that holds no model is listed with the reason."""
+    rows = []
+    for path in installed():
+        row = {"name": path.stem, "fingerprint": None, "path": str(path)}
+        try:
+            row["fingerprint"] = load_model(path).fingerprint.hex()
+        except RefcodecError as e:
+            row["error"] = str(e)
+        rows.append(row)
+    if args.json:
+        result_json({"models": rows})
+    else:
+        for row in rows:
+            result(f"{row['name']:16s} {row['fingerprint'] or 'no model':32s}  {row['path']}")
+            if "error" in row:
+                note(f"{row['path']}: {row['error']}")
+    return 0
+
+
+def model_info(args: Namespace) -> int:
+    """``model info M``."""
+    facts = _model_facts(load_model(args.name), model_path(args.name))
+    if args.json:
+        result_json(facts)
+        return 0
+    card = facts["provenance"].get("card")
+    if isinstance(card, str):
+        del facts["provenance"]["card"]
+    for name, value in facts.items():
+        result(f"{name:15s} {value}")
+    for line in card.splitlines() if isinstance(card, str) else ():
+        result(line)
+    return 0
+
+
+def model_verify(args: Namespace) -> int:
+    """``model verify M``: loading proves it; the table shows how close each kind of bound is."""
+    model = load_model(args.name)
+    bounds = bound_table(model.ops, model.layers)
+    if args.json:
+        result_json(
+            {
+                "fingerprint": model.fingerprint.hex(),
+                "bounds": [
+                    {"name": b.name, "quantity": b.quantity, "worst": b.worst, "allowed": b.allowed, "bits": b.bits}
+                    for b in bounds
+                ],
+            }
+        )
+        return 0
+    tightest: dict[str, Any] = {}
+    for b in sorted(bounds, key=lambda b: b.worst / b.allowed):  # the last of a kind is the tightest
+        tightest[b.quantity] = b
+    result(f"{model.name}: fingerprint {model.fingerprint.hex()}, {len(bounds)} bounds hold (SPEC 9.2); the tightest:")
+    for b in tightest.values():
+        result(f"{b.quantity:28s} {b.name:24s} {b.worst} of {b.allowed}, {b.bits} bits")
+    return 0
+
+
+def model_procedural(args: Namespace) -> int:
+    """``model procedural --profile P --seed S OUT.h5``."""
+    from ..model.procedural import write_procedural
+
+    model = write_procedural(args.profile, args.seed, args.out, args.force)
+    if args.json:
+        result_json({"fingerprint": model.fingerprint.hex(), "profile": args.profile, "seed": args.seed})
+    else:
+        result(f"{args.out}: {args.profile}, seed {args.seed}, fingerprint {model.fingerprint.hex()}")
+    return 0
+
+
+def rate_distortion(args: Namespace) -> int:
+    """``rd FOLDER``."""
+    from ..measure import rate_distortion as rd
+
+    model = load_model(args.model)
+    prepare(args.threads)
+    common: dict[str, Any] = {"model": model, "threads": args.threads, "limits": limits_of(args)}
+    return rd.run(
+        args,
+        lambda samples, quality: encode_picture(samples, quality, **common).data,
+        lambda data: decode_stream(data, **common)[0],
+    )
+
+
+def agreement(args: Namespace) -> int:
+    """``matrix FOLDER``."""
+    from ..agreement import pictures as matrix
+
+    prepare(None)
+    return matrix.main(args)
+
+
+def selftest(args: Namespace) -> int:
+    """``selftest``."""
+    from ..agreement import selftest as self_test
+
+    prepare(None)
+    report = self_test.run()
+    if not args.json:
+        for difference in report.differences:
+            result(difference.line())
+    self_test.check(report, whole=args.json)
+    if args.json:
+        result_json(asdict(report))
+    else:
+        result(
+            f"this machine computes the right bits: {report.items} of {report.items} items, backend "
+            f"{report.backend}, {report.threads} threads, {report.seconds:.1f} s"
+        )
+    return 0
+
+
+def machines(args: Namespace) -> int:
+    """``machines``."""
+    from ..agreement.machines import main
+
+    return main(args)
+
+
+def bench(args: Namespace) -> int:
+    """``bench``."""
+    from ..bench import main
+
+    return main(args)
+
+
+def warmup(args: Namespace) -> int:
+    """``warmup``: compile and cache every kernel, by loading them and coding a small picture."""
+    prepare(None)
+    start = time.perf_counter()
+    samples = np.zeros((8, 8, 3), np.uint8)
+    decode_stream(encode_picture(samples, 1).data, verify=True)
+    note(f"ready; a picture of 8x8 was coded and decoded in {time.perf_counter() - start:.2f} s")
+    return 0

@@ -1,0 +1,1 @@
+"""Pictures and files: reading and writing samples in the usual formats."""

@@ -1,0 +1,96 @@
+"""Output of the command line: results on standard output, messages and progress on standard error.
+
+Every text that reaches a terminal passes `printable`: names of files and metadata may hold control sequences.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..arith.backend import default_backend
+from ..threads import thread_count
+
+
+def printable(text: str) -> str:
+    """One line that any terminal shows as it is: control characters and bytes that are no text are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def result(line: str) -> None:
+    """Print one line of results; what the encoding of standard output lacks is escaped."""
+    if sys.stdout is not None:
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(printable(line).encode(encoding, "backslashreplace").decode(encoding))
+
+
+def result_json(values: dict[str, Any]) -> None:
+    """Print one JSON object on one line."""
+    result(json.dumps(values, allow_nan=False, default=str))
+
+
+def note(text: str) -> None:
+    """Print one message line; a standard error that is closed or broken changes no result."""
+    _write(f"refcodec: {printable(text)}\n")
+
+
+def error_line(text: str) -> None:
+    """Print one line that says why the command failed."""
+    _write(f"refcodec: error: {printable(text)}\n")
+
+
+def _write(text: str) -> None:
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+
+
+@contextmanager
+def progress(action: str) -> Iterator[Callable[[float], None] | None]:
+    """Give a function that shows which share of the work, 0 to 1, is done; None where standard error is no terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    shown = -1
+
+    def show(share: float) -> None:
+        nonlocal shown
+        if (percent := int(100 * share)) != shown:
+            shown = percent
+            _write(f"\r{printable(action)} {percent:3d} %")
+
+    try:
+        show(0)
+        yield show
+    finally:
+        _write("\r\033[K")
+
+
+def prepare(threads: int | None) -> None:
+    """Check the number of threads and load the kernels; print that they are compiled first, and what went wrong.
+
+    Raises
+    ------
+    UsageError
+        The threads, ``REFCODEC_BACKEND`` or ``REFCODEC_KERNEL_CACHE``; or the backend is named and cannot be used.
+    """
+    thread_count(threads)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+
+        def notice() -> None:
+            note("compiling the kernels, which takes a while: the cache has none for this version and processor")
+
+        if default_backend(notice) == "numba":
+            from ..arith.jit.native import loader as library
+
+            library.load(notice)
+    for warning in found:
+        note(str(warning.message))

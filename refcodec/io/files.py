@@ -1,0 +1,270 @@
+"""Files of bytes: read whole, written whole or not at all. A dash is standard input or output."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from ..bitstream.container import longest_stream, parse_header
+from ..bitstream.fields import HEADER_SIZE
+from ..errors import LimitExceeded, MissingInput, OutputError, TransferError
+from ..limits import Limits
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a whole file; ``-`` is standard input.
+
+    Raises
+    ------
+    MissingInput
+        There is no such file, or it is a directory.
+    TransferError
+        Opening or reading fails.
+    """
+    with opened(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise transfer_error("reading", path, error) from error
+
+
+@contextmanager
+def opened(source: str | os.PathLike[str] | bytes) -> Iterator[IO[bytes]]:
+    """Give a file, standard input (``-``) or bytes as an open file; raises as `read_bytes`."""
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    if os.fspath(source) == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(source, "rb")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
+        kind = "the input is a directory" if isinstance(error, IsADirectoryError) else "no such input"
+        raise MissingInput(kind, where=str(source)) from error
+    except OSError as error:
+        raise transfer_error("opening", source, error) from error
+    with file:
+        yield file
+
+
+def starts_with(path: str | os.PathLike[str], magic: bytes) -> bool:
+    """Whether a file or standard input (``-``) begins with these bytes, which stay unread; raises as `read_bytes`."""
+    with opened(path) as file:
+        return isinstance(file, io.BufferedReader) and file.peek(len(magic)).startswith(magic)
+
+
+def transfer_error(action: str, where: object, error: OSError) -> TransferError:
+    """Say which transfer the system refused, and why."""
+    return TransferError(f"{action} failed", where=str(where), cause=error.strerror or detail_of(error))
+
+
+def detail_of(error: Exception) -> str:
+    """Type and message of a foreign exception on one line."""
+    return f"{type(error).__name__}: {error}".split("\n", 1)[0]
+
+
+def read_stream(path: str | os.PathLike[str], limits: Limits) -> bytes:
+    """Read a stream from a file or from standard input (``-``); raises as `read_bytes` and `stream_from`."""
+    with opened(path) as file:
+        return stream_from(file, limits, str(path))
+
+
+_PIECE = 1 << 20
+
+STREAM_COPIES = 4
+"""Times that a stream is in memory at most: as it is read, whole, and in its parts of which one is copied again."""
+
+
+def stream_from(file: IO[bytes], limits: Limits, where: str) -> bytes:
+    """Read a stream from an open file, and no more than its header announces.
+
+    The header is read and checked first, so what is no stream is refused after 60 bytes. The rest is read up to the
+    longest stream that the header allows, if that and its copies fit into the memory that ``limits`` allow.
+
+    Raises
+    ------
+    TransferError
+        Reading fails.
+    BadMagic, UnknownVersion, TruncatedStream, HeaderError
+        As `refcodec.bitstream.container.parse_header`.
+    LimitExceeded
+        The input is too long for the memory allowed.
+    """
+    try:
+        data = bytearray(file.read(HEADER_SIZE))
+        longest = longest_stream(parse_header(data))
+        allowed = longest if limits.max_memory is None else min(longest, limits.max_memory // STREAM_COPIES)
+        while len(data) <= allowed and (more := file.read(min(_PIECE, allowed + 1 - len(data)))):
+            data += more  # one byte more than allowed shows that there is more
+    except OSError as error:
+        raise transfer_error("reading", where, error) from error
+    if len(data) > allowed < longest:
+        raise LimitExceeded(
+            "the stream is too long for the memory allowed",
+            where=where,
+            longest=allowed,
+            max_memory=limits.max_memory,
+            cause="raise max_memory (--max-memory)",
+        )
+    return bytes(data)
+
+
+def check_target(path: str | os.PathLike[str], force: bool, *inputs: str | os.PathLike[str]) -> None:
+    """Refuse a target that cannot be written, before the work for it is done.
+
+    Parameters
+    ----------
+    path : str or path
+        The target; ``-`` is standard output.
+    force : bool
+        The target may exist.
+    *inputs : str or path
+        Files that the work reads: none of them may be the target, by any name or link.
+
+    Raises
+    ------
+    OutputError
+        The target is one of the inputs, it exists and ``force`` is false, it is a directory, its folder does not exist
+        or cannot be written, or it is a link that is not followed (`_followed`).
+    """
+    target = os.fspath(path)
+    if target == "-":
+        return
+    if os.path.isdir(target):
+        raise OutputError("the output is a directory", where=target)
+    for source in inputs:
+        if (
+            os.fspath(source) != "-"
+            and os.path.exists(target)
+            and os.path.exists(source)
+            and os.path.samefile(source, target)
+        ):
+            raise OutputError("the output is the input", where=target, cause="it would be lost: name another file")
+    if (os.path.isfile(target) or (os.path.islink(target) and not os.path.exists(target))) and not force:
+        raise OutputError("the output exists", where=target, cause="--force overwrites it")
+    place = _followed(target)
+    folder = os.path.dirname(place) or "."
+    if not os.path.isdir(folder):
+        raise OutputError("the output's folder does not exist", where=folder)
+    device = os.path.exists(place) and not os.path.isfile(place)
+    if not os.access(place if device else folder, os.W_OK):
+        raise OutputError(
+            "the output cannot be created", where=place if device else folder, cause="no permission to write there"
+        )
+
+
+def _followed(target: str) -> str:
+    """The file that a name leads to: a symbolic link is followed.
+
+    As in Linux (``fs.protected_symlinks``), a link in a folder where everybody may write and only owners may delete is
+    followed only if it belongs to this user or to the folder's owner: anybody else could choose where the output goes.
+
+    Raises
+    ------
+    OutputError
+    """
+    try:
+        link, folder = os.lstat(target), os.stat(os.path.dirname(target) or ".")
+    except (OSError, ValueError):  # there is no link; whether the target can be created is seen later
+        return os.path.realpath(target)
+    shared = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
+    if stat.S_ISLNK(link.st_mode) and shared and link.st_uid not in (os.geteuid(), folder.st_uid):
+        raise OutputError(
+            "the output is another user's link in a shared folder", where=target, cause="name another file"
+        )
+    return os.path.realpath(target)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes, force: bool = False) -> None:
+    """Write a file whole or not at all: next to the target under a temporary name, then renamed.
+
+    ``-`` is standard output. A device or pipe is written to directly, a symbolic link is followed. A file that is
+    replaced keeps its permissions; other hard links to it keep the old content.
+
+    Raises
+    ------
+    OutputError
+        As `check_target`, or the file cannot be created.
+    TransferError
+        Writing failed; nothing is left behind.
+    """
+    check_target(path, force)
+    if os.fspath(path) == "-":
+        with _writing("standard output"):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        return
+    target = _followed(os.fspath(path))
+    there = os.stat(target) if os.path.exists(target) else None
+    if there and not stat.S_ISREG(there.st_mode):
+        with _creating(target):
+            device = open(target, "wb")
+        with _writing(target), device:
+            device.write(data)
+        return
+    part = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.part")
+    private = partial(os.open, mode=0o600) if there else None  # nobody else reads what replaces a private file
+    with _creating(target):
+        file = open(part, "xb", opener=private)
+    try:
+        with _writing(target), file:  # closing may fail, too
+            file.write(data)
+        if there:
+            with _creating(target):
+                os.chmod(part, stat.S_IMODE(there.st_mode))
+        check_target(path, force)  # another process may have been faster
+        with _creating(target):
+            os.replace(part, target)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+@contextmanager
+def _creating(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # a name with a zero byte raises ValueError
+        raise OutputError(
+            "the output cannot be created", where=where, cause=getattr(error, "strerror", None) or detail_of(error)
+        ) from error
+
+
+@contextmanager
+def _writing(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # a closed stream raises ValueError
+        raise TransferError(
+            "writing failed", where=where, cause=getattr(error, "strerror", None) or detail_of(error)
+        ) from error
+
+
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".webp", ".bmp", ".tif", ".tiff"}
+"""Names by which commands that take a folder know its pictures."""
+
+
+def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
+    """Picture files of a folder, by their names' order.
+
+    Raises
+    ------
+    MissingInput
+        There is no such folder, or no picture in it.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise MissingInput("no such folder of pictures", where=str(folder))
+    paths = sorted(p for p in place.glob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    if not paths:
+        raise MissingInput("no pictures", where=str(folder), kinds=sorted(PICTURE_SUFFIXES))
+    return paths

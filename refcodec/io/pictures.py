@@ -1,0 +1,869 @@
+"""Pictures in and out: files, samples, and the padded planes that the networks read (SPEC 4).
+
+Nothing is lost in silence. Samples that are not eight bits of grey or RGB are converted without loss, by the rules of
+`read_picture`, or refused. Every other property that Pillow reports is carried as metadata, or named in
+``Picture.notes``; the table `_PROPERTIES` decides. Samples are not rotated: an EXIF orientation travels with the
+picture. TIFF alone states the order of its rows in the file, so its samples are delivered upright and its EXIF says so.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from ..errors import InvalidImage, LimitExceeded, RefcodecError, Unsupported, UsageError
+from ..limits import (
+    MAX_LATENT_POSITIONS,
+    MAX_METADATA_BYTES,
+    MAX_SIDE,
+    PAD,
+    Limits,
+    check_memory,
+    check_pixels,
+)
+from .colour_profile import profile_of_png, profile_of_points
+from .files import check_target, detail_of, opened, transfer_error, write_bytes
+from .picture_facts import Facts, facts_of, several_frames
+from .tiff_tags import exif_facts, tiff_file
+
+READABLE = ("PNG", "PPM", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA", "PCX", "QOI")
+"""Pillow formats that are read: those whose sample depth is known, and that run no external program."""
+
+EXIF_PREFIX = b"Exif\0\0"
+_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+
+CARRIED, IN_SAMPLES = "carried", "in the samples"
+_PROPERTIES = {
+    # What becomes of each property that Pillow reports (``Image.info``, "FORMAT key" where formats differ). Any other
+    # value is a loss, in the words of the note; a property that is not in the table is a loss under its own name.
+    **dict.fromkeys(
+        (
+            "exif",
+            "icc_profile",
+            "xmp",
+            "XML:com.adobe.xmp",
+            "Raw profile type exif",
+            "Raw profile type APP1",
+            "Raw profile type xmp",
+            "Raw profile type icc",
+            "Raw profile type icm",
+        ),
+        CARRIED,
+    ),
+    **dict.fromkeys(("gamma", "chromaticity", "srgb"), CARRIED),  # as an ICC profile, see _colour
+    **dict.fromkeys(("dpi", "aspect", "resolution", "jfif_unit", "jfif_density"), CARRIED),  # in EXIF, see _resolution
+    "transparency": IN_SAMPLES,  # refused where a sample is transparent
+    **dict.fromkeys(
+        (
+            "compression",
+            "interlace",
+            "progressive",
+            "progression",
+            "adobe",
+            "adobe_transform",
+            "jfif",
+            "jfif_version",
+            "GIF version",
+            "TGA orientation",
+            "LOCLIC quality",
+        ),
+        IN_SAMPLES,
+    ),
+    **dict.fromkeys(
+        ("bbox", "blend", "disposal", "duration", "timestamp", "loop", "background", "default_image"), IN_SAMPLES
+    ),  # of an only frame
+    "comment": "its comment",
+    "photoshop": "Photoshop's data (captions, paths)",
+    "flashpix": "FlashPix data",
+    "mp": "the file's further pictures (a preview, another view, a depth or gain map)",
+    "GIF extension": "a GIF application extension",
+    "id_section": "the identification of a TGA file",
+}
+_COLOUR_KEYS = {"icc_profile", "gamma", "chromaticity", "srgb", "transparency"}
+"""Properties that decide on the meaning of samples, so that no text of a PNG may have their names."""
+_PROFILE_SPACES = {b"GRAY": "grey", b"RGB ": "RGB", b"CMYK": "CMYK", b"Lab ": "Lab", b"XYZ ": "XYZ", b"YCbr": "YCbCr"}
+
+_EXTENSIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    # extension: format, options, the metadata it holds. Lossless wherever the format can be.
+    ".png": ("PNG", {}, ("exif", "icc_profile", "xmp")),
+    ".ppm": ("PNM", {}, ()),
+    ".pgm": ("PNM", {}, ()),
+    ".pnm": ("PNM", {}, ()),
+    ".npy": ("NPY", {}, ()),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}, ("exif", "icc_profile", "xmp")),
+    ".webp": ("WEBP", {"lossless": True}, ("exif", "icc_profile", "xmp")),
+    ".avif": ("AVIF", {"quality": 100, "subsampling": "4:4:4"}, ("exif", "icc_profile", "xmp")),
+    ".tif": ("TIFF", {}, ("exif", "icc_profile", "xmp")),
+    ".jp2": ("JPEG2000", {}, ()),
+    ".j2k": ("JPEG2000", {}, ()),
+    ".bmp": ("BMP", {}, ()),
+    ".tga": ("TGA", {}, ()),
+    ".qoi": ("QOI", {"colorspace": "sRGB"}, ()),
+}
+_METADATA = {"exif": "EXIF", "icc_profile": "the ICC profile", "xmp": "XMP"}
+_COLOUR_ONLY = ("WEBP", "AVIF")
+"""Formats whose samples are RGB in any case."""
+_JPEG_HOLDS = {"exif": 65527, "icc_profile": 255 * 65519, "xmp": 65504}
+"""A segment of 65533 bytes less the name it begins with; profiles are spread over up to 255 segments."""
+_EXTENSIONS |= {".jpeg": _EXTENSIONS[".jpg"], ".tiff": _EXTENSIONS[".tif"]}
+
+_BYTES_PER_PIXEL = {
+    "PNG": 8,
+    "PPM": 16,
+    "JPEG": 12,
+    "MPO": 12,
+    "BMP": 8,
+    "GIF": 8,
+    "TIFF": 12,
+    "WEBP": 20,
+    "AVIF": 16,
+    "JPEG2000": 28,
+    "TGA": 8,
+    "PCX": 8,
+    "QOI": 12,
+}
+"""Largest memory that reading takes per pixel, by format: four bytes for Pillow's picture, three for the samples, and
+what the format's library holds meanwhile (coefficients, canvases, 32-bit components)."""
+_READ_WHOLE = ("WEBP", "AVIF")
+"""Formats whose file is in memory, twice, while it is decoded."""
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # exceptions repeat what would go to standard error
+
+_pillow_lock = threading.Lock()
+_patches = ExitStack()
+"""What `_pillow` has changed in Pillow and in ``warnings``, and undoes at its end."""
+
+
+def _after_fork() -> None:
+    """Undo in the child what another thread of the parent had patched; that thread does not exist here."""
+    global _pillow_lock
+    _pillow_lock = threading.Lock()
+    _patches.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@dataclass(frozen=True)
+class Picture:
+    r"""Samples and the metadata that travels with them.
+
+    Attributes
+    ----------
+    samples : [H, W, 3] or [H, W] uint8
+        RGB or grey, row-major.
+    exif : bytes or None
+        The EXIF block from its TIFF header on, without the ``Exif\0\0`` that JPEG puts before it.
+    icc_profile, xmp : bytes or None
+        The ICC profile and the XMP packet.
+    notes : tuple of str
+        What reading has left out or converted, one sentence each.
+    """
+
+    samples: np.ndarray
+    exif: bytes | None = None
+    icc_profile: bytes | None = None
+    xmp: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+
+def check_size(
+    width: int, height: int, limits: Limits, where: str = "", bytes_per_pixel: int = 8, more_bytes: int = 0
+) -> None:
+    """Refuse a picture by its size alone, before memory is taken.
+
+    Parameters
+    ----------
+    width, height : int
+    limits : Limits
+    where : str
+        The place that errors name.
+    bytes_per_pixel, more_bytes : int
+        What reading its format takes at most.
+
+    Raises
+    ------
+    InvalidImage
+        A side is zero.
+    LimitExceeded
+        A side exceeds MAX_SIDE, the pixels exceed ``max_pixels`` or the format's MAX_LATENT_POSITIONS, or the bytes
+        that reading takes exceed ``max_memory``.
+    """
+    if width < 1 or height < 1:
+        raise InvalidImage("the picture is empty", where=where, width=width, height=height)
+    padded = -(-width // PAD) * -(-height // PAD) * (PAD // 16) ** 2
+    check_pixels(width, height, limits, where)
+    for name, value, allowed in (
+        ("side", max(width, height), MAX_SIDE),
+        ("latent positions", padded, MAX_LATENT_POSITIONS),
+    ):
+        if value > allowed:
+            raise LimitExceeded(
+                f"the picture is too large in {name}",
+                where=where,
+                width=width,
+                height=height,
+                value=value,
+                allowed=allowed,
+            )
+    check_memory(
+        bytes_per_pixel * width * height + more_bytes, limits, "reading the picture", where, width=width, height=height
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+
+def read_picture(source: str | os.PathLike[str] | bytes, limits: Limits = Limits()) -> Picture:
+    """Read a picture from a file, from standard input (``-``) or from bytes. The content names the format.
+
+    Defined conversions, all lossless: one bit becomes 0 or 255; a palette becomes RGB; alpha that is 255 everywhere is
+    dropped. PNG, PPM, PGM and NPY (uint8 [H, W] or [H, W, 3]) are exact; what a lossy format such as JPEG decodes to is
+    decided by the library that Pillow carries. Of a JPEG with further pictures (MPO) and of a TIFF with smaller
+    versions the primary picture is read.
+
+    Parameters
+    ----------
+    source : str, path or bytes
+        File name, ``-``, or the bytes of a file.
+    limits : Limits
+        Checked on the header, before samples are decoded.
+
+    Returns
+    -------
+    Picture
+        Samples not rotated, the metadata, and notes on what is left out.
+
+    Raises
+    ------
+    MissingInput, TransferError
+        As `read_bytes`.
+    InvalidImage
+        Not a picture in a known format, or a damaged one.
+    Unsupported
+        Transparency, more than eight bits a sample, several frames, a colour space other than grey and RGB, or a kind
+        of file that Pillow does not read.
+    LimitExceeded
+        See `check_size`; also metadata or elements of the file beyond their bounds, and lack of memory.
+    """
+    where = "the given bytes" if isinstance(source, bytes) else str(source)
+    with opened(source) as file, translated(where):
+        if not file.seekable():
+            file = io.BytesIO(_pipe_bytes(file, limits, where))
+        head = file.read(8)
+        file.seek(0)
+        if not head:
+            raise InvalidImage("the file is empty", where=where)
+        if head.startswith(b"\x93NUMPY"):
+            return Picture(_read_npy(file, limits, where))
+        if head[:1] == b"P" and head[1:2] in (b"2", b"3", b"5", b"6"):
+            binary = _read_pnm(file, limits, where)
+            if binary is not None:
+                return Picture(binary)
+            file.seek(0)
+        return _read_pillow(file, limits, where)
+
+
+_UNSUPPORTED = (
+    "unsupported",
+    "not supported",
+    "not yet supported",
+    "cannot handle",
+    "unknown pixel mode",
+    "unknown data organization",
+    "unknown tga",
+    "unrecognized",
+)
+"""Words of Pillow's messages on files that it does not know, rather than on damaged ones."""
+
+
+@contextmanager
+def translated(where: str, rare: str = "") -> Iterator[None]:
+    """Give every exception of Pillow its class: its readers raise nearly every type on damaged files.
+
+    With ``rare``, a feature that Pillow may lack, what cannot be decoded is not called damaged.
+    """
+    try:
+        yield
+    except RefcodecError:
+        raise
+    except MemoryError as error:
+        raise LimitExceeded("the picture does not fit into memory", where=where) from error
+    except Image.DecompressionBombError as error:
+        raise LimitExceeded("the picture has too many pixels", where=where, detail=detail_of(error)) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise transfer_error("reading", where, error) from error
+        detail = detail_of(error)
+        if any(words in detail for words in ("data too large", "Too much memory")):
+            raise LimitExceeded("the metadata is too long", where=where, detail=detail) from error
+        if rare or any(words in detail.lower() for words in _UNSUPPORTED):
+            raise Unsupported(
+                "this Pillow does not read this kind of file",
+                where=where,
+                detail=f"{rare}, {detail}" if rare else detail,
+            ) from error
+        raise InvalidImage(
+            "the picture cannot be decoded", where=where, detail=detail, cause="the file is damaged or cut short"
+        ) from error
+
+
+def _pipe_bytes(file: IO[bytes], limits: Limits, where: str) -> bytes:
+    """All of a pipe, up to what any picture within the limits needs: plain PPM has twelve bytes per pixel."""
+    allowed = 12 * limits.max_pixels + 4 * MAX_METADATA_BYTES
+    allowed = allowed if limits.max_memory is None else min(allowed, limits.max_memory)
+    data = file.read(allowed + 1)
+    if len(data) > allowed:
+        raise LimitExceeded("the input is too long for a picture within the limits", where=where, allowed=allowed)
+    return data
+
+
+def _exact_rest(file: IO[bytes], size: int, where: str) -> bytes:
+    data = file.read(size + 1)
+    if len(data) != size:
+        raise InvalidImage(
+            "the file ends early" if len(data) < size else "bytes follow the last sample",
+            where=where,
+            expected=size,
+            cause="the file is cut short, or holds more than one picture",
+        )
+    return data
+
+
+def _read_npy(file: IO[bytes], limits: Limits, where: str) -> np.ndarray:
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise Unsupported("NPY version", where=where, version=version)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran_order, dtype = reader(file)
+    if dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
+        raise Unsupported(
+            "an array is read as a picture if it is uint8 [H, W] or [H, W, 3]",
+            where=where,
+            dtype=str(dtype),
+            shape=list(shape),
+        )
+    check_size(shape[1], shape[0], limits, where)
+    flat = np.frombuffer(_exact_rest(file, shape[0] * shape[1] * (shape[2] if len(shape) == 3 else 1), where), np.uint8)
+    return np.array(flat.reshape(shape, order="F" if fortran_order else "C"), order="C")
+
+
+def _pnm_numbers(file: IO[bytes], where: str) -> list[int]:
+    """Width, height and maxval; the position is left on the first sample of a binary file."""
+    numbers, token, comment = [], b"", False
+    for _ in range(4096):  # a header is a few lines; this bounds its comments
+        byte = file.read(1)
+        comment = (comment or (byte == b"#" and not token)) and byte not in (b"\n", b"\r")
+        if comment:
+            continue
+        if byte.isdigit() and len(token) < 10:
+            token += byte
+        elif not byte.isspace():
+            break
+        elif token:
+            numbers.append(int(token))
+            token = b""
+            if len(numbers) == 3:
+                return numbers
+    raise InvalidImage("the PNM header is damaged", where=where, byte=file.tell())
+
+
+def _read_pnm(file: IO[bytes], limits: Limits, where: str) -> np.ndarray | None:
+    """Read P5 and P6; return None for P2 and P3, which Pillow reads once the header is accepted."""
+    magic = file.read(2)
+    width, height, maxval = _pnm_numbers(file, where)
+    check_size(width, height, limits, where)
+    if maxval != 255:
+        raise Unsupported("samples are not eight bits", where=where, maxval=maxval, cause="scale the picture to 255")
+    if magic not in (b"P5", b"P6"):
+        return None
+    shape = (height, width) if magic == b"P5" else (height, width, 3)
+    return np.frombuffer(_exact_rest(file, int(np.prod(shape)), where), np.uint8).reshape(shape).copy()
+
+
+@contextmanager
+def _pillow(limits: Limits) -> Iterator[None]:
+    """Quiet Pillow's warnings, and set its bound on pixels to ours: WebP allocates two canvases while being opened."""
+    global _patches
+    with _pillow_lock, ExitStack() as stack:
+        _patches = stack
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        stack.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+        pixels = limits.max_pixels if limits.max_memory is None else min(limits.max_pixels, limits.max_memory // 8)
+        Image.MAX_IMAGE_PIXELS = (pixels + 1) // 2  # it raises beyond twice this number
+        yield
+
+
+def open_picture(file: IO[bytes], where: str = "") -> Image.Image:
+    """Open a file with one of the readers named in READABLE, none of which starts a program. Nothing is decoded.
+
+    Parameters
+    ----------
+    file : binary file
+        Seekable.
+    where : str
+        The place that errors name.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Its size and mode are known. Its samples are not yet checked, as `read_picture` does.
+
+    Raises
+    ------
+    InvalidImage, Unsupported, LimitExceeded, TransferError
+        As `read_picture`.
+    """
+    with translated(where):
+        return _open_readable(file, where)
+
+
+def _open_readable(file: IO[bytes], where: str) -> Image.Image:
+    Image.init()
+    file.seek(0)
+    head = file.read(16)
+    for name in READABLE:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        if factory is not None and (accept is None or accept(head) is True):
+            file.seek(0)
+            try:
+                return factory(file, "")
+            except (SyntaxError, IndexError, TypeError, struct.error):
+                if accept is not None:
+                    raise
+                # a format without a magic number: every file gets here
+    raise InvalidImage("not a picture in a known format", where=where, cause="read are NPY and " + ", ".join(READABLE))
+
+
+def _read_pillow(file: IO[bytes], limits: Limits, where: str) -> Picture:
+    facts = facts_of(file, where)
+    if facts.bits > 8:
+        raise Unsupported(
+            "samples have more than eight bits",
+            where=where,
+            bits=facts.bits,
+            cause="reduce the picture to eight bits first",
+        )
+    with _pillow(limits), translated(where, facts.rare), _open_readable(file, where) as image:
+        width, height = image.size
+        whole = 2 * file.seek(0, os.SEEK_END) if image.format in _READ_WHOLE else 0
+        check_size(width, height, limits, where, _BYTES_PER_PIXEL[str(image.format)], whole)
+        if image.format == "TIFF":
+            _check_tiff(image, limits, where)
+        if image.format not in ("TIFF", "MPO") and getattr(image, "is_animated", False):
+            raise several_frames(where)
+        image.load()
+        return from_pillow(image, where, facts)
+
+
+def _check_tiff(image: Any, limits: Limits, where: str) -> None:
+    """Refuse samples that are no colours or too deep, and tiles that are larger than any picture may be."""
+    depths = list(image.tag_v2.get(258, (1,)))
+    if len(depths) > len(image.getbands()):
+        raise Unsupported("samples that are not colours", where=where, channels=len(depths), mode=image.mode)
+    if max(depths, default=1) > 8:
+        raise Unsupported(
+            "samples have more than eight bits",
+            where=where,
+            bits=max(depths),
+            cause="reduce the picture to eight bits first",
+        )
+    tile = image.tag_v2.get(322), image.tag_v2.get(323)
+    if all(isinstance(side, int) and side > 0 for side in tile):  # libtiff takes memory for a whole tile
+        check_size(int(tile[0]), int(tile[1]), limits, where, _BYTES_PER_PIXEL["TIFF"])
+
+
+def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None) -> Picture:
+    """Convert a Pillow image by the table of properties: each is carried, converted, announced or refused.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        A single picture.
+    where : str
+        The place that errors name.
+    facts : Facts or None
+        What is known of its file beyond what Pillow reports.
+
+    Returns
+    -------
+    Picture
+        ``notes`` names what is left out.
+
+    Raises
+    ------
+    Unsupported
+        Transparency, a mode other than those of eight-bit grey and RGB, a colour space without an ICC profile.
+    LimitExceeded
+        The metadata is too long.
+    """
+    facts = facts or Facts()
+    samples = _samples(image, where)
+    info = {key: value for key, value in image.info.items() if isinstance(key, str)}
+    texts = set(getattr(image, "text", {}))  # of PNG, whose texts share their names with properties
+    if hidden := sorted(texts & _COLOUR_KEYS):
+        raise Unsupported(
+            "a text chunk has the name of a property of the picture",
+            where=where,
+            names=hidden,
+            cause="Pillow reports one of the two; remove the text",
+        )
+    notes: list[str] = []
+    lost = list(facts.lost)
+    for key in info:
+        fate = _PROPERTIES.get(f"{image.format} {key}", _PROPERTIES.get(key, ""))
+        if key in texts and fate != CARRIED:
+            lost.append(f"the text {key!r}")
+        elif fate not in (CARRIED, IN_SAMPLES):
+            lost.append(fate or repr(key))
+    raw = {
+        "exif": _raw_profile(info, ("exif", "APP1"), EXIF_PREFIX, lost),
+        "icc_profile": _raw_profile(info, ("icc", "icm"), b"", lost),
+        "xmp": info.get("XML:com.adobe.xmp") or _raw_profile(info, ("xmp", "APP1"), _XMP_PREFIX, lost),
+    }
+    found = {name: info.get(name) or raw[name] or getattr(facts, name) for name in raw}
+    if "icc_profile" in info and not info["icc_profile"]:
+        lost.append("a damaged ICC profile")
+    exif, icc_profile, xmp = (_metadata(data, name, where) for name, data in found.items())
+    icc_profile = _colour(image, info, facts, icc_profile, samples.ndim == 2, where, notes, lost)
+    if (stated := _resolution(image, info)) and not (exif and exif_facts(exif)[1]):
+        lost.append(stated)
+    if lost:
+        words = [text if len(text) < 100 else text[:96] + " ..." for text in dict.fromkeys(lost)]
+        more = [f"and {len(words) - 12} others"] if len(words) > 12 else []
+        notes.insert(0, "left out: " + ", ".join(words[:12] + more))
+    return Picture(samples, exif, icc_profile, xmp, tuple(notes))
+
+
+def _samples(image: Image.Image, where: str) -> np.ndarray:
+    """Samples [H, W] or [H, W, 3] uint8, strip by strip: Pillow's conversions take several times the picture."""
+    grey = image.mode in ("1", "L", "LA", "La")
+    if not grey and image.mode not in ("RGB", "P", "PA", "RGBA", "RGBa"):
+        raise Unsupported(
+            "only eight-bit grey and RGB are coded",
+            where=where,
+            mode=image.mode,
+            cause="convert the picture first; the right way depends on its meaning",
+        )
+    plain = image.mode in ("1", "L", "RGB") and "transparency" not in image.info
+    width, height = image.size
+    out = np.empty((height, width) if grey else (height, width, 3), np.uint8)
+    rows = max(1, (1 << 16) // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        strip = image if rows >= height else image.crop((0, top, width, bottom))
+        if plain:
+            out[top:bottom] = np.asarray(strip.convert("L") if image.mode == "1" else strip)
+            continue
+        if image.mode == "La":  # premultiplied: equal where opaque
+            strip = strip.convert("LA")
+        with_alpha = np.asarray(strip.convert("LA" if grey else "RGBA"))
+        if with_alpha[:, :, -1].min() < 255:
+            raise Unsupported(
+                "the picture is transparent",
+                where=where,
+                mode=image.mode,
+                cause="alpha is not coded; flatten the picture onto a background first",
+            )
+        out[top:bottom] = with_alpha[:, :, 0] if grey else with_alpha[:, :, :3]
+    return out
+
+
+def _colour(
+    image: Image.Image,
+    info: dict[str, Any],
+    facts: Facts,
+    icc_profile: bytes | None,
+    grey: bool,
+    where: str,
+    notes: list[str],
+    lost: list[str],
+) -> bytes | None:
+    """The ICC profile of the samples: their own, or one made of what else describes their colours."""
+    if facts.points and not (icc_profile and image.format == "AVIF"):  # PNG prefers cICP, AVIF its profile
+        made = profile_of_points(*facts.points, grey, where)
+        if made or icc_profile:
+            notes.append(
+                "its coding points of colour became an ICC profile"
+                if made
+                else "its ICC profile is left out: its coding points say sRGB"
+            )
+        return made
+    if icc_profile is None and "srgb" not in info and ("gamma" in info or "chromaticity" in info):
+        try:
+            made = profile_of_png(info.get("gamma"), info.get("chromaticity"), grey)
+        except ValueError:
+            lost.append("gAMA and cHRM, which describe no colours")
+            return None
+        if made:
+            notes.append("its gAMA and cHRM became an ICC profile")
+        return made
+    if icc_profile and icc_profile[16:20] in _PROFILE_SPACES and icc_profile[16:20] != (b"GRAY" if grey else b"RGB "):
+        lost.append(f"its ICC profile, which is for {_PROFILE_SPACES[icc_profile[16:20]]}")
+        return None
+    return icc_profile
+
+
+def _resolution(image: Image.Image, info: dict[str, Any]) -> str:
+    """Name the resolution if the file states one; that pixels are square is no statement."""
+    if image.format in ("JPEG", "MPO"):  # Pillow makes up 72 dpi where neither JFIF nor EXIF says any
+        x, y = info.get("jfif_density", (1, 1))
+        return "its resolution" if info.get("jfif_unit") or x != y else ""
+    if image.format == "TIFF":  # in its EXIF; Pillow makes up 1 dpi
+        return ""
+    x, y = info.get("aspect", (1, 1))
+    return "its resolution" if "dpi" in info or x != y else ""
+
+
+def _raw_profile(info: dict[str, Any], names: tuple[str, ...], prefix: bytes, lost: list[str]) -> bytes | None:
+    """Metadata that ImageMagick writes into PNG text: a name, a length and hexadecimal digits.
+
+    The one named APP1 is EXIF or XMP, with the beginning of its JPEG segment, which is ``prefix``.
+    """
+    for name in names:
+        key = f"Raw profile type {name}"
+        try:
+            data = bytes.fromhex("".join(str(info.get(key, "")).split("\n")[3:]))
+        except ValueError:
+            lost.append(f"a damaged {key!r}")
+            continue
+        if data and (name != "APP1" or data.startswith(prefix)):
+            return data.removeprefix(prefix)
+    return None
+
+
+def _metadata(data: Any, name: str, where: str) -> bytes | None:
+    data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    if not isinstance(data, bytes) or not data:
+        return None
+    if len(data) > MAX_METADATA_BYTES:
+        raise LimitExceeded(
+            "the metadata is too long", where=where, kind=name, bytes=len(data), allowed=MAX_METADATA_BYTES
+        )
+    return data.removeprefix(EXIF_PREFIX) if name == "exif" else data
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def check_format(path: str | os.PathLike[str]) -> None:
+    """Refuse a name whose extension names no picture format that is written; ``-`` is PNG.
+
+    Raises
+    ------
+    Unsupported
+        The extension is unknown.
+    """
+    _extension(path)
+
+
+def _extension(path: str | os.PathLike[str]) -> str:
+    extension = ".png" if os.fspath(path) == "-" else Path(path).suffix.lower()
+    if extension not in _EXTENSIONS:
+        raise Unsupported(
+            "no picture format has this extension",
+            where=str(path),
+            extension=extension,
+            cause="written are " + " ".join(sorted(_EXTENSIONS)),
+        )
+    return extension
+
+
+def write_picture(path: str | os.PathLike[str], picture: Picture, force: bool = False) -> tuple[str, ...]:
+    """Write a picture in the format that the extension names; ``-`` is PNG on standard output.
+
+    PNG, PPM/PGM, NPY, BMP, TIFF, TGA, QOI, WebP and JPEG 2000 are written without loss, JPEG (quality 95) and AVIF
+    (quality 100) in 4:4:4. PNM files hold grey as P5 and RGB as P6.
+
+    Parameters
+    ----------
+    path : str or path
+        The target, written as `write_bytes` does.
+    picture : Picture
+        Samples uint8 [H, W] or [H, W, 3].
+    force : bool
+        Overwrite an existing file.
+
+    Returns
+    -------
+    tuple of str
+        Notes on what the picture has and the format does not hold, one sentence each.
+
+    Raises
+    ------
+    Unsupported
+        Unknown extension, or the format cannot hold this picture or its metadata.
+    UsageError
+        The samples are not uint8 [H, W] or [H, W, 3].
+    LimitExceeded
+        Lack of memory.
+    OutputError, TransferError
+        As `write_bytes`.
+    """
+    extension = _extension(path)
+    check_target(path, force)
+    check_samples(picture.samples)
+    name, options, kinds = _EXTENSIONS[extension]
+    metadata = {kind: getattr(picture, kind) for kind in _METADATA if getattr(picture, kind)}
+    held = {kind: value for kind, value in metadata.items() if kind in kinds}
+    notes = [f"the format does not carry {_METADATA[kind]}; it is left out" for kind in metadata if kind not in kinds]
+    if "exif" in metadata and "exif" not in kinds and (orientation := exif_facts(metadata["exif"])[0]) != 1:
+        notes.append(f"the picture is not upright: its orientation ({orientation}) was in the EXIF")
+    if name in _COLOUR_ONLY and picture.samples.ndim == 2 and held.get("icc_profile", b"")[16:20] == b"GRAY":
+        del held["icc_profile"]
+        notes.append("the format holds no grey pictures; the ICC profile, which is for grey, is left out")
+    if name == "PNM":
+        data = _pnm(picture.samples, extension, str(path))
+    elif name == "NPY":
+        file = io.BytesIO()
+        np.lib.format.write_array(file, np.ascontiguousarray(picture.samples), version=(1, 0), allow_pickle=False)
+        data = file.getvalue()
+    elif name == "TIFF":
+        data, lost = tiff_file(picture.samples, held.get("exif"), held.get("icc_profile"), held.get("xmp"), str(path))
+        notes += [f"left out: {text}" for text in lost]
+    else:
+        data = _with_pillow(picture.samples, name, dict(options), held, str(path))
+    write_bytes(path, data, force)
+    return tuple(notes)
+
+
+def _pnm(samples: np.ndarray, extension: str, where: str) -> bytes:
+    if extension == ".pgm" and samples.ndim == 3:
+        raise Unsupported("PGM holds no colour", where=where, cause="name the output .ppm")
+    magic = "P5" if samples.ndim == 2 else "P6"
+    return f"{magic}\n{samples.shape[1]} {samples.shape[0]}\n255\n".encode() + samples.tobytes()
+
+
+def _with_pillow(
+    samples: np.ndarray, name: str, options: dict[str, Any], metadata: dict[str, bytes], where: str
+) -> bytes:
+    if name == "JPEG":
+        for kind, allowed in _JPEG_HOLDS.items():
+            if len(metadata.get(kind, b"")) > allowed:
+                raise Unsupported(
+                    f"JPEG cannot hold {_METADATA[kind]} of this length",
+                    where=where,
+                    bytes=len(metadata[kind]),
+                    allowed=allowed,
+                    cause="PNG, WebP and AVIF can",
+                )
+    if "exif" in metadata:
+        metadata["exif"] = EXIF_PREFIX + metadata["exif"]
+    if name == "PNG" and "xmp" in metadata:
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", metadata.pop("xmp"))
+    file = io.BytesIO()
+    try:
+        Image.fromarray(np.ascontiguousarray(samples)).save(file, name, **options, **metadata)
+    except MemoryError as error:
+        raise LimitExceeded("the picture does not fit into memory", where=where) from error
+    except Exception as error:  # each writer has its own bounds and its own way to say so
+        raise Unsupported(
+            f"{name} cannot hold this picture or its metadata",
+            where=where,
+            detail=detail_of(error),
+            cause="use another format, for instance PNG",
+        ) from error
+    return file.getvalue()
+
+
+# ----------------------------------------------------------------------------------------------------------- planes
+
+
+def check_samples(samples: np.ndarray) -> None:
+    """(SPEC 4.1) Refuse anything but uint8 [H, W] or [H, W, 3] with sides of 1..MAX_SIDE.
+
+    Raises
+    ------
+    UsageError
+        Another dtype or shape.
+    """
+    fits = (
+        isinstance(samples, np.ndarray)
+        and samples.dtype == np.uint8
+        and samples.ndim in (2, 3)
+        and samples.shape[2:] in ((), (3,))
+        and 1 <= min(samples.shape[:2])
+        and max(samples.shape[:2]) <= MAX_SIDE
+    )
+    if not fits:
+        raise UsageError(
+            "a picture is uint8 [H, W] or [H, W, 3]",
+            shape=list(np.shape(samples)),
+            dtype=str(getattr(samples, "dtype", type(samples).__name__)),
+            max_side=MAX_SIDE,
+        )
+
+
+def pad_samples(samples: np.ndarray) -> np.ndarray:
+    """(SPEC 4.2) Samples to planes: grey becomes three equal channels, the last row and column are repeated.
+
+    Parameters
+    ----------
+    samples : np.ndarray [H, W, 3] or [H, W], uint8
+        The picture.
+
+    Returns
+    -------
+    np.ndarray [Hp, Wp, 4], int16
+        Values 0..255; Hp and Wp are the next multiples of 64. The fourth channel is zero: channels come in fours.
+
+    Raises
+    ------
+    UsageError
+        As `check_samples`.
+    """
+    check_samples(samples)
+    height, width = samples.shape[:2]
+    planes = np.empty((-(-height // PAD) * PAD, -(-width // PAD) * PAD, 4), np.int16)
+    pad_rows(samples, 0, planes)
+    return planes
+
+
+def pad_rows(samples: np.ndarray, first: int, out: np.ndarray) -> None:
+    """(SPEC 4.2) Rows ``first`` and on of ``pad_samples`` into out [n, Wp, 4], int16."""
+    height, width = samples.shape[:2]
+    there = max(0, min(height - first, out.shape[0]))
+    source = samples if samples.ndim == 3 else samples[:, :, np.newaxis]
+    out[:, :, 3] = 0
+    out[:there, :width, :3] = source[first : first + there]
+    out[there:, :width, :3] = source[height - 1]
+    out[:, width:] = out[:, width - 1 : width]
+
+
+def crop_samples(planes: np.ndarray, height: int, width: int, channels: int) -> np.ndarray:
+    """(SPEC 4.3) Planes to samples: the upper left part; grey is (R + 2 G + B + 2) >> 2.
+
+    Parameters
+    ----------
+    planes : np.ndarray [Hp, Wp, 3], uint8
+        The synthesised planes; Hp >= height, Wp >= width.
+    height, width : int
+        Size of the picture.
+    channels : int
+        1 or 3.
+
+    Returns
+    -------
+    np.ndarray [height, width] or [height, width, 3], uint8
+        A new array. The weighted sum is at most 4 * 255 + 2, so grey stays in 0..255.
+    """
+    cropped = planes[:height, :width, :3]
+    if channels == 3:
+        return np.ascontiguousarray(cropped)
+    red, green, blue = (cropped[:, :, c].astype(np.uint16) for c in range(3))
+    return ((red + 2 * green + blue + 2) >> 2).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Quality and rate: PSNR, MS-SSIM, BD-rate, rate-distortion tables."""

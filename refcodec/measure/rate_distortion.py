@@ -1,0 +1,543 @@
+"""Rate and distortion of refcodec beside JPEG, JPEG 2000, WebP and AVIF, in one run over one folder of pictures.
+
+Every point is a real file: its rate is the number of bytes that would lie on the disk, headers included and metadata
+left out, and its distortion is measured on what those bytes decode to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import PIL
+from PIL import Image, features
+
+from ..errors import InvalidImage, MissingInput, Unsupported, UsageError
+from ..io.console import note, result
+from ..io.files import check_target, detail_of, read_bytes, write_bytes
+from ..io.options import add_limits, limits_of
+from ..io.pictures import read_picture
+from ..limits import Limits
+from . import metrics
+
+EncodeFunction = Callable[[np.ndarray, int], bytes]
+DecodeFunction = Callable[[bytes], np.ndarray]
+
+DEFAULT_QUALITIES = (1, 15, 30, 45, 60, 75, 90, 100)
+MIDDLE_RATES = (0.2, 0.8)
+"""Bits per pixel between which BD-rates are given as well: the range of most published curves."""
+
+MAX_DRAWN_RATE = 2.1
+"""Bits per pixel at which plots end."""
+
+OWN = "refcodec"
+
+
+@dataclass(frozen=True)
+class OtherCodec:
+    """A codec that Pillow carries, with its settings.
+
+    Attributes
+    ----------
+    name, pillow_format, feature : str
+        Its name in tables, for ``Image.save``, and for ``PIL.features``.
+    settings : tuple
+        One value a point of the curve.
+    options : callable
+        From a setting and the number of channels to the options of ``Image.save``.
+    remarks : str
+        What is fixed.
+    """
+
+    name: str
+    pillow_format: str
+    feature: str
+    settings: tuple[float, ...]
+    options: Callable[[float, int], dict[str, Any]]
+    remarks: str
+
+
+OTHERS = (
+    OtherCodec(
+        "JPEG",
+        "JPEG",
+        "jpg",
+        (5, 8, 12, 16, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95),
+        lambda quality, channels: {"quality": quality, "optimize": True},
+        "setting: quality; optimised, 4:2:0",
+    ),
+    OtherCodec(
+        "JPEG 2000",
+        "JPEG2000",
+        "jpg_2000",
+        (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.0),
+        lambda bpp, channels: {
+            "quality_mode": "rates",
+            "quality_layers": [8 * channels / bpp],
+            "irreversible": True,
+            "mct": int(channels == 3),
+        },
+        "setting: bits per pixel; 9/7 wavelet, colour transform, one layer",
+    ),
+    OtherCodec(
+        "WebP",
+        "WEBP",
+        "webp",
+        (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 87, 93, 97),
+        lambda quality, channels: {"quality": quality, "method": 4},
+        "setting: quality; lossy, method 4 (the default)",
+    ),
+    OtherCodec(
+        "AVIF",
+        "AVIF",
+        "avif",
+        (10, 20, 30, 38, 45, 52, 60, 67, 75, 83, 90, 95),
+        lambda quality, channels: {"quality": quality, "speed": 6},
+        "setting: quality; speed 6 and 4:2:0 (the defaults)",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One picture, coded once.
+
+    Attributes
+    ----------
+    picture, codec : str
+        File name and codec.
+    setting : float
+        The codec's quality, or the rate asked of JPEG 2000.
+    bytes : int
+        Length of the file.
+    bpp, psnr, ms_ssim : float
+        Bits per pixel, RGB PSNR in dB, MS-SSIM.
+    encode_seconds, decode_seconds : float
+        Wall time, from samples to bytes and back.
+    """
+
+    picture: str
+    codec: str
+    setting: float
+    bytes: int
+    bpp: float
+    psnr: float
+    ms_ssim: float
+    encode_seconds: float
+    decode_seconds: float
+
+
+def _point(
+    name: str, codec: str, setting: float, samples: np.ndarray, encode: Callable[[], bytes], decode: DecodeFunction
+) -> Point:
+    start = time.perf_counter()
+    data = encode()
+    middle = time.perf_counter()
+    decoded = decode(data)
+    end = time.perf_counter()
+    bpp = 8 * len(data) / (samples.shape[0] * samples.shape[1])
+    return Point(
+        name,
+        codec,
+        setting,
+        len(data),
+        bpp,
+        metrics.psnr(samples, decoded),
+        metrics.ms_ssim(samples, decoded),
+        middle - start,
+        end - middle,
+    )
+
+
+def _encode_other(codec: OtherCodec, setting: float, samples: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    channels = 1 if samples.ndim == 2 else 3
+    try:
+        Image.fromarray(samples).save(file, codec.pillow_format, **codec.options(setting, channels))
+    except Exception as error:
+        raise Unsupported(
+            f"{codec.name} cannot encode this picture",
+            detail=detail_of(error),
+            setting=setting,
+            shape=list(samples.shape),
+            cause="leave the other codecs out with --no-others",
+        ) from error
+    return file.getvalue()
+
+
+def _decode_other(data: bytes, mode: str) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image.convert(mode))
+
+
+def measure(
+    folder: str,
+    encode: EncodeFunction,
+    decode: DecodeFunction,
+    *,
+    qualities: Sequence[int] = DEFAULT_QUALITIES,
+    others: bool = True,
+    limits: Limits = Limits(),
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measure every picture of a folder at every setting of every codec.
+
+    Parameters
+    ----------
+    folder : str
+        Its picture files are read in the order of their names; files of other kinds are passed over.
+    encode : callable (samples, quality) -> bytes
+        refcodec's encoder.
+    decode : callable (bytes) -> samples
+        refcodec's decoder.
+    qualities : sequence of int
+        Qualities for refcodec.
+    others : bool
+        Measure the other codecs as well, those that this Pillow carries.
+    limits : Limits
+        For reading the pictures.
+    progress : callable
+        Told a line before every picture.
+
+    Returns
+    -------
+    dict
+        JSON-serialisable: ``pictures``, ``points`` (one a picture and setting), ``curves`` (means over the pictures, by
+        codec), ``bd_rates``, ``codecs`` (version and settings), ``versions``, ``machine``.
+
+    Raises
+    ------
+    MissingInput
+        There is no such folder, or no picture in it.
+    UsageError
+        A quality outside 1..100.
+    """
+    if not qualities or any(not 1 <= quality <= 100 for quality in qualities):
+        raise UsageError("qualities are 1..100", qualities=list(qualities))
+    codecs = [codec for codec in OTHERS if others and features.check(codec.feature)]
+    points: list[Point] = []
+    names: list[str] = []
+    for name in _listing(folder):
+        try:
+            samples = read_picture(os.path.join(folder, name), limits).samples
+        except InvalidImage:
+            progress(f"{name}: passed over, not a picture")
+            continue
+        progress(name)
+        names.append(name)
+        points += [
+            _point(name, OWN, quality, samples, lambda q=quality, s=samples: encode(s, q), decode)  # type: ignore[misc]
+            for quality in qualities
+        ]
+        mode = "L" if samples.ndim == 2 else "RGB"
+        points += [
+            _point(
+                name,
+                codec.name,
+                setting,
+                samples,
+                lambda c=codec, v=setting, s=samples: _encode_other(c, v, s),  # type: ignore[misc]
+                lambda data, m=mode: _decode_other(data, m),
+            )  # type: ignore[misc]
+            for codec in codecs
+            for setting in codec.settings
+        ]
+    if not names:
+        raise MissingInput("no picture in the folder", where=str(folder))
+    curves = {
+        codec: _curve([point for point in points if point.codec == codec])
+        for codec in (OWN, *(codec.name for codec in codecs))
+    }
+    return {
+        "folder": os.path.basename(os.path.normpath(folder)),
+        "pictures": names,
+        "curves": curves,
+        "bd_rates": bd_rates(curves),
+        "points": [_finite(asdict(point)) for point in points],
+        "codecs": {
+            codec.name: {"version": features.version(codec.feature), "remarks": codec.remarks} for codec in codecs
+        },
+        "versions": _versions(),
+        "machine": _machine(),
+    }
+
+
+def _listing(folder: str) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
+    except OSError as error:
+        raise MissingInput("no such folder", where=str(folder), cause=error.strerror or "") from error
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
+
+
+def _curve(points: list[Point]) -> list[dict[str, Any]]:
+    """Means over the pictures for every setting; a setting at which a picture is exact has no mean PSNR."""
+    names = ("bpp", "psnr", "ms_ssim", "encode_seconds", "decode_seconds")
+    curve = []
+    for setting in dict.fromkeys(point.setting for point in points):
+        here = [point for point in points if point.setting == setting]
+        means = {name: float(np.mean([getattr(point, name) for point in here])) for name in names}
+        curve.append({"setting": setting, **_finite(means)})
+    return curve
+
+
+def bd_rates(curves: dict[str, list[dict[str, Any]]], anchor: str = OWN) -> dict[str, dict[str, float | None]]:
+    """BD-rates in per cent between one codec and each other, over all common PSNRs and between MIDDLE_RATES.
+
+    Parameters
+    ----------
+    curves : dict
+        Lists of points with ``bpp`` and ``psnr``, by codec.
+    anchor : str
+        The codec that the others are compared with.
+
+    Returns
+    -------
+    dict
+        By codec: ``codec_to_anchor`` is the codec's rate relative to the anchor's (positive: it needs more),
+        ``anchor_to_codec`` the reverse, and both again with ``_middle``. None where the curves have nothing in common.
+    """
+
+    def columns(name: str) -> tuple[list[float], list[float]]:
+        points = [point for point in curves[name] if point["psnr"] is not None]
+        return [point["bpp"] for point in points], [point["psnr"] for point in points]
+
+    return {
+        name: _finite(
+            {
+                "codec_to_anchor": metrics.bd_rate(*columns(anchor), *columns(name)),
+                "anchor_to_codec": metrics.bd_rate(*columns(name), *columns(anchor)),
+                "codec_to_anchor_middle": metrics.bd_rate(*columns(anchor), *columns(name), MIDDLE_RATES),
+                "anchor_to_codec_middle": metrics.bd_rate(*columns(name), *columns(anchor), MIDDLE_RATES),
+            }
+        )
+        for name in curves
+        if name != anchor
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    package = sys.modules[OWN]
+    known = {
+        name: features.version(name)
+        for name in ("jpg", "libjpeg_turbo", "jpg_2000", "webp", "avif")
+        if features.check(name)
+    }
+    return {OWN: getattr(package, "__version__", None), "pillow": PIL.__version__, "numpy": np.__version__, **known}
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------- output
+
+
+def table(result: dict[str, Any]) -> str:
+    """Curves and BD-rates of a `measure` result as text."""
+    lines = [
+        f"{len(result['pictures'])} pictures of {result['folder']}, means; bits per pixel, RGB PSNR in dB",
+        f"{'codec':<24}{'setting':>8}{'bpp':>9}{'PSNR':>8}{'MS-SSIM':>9}{'enc s':>8}{'dec s':>8}",
+    ]
+    for codec, curve in result["curves"].items():
+        for point in curve:
+            quality = "exact" if point["psnr"] is None else f"{point['psnr']:.2f}"
+            lines.append(
+                f"{codec:<24}{point['setting']:>8g}{point['bpp']:>9.4f}{quality:>8}{point['ms_ssim']:>9.4f}"
+                f"{point['encode_seconds']:>8.2f}{point['decode_seconds']:>8.2f}"
+            )
+    if result["bd_rates"] or result.get("published_bd_rates"):
+        lower, upper = MIDDLE_RATES
+        lines += [
+            "",
+            "BD-rate in per cent (negative: refcodec needs fewer bytes)",
+            f"{'refcodec against':<36}{'all':>10}{f'{lower}..{upper} bpp':>16}{'reverse':>10}"
+            f"{f'{lower}..{upper} bpp':>16}",
+        ]
+        lines += [_bd_line(name, rates) for name, rates in result["bd_rates"].items()]
+        lines += [
+            _bd_line(f"{name} (published)", rates) for name, rates in result.get("published_bd_rates", {}).items()
+        ]
+    return "\n".join(lines)
+
+
+def _bd_line(name: str, rates: dict[str, float | None]) -> str:
+    line = f"{name:<36}"
+    for key, width in (
+        ("anchor_to_codec", 10),
+        ("anchor_to_codec_middle", 16),
+        ("codec_to_anchor", 10),
+        ("codec_to_anchor_middle", 16),
+    ):
+        value = rates[key]
+        line += f"{'-' if value is None else f'{value:+.1f}':>{width}}"
+    return line
+
+
+def plot(result: dict[str, Any], extension: str = ".png") -> bytes:
+    """Draw the curves, PSNR over bits per pixel; published ones dashed. The same points give the same SVG.
+
+    Raises
+    ------
+    Unsupported
+        Matplotlib is not installed, or it does not draw this format.
+    """
+    try:
+        from matplotlib import colormaps, rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise Unsupported("plots need Matplotlib", cause='install "refcodec[plot]"') from error
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_prop_cycle(color=[colormaps["tab20"](i) for i in (*range(0, 20, 2), *range(1, 20, 2))])
+    for curves, style, remark in ((result["curves"], "-", ""), (result.get("published", {}), "--", " (published)")):
+        for name, points in curves.items():
+            shown = sorted(
+                (point["bpp"], point["psnr"])
+                for point in points
+                if point["psnr"] is not None and point["bpp"] <= MAX_DRAWN_RATE
+            )
+            axes.plot(
+                *(zip(*shown, strict=True) if shown else ([], [])),
+                style,
+                marker=".",
+                linewidth=2.5 if name == OWN else 1,
+                label=name + remark,
+            )
+    axes.set(
+        xlabel="bits per pixel",
+        ylabel="RGB PSNR [dB]",
+        xlim=(0, MAX_DRAWN_RATE),
+        title=f"{len(result['pictures'])} pictures of {result['folder']}",
+    )
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        figure.legend(loc="outside right upper", fontsize=8)
+    file = io.BytesIO()
+    same_bytes: dict[str, Any] = {"metadata": {"Date": None}} if extension == ".svg" else {}
+    try:
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": OWN}):
+            figure.savefig(file, format=extension.removeprefix("."), dpi=150, **same_bytes)
+    except ValueError as error:
+        raise Unsupported("no format of plots has this extension", extension=extension) from error
+    return file.getvalue()
+
+
+def read_published(path: str) -> dict[str, list[dict[str, float]]]:
+    """Read published points: ``{"codecs": {name: {"points": [{"bpp": ..., "psnr": ...}, ...]}}}``.
+
+    Raises
+    ------
+    MissingInput, TransferError
+        As `refcodec.io.files.read_bytes`.
+    UsageError
+        The file has another form.
+    """
+    try:
+        codecs = json.loads(read_bytes(path))["codecs"]
+        return {
+            str(name): [{"bpp": float(point["bpp"]), "psnr": float(point["psnr"])} for point in codec["points"]]
+            for name, codec in codecs.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError("not a file of published points", where=str(path), detail=detail_of(error)) from error
+
+
+# ---------------------------------------------------------------------------------------------------------- command
+
+
+def _qualities(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in text.split(","))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``refcodec rd``."""
+    parser.add_argument("folder", metavar="FOLDER", help="folder of pictures")
+    parser.add_argument(
+        "--qualities",
+        type=_qualities,
+        default=DEFAULT_QUALITIES,
+        metavar="Q,Q,...",
+        help=f"refcodec's qualities, 1..100 (default: {','.join(map(str, DEFAULT_QUALITIES))})",
+    )
+    parser.add_argument("--model", metavar="M", help="name or path of the model")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of refcodec")
+    parser.add_argument("--no-others", action="store_true", help="measure refcodec alone")
+    parser.add_argument("--anchors", metavar="F.json", help="published points to compare with and draw")
+    parser.add_argument("--json", metavar="F", help="write every point, versions and machine (- is standard output)")
+    parser.add_argument("--plot", metavar="F.png", help="draw the curves (needs Matplotlib)")
+    parser.add_argument("--force", action="store_true", help="overwrite the outputs")
+    add_limits(parser)
+
+
+def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction) -> int:
+    """Run the command: measure, print the table, write JSON and plot.
+
+    Parameters
+    ----------
+    args : Namespace
+        From a parser with `add_arguments`.
+    encode, decode : callable
+        As for `measure`; the caller has chosen model and threads.
+
+    Returns
+    -------
+    int
+        0, the exit code.
+
+    Raises
+    ------
+    RefcodecError
+        Whatever stands in the way.
+    """
+    for target in (args.json, args.plot):
+        if target:
+            check_target(target, args.force)
+    published = read_published(args.anchors) if args.anchors else {}
+    if args.plot:
+        plot({"curves": {}, "pictures": [], "folder": ""}, _plot_extension(args.plot))  # refuse before the long run
+    progress = note if sys.stderr is not None and sys.stderr.isatty() else (lambda line: None)
+    found = measure(
+        args.folder,
+        encode,
+        decode,
+        qualities=args.qualities,
+        others=not args.no_others,
+        limits=limits_of(args),
+        progress=progress,
+    )
+    if published:
+        found["published"] = published
+        found["published_bd_rates"] = bd_rates({OWN: found["curves"][OWN], **published})
+    if args.json != "-":
+        for line in table(found).splitlines():
+            result(line)
+    if args.json:
+        write_bytes(args.json, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode(), args.force)
+    if args.plot:
+        write_bytes(args.plot, plot(found, _plot_extension(args.plot)), args.force)
+    return 0
+
+
+def _plot_extension(path: str) -> str:
+    return os.path.splitext(path)[1].lower() or ".png"

@@ -1,0 +1,1 @@
+"""Model of the codec: configuration, layer table, integer weights, proof of their bounds, files."""

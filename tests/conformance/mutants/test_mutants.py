@@ -1,0 +1,188 @@
+"""The mutants fit the code they change, none is there twice, and a sample of them is noticed."""
+
+import argparse
+import json
+
+import pytest
+
+from conformance.kit.errors import UsageError
+from conformance.kit.suites import KIT, Selection, load_all, select
+from conformance.mutants import command
+from conformance.mutants.hunt import Hunt
+from conformance.mutants.judge import Task
+from conformance.mutants.mutant import DECODER, RUNNER, Mutant, check, declared, read, spans
+
+MUTANTS = declared(*DECODER)
+FILES = {"decoder": DECODER, "runner": RUNNER}
+SOURCE = "def f(x):\n    return x + 1\n\n\nclass A:\n    def f(self):\n        return 1 + 1\n"
+
+
+def test_every_mutant_fits_the_code():
+    assert check([*MUTANTS, *declared(*RUNNER)]) == []
+
+
+def test_there_are_mutants_of_every_operation_and_of_the_runner():
+    assert sum(not m.equivalent for m in MUTANTS) >= 150
+    assert {m.operation for m in MUTANTS} >= {
+        "conv",
+        "branch",
+        "shuffle",
+        "gelu",
+        "depthwise",
+        "sum",
+        "gain",
+        "rescale",
+        "gdn",
+        "igdn",
+        "norm",
+        "exp2",
+        "softmax",
+        "local",
+        "linear",
+        "half-tanh",
+        "levels",
+        "quantiser",
+        "checkerboard",
+        "walk",
+        "contexts",
+        "heads",
+        "coder",
+        "escape",
+        "segment",
+        "tables",
+        "header",
+        "checksum",
+        "chunks",
+        "output",
+        "digest",
+        "config",
+        "layout",
+        "values",
+        "fingerprint",
+        "proof",
+        "file",
+        "hdf5",
+    }
+    assert sum(not m.equivalent for m in declared(*RUNNER)) >= 30
+
+
+def test_a_change_is_made_in_the_named_function_only():
+    mutant = Mutant("a/b", "m", "A.f", "1 + 1", "2", "")
+    assert mutant.apply(SOURCE) == SOURCE.replace("1 + 1", "2")
+    assert mutant.operation == "a"
+
+
+@pytest.mark.parametrize(("function", "find"), [("A.f", "1"), ("A.f", "x + 1"), ("g", "1"), ("", "+ 1")])
+def test_a_fragment_that_does_not_fit_is_an_error(function, find):
+    with pytest.raises(ValueError):
+        Mutant("a/b", "m", function, find, "2", "").apply(SOURCE)
+
+
+def test_declarations_are_checked():
+    def declared(name, find, replace):
+        return Mutant(name, "refcodec.limits", "", find, replace, "")
+
+    fine = declared("a/fine", "MAX_SIDE = 1 << 20", "MAX_SIDE = 1 << 21")
+    problems = check(
+        [
+            fine,
+            fine,
+            declared("a/gone", "MAX_SIDES", "x"),
+            declared("a/same", "1 << 20", "(1 << 20)"),
+            declared("a/broken", "1 << 20", "1 <<"),
+        ]
+    )
+    assert [p.split(":")[0] for p in problems] == ["mutant a/fine", "mutant a/gone", "mutant a/same", "mutant a/broken"]
+
+
+def test_declarations_are_read(tmp_path):
+    file = tmp_path / "x.mutants"
+    file.write_text(
+        "# about\n\nmodule a.b\n\nx/one in f\n  says\n  this\n- 1\n-     2\n+ 3\n= for\n= that\n\nx/two\n  y\n- z\n"
+    )
+    assert read(file) == [
+        Mutant("x/one", "a.b", "f", "1\n    2", "3", "says this", "for that"),
+        Mutant("x/two", "a.b", "", "z", "", "y"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x/one\n  y\n- z\n", "module a\n\nx/one\n- z\n", "module a\n\nx/one\n  y\n", "module a\n\nx/one\n  y\n- z\nz\n"],
+)
+def test_other_declarations_are_errors(tmp_path, text):
+    file = tmp_path / "x.mutants"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"no declaration"):
+        read(file)
+
+
+def test_functions_are_found_by_their_qualified_names():
+    assert spans(SOURCE) == {"": (1, 7), "f": (1, 2), "A": (5, 7), "A.f": (6, 7)}
+
+
+def stored(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def vectors():
+    return {v.id for v in select(load_all(KIT), Selection())}
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_all_mutants_that_are_not_equivalent_were_noticed(what):
+    mutants, results = declared(*FILES[what]), stored(command.RESULTS[what])
+    assert set(results["killers"]) == {m.id for m in mutants if not m.equivalent}
+    assert (results["mutants"], results["score"]) == (len(mutants), 1.0)
+
+
+def test_what_noticed_mutants_is_still_there():
+    assert set(stored(command.RESULTS["decoder"])["killers"].values()) <= vectors()
+    tests = {name.partition("::")[0] for name in stored(command.RESULTS["runner"])["killers"].values()}
+    assert all((KIT.parents[1] / name).is_file() for name in tests - {"timeout"})
+
+
+def test_the_matrix_is_of_mutants_and_vectors_there_are():
+    found = stored(command.MATRIX)
+    names, table = found["vectors"], found["mutants"]
+    assert set(names) <= vectors() and sorted(names) == names
+    assert set(table) == {m.id for m in MUTANTS if not m.equivalent}
+    assert {len(row) for row in table.values()} == {-(-len(names) // 4)}
+    assert sum(int(row, 16) > 0 for row in table.values()) > len(table) // 2
+
+
+def test_a_row_of_the_matrix_has_a_bit_for_each_vector():
+    tasks = [Task(name, KIT, None, ()) for name in "bcdae"]
+    hunts = [Hunt(MUTANTS[0], tasks, verdicts={"a": "x", "c": "", "e": "y"}), Hunt(MUTANTS[1], tasks)]
+    assert command.matrix(hunts, tasks) == {
+        "vectors": list("abcde"),
+        "mutants": {MUTANTS[0].id: "88", MUTANTS[1].id: "00"},
+    }
+
+
+def test_the_quickest_vectors_are_taken_up_to_a_time_but_one_at_least():
+    tasks = [Task(name, KIT, None, ()) for name in "abc"]
+    seconds = {"a": 3.0, "b": 1.0, "c": 1.5}
+    assert [[t.id for t in command.quickest(tasks, seconds, enough)] for enough in (0.5, 2.6, 9)] == [
+        ["b"],
+        ["b", "c"],
+        ["b", "c", "a"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--write", "gelu/*"],
+        ["--write", "--sample", "3"],
+        ["--write", "--matrix"],
+        ["--write", "--suite", "core"],
+        ["--runner", "--matrix"],
+        ["--seconds", "0"],
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    with pytest.raises(UsageError):
+        command.main(parser.parse_args(options))

@@ -1,0 +1,485 @@
+"""refcodec's own way to compute what a unit case asks for, by the function of SPEC.md that the case names."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from conformance.generate.unit_writer import plain
+from conformance.kit import levels
+from refcodec.arith import checkerboard, numpy_ops
+from refcodec.arith.engine import Engine
+from refcodec.arith.jit import attention as numba_attention
+from refcodec.arith.jit import rans as rans_numba
+from refcodec.arith.maps import interior
+from refcodec.bitstream import container
+from refcodec.bitstream.crc32c import crc32c
+from refcodec.entropy import rans_python
+from refcodec.entropy.rans import RangeDecoder, RangeEncoder
+from refcodec.errors import CoderError, InvalidModel, RefcodecError, SymbolError
+from refcodec.io.pictures import crop_samples, pad_samples
+from refcodec.limits import MAX_SYMBOL
+from refcodec.model import config as architecture
+from refcodec.model import integer_model as model
+from refcodec.model import procedural
+from refcodec.model.config import Config
+from refcodec.model.layers import Conv, Gain, Gdn, LinearAttention, LocalAttention, Norm, Rescale, Sum
+from refcodec.model.symbol_tables import SymbolTables, intervals
+from refcodec.model.tables import load_arrays, load_tables
+from refcodec.trace import Recorder
+
+TABLES = load_tables()
+ARRAYS = load_arrays()
+WAYS: dict[str, Callable[[Any, str], Any]] = {}
+"""By name of the function: (input, backend) -> result; "_" is a backend that makes no difference."""
+
+FIELDS = (
+    "name",
+    "kind",
+    "inputs",
+    "channels",
+    "in_channels",
+    "kernel",
+    "stride",
+    "shuffle",
+    "depthwise",
+    "gelu",
+    "add",
+    "wide",
+    "heads",
+)
+"""(SPEC 6.1) Of an operation, all but its area."""
+
+HIDDEN = -(1 << 40)
+"""Stands for a logit that takes no part."""
+
+
+def way(function):
+    """Register the way of a function."""
+
+    def register(compute):
+        WAYS[function] = compute
+        return compute
+
+    return register
+
+
+def backends(function):
+    """The backends that a function's way knows, one where they are the same, none where there is no way."""
+    if function not in WAYS:
+        return ()
+    return ("numpy", "numba") if "backend" in signature(WAYS[function]).parameters else ("numpy",)
+
+
+def run(function, given, backend):
+    """The result, as JSON has it; a refusal is its class."""
+    try:
+        return plain(WAYS[function](given, backend))
+    except RefcodecError as error:
+        return {"error": type(error).__name__}
+
+
+def engine(layer, backend, step=0):
+    return Engine({"layer": layer}, TABLES, step, 1, backend)
+
+
+def as_map(made, values):
+    values = np.asarray(values)
+    out = made.map(*values.shape)
+    interior(out)[...] = values
+    return out
+
+
+def applied(layer, method, maps, backend, step=0, **more):
+    """A method of an engine on maps."""
+    made = engine(layer, backend, step)
+    return interior(getattr(made, method)("layer", *(as_map(made, x) for x in maps), **more))
+
+
+def ints(values, dtype=np.int32):
+    return np.array(values, dtype)
+
+
+# --------------------------------------------------------------------------------------------------- arithmetic (5)
+
+
+@way("round_shift")
+def _round_shift(given, _):
+    return numpy_ops.round_shift(np.int64(given["a"]), given["s"])
+
+
+@way("clamp")
+def _clamp(given, _):
+    return np.clip(given["v"], -given["limit"], given["limit"])
+
+
+@way("convolution")
+def _convolution(given, backend):
+    op, layer, x = given["op"], given["layer"], np.array(given["x"])
+    weight, (bias, shift, add_shift) = ints(layer["weight"], np.int16), ints(layer["constants"]).T.copy()
+    if x.shape[2] % 2 and not op["depthwise"]:  # channels come in pairs
+        x = np.concatenate([x, np.full((*x.shape[:2], 1), 77)], axis=2)
+    branch = given.get("branch")
+    made = engine(
+        Conv(
+            "layer",
+            weight,
+            bias,
+            shift,
+            layer["frac"],
+            layer["limit"],
+            add_shift if branch else None,
+            TABLES.gelu[layer["frac"]] if op["gelu"] else None,
+            op["stride"],
+            op["shuffle"],
+            op["depthwise"],
+        ),
+        backend,
+    )
+    assert bool(op["wide"]) == (layer["limit"] == 0)
+    return interior(made.conv("layer", as_map(made, x), add=as_map(made, branch) if branch else None))
+
+
+@way("gelu")
+def _gelu(given, backend):
+    """By a convolution with zero weights, whose bias is the argument; results beyond its clamp are seen to be so."""
+    v, frac = given["v"], next(f for f, t in TABLES.gelu.items() if t.tolist() == given["table"])
+    zero = np.zeros(1, np.int32)
+    layer = Conv("layer", np.zeros((1, 1, 1, 2), np.int16), ints([v]), zero, frac, 32767, gelu=TABLES.gelu[frac])
+    found = applied(layer, "conv", [[[[0, 0]]]], backend)[0, 0, 0]
+    return v if v > found == 32767 else found
+
+
+@way("half_tanh")
+def _half_tanh(given, backend):
+    frac = next(f for f, t in TABLES.half_tanh.items() if t.tolist() == given["table"])
+    made = engine(Rescale("layer", 0, frac, 32767), backend)
+    x = np.zeros((5, 5, 1), np.int64)
+    x[2, 2, 0] = given["v"]
+    return made.half_tanh("layer", x)[0, 0, 0]
+
+
+@way("residual_sum")
+def _sum(given, backend):
+    layer = Sum("layer", *given["layer"]["constants"], 8, given["layer"]["limit"])
+    return applied(layer, "sum", [given["a"], given["b"]], backend)
+
+
+@way("gain")
+def _gain(given, backend):
+    layer = given["layer"]
+    return applied(
+        Gain("layer", ints(layer["multiplier"]), ints(layer["shift"]), 6, layer["limit"]),
+        "gain",
+        [given["x"]],
+        backend,
+        given["step"],
+    )
+
+
+@way("rescale")
+def _rescale(given, backend):
+    layer = given["layer"]
+    return applied(Rescale("layer", layer["constants"][0], 5, layer["limit"]), "rescale", [given["x"]], backend)
+
+
+@way("gdn")
+def _gdn(given, backend):
+    layer = given["layer"]
+    made = Gdn(
+        "layer",
+        ints(layer["gamma"], np.int64),
+        ints(layer["beta"], np.int64),
+        layer["constants"][0],
+        10,
+        layer["limit"],
+    )
+    return applied(made, "igdn" if given["inverse"] else "gdn", [given["x"]], backend)
+
+
+@way("layer_norm")
+def _norm(given, backend):
+    layer = given["layer"]
+    return applied(Norm("layer", layer["constants"][0], 10, layer["limit"]), "norm", [given["x"]], backend)
+
+
+# ---------------------------------------------------------------------------------------------------- attention (5)
+
+
+@way("exp2_negative")
+def _exp2(given, backend):
+    compute = numpy_ops.exp2_negative if backend == "numpy" else numba_attention.exponentials
+    return compute(ints([given["t"]], np.int64), TABLES.exp2)[0]
+
+
+@way("softmax_weights")
+def _softmax(given, _):
+    logits = ints([HIDDEN if v is None else v for v in given["logits"]], np.int64)
+    return numpy_ops.softmax_weights(logits, TABLES.exp2).astype(np.int64)
+
+
+@way("local_attention")
+def _local(given, backend):
+    layer, heads = given["layer"], given["op"]["heads"]
+    made = LocalAttention("layer", layer["constants"][0], ints(layer["bias"]), heads, 0, layer["limit"])
+    return applied(made, "local_attention", [given["qkv"]], backend)
+
+
+def _linear_layer(given):
+    return LinearAttention("layer", *given["layer"]["constants"], given["op"]["heads"], 0, given["layer"]["limit"])
+
+
+@way("linear_attention")
+def _linear(given, backend):
+    """Maps have one size: the last query is repeated, and what comes of that left out."""
+    queries, keys = given["queries"], given["keys"]
+    filled = [*queries, *[queries[-1]] * (len(keys) - len(queries))]
+    return applied(_linear_layer(given), "linear_attention", [[filled], [keys], [given["values"]]], backend)[
+        0, : len(queries)
+    ]
+
+
+@way("global_attention")
+def _global(given, backend):
+    halves = {"keys_at": checkerboard.ANCHOR, "queries_at": checkerboard.NONANCHOR}
+    return applied(
+        _linear_layer(given),
+        "linear_attention",
+        given["maps"],
+        backend,
+        **(halves if given["op"]["name"].startswith("intra/") else {}),
+    )
+
+
+@way("mask_inputs")
+def _mask(given, backend):
+    part, _, leaf = given["name"].split("/")
+    at = {"queries0": checkerboard.NONANCHOR, "keys0": checkerboard.ANCHOR}.get(leaf)
+    made = engine(None, backend)
+    return [
+        interior(made.masked(as_map(made, x), at)) if part == "intra" and at is not None else x for x in given["maps"]
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- walk, output (4, 6)
+
+
+@way("split_parameters")
+def _split(given, backend):
+    values = np.array(given["parameters"])
+    parameters = np.zeros((values.shape[0] + 4, values.shape[1] + 4, values.shape[2]), np.int32)
+    parameters[2:-2, 2:-2] = values
+    return engine(None, backend).levels_and_means(parameters)
+
+
+@way("reconstruct")
+def _reconstruct(given, _):
+    return Engine.reconstruct(ints(given["symbols"]), ints(given["means"]))
+
+
+@way("refine")
+def _refine(given, _):
+    return Engine.refine(ints(given["half"]), ints(given["residual"]))
+
+
+@way("nearest_symbols")
+def _nearest(given, _):
+    return Engine.symbols(ints(given["y"]), ints(given["means"]))
+
+
+@way("take_half")
+def _take(given, backend):
+    made = engine(None, backend)
+    return interior(made.half(as_map(made, given["x"]), given["parity"]))
+
+
+@way("put_half")
+def _put(given, _):
+    x = ints(given["x"])
+    checkerboard.put(x, given["parity"], ints(given["half"]))
+    return {"returns": None, "x": x}
+
+
+@way("output_samples")
+def _output(given, _):
+    planes = np.clip(given["planes"], 0, 255).astype(np.uint8)
+    samples = crop_samples(planes, given["height"], given["width"], given["channels"])
+    return samples.reshape(given["height"], given["width"], given["channels"])
+
+
+@way("pad_samples")
+def _pad(given, _):
+    samples = ints(given["samples"], np.uint8)
+    return pad_samples(samples if samples.shape[2] == 3 else samples[:, :, 0])[:, :, :3]
+
+
+# ------------------------------------------------------------------------------------ configurations, models (6, 10)
+
+
+def _config(given):
+    known = given["config"]
+    old = known["old_synthesis"]
+    return architecture.config_from({**known, "old_synthesis": bool(old) if old in (0, 1) else old})
+
+
+@way("layer_table")
+def _layer_table(given, _):
+    table = [asdict(op) for op in architecture.layer_table(_config(given))]
+    return [
+        {**{name: op[name] for name in FIELDS}, "area": round(1 / op["positions"]) if op["positions"] else 0}
+        for op in table
+    ]
+
+
+@way("config_is_valid")
+def _valid(given, _):
+    try:
+        return isinstance(_config(given), Config)
+    except InvalidModel:
+        return False
+
+
+@way("inter_heads")
+def _heads(given, _):
+    return _config(given).inter_heads(given["i"])
+
+
+@way("lrp_widths")
+def _lrp(given, _):
+    return _config(given).lrp_widths(given["i"])
+
+
+@way("picture_level")
+def _picture_level(given, _):
+    return levels.picture_level(given["width"], given["height"])
+
+
+@way("fingerprint")
+def _fingerprint(given, _):
+    return model.fingerprint({name: ints(numbers, dtype) for name, (dtype, numbers) in given["content"].items()})
+
+
+def _entry(name, place):
+    return ARRAYS[name][place]
+
+
+WAYS |= {
+    "table_gelu": lambda given, _: _entry(f"gelu_q{given['f']}", given["i"]),
+    "table_half_tanh": lambda given, _: _entry(f"half_tanh_q{given['f']}", given["i"]),
+    "table_exp2": lambda given, _: _entry("exp2", given["i"]),
+    "table_scale_threshold": lambda given, _: _entry("scale_thresholds", given["k"]),
+    "procedural_key": lambda given, _: procedural.stream_key(given["seed"], given["name"]),
+}
+
+
+@way("table_gaussian")
+def _gaussian(given, _):
+    k, start = given["k"], ARRAYS["gaussian_start"]
+    return [ARRAYS["gaussian_first"][k], ARRAYS["gaussian_cdf"][start[k] : start[k + 1]]]
+
+
+@way("trace_lines")
+def _trace(given, _):
+    recorder = Recorder()
+    for name, values in given["stages"]:
+        wide = name.startswith("ep_")
+        array = np.array(values, np.uint8 if name == "samples" else np.int32 if wide else np.int16)
+        recorder(name, array[:, :, 0] if name == "samples" and array.shape[2] == 1 else array)
+    return [asdict(stage) for stage in recorder.stages]
+
+
+# ------------------------------------------------------------------------------------------ coder, container (7, 8)
+
+
+@way("coder_intervals")
+def _intervals(given, _):
+    tables = SymbolTables.from_lists([given["table"]])
+    cum, freq = intervals(ints([given["symbol"]]), ints([0]), tables)
+    return np.stack([cum, freq], axis=1)
+
+
+@way("range_encode")
+def _encode(given, backend):
+    coder = RangeEncoder(backend)
+    coder.put(ints(given["symbols"]), ints(given["tables_index"]), SymbolTables.from_lists(given["tables"]))
+    return coder.finish()
+
+
+@way("range_decode")
+def _decode(given, backend):
+    coder = RangeDecoder(given["data"], backend)
+    symbols = coder.get(ints(given["tables_index"]), SymbolTables.from_lists(given["tables"]))
+    coder.finish()
+    return symbols
+
+
+@way("coder_symbol")
+def _symbol(given, backend):
+    coder = rans_numba if backend == "numba" else rans_python
+    (x, words), out = given["coder"], np.empty(1, np.int32)
+    x, position, _, status = coder.decode(
+        coder.as_words(np.array(words, "<u4")),
+        x,
+        0,
+        ints([0]),
+        SymbolTables.from_lists([given["table"]]),
+        out,
+        MAX_SYMBOL,
+    )
+    if status != rans_python.DONE:
+        raise {rans_python.EXHAUSTED: CoderError, rans_python.OVERSIZE: SymbolError}[status]("refused")
+    return {"returns": int(out[0]), "coder": [int(x), words[position:]]}
+
+
+@way("coder_start")
+def _start(given, _):
+    coder = RangeDecoder(given["data"], "numpy")
+    if not given["data"]:
+        raise CoderError("empty")
+    return [coder._state, coder._words]
+
+
+@way("crc32c")
+def _crc(given, _):
+    return crc32c(given["data"])
+
+
+@way("container_digest")
+def _digest(given, _):
+    samples = np.frombuffer(given["samples"], np.uint8)
+    assert hashlib.sha256(samples.tobytes()).digest()[:16] == container.reconstruction_digest(samples)
+    return container.reconstruction_digest(samples)
+
+
+@way("parse_stream")
+def _parse(given, _):
+    stream, data = container.parse(given["data"]), given["data"]
+    fields = {
+        name: getattr(stream.header, name, 0)
+        for name in (
+            "version",
+            "flags",
+            "channels",
+            "quality",
+            "width",
+            "height",
+            "tile_width",
+            "tile_height",
+            "z_length",
+            "y_length",
+            "fingerprint",
+            "digest",
+        )
+    }
+    return {**fields, "flags": data[5], "version": data[4], "z": stream.z, "y": stream.y, "chunks": stream.chunks}
+
+
+@way("container_chunks")
+def _chunks(given, _):
+    """In a stream with empty segments."""
+    head = container.serialise(width=1, height=1, channels=3, quality=1, fingerprint=bytes(16), z=b"", y=b"")[:-4]
+    body = head + given["body"][given["start"] :]
+    return container.parse(body + crc32c(body).to_bytes(4, "little")).chunks

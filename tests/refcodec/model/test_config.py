@@ -1,0 +1,84 @@
+"""The layer table counts what the paper counts."""
+
+import pytest
+
+from refcodec.errors import InvalidModel
+from refcodec.model.config import PROFILES, config_from, layer_table, parameter_count
+
+KNOWN = {  # parameters, kMAC a picture sample
+    "paper": (69_920_128, 271.39),
+    "mlicpp": (83_501_408, 1126.88),
+    "mlicpp-old": (116_716_928, 1256.60),
+    "default": (14_627_304, 91.83),
+}
+
+PAPER_PARTS = {
+    "g_a": 24.98,
+    "h_a": 2.34,
+    "h_s": 21.24,
+    "ep_anchor": 14.96,
+    "ep_nonanchor": 16.48,
+    "lrp_anchor": 50.58,
+    "lrp_nonanchor": 50.58,
+    "local": 2.92,
+    "inter": 18.05,
+    "chan": 22.68,
+    "intra": 2.55,
+    "g_s": 44.03,
+}
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_parameters_and_macs(name):
+    config = PROFILES[name]
+    assert parameter_count(config) == KNOWN[name][0]
+    assert round(sum(op.macs for op in layer_table(config)) / 1000, 2) == KNOWN[name][1]
+
+
+def test_the_papers_cost_by_part():
+    parts = dict.fromkeys(PAPER_PARTS, 0.0)
+    for op in layer_table(PROFILES["paper"]):
+        if op.kind == "conv":
+            parts[op.name.split("/")[0]] += op.macs / 1000
+    assert {k: round(v, 2) for k, v in parts.items()} == PAPER_PARTS
+
+
+def test_names_are_unique_and_inputs_come_first():
+    for config in PROFILES.values():
+        ready = {"x", "y_hat", "z_hat", "hyper_means", *(f"y_hat/{i}" for i in range(config.slices))}
+        for op in layer_table(config):
+            assert op.name not in ready
+            assert set(op.inputs) <= ready and (not op.add or op.add in ready), op
+            ready.add(op.name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"M": 193},
+        {"N": [32, 64]},
+        {"N": [32, 64, 95]},
+        {"slices": 0},
+        {"window": 7},
+        {"qualities": 65},
+        {"lrp": [96]},
+        {"hyper": True},
+        {"hyper": 1 << 20},
+        {"hyper": "96"},
+        {"local_heads": 3},
+        {"unknown": 1},
+        {"old_synthesis": 1},
+        {"slices": 48},
+        {"inter_head_width": 5},
+    ],
+)
+def test_configurations_that_break_a_rule_are_refused(change):
+    with pytest.raises(InvalidModel):
+        config_from({**PROFILES["default"].as_dict(), **change})
+
+
+def test_a_missing_field_is_refused():
+    values = PROFILES["default"].as_dict()
+    del values["hyper"]
+    with pytest.raises(InvalidModel):
+        config_from(values)

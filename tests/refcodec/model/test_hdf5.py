@@ -1,0 +1,197 @@
+"""The project's reader of HDF5 and the HDF5 library find the same in sound files; what is damaged is refused."""
+
+import io
+import threading
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+from tiny_models import TINY, tiny_content
+
+from conformance.kit.suites import KIT, Accept, load_all
+from conformance.workbench.fuzz.models import VICTIM, model_corpus, rebuilt, write_file
+from refcodec.errors import InvalidModel, ModelError
+from refcodec.model import hdf5_arrays
+from refcodec.model.file import write_model
+from refcodec.model.hdf5 import Hdf5
+from refcodec.model.hdf5_arrays import read_all
+from refcodec.model.hdf5_bytes import FileBytes
+from refcodec.model.registry import DEFAULT
+from refcodec.model.tables import PATH as TABLES
+
+SOUND = sorted(
+    {
+        v.model
+        for suite in (load_all() if any(KIT.glob("suites/*")) else ())
+        for v in suite.vectors
+        if v.model and v.model.file and isinstance(v.expect, Accept)
+    },
+    key=lambda model: model.name,
+)
+
+
+def opened(data):
+    return Hdf5(io.BytesIO(data), "x.h5")
+
+
+def assert_the_same(data):
+    """The reader finds the arrays that the library finds, and the attributes that a model needs."""
+    file, wanted = opened(data), {}
+    arrays = read_all(file.datasets())
+    with h5py.File(io.BytesIO(data), "r") as f:
+        f.visititems(lambda name, item: wanted.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
+        for name in {"format", "version", "fingerprint"} & set(f.attrs):
+            value = f.attrs[name]
+            assert file.attributes[name] == (value.decode() if isinstance(value, bytes) else value)
+    assert arrays.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert (arrays[name].dtype, arrays[name].shape) == (array.dtype, array.shape), name
+        assert np.array_equal(arrays[name], array), name
+
+
+# ----------------------------------------------------------------------------------------------------- sound files
+
+
+@pytest.mark.parametrize("model", SOUND, ids=lambda model: model.name)
+def test_the_kits_models_read_as_by_the_library(model):
+    assert_the_same(model.apply(model.file.read_bytes()))
+
+
+@pytest.mark.parametrize("path", [path for path in (TABLES, DEFAULT) if path.is_file()], ids=lambda path: path.name)
+def test_the_packages_files_read_as_by_the_library(path):
+    assert_the_same(path.read_bytes())
+
+
+def test_what_is_written_reads_as_by_the_library(tmp_path):
+    """With so many and so long names that trees have three levels and indirect blocks lead to others."""
+    floats = {f"{n:0200}": np.array([n], np.float32) for n in range(3000)}
+    write_model(tmp_path / "written.h5", tiny_content(TINY), {"made": "by a test"}, floats)
+    assert_the_same((tmp_path / "written.h5").read_bytes())
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        {"chunks": (1, 1, 1, 1), "compression": "gzip", "shuffle": True},
+        {"chunks": (5, 2, 3, 1), "compression": "gzip"},
+        {"chunks": (2, 3, 3, 2)},
+    ],
+)
+def test_chunks_may_be_so_many_that_their_tree_has_two_levels(storage):
+    def cut(file):
+        numbers = file[VICTIM][()]
+        del file[VICTIM]
+        file.create_dataset(VICTIM, data=numbers, **storage)
+
+    assert_the_same(rebuilt(model_corpus().data, cut))
+
+
+def test_groups_of_the_oldest_format_may_be_so_many_that_their_tree_has_two_levels():
+    assert_the_same(rebuilt(write_file({"a": np.arange(3)}), lambda f: [f.create_group(f"g{n}") for n in range(700)]))
+
+
+def test_chunks_that_the_library_leaves_unfiltered_are_read():
+    """Noise does not become shorter by gzip; pieces of more than 1 MiB do not end with a plane."""
+    noise = np.random.default_rng(1).integers(-(1 << 15), 1 << 15, 1_500_001).astype("<i2")
+    for pack in ({}, {"compression": "gzip"}, {"shuffle": True}, {"compression": "gzip", "shuffle": True}):
+        data = io.BytesIO()
+        with h5py.File(data, "w", libver=("v108", "v110")) as f:
+            f.create_dataset("noise", data=noise, chunks=noise.shape, **pack)
+        assert_the_same(data.getvalue())
+
+
+def test_threads_that_cannot_start_leave_the_work_to_this_one(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(hdf5_arrays, "thread_count", lambda threads: 4)
+    assert_the_same(model_corpus().data)
+
+
+# --------------------------------------------------------------------------------------------------- refused files
+
+
+@pytest.mark.parametrize("libver, structure", [("earliest", "superblock"), ("latest", "superblock")])
+def test_other_formats_of_the_library_are_refused_with_the_way_to_write_one(libver, structure):
+    data = io.BytesIO()
+    with h5py.File(data, "w", libver=libver) as f:
+        f["a"] = np.arange(3)
+    with pytest.raises(InvalidModel, match=f"{structure}.*libver v108"):
+        opened(data.getvalue())
+
+
+def test_newer_layouts_are_refused():
+    with pytest.raises(InvalidModel, match="storage"):
+        opened(write_file(tiny_content(TINY), libver="v110").replace(b"HDF\r\n\x1a\n\3", b"HDF\r\n\x1a\n\2")).datasets()
+
+
+def small_file(**arrays):
+    data = io.BytesIO()
+    with h5py.File(data, "w", libver=("v108", "v110")) as f:
+        for name, (array, storage) in arrays.items():
+            f.create_dataset(name, data=array, **storage)
+    return data.getvalue()
+
+
+NOISE = np.random.default_rng(2).integers(0, 256, 3000).astype(np.uint8)
+
+
+@pytest.mark.parametrize("storage", [{}, {"chunks": (3000,)}], ids=["contiguous", "chunked"])
+def test_storage_that_many_arrays_share_is_refused(storage):
+    """A small file would cost a large one's work."""
+    data = io.BytesIO()
+    with h5py.File(data, "w", libver=("v108", "v110")) as f:
+        f.create_dataset("stored", data=NOISE, **storage)
+        for n in range(9):
+            f.create_dataset(f"{n}", NOISE.shape, "u1", **storage)
+    layout = bytes((3, 2 if storage else 1, *((2,) if storage else ())))
+    place = data.getvalue().index(layout) + len(layout)
+    shared = data.getvalue().replace(layout + b"\xff" * 8, layout + data.getvalue()[place : place + 8])
+    datasets = opened(shared).datasets()
+    assert len(datasets) == 10 and np.array_equal(datasets["5"].read(), NOISE)
+    with pytest.raises(InvalidModel, match="structures overlap"):
+        read_all(datasets)
+
+
+def test_an_array_may_be_read_twice():
+    dataset = opened(small_file(a=(NOISE, {"chunks": (3000,)}))).datasets()["a"]
+    assert all(np.array_equal(dataset.read(), NOISE) for _ in range(5))
+
+
+@pytest.mark.parametrize("ratio", [1030, 1034])
+def test_a_chunk_that_no_inflation_can_fill_is_refused_before_memory_is_taken(ratio):
+    """1032 is the most that deflate reaches."""
+    count = 1 << 26
+    packed = zlib.compress(bytes(count), 9)[:-6]
+    data = io.BytesIO()
+    with h5py.File(data, "w", libver=("v108", "v110")) as f:
+        f.create_dataset("a", (len(packed) * ratio,), "u1", chunks=(len(packed) * ratio,), compression="gzip")
+        f["a"].id.write_direct_chunk((0,), packed)
+    with pytest.raises(InvalidModel, match="shorter than" if ratio > 1032 else "cut short|wrong size"):
+        opened(data.getvalue()).datasets()["a"].read()
+
+
+def test_a_file_that_cannot_be_read_is_no_damage():
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(ModelError, match="Input/output error") as caught:
+        Hdf5(Broken(model_corpus().data), "x.h5")
+    assert not isinstance(caught.value, InvalidModel)
+
+
+def test_a_file_that_becomes_shorter_is_refused():
+    data = io.BytesIO(small_file(a=(NOISE, {})))
+    datasets = Hdf5(data, "x.h5").datasets()
+    data.truncate(data.seek(0, 2) - 100)
+    with pytest.raises(InvalidModel, match="became shorter"):
+        datasets["a"].read()
+
+
+@pytest.mark.parametrize("at, size", [(0, 101), (100, 1), (1 << 64, 1), (99, 1 << 64)])
+def test_nothing_is_read_outside_the_file(at, size):
+    with pytest.raises(InvalidModel, match="outside the file"):
+        FileBytes(io.BytesIO(bytes(100)), "x").take(at, size)

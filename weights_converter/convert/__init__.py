@@ -1,0 +1,1 @@
+"""From a float checkpoint to an integer model."""

@@ -1,0 +1,1 @@
+"""The float network in PyTorch (extra "train")."""
