@@ -36,6 +36,9 @@ COMMANDS = {
     "bounds": ("conformance.reach.bounds", "proved and reached bounds of accumulators, layer by layer"),
     "catalogue": ("conformance.generate.catalogue", "what every generator makes, from its docstring"),
     "mutants": ("conformance.mutants.command", "mutation score of the suites and of the runner"),
+    "clauses": ("conformance.kit.clauses", "list the clauses of SPEC.md, or check the list"),
+    "fuzz": ("conformance.workbench.fuzz.command", "hostile streams, models and pictures against the decoder"),
+    "fuzz-outputs": ("conformance.workbench.fuzz.outputs", "hostile outputs of decoders against the runner"),
     "coverage": ("conformance.mutants.coverage", "which clauses and which lines of the decoder the suites reach"),
 }
 """Module and summary by name of command."""

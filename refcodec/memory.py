@@ -305,7 +305,7 @@ class _Layer:
 
 @lru_cache(maxsize=4)
 def _layers(config: Config) -> dict[str, Any]:
-    layers = {
+    return {
         op.name: _Layer(
             SimpleNamespace(shape=(op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)),
             0 if op.wide else 1,
@@ -316,7 +316,6 @@ def _layers(config: Config) -> dict[str, Any]:
         )
         for op in layer_table(config)
     }
-    return layers
 
 
 class _Shadow(Engine):

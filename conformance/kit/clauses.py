@@ -1,7 +1,7 @@
 """The clauses of SPEC.md (SPEC 3-6): what vectors exercise, docstrings cite and coverage counts.
 
 A clause is a paragraph, a list item or a row of a table that begins with its identifier in brackets, ``[5.3-2]``.
-``python -m conformance.kit.clauses`` writes them to clauses.json, which is what the kit reads where SPEC.md is not at hand;
+``python -m conformance clauses`` writes them to clauses.json, which is what the kit reads where SPEC.md is not at hand;
 ``--check`` fails if that file is not the current one.
 """
 
@@ -107,26 +107,22 @@ def load(path: Path = LIST_PATH) -> dict[str, Clause]:
     return {row["id"]: Clause(**row) for row in json.loads(path.read_text(encoding="utf-8"))}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write clauses.json, or check it; 0 if all is well, 1 if it is stale, 65 if SPEC.md's clauses are malformed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m conformance.kit.clauses", description="list the clauses of SPEC.md"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``python -m conformance clauses``."""
     parser.add_argument("--check", action="store_true", help="write nothing, fail if clauses.json is not current")
-    check = parser.parse_args(arguments).check
+
+
+def main(args: argparse.Namespace) -> int:
+    """Write clauses.json, or check it; 0 if all is well, 1 if it is stale, 65 if SPEC.md's clauses are malformed."""
     try:
         clauses = extract(SPEC_PATH.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         print(f"{SPEC_PATH.name}: {error}", file=sys.stderr)
         return 65
-    if check:
+    if args.check:
         current = LIST_PATH.is_file() and LIST_PATH.read_text(encoding="utf-8") == listing(clauses)
         print(f"{len(clauses)} clauses, {LIST_PATH.name} is {'current' if current else 'not current'}")
         return 0 if current else 1
     LIST_PATH.write_text(listing(clauses), encoding="utf-8")
     print(f"{len(clauses)} clauses written to {LIST_PATH.name}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """Does this machine compute the right bits? The items of hashes.py against the hashes the package carries.
 
-An item that differs is computed once more in the other backend, which tells a fault of one way of computing from one
-of the package. ``python -m refcodec.agreement.selftest --write`` makes the hashes anew, to be run when the arithmetic or a
+An item that differs is computed once more in the other backend, which separates a fault of one backend from one of the
+package. ``python -m refcodec.agreement.selftest --write`` makes the hashes again, to be run when the arithmetic or a
 bundled model changes; it refuses to write what the two backends do not agree on.
 """
 

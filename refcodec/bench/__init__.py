@@ -1,6 +1,6 @@
 """``python -m refcodec bench``: what encoding and decoding take, stage by stage, on a named machine.
 
-Whole runs are timed alone, for the times that count, in alternation with watched runs (refcodec/bench/stopwatch.py), which
+Whole runs are timed alone, for the times that count, in alternation with watched runs (bench/stopwatch.py), which
 tell the stages, and with bare int16 dot products (refcodec/arith/jit/peak.py), whose fastest run is the roof that
 convolutions stay under. Times are medians. Multiply-accumulates are those of the layer table (SPEC 6.1), beside those
 that were computed: many layers are needed at one half of the checkerboard only. Models that were not trained for this,

@@ -20,7 +20,11 @@ from . import commands
 OWN_ARGUMENTS = {
     "machines": ("agreement.machines", commands.machines, "do processors, backends, threads and Pythons agree?"),
     "matrix": ("agreement.pictures", commands.agreement, "code pictures with both backends and many thread counts"),
-    "rd": ("measure.rate_distortion", commands.rate_distortion, "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF"),
+    "rd": (
+        "measure.rate_distortion",
+        commands.rate_distortion,
+        "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF",
+    ),
     "bench": ("bench", commands.bench, "speed stage by stage, memory, and PyTorch beside it"),
 }
 """Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""

@@ -130,7 +130,7 @@ def _profile(points: tuple[float, ...], curve: Curve, grey: bool) -> bytes:
         tags[b"kTRC"] = parametric
     else:
         tags |= {name: xyz(columns[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
-        tags |= {name: parametric for name in (b"rTRC", b"gTRC", b"bTRC")}
+        tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), parametric)
     at = 128 + 4 + 12 * len(tags)
     table, body = struct.pack(">I", len(tags)), b""
     for name, data in tags.items():

@@ -797,7 +797,7 @@ def check_samples(samples: np.ndarray) -> None:
         and samples.dtype == np.uint8
         and samples.ndim in (2, 3)
         and samples.shape[2:] in ((), (3,))
-        and 1 <= min(samples.shape[:2])
+        and min(samples.shape[:2]) >= 1
         and max(samples.shape[:2]) <= MAX_SIDE
     )
     if not fits:

@@ -146,14 +146,14 @@ def _records(file: FileBytes, at: int, kind: int, record: int) -> Iterator[bytes
         magic = b"BTIN" if depth else b"BTLF"
         file.known(data[:6] == magic + bytes((0, kind)), "another node of a B-tree of version 2")
         yield from (data[n : n + record] for n in range(6, head, record))
-        for n in range(head, head + pointer * (count + 1), pointer) if depth else ():
-            waiting.append(
-                (
-                    int.from_bytes(data[n : n + 8], "little"),
-                    int.from_bytes(data[n + 8 : n + 8 + count_bytes], "little"),
-                    depth - 1,
-                )
+        waiting += [
+            (
+                int.from_bytes(data[n : n + 8], "little"),
+                int.from_bytes(data[n + 8 : n + 8 + count_bytes], "little"),
+                depth - 1,
             )
+            for n in (range(head, head + pointer * (count + 1), pointer) if depth else ())
+        ]
 
 
 __all__ = ["ATTRIBUTE_NAMES", "LINK_NAMES", "MAX_ENTRIES", "NOWHERE", "heap_objects", "old_tree"]

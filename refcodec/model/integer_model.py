@@ -206,7 +206,7 @@ def _layer(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tabl
         _require(int(weight.min()) > -(1 << 15), "a weight is -32768", where)
         for name, values in (("shift", shift), ("add_shift", add_shift)):
             _require(
-                0 <= int(values.min()) and int(values.max()) <= 30,
+                int(values.min()) >= 0 and int(values.max()) <= 30,
                 f"{name} out of range",
                 where,
                 smallest=int(values.min()),
@@ -251,14 +251,14 @@ def _layer(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tabl
     if op.kind == "gain":
         m, s = arrays["multiplier"], arrays["shift"]
         _require(
-            1 << 14 <= int(m.min()) and int(m.max()) < 1 << 15,
+            int(m.min()) >= 1 << 14 and int(m.max()) < 1 << 15,
             "multiplier out of range",
             where,
             smallest=int(m.min()),
             largest=int(m.max()),
             allowed="2^14..2^15-1",
         )
-        _require(1 <= int(s.min()) and int(s.max()) <= 30, "shift out of range", where, allowed="1..30")
+        _require(int(s.min()) >= 1 and int(s.max()) <= 30, "shift out of range", where, allowed="1..30")
         return Gain(op.name, m, s, frac, limit)
     if op.kind == "norm":
         _require(1 <= numbers[0] < 1 << 50, "epsilon out of range", where, epsilon=numbers[0])

@@ -182,7 +182,7 @@ def table_vector(index: np.ndarray, count: int) -> np.ndarray:
     """
     if index.dtype.kind not in "iu":
         raise UsageError("table numbers are not integers", where="range coder", dtype=str(index.dtype))
-    if index.size and not (0 <= int(index.min()) and int(index.max()) < count):
+    if index.size and not (int(index.min()) >= 0 and int(index.max()) < count):
         raise UsageError(
             "a table number is out of range",
             where="range coder",

@@ -81,8 +81,7 @@ def test_decoding_in_several_python_threads_at_once():
     results: list[np.ndarray] = []
 
     def work() -> None:
-        for _ in range(3):
-            results.append(refcodec.decode(coded.data, threads=2))
+        results.extend(refcodec.decode(coded.data, threads=2) for _ in range(3))
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for w in workers:

@@ -36,7 +36,7 @@ def recognise(
 
     def refuse(name: str) -> NoReturn:
         found = sorted({stored.split(".")[0] for stored in tensors})
-        same = _PARTS <= set(found)
+        same = set(found) >= _PARTS
         raise InvalidModel(
             "not a checkpoint of LoC-LIC or MLIC++",
             where=where,

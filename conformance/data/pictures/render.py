@@ -1,4 +1,4 @@
-"""Render the project's own pictures: ``python conformance/data/pictures/render.py`` writes the PNG files beside this script.
+"""Render the project's own pictures: ``python conformance/data/pictures/render.py`` writes the PNG files next to it.
 
 Everything is computed with integer hashes and with operations that IEEE 754 rounds exactly (sums, products, quotients,
 square roots), or drawn by Pillow; no library of functions that differ between machines, and no other file, is used.

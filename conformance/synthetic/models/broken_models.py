@@ -379,7 +379,10 @@ PROOF = [
             "second-input",
             ("9.2-2",),
             "an accumulator beyond 2^31 by the second of two inputs",
-            several(form("inter/1/mlp1", 1, INT16_MAX), weighted("inter/1/mlp2", {n: INT16_MAX for n in (67, 68, 69)})),
+            several(
+                form("inter/1/mlp1", 1, INT16_MAX),
+                weighted("inter/1/mlp2", dict.fromkeys((67, 68, 69), INT16_MAX)),
+            ),
         ),
         (
             "branch",

@@ -1,6 +1,6 @@
 """Fuzzing of the decoder: every input is decoded or refused, within limits (SPEC 11).
 
-    python -m conformance.workbench.fuzz.command --cases 100000 --seed 1 [--target stream|model|picture] [--jobs 2] [--keep FOLDER]
+    python -m conformance fuzz --cases 100000 --seed 1 [--target stream|model|picture] [--jobs 2] [--keep FOLDER]
 
 Workers are processes of bounded address space; one that dies, hangs or takes too long is a finding, and so is every
 exception but refcodec's own. A finding is reported with the index that makes it again (``--case``) and kept as a file.
@@ -280,13 +280,8 @@ def _keep(target: Target, name: str, seed: int, report: Report, folder: Path) ->
         stem.with_suffix(".txt").write_text(wrong + "\n")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns 1 if anything was found."""
-    parser = argparse.ArgumentParser(
-        prog="python -m conformance.workbench.fuzz.command",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``python -m conformance fuzz``."""
     parser.add_argument("--target", choices=TARGETS, default="stream")
     parser.add_argument("--cases", type=int, default=10_000, help="how many")
     parser.add_argument("--seed", type=int, default=0)
@@ -294,7 +289,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     parser.add_argument("--keep", type=Path, help="folder for inputs that broke a rule")
     parser.add_argument("--case", type=int, help="run this case alone, in this process")
-    args = parser.parse_args(arguments)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the cases; returns 1 if anything was found."""
     if args.case is not None:
         target = TARGETS[args.target](args.seed)
         outcome, wrong = run_case(target, args.case)
@@ -319,7 +317,3 @@ def main(arguments: list[str] | None = None) -> int:
     if args.keep and report.findings:
         _keep(TARGETS[args.target](args.seed), args.target, args.seed, report, args.keep)
     return 1 if report.findings else 130 if interrupted else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

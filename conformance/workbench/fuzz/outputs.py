@@ -1,6 +1,6 @@
 """Fuzzing of what the runner reads: outputs of decoders, traces and answers, damaged by structure.
 
-    python -m conformance.workbench.fuzz.outputs --cases 100000 --seed 1
+    python -m conformance fuzz-outputs --cases 100000 --seed 1
 
 Every damaged file is read as the picture, trace, values or answer that it should be. It must be accepted or refused as
 each reader says; another exception, more than a second, or more memory than the file explains is a finding. A finding
@@ -15,7 +15,6 @@ import json
 import random
 import re
 import struct
-import sys
 import tempfile
 import time
 import tracemalloc
@@ -306,14 +305,16 @@ def fuzz(cases: int, seed: int, kinds: Sequence[str] = tuple(CORPUS)) -> Found:
     return found
 
 
-def main() -> int:
-    """``python -m conformance.workbench.fuzz.outputs``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``python -m conformance fuzz-outputs``."""
     parser.add_argument("--cases", type=int, default=10_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--kind", choices=CORPUS, help="one kind only")
     parser.add_argument("--case", type=int, metavar="SEED", help="one case of --kind; an exception is shown")
-    args = parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the cases; returns 1 if anything was found."""
     if args.case is not None:
         with tempfile.TemporaryDirectory() as folder:
             print(_read(args.kind, damaged(args.kind, random.Random(f"{args.kind} {args.case}")), Path(folder)))
@@ -327,7 +328,3 @@ def main() -> int:
         f"slowest {found.slowest:.2f} s, most memory {found.largest / 2**20:.1f} MiB"
     )
     return 1 if found.wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -147,4 +147,6 @@ def test_later_versions_may_be_called_unsupported(plugin, tmp_path):
     with pytest.raises(module.NotSupportedError):
         module.answer(outcomes.Seen("not-supported"), Path("absent"), {"classes": ["ChecksumError"]})
     with pytest.raises(module.NotSupportedError):
-        module.answer(outcomes.Seen("refused", "LimitExceeded"), Path("absent"), dict(width=1, height=1, channels=3))
+        module.answer(
+            outcomes.Seen("refused", "LimitExceeded"), Path("absent"), {"width": 1, "height": 1, "channels": 3}
+        )

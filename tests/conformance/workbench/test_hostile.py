@@ -14,6 +14,7 @@ from spec import spec_module
 from tiny_models import TINY, spec_content, tiny_content
 
 import refcodec
+from conformance.cli import run_command
 from conformance.synthetic.streams import STATES, corpus, hostile_stream, sealed
 from conformance.workbench.fuzz import command as fuzz
 from conformance.workbench.fuzz.models import (
@@ -337,7 +338,7 @@ def test_damaged_pictures_are_refused_or_read():
 
 
 def test_a_case_runs_alone_and_again_the_same(streams, capsys):
-    assert fuzz.main(["--case", "5", "--seed", "3"]) == 0
+    assert run_command("fuzz", ["--case", "5", "--seed", "3"]) == 0
     assert capsys.readouterr().out == f"case 5: {outcome(hostile_stream(streams, 3, 5), streams.model)}\n"
 
 
@@ -346,7 +347,7 @@ def test_another_exception_and_slowness_are_findings(monkeypatch, tmp_path):
         raise KeyError(data)
 
     monkeypatch.setitem(fuzz.TARGETS, "stream", lambda seed: (lambda index: b"xyz", fail))
-    assert fuzz.main(["--case", "1", "--keep", str(tmp_path)]) == 1
+    assert run_command("fuzz", ["--case", "1", "--keep", str(tmp_path)]) == 1
     assert (tmp_path / "stream_0_1.bin").read_bytes() == b"xyz"
     assert "KeyError" in (tmp_path / "stream_0_1.txt").read_text()
     monkeypatch.setattr(fuzz, "SLOW", -1.0)

@@ -681,12 +681,12 @@ def test_a_child_reads_while_a_thread_of_the_parent_was_reading(monkeypatch):
     child = os.fork()
     if child == 0:
         signal.alarm(30)
-        right = Image.MAX_IMAGE_PIXELS == bound and np.array_equal(read_picture(data).samples, RGB)
+        right = bound == Image.MAX_IMAGE_PIXELS and np.array_equal(read_picture(data).samples, RGB)
         os._exit(0 if right else 3)
     status = os.waitpid(child, 0)[1]
     leave.set()
     reader.join()
-    assert status == 0 and Image.MAX_IMAGE_PIXELS == bound
+    assert status == 0 and bound == Image.MAX_IMAGE_PIXELS
 
 
 # ------------------------------------------------------------------------------------------------------------ writing

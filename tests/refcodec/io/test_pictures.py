@@ -303,7 +303,7 @@ def test_limits_hold_on_the_header_alone():
     for limits in (Limits(max_pixels=64 * 64 - 1), Limits(max_memory=8 * 13 * 21 - 1), Limits(max_pixels=1)):
         with pytest.raises(LimitExceeded):
             read_picture(data, limits)
-    assert Image.MAX_IMAGE_PIXELS == before
+    assert before == Image.MAX_IMAGE_PIXELS
 
 
 def test_missing_inputs(tmp_path):

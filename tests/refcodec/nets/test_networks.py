@@ -64,7 +64,7 @@ class RandomPort:
     def y(self, i, parity, levels, means):
         """Symbols of one half; levels and means are kept."""
         assert levels.dtype == np.int32 and means.dtype == np.int32 and levels.shape == means.shape
-        assert 0 <= levels.min() and levels.max() <= 127 and np.abs(means).max() <= 32767
+        assert levels.min() >= 0 and levels.max() <= 127 and np.abs(means).max() <= 32767
         self.seen.append((i, parity, levels.tolist(), means.tolist()))
         return self.rng.integers(-self.largest, self.largest, levels.shape, np.int32, endpoint=True)
 

@@ -250,7 +250,7 @@ def test_prefix_and_spellings_become_one(tmp_path: Path) -> None:
         "module.entropy_bottleneck.factors.3": "_factor3",
         "module.entropy_bottleneck._matrix1": "_matrix1",
     }
-    pickled, storages = state_program({key: array for key in spelled})
+    pickled, storages = state_program(dict.fromkeys(spelled, array))
     found = read_checkpoint(write(tmp_path, zip_file(program(pickled), storages)))
     assert list(found.tensors) == [f"entropy_bottleneck.{short}" for short in spelled.values()]
     assert normalised_name("module.g_a.x") == "g_a.x" and normalised_name("h_a.matrices.0") == "h_a.matrices.0"

@@ -134,7 +134,7 @@ def test_forward_is_finite_with_and_without_noise(model: LoCLIC, picture: torch.
         for values in (x_hat, z_likelihoods, *y_likelihoods):
             assert torch.isfinite(values).all()
         for values in (z_likelihoods, *y_likelihoods):
-            assert 0 < values.min() and values.max() <= 1
+            assert values.min() > 0 and values.max() <= 1
     x_hat.square().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 

@@ -45,7 +45,7 @@ def roof(tmp_path_factory):
     return cache.pack(build.Built([import_module("refcodec.arith.jit.kernels.peak")]).objects())
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty cache, and nothing in memory from another one."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
@@ -55,7 +55,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "refcodec"
 
 
-@pytest.fixture()
+@pytest.fixture
 def builds(monkeypatch, roof):
     """The names of the libraries that were compiled; the stored one stands for what the compiler makes."""
     made = []
@@ -201,7 +201,7 @@ def test_kernels_that_compute_something_else_are_not_used(folder, builds, roof, 
         library.library("peak")
 
 
-@pytest.fixture()
+@pytest.fixture
 def trial():
     """The codec's kernels as those that the canary checks, with the names of those that it asked for."""
     asked = set()
@@ -496,7 +496,7 @@ def test_the_wait_for_a_lock_has_an_end(folder, monkeypatch):
             assert time.monotonic() - start < 30
 
 
-@pytest.fixture()
+@pytest.fixture
 def slow(folder, builds, monkeypatch):
     """Loading takes a while; an event tells when it has begun."""
     begun, load = threading.Event(), library._from_file
