@@ -33,7 +33,6 @@ from .bitstream.fields import Buffer, as_view
 from .entropy.ports import Port, Reader, Writer
 from .entropy.rans import STATE_BYTES, WORD_BYTES
 from .errors import CheckFailed, CoderError, ModelError, UsageError, within_resources
-from .io.pictures import check_samples, crop_samples, pad_rows
 from .limits import Limits, check_memory, check_pixels
 from .memory import MOST_INTERVALS, memory_estimate
 from .model.config import Config
@@ -42,6 +41,7 @@ from .model.registry import find_model, load_model
 from .nets.analysis import analysis_strips
 from .nets.hyperprior import hyper_analysis
 from .nets.synthesis import synthesis_strips
+from .planes import check_samples, crop_samples, pad_rows
 from .slices import walk
 
 ModelArgument = Model | str | os.PathLike[str] | None

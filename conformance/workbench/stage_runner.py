@@ -22,12 +22,12 @@ from refcodec.arith.checkerboard import ANCHOR, NONANCHOR, take
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import interior
 from refcodec.entropy.rans import RangeDecoder
-from refcodec.io.pictures import crop_samples
 from refcodec.limits import MAX_SYMBOL
 from refcodec.model.config import Op
 from refcodec.model.integer_model import Model
 from refcodec.model.proof import tensor_channels, tensor_range
 from refcodec.nets.heads import KIND
+from refcodec.planes import crop_samples
 from refcodec.slices import walk
 
 from ..kit.errors import UsageError

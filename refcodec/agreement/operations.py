@@ -20,10 +20,10 @@ from ..arith.maps import interior
 from ..bitstream.container import parse, serialise
 from ..bitstream.crc32c import crc32c
 from ..entropy.rans import RangeDecoder, RangeEncoder
-from ..io.pictures import crop_samples, pad_samples
 from ..model.layers import Conv, Gain, Gdn, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from ..model.procedural import draws
 from ..model.tables import load_tables
+from ..planes import crop_samples, pad_samples
 
 MAX = 32767
 Part = np.ndarray | bytes

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
-from ..io.pictures import check_samples
+from ..planes import check_samples
 
 # SciPy is imported where it is used: half a second that decoding need not spend.
 

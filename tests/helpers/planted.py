@@ -13,9 +13,9 @@ from conformance.synthetic.writer import random_stream
 from refcodec.arith.engine import Engine
 from refcodec.codec import decode_stream
 from refcodec.errors import RefcodecError
-from refcodec.io.pictures import crop_samples
 from refcodec.model.integer_model import Model
 from refcodec.model.procedural import procedural_model
+from refcodec.planes import crop_samples
 
 
 @cache

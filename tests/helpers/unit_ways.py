@@ -20,7 +20,6 @@ from refcodec.bitstream.crc32c import crc32c
 from refcodec.entropy import rans_python
 from refcodec.entropy.rans import RangeDecoder, RangeEncoder
 from refcodec.errors import CoderError, InvalidModel, RefcodecError, SymbolError
-from refcodec.io.pictures import crop_samples, pad_samples
 from refcodec.limits import MAX_SYMBOL
 from refcodec.model import config as architecture
 from refcodec.model import integer_model as model
@@ -29,6 +28,7 @@ from refcodec.model.config import Config
 from refcodec.model.layers import Conv, Gain, Gdn, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from refcodec.model.symbol_tables import SymbolTables, intervals
 from refcodec.model.tables import load_arrays, load_tables
+from refcodec.planes import crop_samples, pad_samples
 from refcodec.trace import Recorder
 
 TABLES = load_tables()

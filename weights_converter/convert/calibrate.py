@@ -45,13 +45,13 @@ import numpy as np
 
 from refcodec.arith.engine import Y_MAX
 from refcodec.errors import InvalidModel
-from refcodec.io.pictures import pad_samples
 from refcodec.model.config import Y_FRAC, Config, Op, layer_table
 from refcodec.model.layers import LOGIT_FRAC, NORM_FRAC
 from refcodec.model.tables import FRACTION_BITS
 from refcodec.nets.analysis import analysis
 from refcodec.nets.hyperprior import hyper_analysis
 from refcodec.nets.synthesis import synthesis
+from refcodec.planes import pad_samples
 from refcodec.slices import walk
 from refcodec.threads import thread_count
 

@@ -20,13 +20,13 @@ from torch import Tensor
 from refcodec.arith.checkerboard import take as take_half
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import borrowed_pool, interior
-from refcodec.io.pictures import pad_samples
 from refcodec.model.config import SCALE_FRAC, Y_FRAC, Config, layer_table
 from refcodec.model.layers import Layer
 from refcodec.model.tables import Tables
 from refcodec.nets.analysis import analysis
 from refcodec.nets.hyperprior import hyper_analysis
 from refcodec.nets.synthesis import synthesis
+from refcodec.planes import pad_samples
 from refcodec.slices import walk
 
 from ..convert.calibrate import Record, choose_formats

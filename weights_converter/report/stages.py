@@ -17,7 +17,6 @@ import numpy as np
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import interior
 from refcodec.entropy.ports import Port, Writer
-from refcodec.io.pictures import pad_samples
 from refcodec.model.config import SCALE_FRAC, Config, Op
 from refcodec.model.integer_model import Model
 from refcodec.model.layers import Conv
@@ -25,6 +24,7 @@ from refcodec.model.proof import tensor_channels
 from refcodec.nets.analysis import analysis
 from refcodec.nets.hyperprior import hyper_analysis
 from refcodec.nets.synthesis import synthesis
+from refcodec.planes import pad_samples
 from refcodec.slices import walk
 
 from ..convert.float_engine import Bottleneck, FloatEngine

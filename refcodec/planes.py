@@ -1,0 +1,96 @@
+"""Samples of a picture and the padded planes that the networks read (SPEC 4)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .errors import UsageError
+from .limits import MAX_SIDE, padded
+
+
+def check_samples(samples: np.ndarray) -> None:
+    """(SPEC 4.1) Refuse anything but uint8 [H, W] or [H, W, 3] with sides of 1..MAX_SIDE.
+
+    Raises
+    ------
+    UsageError
+        Another dtype or shape.
+    """
+    fits = (
+        isinstance(samples, np.ndarray)
+        and samples.dtype == np.uint8
+        and samples.ndim in (2, 3)
+        and samples.shape[2:] in ((), (3,))
+        and min(samples.shape[:2]) >= 1
+        and max(samples.shape[:2]) <= MAX_SIDE
+    )
+    if not fits:
+        raise UsageError(
+            "a picture is uint8 [H, W] or [H, W, 3]",
+            shape=list(np.shape(samples)),
+            dtype=str(getattr(samples, "dtype", type(samples).__name__)),
+            max_side=MAX_SIDE,
+        )
+
+
+def pad_samples(samples: np.ndarray) -> np.ndarray:
+    """(SPEC 4.2) Samples to planes: grey becomes three equal channels, the last row and column are repeated.
+
+    Parameters
+    ----------
+    samples : np.ndarray [H, W, 3] or [H, W], uint8
+        The picture.
+
+    Returns
+    -------
+    np.ndarray [Hp, Wp, 4], int16
+        Values 0..255; Hp and Wp are the next multiples of 64. The fourth channel is zero: channels come in fours.
+
+    Raises
+    ------
+    UsageError
+        As `check_samples`.
+    """
+    check_samples(samples)
+    height, width = samples.shape[:2]
+    planes = np.empty((padded(height), padded(width), 4), np.int16)
+    pad_rows(samples, 0, planes)
+    return planes
+
+
+def pad_rows(samples: np.ndarray, first: int, out: np.ndarray) -> None:
+    """(SPEC 4.2) Rows ``first`` and on of ``pad_samples`` into out [n, Wp, 4], int16."""
+    height, width = samples.shape[:2]
+    there = max(0, min(height - first, out.shape[0]))
+    source = samples if samples.ndim == 3 else samples[:, :, np.newaxis]
+    out[:, :, 3] = 0
+    out[:there, :width, :3] = source[first : first + there]
+    out[there:, :width, :3] = source[height - 1]
+    out[:, width:] = out[:, width - 1 : width]
+
+
+def crop_samples(planes: np.ndarray, height: int, width: int, channels: int) -> np.ndarray:
+    """(SPEC 4.3) Planes to samples: the upper left part; grey is (R + 2 G + B + 2) >> 2.
+
+    Parameters
+    ----------
+    planes : np.ndarray [Hp, Wp, 3], uint8
+        The synthesised planes; Hp >= height, Wp >= width.
+    height, width : int
+        Size of the picture.
+    channels : int
+        1 or 3.
+
+    Returns
+    -------
+    np.ndarray [height, width] or [height, width, 3], uint8
+        A new array. The weighted sum is at most 4 * 255 + 2, so grey stays in 0..255.
+    """
+    cropped = planes[:height, :width, :3]
+    if channels == 3:
+        return np.ascontiguousarray(cropped)
+    red, green, blue = (cropped[:, :, c].astype(np.uint16) for c in range(3))
+    return ((red + 2 * green + blue + 2) >> 2).astype(np.uint8)
+
+
+__all__ = ["check_samples", "crop_samples", "pad_rows", "pad_samples"]
