@@ -4,13 +4,13 @@ The same bytes and the same pixels on every machine. SPEC.md defines the codec; 
 
 ====================  =========================================================
 ``codec``             encode and decode, end to end (SPEC 1)
-``image``             samples and pictures (SPEC 4)
+``planes``, ``io``    samples and padded planes (SPEC 4), pictures and files
 ``arith``             integer operations, Numba and NumPy (SPEC 5)
 ``nets``, ``slices``  the networks and the slice walk (SPEC 6)
 ``entropy``           range coder, tables, ports (SPEC 7)
 ``bitstream``         container (SPEC 8)
-``limits``            limits, and ``bounds`` the proof of no overflow (SPEC 9)
-``model``             integer models and their files (SPEC 10)
+``limits``            limits of pictures and streams (SPEC 9.1)
+``model``             integer models, the proof of no overflow, files (SPEC 9.2, 10)
 ====================  =========================================================
 """
 
