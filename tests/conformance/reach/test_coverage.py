@@ -161,9 +161,10 @@ NO_PART = {
     "refcodec.memory",
     "refcodec.model.registry",
     "refcodec.system_memory",
+    "refcodec.threads",
 }
 """Imported with the decoder: packages, classes and numbers, the encoder's transform, files of pictures, a command, finding
-of installed models, and limits of one machine, which no stream can see."""
+of installed models, limits and threads of one machine, which no stream can see."""
 
 
 def test_every_module_that_decodes_counts():
