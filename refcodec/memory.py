@@ -330,7 +330,7 @@ class _Shadow(Engine):
 
     def __init__(self, config: Config, backend: str, threads: int, trace: bool, ledger: _Ledger) -> None:
         self.layers, self.step, self.threads, self.backend = _layers(config), 0, threads, backend
-        self._pool, self._clear = ledger, None  # type: ignore[assignment]
+        self._pool, self._clear = ledger, None
         self.tables: Any = SimpleNamespace(exp2=None)
         self._ops: Any = _NumbaScratch(ledger) if backend == "numba" else _NumpyScratch(ledger)
         self._ledger = ledger

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..model.config import Y_FRAC
@@ -256,7 +257,8 @@ class Engine:
         """(SPEC 5.3) 0.5 tanh of the layer's packed result, Q6 [h, w / 2, C], a plain array."""
         table = self.tables.half_tanh[self.layers[name].frac]
         v = interior(x).astype(np.int64)
-        return np.sign(v) * table[np.minimum(np.abs(v), table.size - 1)]
+        residual: np.ndarray = np.sign(v) * table[np.minimum(np.abs(v), table.size - 1)]
+        return residual
 
     def scale_index(self, scales: np.ndarray) -> np.ndarray:
         """(SPEC 6.8) Level of each scale (int32, Q10): the number of thresholds not above it."""
@@ -272,7 +274,8 @@ class Engine:
     def levels_and_means(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(SPEC 6.8) Entropy parameters -> levels of the scales and means in Q6, int32 [h, w / 2, C]."""
         if split := getattr(self._ops, "levels_and_means", None):
-            return split(parameters, self.tables, Y_MAX)
+            both: tuple[np.ndarray, np.ndarray] = split(parameters, self.tables, Y_MAX)
+            return both
         scales, means = self.split(parameters)
         return self.scale_index(scales), means
 
@@ -306,9 +309,11 @@ class Engine:
     @staticmethod
     def reconstruct(symbols: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """(SPEC 6.9) clamp(symbol * 64 + mean), int64 in Q6."""
-        return np.clip((symbols.astype(np.int64) << Y_FRAC) + mean, -Y_MAX, Y_MAX)
+        values: NDArray[np.int64] = np.clip((symbols.astype(np.int64) << Y_FRAC) + mean, -Y_MAX, Y_MAX)
+        return values
 
     @staticmethod
     def refine(y: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """(SPEC 6.9) clamp(y + residual), int64 in Q6."""
-        return np.clip(y.astype(np.int64) + residual, -Y_MAX, Y_MAX)
+        values: NDArray[np.int64] = np.clip(y.astype(np.int64) + residual, -Y_MAX, Y_MAX)
+        return values

@@ -14,8 +14,12 @@ from typing import Any
 from weakref import ReferenceType, ref
 
 import numpy as np
+from numpy.typing import NDArray
 
 BORDER = 2
+
+Map = NDArray[np.int16]
+"""A feature map, or a view on some of its rows, columns or channels."""
 
 
 def interior(x: np.ndarray) -> np.ndarray:
