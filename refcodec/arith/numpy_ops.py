@@ -59,8 +59,7 @@ def _shifted(a: NDArray[np.float64], s: int) -> NDArray[np.float64]:
     """(SPEC 5.2) ``round_shift`` in place of integers in float64 of magnitude below 2^52, 0 <= s <= 52."""
     a *= 2.0**-s  # multiples of 2^-s below 2^(52-s): 52 bits
     a += 0.5  # s >= 1: multiples of 2^-s below 2^(52-s) + 1/2; s = 0: multiples of 1/2 below 2^52: 53 bits
-    np.floor(a, out=a)
-    return a
+    return np.floor(a, out=a)
 
 
 def _quotient(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,14 +70,12 @@ def _quotient(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.floa
     1 / b, as |m| b <= |a| + b.
     """
     a /= b
-    np.floor(a, out=a)
-    return a
+    return np.floor(a, out=a)
 
 
 def gelu(v: NDArray[np.int64], table: NDArray[np.int16]) -> NDArray[np.int64]:
     """(SPEC 5.3) max(v, 0) - table[min(|v|, last)] on int64."""
-    positive: NDArray[np.int64] = np.maximum(v, 0)
-    return positive - table[np.minimum(np.abs(v), table.size - 1)].astype(np.int64)
+    return np.maximum(v, 0) - table[np.minimum(np.abs(v), table.size - 1)].astype(np.int64)
 
 
 def _share(work: Callable[[int, int], None], rows: int, threads: int, size: int) -> None:
@@ -240,8 +237,7 @@ def _finish(v: NDArray[np.float64], layer: Conv) -> NDArray[np.int16] | NDArray[
         return np.take(packed.gelu, v.astype(np.intp), mode="clip")  # v >= 0, where truncation is the floor
     if layer.limit:
         np.clip(v, -layer.limit, layer.limit, out=v)  # the clamp is an integer, so it may precede the floor
-    np.floor(v, out=v)
-    return v
+    return np.floor(v, out=v)
 
 
 def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, parity: int, threads: int = 1) -> None:
@@ -413,14 +409,13 @@ def _fractions(table: bytes) -> NDArray[np.float64]:
 
 def _exp2(t: np.ndarray, table: NDArray[np.int32]) -> NDArray[np.float64]:
     """(SPEC 5.7) ``exp2_negative`` in float64 of integers t >= 0 of any type, float64 below 2^53, overwritten."""
-    near: NDArray[np.int32] = np.minimum(t, _NEVER, out=t).astype(np.int32)
-    e = np.take(_fractions(table.tobytes()), near & 0xFFFF, mode="clip")
-    near >>= 16
-    np.ldexp(e, -8 - near, out=e)  # t <= 40 now: multiples of 2^-(8+t), at most 2^(24-t): 33 bits
+    t = np.minimum(t, _NEVER, out=t).astype(np.int32)
+    e = np.take(_fractions(table.tobytes()), t & 0xFFFF, mode="clip")
+    t >>= 16
+    np.ldexp(e, -8 - t, out=e)  # t <= 40 now: multiples of 2^-(8+t), at most 2^(24-t): 33 bits
     # at most 2^(24-t) + 1/2 in units of 2^-(8+t), where 1/2 is 2^(7+t), t <= 40: 48 bits
     e += 0.5
-    np.floor(e, out=e)
-    return e
+    return np.floor(e, out=e)
 
 
 def exp2_negative(t: NDArray[np.int64], table: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -439,8 +434,7 @@ def softmax_weights(logits: NDArray[np.float64], table: NDArray[np.int32]) -> ND
     # e R <= 2^47: 48 bits
     e *= np.floor(2.0**47 / e.sum(axis=-1, keepdims=True)) * 2.0**-31
     e += 0.5  # multiples of 2^-31, at most 2^16 + 1/2: 48 bits
-    np.floor(e, out=e)
-    return e
+    return np.floor(e, out=e)
 
 
 def local_attention(

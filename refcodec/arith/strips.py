@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..model.layers import Conv
 from .engine import Engine
 from .maps import BORDER, interior
 
@@ -107,11 +108,11 @@ class Strips:
         return self.grow(name, end * factor, -(-x.height // step) * factor, width, channels, fill)
 
     @staticmethod
-    def _reached(layer: Any, x: Window) -> int:
+    def _reached(layer: Conv, x: Window) -> int:
         """Rows of a convolution's result (before a shuffle) whose windows are there."""
         if x.end == x.height:
-            return -(-x.height // int(layer.stride))
-        return max(0, (x.end - 1 - int(layer.kernel) // 2) // int(layer.stride) + 1)
+            return -(-x.height // layer.stride)
+        return max(0, (x.end - 1 - layer.kernel // 2) // layer.stride + 1)
 
     def conv_sum(self, name: str, x: Window, total: str, skip: Window) -> Window:
         """As ``Engine.conv_sum``."""
