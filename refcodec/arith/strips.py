@@ -20,6 +20,7 @@ import numpy as np
 from ..model.layers import Conv
 from .engine import Engine
 from .maps import BORDER, interior
+from .protocols import Network
 
 KEEP = 4
 """Rows kept of every result. A 3x3 convolution reads 2 rows before the end of what it was given last time, a skip
@@ -160,7 +161,7 @@ def strip_rows(width: int, widest: float) -> int:
 
 
 def in_strips(
-    engine: Engine, network: Callable[[Any, Any], Any], x: np.ndarray | Rows, widest: float, lag: int = 0
+    engine: Engine, network: Network, x: np.ndarray | Rows, widest: float, lag: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Run a network and give its result in pieces: (first row, rows [n, W, C] int16), from the top down.
 

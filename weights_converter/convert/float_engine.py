@@ -157,12 +157,18 @@ class FloatEngine(Engine):
         trace: Callable[[str, np.ndarray], None] | None = None,
     ) -> None:
         super().__init__(layers, _NO_TABLES, step, 1, "numpy", trace)
-        self._ops = _OPS  # type: ignore[assignment]
+        self._ops, self._fused = _OPS, None
         self._config = config
 
     def map(self, height: int, width: int, channels: int) -> np.ndarray:
         """A float32 map, all zero."""
         return np.zeros((height + 2 * BORDER, width + 2 * BORDER, channels), np.float32)
+
+    def conv_sum(
+        self, name: str, x: np.ndarray, total: str, skip: np.ndarray, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Convolution, then the residual sum."""
+        return self.sum(total, skip, self.conv(name, x), out)
 
     def sum(self, name: str, a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Residual sum."""
