@@ -21,7 +21,7 @@ from ..threads import thread_count
 from . import numpy_ops
 from .backend import BACKENDS, default_backend
 from .checkerboard import put, take, take_into
-from .maps import BORDER, Pool, clear_border, interior
+from .maps import BORDER, Map, Pool, WideMap, clear_border, interior
 from .numpy_ops import round_shift
 from .protocols import FusedOps, Ops
 
@@ -81,11 +81,11 @@ class Engine:
         self._pool = pool or Pool()
         self._clear = clear_border if self._fused is None else self._fused.clear_border
 
-    def map(self, height: int, width: int, channels: int) -> np.ndarray:
+    def map(self, height: int, width: int, channels: int) -> Map:
         """A map whose border is zero and whose interior is not set."""
         return self._pool.map(height, width, channels, self._clear)
 
-    def wide_map(self, height: int, width: int, channels: int) -> np.ndarray:
+    def wide_map(self, height: int, width: int, channels: int) -> WideMap:
         """A map of int32, which a wide layer needs."""
         return np.zeros((height + 2 * BORDER, width + 2 * BORDER, channels), np.int32)
 

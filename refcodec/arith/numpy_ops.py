@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ..model.layers import NORM_FRAC, WEIGHT_FRAC, Conv, Gdn, LinearAttention, LocalAttention, Norm, Sum
 from ..threads import share_rows
 from .checkerboard import put, take, take_into
-from .maps import BORDER, interior
+from .maps import BORDER, Map, WideMap, interior
 
 _OFFSETS = [(y, x) for y in range(5) for x in range(5)]
 
@@ -240,7 +240,7 @@ def _finish(v: NDArray[np.float64], layer: Conv) -> NDArray[np.int16] | NDArray[
     return np.floor(v, out=v)
 
 
-def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, parity: int, threads: int = 1) -> None:
+def conv(x: Map, layer: Conv, out: Map | WideMap, add: Map | WideMap | None, parity: int, threads: int = 1) -> None:
     """(SPEC 5.3) Convolve map x into out.
 
     Parameters
@@ -277,7 +277,7 @@ def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, pa
             convolve(x[row:, (row + parity) & 1 :], 2, target[row::2], None if branch is None else branch[row::2])
 
 
-def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, total: Sum, threads: int = 1) -> None:
+def conv_sum(x: Map, layer: Conv, out: Map, skip: Map, total: Sum, threads: int = 1) -> None:
     """(SPEC 5.3, 5.4) The residual sum of map skip and the convolution of map x, in int32.
 
     Its terms are at most 32767 * 2^15, and with the rounding term the proved bound is 2^31 - 1 (SPEC 9.2-7).
@@ -340,7 +340,7 @@ def _norm_root(x: NDArray[np.float64], layer: Gdn) -> NDArray[np.float64]:
     return np.floor(n, out=n)
 
 
-def igdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int = 1) -> None:
+def igdn(x: Map, layer: Gdn, out: Map, threads: int = 1) -> None:
     """(SPEC 5.5) clamp(x * r >> shift, rounded), maps in and out."""
     source, target = interior(x), interior(out)
 
@@ -354,7 +354,7 @@ def igdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int = 1) -> None:
     _share(rows, source.shape[0], threads, source.size)
 
 
-def gdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int = 1) -> None:
+def gdn(x: Map, layer: Gdn, out: Map, threads: int = 1) -> None:
     """(SPEC 5.5) clamp(floor((x * 2^shift + floor(r / 2)) / r)), maps in and out."""
     source, target = interior(x), interior(out)
 
@@ -375,7 +375,7 @@ def norm_gain(channels: int) -> int:
     return (isqrt(channels << (2 * (NORM_FRAC + 8) + 2)) + 1) >> 1
 
 
-def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int = 1) -> None:
+def layer_norm(x: Map, layer: Norm, out: Map, threads: int = 1) -> None:
     """(SPEC 5.6) D * sqrt(C / (sum D^2 + epsilon)) in Q10, maps in and out, without rounding errors before the last.
 
     The loader has proved C^3 x^2 and with it sum D^2 below 2^50 and C <= 128, and epsilon < 2^50.
@@ -437,9 +437,7 @@ def softmax_weights(logits: NDArray[np.float64], table: NDArray[np.int32]) -> ND
     return np.floor(e, out=e)
 
 
-def local_attention(
-    qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, out: np.ndarray, threads: int = 1
-) -> None:
+def local_attention(qkv: Map, layer: LocalAttention, table: NDArray[np.int32], out: Map, threads: int = 1) -> None:
     """(SPEC 5.8) Attention inside the window of every non-anchor, over maps.
 
     Parameters
@@ -514,12 +512,12 @@ def contexts(sums: NDArray[np.int64], total: NDArray[np.int64], shift: int) -> N
 
 
 def linear_attention(
-    queries: np.ndarray,
-    keys: np.ndarray,
-    values: np.ndarray,
+    queries: Map,
+    keys: Map,
+    values: Map,
     layer: LinearAttention,
-    table: np.ndarray,
-    out: np.ndarray,
+    table: NDArray[np.int32],
+    out: Map,
     keys_at: int,
     queries_at: int,
     threads: int = 1,

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..model.layers import Conv, Gdn, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from ..model.tables import Tables
+from .maps import Map, WideMap
 
 M = TypeVar("M")
 """How an engine holds a map: an array, or a window of rows."""
@@ -126,37 +128,35 @@ class Ops(Protocol):
     """
 
     def conv(
-        self, x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, parity: int, threads: int, /
+        self, x: Map, layer: Conv, out: Map | WideMap, add: Map | WideMap | None, parity: int, threads: int, /
     ) -> None:
         """(SPEC 5.3) Convolution."""
 
-    def conv_sum(
-        self, x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, total: Sum, threads: int, /
-    ) -> None:
+    def conv_sum(self, x: Map, layer: Conv, out: Map, skip: Map, total: Sum, threads: int, /) -> None:
         """(SPEC 5.3, 5.4) The residual sum of skip and the convolution of x."""
 
-    def gdn(self, x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int, /) -> None:
+    def gdn(self, x: Map, layer: Gdn, out: Map, threads: int, /) -> None:
         """(SPEC 5.5) x / sqrt(beta + gamma x^2)."""
 
-    def igdn(self, x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int, /) -> None:
+    def igdn(self, x: Map, layer: Gdn, out: Map, threads: int, /) -> None:
         """(SPEC 5.5) x * sqrt(beta + gamma x^2)."""
 
-    def layer_norm(self, x: np.ndarray, layer: Norm, out: np.ndarray, threads: int, /) -> None:
+    def layer_norm(self, x: Map, layer: Norm, out: Map, threads: int, /) -> None:
         """(SPEC 5.6) Layer normalisation."""
 
     def local_attention(
-        self, qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, out: np.ndarray, threads: int, /
+        self, qkv: Map, layer: LocalAttention, table: NDArray[np.int32], out: Map, threads: int, /
     ) -> None:
         """(SPEC 5.8) Attention inside windows."""
 
     def linear_attention(
         self,
-        queries: np.ndarray,
-        keys: np.ndarray,
-        values: np.ndarray,
+        queries: Map,
+        keys: Map,
+        values: Map,
         layer: LinearAttention,
-        table: np.ndarray,
-        out: np.ndarray,
+        table: NDArray[np.int32],
+        out: Map,
         keys_at: int,
         queries_at: int,
         threads: int,
@@ -168,38 +168,40 @@ class Ops(Protocol):
 class FusedOps(Ops, Protocol):
     """A backend that also does in one pass what the engine else composes of NumPy's operations."""
 
-    def clear_border(self, out: np.ndarray, /) -> None:
+    def clear_border(self, out: Map, /) -> None:
         """Make the border of a map zero."""
 
-    def half(self, x: np.ndarray, parity: int, out: np.ndarray, /) -> None:
+    def half(self, x: Map, parity: int, out: Map, /) -> None:
         """(SPEC 6.3) One half of the checkerboard of a map into a packed map."""
 
-    def levels_and_means(self, parameters: np.ndarray, tables: Tables, limit: int, /) -> tuple[np.ndarray, np.ndarray]:
+    def levels_and_means(
+        self, parameters: WideMap, tables: Tables, limit: int, /
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """(SPEC 6.8) Wide map of scales and means -> levels and means clamped to ``limit``, both [h, w / 2, C]."""
 
     def place(
         self,
-        symbols: np.ndarray,
-        means: np.ndarray,
+        symbols: NDArray[np.int32],
+        means: NDArray[np.int32],
         parity: int,
         frac: int,
         limit: int,
-        y_hat: np.ndarray,
+        y_hat: Map,
         layer: Rescale,
-        current: np.ndarray,
+        current: Map,
         /,
     ) -> None:
         """(SPEC 6.9) clamp(symbol * 2^frac + mean) into one half of y_hat, and its context copy into current."""
 
     def refine(
         self,
-        residual: np.ndarray,
-        table: np.ndarray,
+        residual: Map,
+        table: NDArray[np.int16],
         parity: int,
         limit: int,
-        y_hat: np.ndarray,
+        y_hat: Map,
         layer: Rescale,
-        current: np.ndarray,
+        current: Map,
         /,
     ) -> None:
         """(SPEC 6.9) Add 0.5 tanh of a packed map to one half of y_hat and renew its context copy."""
