@@ -31,7 +31,7 @@ from typing import Any
 from .arith import numpy_ops
 from .arith.backend import default_backend
 from .arith.engine import Engine
-from .arith.maps import BORDER, Pool, interior
+from .arith.maps import BORDER, Pool, clear_border, interior
 from .arith.strips import Rows, strip_rows
 from .limits import padded
 from .model.config import Config, layer_table
@@ -329,9 +329,10 @@ class _Shadow(Engine):
 
     def __init__(self, config: Config, backend: str, threads: int, trace: bool, ledger: _Ledger) -> None:
         self.layers, self.step, self.threads, self.backend = _layers(config), 0, threads, backend
-        self._pool, self._clear = ledger, None  # type: ignore[assignment]
+        self._pool, self._clear = ledger, clear_border
         self.tables: Any = SimpleNamespace(exp2=None)
         self._ops: Any = _NumbaScratch(ledger) if backend == "numba" else _NumpyScratch(ledger)
+        self._fused: Any = self._ops
         self._ledger = ledger
         self.trace = self._shown if trace else None
 

@@ -98,7 +98,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """
     from . import encode
 
-    options: dict[str, Any] = dict(image.encoderinfo)  # type: ignore[attr-defined]
+    options: dict[str, Any] = dict(image.encoderinfo)
     given = {name: _given(name, options[name]) for name in _INFO.values() if name in options}
     try:
         with translated(f"saving {FORMAT}"):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from .arith.checkerboard import ANCHOR, NONANCHOR
-from .arith.engine import Engine
 from .arith.maps import interior
+from .arith.protocols import NetworkOps
 from .entropy.ports import Port
 from .model.config import Config
 from .nets import contexts
@@ -18,7 +18,7 @@ from .nets.heads import entropy_parameters, latent_residual
 from .nets.hyperprior import hyper_synthesis
 
 
-def walk(engine: Engine, config: Config, medians: np.ndarray, port: Port, height: int, width: int) -> np.ndarray:
+def walk(engine: NetworkOps, config: Config, medians: np.ndarray, port: Port, height: int, width: int) -> np.ndarray:
     """(SPEC 6.3) Code z and every slice through the port.
 
     Parameters

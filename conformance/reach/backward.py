@@ -63,7 +63,7 @@ def _behind(op: Op, model: Model, slopes: np.ndarray, widths: Mapping[str, int])
 
 def side_of(op: Op) -> int:
     """Positions of a convolution's result, before a shuffle, along a side of a block of 64x64 samples."""
-    return round(64 * op.positions**0.5)
+    return round(float(64 * op.positions**0.5))
 
 
 def symbol_slopes(

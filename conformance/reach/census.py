@@ -126,9 +126,9 @@ def escape_symbols(first: int, regular: int) -> list[int]:
     A greatest r that would leave -32767..32767 is replaced by the greatest that does not.
     """
     found: dict[int, None] = {}
-    for side in (lambda v: first + regular + v, lambda v: first - 1 - v):
+    for start, sign in ((first + regular, 1), (first - 1, -1)):
         for n in range(16):
-            values = [side(v) for v in ((1 << n) - 1, (2 << n) - 2)]
+            values = [start + sign * v for v in ((1 << n) - 1, (2 << n) - 2)]
             if abs(values[0]) <= MAX_SYMBOL:
                 found |= dict.fromkeys([values[0], max(-MAX_SYMBOL, min(MAX_SYMBOL, values[1]))])
     return list(found)

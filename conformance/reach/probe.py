@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refcodec.arith.checkerboard import take
 from refcodec.arith.engine import Y_MAX, Engine
@@ -68,13 +69,14 @@ class Reach:
         self.ties[rounding, 1] += int((tie & (values > 0)).sum())
         self.ties[rounding, -1] += int((tie & (values < 0)).sum())
 
-    def shifted(self, rounding: str, a: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+    def shifted(self, rounding: str, a: NDArray[np.int64], shift: np.ndarray | int) -> NDArray[np.int64]:
         """(SPEC 5.2) round_shift."""
         one = np.int64(1) << np.asarray(shift, np.int64)
         self.see_tie(rounding, a, (one > 1) & ((a & (one - 1)) == one >> 1))
-        return (a + (one >> 1)) >> np.asarray(shift, np.int64)
+        values: NDArray[np.int64] = (a + (one >> 1)) >> np.asarray(shift, np.int64)
+        return values
 
-    def quotient(self, rounding: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def quotient(self, rounding: str, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
         """(SPEC 5.2) round_quotient."""
         self.see_tie(rounding, a, (b % 2 == 0) & (a % b == b // 2))
         return (a + b // 2) // b
@@ -90,13 +92,15 @@ def _exact(x: np.ndarray, layer: Any, height: int, width: int) -> np.ndarray:
             part = x[dy : dy + stride * (height - 1) + 1 : stride, dx : dx + stride * (width - 1) + 1 : stride]
             weight = layer.weight[:, dy, dx].astype(np.float64)
             total += part * weight[:, 0] if layer.depthwise else part[:, :, : weight.shape[1]] @ weight.T
-    return total.astype(np.int64) + layer.bias
+    sums: NDArray[np.int64] = total.astype(np.int64) + layer.bias
+    return sums
 
 
 def _before_shuffle(x: np.ndarray) -> np.ndarray:
     """(SPEC 5.3-10) A map of finer shape in the order of a convolution's outputs."""
     h, w, c = x.shape
-    return x.reshape(h // 2, 2, w // 2, 2, c).transpose(0, 2, 4, 1, 3).reshape(h // 2, w // 2, 4 * c)
+    outputs: np.ndarray = x.reshape(h // 2, 2, w // 2, 2, c).transpose(0, 2, 4, 1, 3).reshape(h // 2, w // 2, 4 * c)
+    return outputs
 
 
 class Probe(Engine):

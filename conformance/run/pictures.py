@@ -92,7 +92,7 @@ def _read_png(data: bytes, expect: Accept) -> bytes:
                 raise OutputWrong(f"the PNG file holds {picture.mode} samples, expected 8 bits, grey or RGB")
             width, height = picture.size
             _expect_size(width, height, channels, expect)
-            samples = picture.tobytes()
+            samples: bytes = picture.tobytes()
     except OutputWrong:
         raise
     except Exception as error:  # Pillow raises IndexError, struct.error and others for damaged chunks

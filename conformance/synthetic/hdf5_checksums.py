@@ -30,7 +30,7 @@ def lookup3(data: bytes) -> int:
         c, b = (c - b & _ALL) ^ _turned(b, 4), (b + a) & _ALL
     if not data:
         return c
-    x, y, z = struct.unpack("<III", data[last:].ljust(12, b"\0"))
+    x, y, z = map(int, struct.unpack("<III", data[last:].ljust(12, b"\0")))
     a, b, c = (a + x) & _ALL, (b + y) & _ALL, (c + z) & _ALL
     c = (c ^ b) - _turned(b, 14) & _ALL
     a = (a ^ c) - _turned(c, 11) & _ALL

@@ -13,6 +13,7 @@ from functools import cache
 from random import Random
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refcodec.arith.engine import Engine
 from refcodec.bitstream.container import parse
@@ -109,13 +110,16 @@ class Forger:
         self._style = int(self._random.integers(4))
         self._z, self._y = RangeEncoder(engine.backend), RangeEncoder(engine.backend)
 
-    def _symbols(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _symbols(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
         draw = self._random
         if self._style == 0:  # extremes everywhere
             return draw.choice(np.array([-MAX_SYMBOL, MAX_SYMBOL], np.int32), shape)
         if self._style == 1:  # escapes of every length
             magnitude = 2.0 ** draw.uniform(0, 15, shape)
-            return (np.minimum(magnitude, MAX_SYMBOL) * draw.choice([-1, 1], shape)).astype(np.int32)
+            symbols: NDArray[np.int32] = (np.minimum(magnitude, MAX_SYMBOL) * draw.choice([-1, 1], shape)).astype(
+                np.int32
+            )
+            return symbols
         if self._style == 2:  # mostly nothing, a few extremes
             return np.where(draw.random(shape) < 0.02, MAX_SYMBOL, 0).astype(np.int32)
         return np.full(shape, int(draw.choice([0, 1, -1, 255, -MAX_SYMBOL, MAX_SYMBOL])), np.int32)

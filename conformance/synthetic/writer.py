@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refcodec.arith.engine import Engine
 from refcodec.bitstream.container import reconstruction_digest, serialise
@@ -207,7 +208,8 @@ def shaped_symbols(seed: int, name: str, style: str, low: np.ndarray, high: np.n
         ],
         sign * MAX_SYMBOL,
     )
-    return np.clip(made, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32).reshape(shape)
+    symbols: NDArray[np.int32] = np.clip(made, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
+    return symbols.reshape(shape)
 
 
 def regular_range(tables: SymbolTables, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -222,7 +222,7 @@ def _first_position(draft: Draft, place: int) -> int:
     """The place of the same channel of the same half at row 0, column 0."""
     size = draft.z.size
     if place < size:
-        return place % draft.z.shape[-1]
-    rows, columns, channels = draft.y.shape[2:]
+        return place % int(draft.z.shape[-1])
+    rows, columns, channels = map(int, draft.y.shape[2:])
     half, rest = divmod(place - size, rows * columns * channels)
     return size + half * rows * columns * channels + rest % channels

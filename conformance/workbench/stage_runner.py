@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refcodec.arith.checkerboard import ANCHOR, NONANCHOR, take
 from refcodec.arith.engine import Engine
@@ -171,6 +172,12 @@ def _map(engine: Engine, values: np.ndarray) -> np.ndarray:
     return out
 
 
+def _copy_of(x: np.ndarray) -> np.ndarray:
+    """The interior of a map, which outlives the map's memory."""
+    values: np.ndarray = interior(x).copy()
+    return values
+
+
 def _operate(engine: Engine, op: Op, known: Values) -> np.ndarray:
     """One operation of the layer table, as the networks in refcodec/nets call it."""
     family, leaf = op.name.split("/")[0], op.name.rsplit("/", 1)[-1]
@@ -190,8 +197,8 @@ def _operate(engine: Engine, op: Op, known: Values) -> np.ndarray:
     if op.kind == "linear_attention":
         keys_at, queries_at = (ANCHOR, NONANCHOR) if family == "intra" else (-1, -1)
         queries, keys, weighed = given
-        return interior(engine.linear_attention(op.name, queries, keys, weighed, keys_at, queries_at)).copy()
-    return interior(getattr(engine, op.kind)(op.name, *given)).copy()
+        return _copy_of(engine.linear_attention(op.name, queries, keys, weighed, keys_at, queries_at))
+    return _copy_of(getattr(engine, op.kind)(op.name, *given))
 
 
 def _convolve(engine: Engine, op: Op, maps: list[np.ndarray], known: Values) -> np.ndarray:
@@ -210,7 +217,7 @@ def _convolve(engine: Engine, op: Op, maps: list[np.ndarray], known: Values) -> 
         x = engine.masked(x, NONANCHOR if leaf == "queries0" else ANCHOR)
     if family.startswith("lrp_") and not op.gelu:
         parity = KIND.index(family[4:])
-    return interior(engine.conv(op.name, x, add=None if branch is None else _map(engine, branch), parity=parity)).copy()
+    return _copy_of(engine.conv(op.name, x, add=None if branch is None else _map(engine, branch), parity=parity))
 
 
 def _same_sizes(op: Op, maps: list[np.ndarray]) -> None:
@@ -248,7 +255,8 @@ class _Given:
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
         """Symbols of one half of a slice."""
-        return self._y[i, 0 if parity == ANCHOR else 1]
+        half: NDArray[np.int32] = self._y[i, 0 if parity == ANCHOR else 1]
+        return half
 
 
 def _walk_given(model: Model, engine: Engine, z: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -264,4 +272,4 @@ def _walk_given(model: Model, engine: Engine, z: np.ndarray, y: np.ndarray) -> n
         if np.abs(found.astype(np.int64)).max() > MAX_SYMBOL:
             raise UsageError(f"{name}: a symbol exceeds {MAX_SYMBOL} in magnitude (SPEC 7.2)")
     port = _Given(z.astype(np.int32), y.astype(np.int32))
-    return interior(walk(engine, config, model.medians, port, height, width)).copy()
+    return _copy_of(walk(engine, config, model.medians, port, height, width))

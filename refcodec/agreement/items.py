@@ -18,6 +18,7 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arith.backend import default_backend
 from ..codec import decode_stream, encode_picture
@@ -43,7 +44,7 @@ def digest(parts: Iterable[Part]) -> str:
     return total.hexdigest()
 
 
-def _scene(height: int, width: int, channels: int) -> np.ndarray:
+def _scene(height: int, width: int, channels: int) -> NDArray[np.uint8]:
     """Ramps that wrap, edges and noise, [height, width, 3] or [height, width] uint8."""
     y, x = np.mgrid[:height, :width]
     ramps = [(5 + 2 * c) * x + (7 - 3 * c) * y + 90 * ((x + y) // 50) & 255 for c in range(channels)]

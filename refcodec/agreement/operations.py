@@ -13,6 +13,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arith import numpy_ops
 from ..arith.engine import Engine
@@ -44,7 +45,7 @@ class Way:
 Item = Callable[[Way], Iterable[Part]]
 
 
-def numbers(name: str, low: int, high: int, *shape: int) -> np.ndarray:
+def numbers(name: str, low: int, high: int, *shape: int) -> NDArray[np.int64]:
     """(SPEC B.3) Integers in low..high, int64, about a tenth of them at each end, which are the places that break."""
     margin = (high - low) // 8
     wide = draws(0, name, prod(shape), low - margin, high - low + 2 * margin + 1)

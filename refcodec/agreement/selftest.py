@@ -80,7 +80,7 @@ def golden(path: Path = PATH) -> Mapping[str, str]:
         The package's file is missing or damaged.
     """
     try:
-        items = json.loads(path.read_text(encoding="utf-8"))["items"]
+        items: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["items"]
         if not all(isinstance(value, str) for value in items.values()):
             raise ValueError("a hash is not text")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable
 from functools import cache
 
 from ..errors import UsageError
+from ..threads import thread_count
 
 BACKENDS = ("numba", "numpy")
 
@@ -50,3 +52,33 @@ def default_backend(notice: Callable[[], None] = lambda: None) -> str:
     from .jit.native import loader as library
 
     return "numba" if library.usable(notice) else "numpy"
+
+
+def prepare(threads: int | None, note: Callable[[str], None]) -> None:
+    """Check the number of threads and load the kernels, before a command does anything that takes a while.
+
+    Parameters
+    ----------
+    threads : int or None
+        As `thread_count` takes it.
+    note : callable
+        Called with one line for a person: that the kernels are compiled first, or what went wrong.
+
+    Raises
+    ------
+    UsageError
+        The threads, ``REFCODEC_BACKEND`` or ``REFCODEC_KERNEL_CACHE``; or the backend is named and cannot be used.
+    """
+    thread_count(threads)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+
+        def notice() -> None:
+            note("compiling the kernels, which takes a while: the cache has none for this version and processor")
+
+        if default_backend(notice) == "numba":
+            from .jit.native import loader as library
+
+            library.load(notice)
+    for warning in found:
+        note(str(warning.message))

@@ -8,10 +8,10 @@ networks in floating point for calibration (weights_converter), so their structu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..model.config import Y_FRAC
@@ -21,21 +21,23 @@ from ..threads import thread_count
 from . import numpy_ops
 from .backend import BACKENDS, default_backend
 from .checkerboard import put, take, take_into
-from .maps import BORDER, Pool, clear_border, interior
+from .maps import BORDER, Map, Pool, WideMap, clear_border, interior
 from .numpy_ops import round_shift
+from .protocols import FusedOps, Ops
 
 Y_MAX = (1 << 15) - 1
 """Clamp of y, y_hat and means in Q6 (SPEC 5.1)."""
 
 
-def _backend(name: str) -> ModuleType:
+def _backend(name: str) -> tuple[Ops, FusedOps | None]:
+    """A backend, and once more if it has the fused operations."""
     if name not in BACKENDS:
         raise UsageError("unknown backend", value=name, known=list(BACKENDS))
     if name == "numpy":
-        return numpy_ops
+        return numpy_ops, None
     from .jit import backend as numba_backend
 
-    return numba_backend
+    return numba_backend, numba_backend
 
 
 class Engine:
@@ -75,15 +77,15 @@ class Engine:
         self.tables, self.step, self.trace = tables, step, trace
         self.backend = backend or default_backend()
         self.threads = thread_count(threads)
-        self._ops = _backend(self.backend)
+        self._ops, self._fused = _backend(self.backend)
         self._pool = pool or Pool()
-        self._clear = getattr(self._ops, "clear_border", clear_border)
+        self._clear = clear_border if self._fused is None else self._fused.clear_border
 
-    def map(self, height: int, width: int, channels: int) -> np.ndarray:
+    def map(self, height: int, width: int, channels: int) -> Map:
         """A map whose border is zero and whose interior is not set."""
         return self._pool.map(height, width, channels, self._clear)
 
-    def wide_map(self, height: int, width: int, channels: int) -> np.ndarray:
+    def wide_map(self, height: int, width: int, channels: int) -> WideMap:
         """A map of int32, which a wide layer needs."""
         return np.zeros((height + 2 * BORDER, width + 2 * BORDER, channels), np.int32)
 
@@ -132,25 +134,28 @@ class Engine:
     ) -> np.ndarray:
         """(SPEC 5.3, 5.4) Convolution, then the residual sum ``total`` of skip and its result.
 
-        One pass over memory where the backend can and nobody traces the result between.
+        One pass over memory where nobody traces the result between.
         """
-        fused = getattr(self._ops, "conv_sum", None)
-        if fused is None or self.trace:
+        if self.trace:
             return self.sum(total, skip, self.conv(name, x), out)
         out = self._like(skip, out)
-        fused(x, self.layers[name], out, skip, self.layers[total], self.threads)
+        layer: Any = self.layers[name]
+        added: Any = self.layers[total]
+        self._ops.conv_sum(x, layer, out, skip, added, self.threads)
         return out
 
     def gdn(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(SPEC 5.5) x / sqrt(beta + gamma x^2)."""
         out = self._like(x, out)
-        self._ops.gdn(x, self.layers[name], out, self.threads)
+        layer: Any = self.layers[name]
+        self._ops.gdn(x, layer, out, self.threads)
         return self._done(name, out)
 
     def igdn(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(SPEC 5.5) x * sqrt(beta + gamma x^2)."""
         out = self._like(x, out)
-        self._ops.igdn(x, self.layers[name], out, self.threads)
+        layer: Any = self.layers[name]
+        self._ops.igdn(x, layer, out, self.threads)
         return self._done(name, out)
 
     def sum(self, name: str, a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -191,14 +196,16 @@ class Engine:
     def norm(self, name: str, x: np.ndarray) -> np.ndarray:
         """(SPEC 5.6) Layer normalisation over channels, without its affine part."""
         out = self._like(x)
-        self._ops.layer_norm(x, self.layers[name], out, self.threads)
+        layer: Any = self.layers[name]
+        self._ops.layer_norm(x, layer, out, self.threads)
         return self._done(name, out)
 
     def local_attention(self, name: str, qkv: np.ndarray) -> np.ndarray:
         """(SPEC 5.8) Windows of every non-anchor: [h, w / 2, 25 C] inside a map."""
         h, w, c3 = qkv.shape[0] - 2 * BORDER, qkv.shape[1] - 2 * BORDER, qkv.shape[2]
         out = self.map(h, w // 2, 25 * c3 // 3)
-        self._ops.local_attention(qkv, self.layers[name], self.tables.exp2, out, self.threads)
+        layer: Any = self.layers[name]
+        self._ops.local_attention(qkv, layer, self.tables.exp2, out, self.threads)
         return self._done(name, out)
 
     def linear_attention(
@@ -215,8 +222,9 @@ class Engine:
         ``keys_at`` limits keys to one half of the checkerboard, ``queries_at`` the results, zero elsewhere.
         """
         out = self._like(queries)
+        layer: Any = self.layers[name]
         self._ops.linear_attention(
-            queries, keys, values, self.layers[name], self.tables.exp2, out, keys_at, queries_at, self.threads
+            queries, keys, values, layer, self.tables.exp2, out, keys_at, queries_at, self.threads
         )
         return self._done(name, out)
 
@@ -224,8 +232,8 @@ class Engine:
         """(SPEC 6.3) One half of the checkerboard of a map: a packed map of half the width."""
         if out is None:
             out = self.map(x.shape[0] - 2 * BORDER, x.shape[1] // 2 - BORDER, x.shape[2])
-        if copy := getattr(self._ops, "half", None):
-            copy(x, parity, out)
+        if self._fused:
+            self._fused.half(x, parity, out)
         else:
             take_into(interior(x), parity, interior(out))
         return out
@@ -256,7 +264,8 @@ class Engine:
         """(SPEC 5.3) 0.5 tanh of the layer's packed result, Q6 [h, w / 2, C], a plain array."""
         table = self.tables.half_tanh[self.layers[name].frac]
         v = interior(x).astype(np.int64)
-        return np.sign(v) * table[np.minimum(np.abs(v), table.size - 1)]
+        residual: np.ndarray = np.sign(v) * table[np.minimum(np.abs(v), table.size - 1)]
+        return residual
 
     def scale_index(self, scales: np.ndarray) -> np.ndarray:
         """(SPEC 6.8) Level of each scale (int32, Q10): the number of thresholds not above it."""
@@ -271,8 +280,8 @@ class Engine:
 
     def levels_and_means(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(SPEC 6.8) Entropy parameters -> levels of the scales and means in Q6, int32 [h, w / 2, C]."""
-        if split := getattr(self._ops, "levels_and_means", None):
-            return split(parameters, self.tables, Y_MAX)
+        if self._fused:
+            return self._fused.levels_and_means(parameters, self.tables, Y_MAX)
         scales, means = self.split(parameters)
         return self.scale_index(scales), means
 
@@ -280,8 +289,9 @@ class Engine:
         self, name: str, symbols: np.ndarray, means: np.ndarray, parity: int, y_hat: np.ndarray, current: np.ndarray
     ) -> None:
         """(SPEC 6.9) Symbols and means into one half of y_hat, a map; its context copy ``name`` into current."""
-        if not self.trace and (fused := getattr(self._ops, "place", None)):
-            fused(symbols, means, parity, Y_FRAC, Y_MAX, y_hat, self.layers[name], current)
+        if self._fused and not self.trace:
+            layer: Any = self.layers[name]
+            self._fused.place(symbols, means, parity, Y_FRAC, Y_MAX, y_hat, layer, current)
             return
         put(interior(y_hat), parity, self.reconstruct(symbols, means))
         self.rescale(name, y_hat, out=current)
@@ -290,9 +300,10 @@ class Engine:
         self, name: str, residual: str, x: np.ndarray, parity: int, y_hat: np.ndarray, current: np.ndarray
     ) -> None:
         """(SPEC 6.9) Add 0.5 tanh of x, packed result of layer ``residual``, to one half of y_hat; renew current."""
-        if not self.trace and (fused := getattr(self._ops, "refine", None)):
-            layer: Any = self.layers[residual]
-            fused(x, self.tables.half_tanh[layer.frac], parity, Y_MAX, y_hat, self.layers[name], current)
+        if self._fused and not self.trace:
+            last: Any = self.layers[residual]
+            copied: Any = self.layers[name]
+            self._fused.refine(x, self.tables.half_tanh[last.frac], parity, Y_MAX, y_hat, copied, current)
             return
         put(interior(y_hat), parity, self.refine(take(interior(y_hat), parity), self.half_tanh(residual, x)))
         self.rescale(name, y_hat, out=current)
@@ -306,9 +317,11 @@ class Engine:
     @staticmethod
     def reconstruct(symbols: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """(SPEC 6.9) clamp(symbol * 64 + mean), int64 in Q6."""
-        return np.clip((symbols.astype(np.int64) << Y_FRAC) + mean, -Y_MAX, Y_MAX)
+        values: NDArray[np.int64] = np.clip((symbols.astype(np.int64) << Y_FRAC) + mean, -Y_MAX, Y_MAX)
+        return values
 
     @staticmethod
     def refine(y: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """(SPEC 6.9) clamp(y + residual), int64 in Q6."""
-        return np.clip(y.astype(np.int64) + residual, -Y_MAX, Y_MAX)
+        values: NDArray[np.int64] = np.clip(y.astype(np.int64) + residual, -Y_MAX, Y_MAX)
+        return values

@@ -14,8 +14,15 @@ from typing import Any
 from weakref import ReferenceType, ref
 
 import numpy as np
+from numpy.typing import NDArray
 
 BORDER = 2
+
+Map = NDArray[np.int16]
+"""A feature map [H + 4, W + 4, C], or a view on some of its rows, columns or channels."""
+
+WideMap = NDArray[np.int32]
+"""A map of a wide layer's results: scales and means (SPEC 6.8)."""
 
 
 def interior(x: np.ndarray) -> np.ndarray:
@@ -77,7 +84,7 @@ class Pool:
 
     def map(
         self, height: int, width: int, channels: int, clear: Callable[[np.ndarray], None] = clear_border
-    ) -> np.ndarray:
+    ) -> Map:
         """A map [height + 4, width + 4, channels] int16; the border is zero, the interior is not set."""
         shape = (height + 2 * BORDER, width + 2 * BORDER, channels)
         size = shape[0] * shape[1] * shape[2]

@@ -23,11 +23,12 @@ from math import isqrt
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..model.layers import NORM_FRAC, WEIGHT_FRAC, Conv, Gdn, LinearAttention, LocalAttention, Norm, Sum
 from ..threads import share_rows
 from .checkerboard import put, take, take_into
-from .maps import BORDER, interior
+from .maps import BORDER, Map, WideMap, interior
 
 _OFFSETS = [(y, x) for y in range(5) for x in range(5)]
 
@@ -47,20 +48,21 @@ _BAND = 1 << 18  # float64 elements of a band: 2 MiB, about a core's second cach
 _NEVER = 40 << 16  # after 40 octaves an exponential rounds to zero
 
 
-def round_shift(a: np.ndarray, s: np.ndarray | int) -> np.ndarray:
+def round_shift(a: NDArray[np.int64], s: np.ndarray | int) -> NDArray[np.int64]:
     """(SPEC 5.2) floor((a + 2^(s-1)) / 2^s) on int64, a itself for s = 0."""
-    s = np.asarray(s, np.int64)
-    return (a + ((np.int64(1) << s) >> 1)) >> s
+    shift = np.asarray(s, np.int64)
+    shifted: NDArray[np.int64] = (a + ((np.int64(1) << shift) >> 1)) >> shift
+    return shifted
 
 
-def _shifted(a: np.ndarray, s: int) -> np.ndarray:
+def _shifted(a: NDArray[np.float64], s: int) -> NDArray[np.float64]:
     """(SPEC 5.2) ``round_shift`` in place of integers in float64 of magnitude below 2^52, 0 <= s <= 52."""
     a *= 2.0**-s  # multiples of 2^-s below 2^(52-s): 52 bits
     a += 0.5  # s >= 1: multiples of 2^-s below 2^(52-s) + 1/2; s = 0: multiples of 1/2 below 2^52: 53 bits
     return np.floor(a, out=a)
 
 
-def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _quotient(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Give floor(a / b) of integers in float64, b >= 1 and |a| + b < 2^53, into a.
 
     The quotient is rounded, but its floor is right. Rounding is monotone, so the quotient cannot fall below its floor.
@@ -71,7 +73,7 @@ def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.floor(a, out=a)
 
 
-def gelu(v: np.ndarray, table: np.ndarray) -> np.ndarray:
+def gelu(v: NDArray[np.int64], table: NDArray[np.int16]) -> NDArray[np.int64]:
     """(SPEC 5.3) max(v, 0) - table[min(|v|, last)] on int64."""
     return np.maximum(v, 0) - table[np.minimum(np.abs(v), table.size - 1)].astype(np.int64)
 
@@ -87,7 +89,7 @@ def _bands(y0: int, y1: int, row: int) -> Iterator[slice]:
     return (slice(y, min(y + rows, y1)) for y in range(y0, y1, rows))
 
 
-def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+def _product(a: NDArray[np.float64], b: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Give out [m, c] = a [m, n] @ b [n, c], float64, as a stack of small products."""
     rows = max(1, ONE_THREAD // b.size)
     whole = a.shape[0] // rows * rows
@@ -227,7 +229,7 @@ def _convolve(
     _share(work, height, threads, height * bias.size)
 
 
-def _finish(v: np.ndarray, layer: Conv) -> np.ndarray:
+def _finish(v: NDArray[np.float64], layer: Conv) -> NDArray[np.int16] | NDArray[np.float64]:
     """Floor, GELU and clamp of accumulators / 2^shift, which are overwritten."""
     packed = _pack(layer)
     if packed.gelu is not None:
@@ -238,7 +240,7 @@ def _finish(v: np.ndarray, layer: Conv) -> np.ndarray:
     return np.floor(v, out=v)
 
 
-def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, parity: int, threads: int = 1) -> None:
+def conv(x: Map, layer: Conv, out: Map | WideMap, add: Map | WideMap | None, parity: int, threads: int = 1) -> None:
     """(SPEC 5.3) Convolve map x into out.
 
     Parameters
@@ -275,7 +277,7 @@ def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, pa
             convolve(x[row:, (row + parity) & 1 :], 2, target[row::2], None if branch is None else branch[row::2])
 
 
-def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, total: Sum, threads: int = 1) -> None:
+def conv_sum(x: Map, layer: Conv, out: Map, skip: Map, total: Sum, threads: int = 1) -> None:
     """(SPEC 5.3, 5.4) The residual sum of map skip and the convolution of map x, in int32.
 
     Its terms are at most 32767 * 2^15, and with the rounding term the proved bound is 2^31 - 1 (SPEC 9.2-7).
@@ -296,7 +298,8 @@ def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, tota
 def _before_shuffle(x: np.ndarray) -> np.ndarray:
     """A view [2 h, 2 w, C] -> [h, w, 2, 2, C]."""
     h, w, c = x.shape
-    return x.reshape(h // 2, 2, w // 2, 2, c).transpose(0, 2, 1, 3, 4)
+    blocks: np.ndarray = x.reshape(h // 2, 2, w // 2, 2, c).transpose(0, 2, 1, 3, 4)
+    return blocks
 
 
 def _depthwise(x: np.ndarray, layer: Conv, target: np.ndarray, threads: int) -> None:
@@ -323,7 +326,7 @@ def _depthwise(x: np.ndarray, layer: Conv, target: np.ndarray, threads: int) -> 
     _share(work, height, threads, height * width * channels)
 
 
-def _norm_root(x: np.ndarray, layer: Gdn) -> np.ndarray:
+def _norm_root(x: NDArray[np.float64], layer: Gdn) -> NDArray[np.float64]:
     """floor(sqrt(beta + gamma x^2)) as float64, below 2^26; the loader has proved the sum below 2^52.
 
     The root is correctly rounded by IEEE 754, and its floor is right. With m the next integer, m <= 2^26 and
@@ -337,7 +340,7 @@ def _norm_root(x: np.ndarray, layer: Gdn) -> np.ndarray:
     return np.floor(n, out=n)
 
 
-def igdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int = 1) -> None:
+def igdn(x: Map, layer: Gdn, out: Map, threads: int = 1) -> None:
     """(SPEC 5.5) clamp(x * r >> shift, rounded), maps in and out."""
     source, target = interior(x), interior(out)
 
@@ -351,7 +354,7 @@ def igdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int = 1) -> None:
     _share(rows, source.shape[0], threads, source.size)
 
 
-def gdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int = 1) -> None:
+def gdn(x: Map, layer: Gdn, out: Map, threads: int = 1) -> None:
     """(SPEC 5.5) clamp(floor((x * 2^shift + floor(r / 2)) / r)), maps in and out."""
     source, target = interior(x), interior(out)
 
@@ -372,7 +375,7 @@ def norm_gain(channels: int) -> int:
     return (isqrt(channels << (2 * (NORM_FRAC + 8) + 2)) + 1) >> 1
 
 
-def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int = 1) -> None:
+def layer_norm(x: Map, layer: Norm, out: Map, threads: int = 1) -> None:
     """(SPEC 5.6) D * sqrt(C / (sum D^2 + epsilon)) in Q10, maps in and out, without rounding errors before the last.
 
     The loader has proved C^3 x^2 and with it sum D^2 below 2^50 and C <= 128, and epsilon < 2^50.
@@ -396,14 +399,15 @@ def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int = 1) ->
 
 
 @lru_cache(maxsize=4)
-def _fractions(table: bytes) -> np.ndarray:
+def _fractions(table: bytes) -> NDArray[np.float64]:
     """(SPEC 5.7) 2^(32 - u / 2^16) of every u below 2^16 by the bytes of the table; in int64, then float64: 33 bits."""
     t, u = np.frombuffer(table, np.int32).astype(np.int64), np.arange(1 << 16)
     i, j = u >> 8, u & 255
-    return (t[i] * (256 - j) + t[i + 1] * j).astype(np.float64)
+    fractions: NDArray[np.float64] = (t[i] * (256 - j) + t[i + 1] * j).astype(np.float64)
+    return fractions
 
 
-def _exp2(t: np.ndarray, table: np.ndarray) -> np.ndarray:
+def _exp2(t: np.ndarray, table: NDArray[np.int32]) -> NDArray[np.float64]:
     """(SPEC 5.7) ``exp2_negative`` in float64 of integers t >= 0 of any type, float64 below 2^53, overwritten."""
     t = np.minimum(t, _NEVER, out=t).astype(np.int32)
     e = np.take(_fractions(table.tobytes()), t & 0xFFFF, mode="clip")
@@ -414,12 +418,12 @@ def _exp2(t: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.floor(e, out=e)
 
 
-def exp2_negative(t: np.ndarray, table: np.ndarray) -> np.ndarray:
+def exp2_negative(t: NDArray[np.int64], table: NDArray[np.int32]) -> NDArray[np.int64]:
     """(SPEC 5.7) 2^(24 - t / 2^16) for int64 t >= 0, by the table of 257 entries and one rounded shift."""
     return _exp2(t.copy(), table).astype(np.int64)
 
 
-def softmax_weights(logits: np.ndarray, table: np.ndarray) -> np.ndarray:
+def softmax_weights(logits: NDArray[np.float64], table: NDArray[np.int32]) -> NDArray[np.float64]:
     """(SPEC 5.7) Weights in Q16 along the last axis of Q16 logits, as float64 integers.
 
     Logits are integers below 2^38 in magnitude, at most 2^12 in a row; masked ones are less by 2^40, so at least 2^39
@@ -433,9 +437,7 @@ def softmax_weights(logits: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.floor(e, out=e)
 
 
-def local_attention(
-    qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, out: np.ndarray, threads: int = 1
-) -> None:
+def local_attention(qkv: Map, layer: LocalAttention, table: NDArray[np.int32], out: Map, threads: int = 1) -> None:
     """(SPEC 5.8) Attention inside the window of every non-anchor, over maps.
 
     Parameters
@@ -481,7 +483,9 @@ def _windows(x: np.ndarray, rows: slice, half: int) -> np.ndarray:
     return out
 
 
-def key_weights(keys: np.ndarray, top: np.ndarray, shift: int, table: np.ndarray) -> np.ndarray:
+def key_weights(
+    keys: NDArray[np.int16], top: NDArray[np.int16], shift: int, table: NDArray[np.int32]
+) -> NDArray[np.float64]:
     """(SPEC 5.9) 2^(24 - (top - k) 2^(shift - 16)) of keys [P, C] int16, top their maxima; float64 integers <= 2^24.
 
     Differences below 2^16 are shifted by at most 16 in int64.
@@ -489,14 +493,14 @@ def key_weights(keys: np.ndarray, top: np.ndarray, shift: int, table: np.ndarray
     return _exp2((top.astype(np.int64) - keys) << shift, table)
 
 
-def query_weights(queries: np.ndarray, heads: int, shift: int, table: np.ndarray) -> np.ndarray:
+def query_weights(queries: NDArray[np.int16], heads: int, shift: int, table: NDArray[np.int32]) -> NDArray[np.float64]:
     """(SPEC 5.9) Softmax weights in Q16 of queries [P, C] int16 over the channels of each head, as float64 integers."""
     # shift <= 16: 31 bits
     logits = queries.reshape(queries.shape[0], heads, -1).astype(np.float64) * 2.0**shift
     return softmax_weights(logits, table).reshape(queries.shape)
 
 
-def contexts(sums: np.ndarray, total: np.ndarray, shift: int) -> np.ndarray:
+def contexts(sums: NDArray[np.int64], total: NDArray[np.int64], shift: int) -> NDArray[np.int64]:
     """(SPEC 5.9) Rounded quotient (sums * 2^shift) / total, clamped to int16, without leaving int64.
 
     |sums| <= total * 2^15 and total <= 2^24 * 2^23; the rest of the first division is below total, so its shift by
@@ -508,12 +512,12 @@ def contexts(sums: np.ndarray, total: np.ndarray, shift: int) -> np.ndarray:
 
 
 def linear_attention(
-    queries: np.ndarray,
-    keys: np.ndarray,
-    values: np.ndarray,
+    queries: Map,
+    keys: Map,
+    values: Map,
     layer: LinearAttention,
-    table: np.ndarray,
-    out: np.ndarray,
+    table: NDArray[np.int32],
+    out: Map,
     keys_at: int,
     queries_at: int,
     threads: int = 1,

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..model.layers import Conv
 from .engine import Engine
 from .maps import BORDER, interior
+from .protocols import Network
 
 KEEP = 4
 """Rows kept of every result. A 3x3 convolution reads 2 rows before the end of what it was given last time, a skip
@@ -107,7 +109,7 @@ class Strips:
         return self.grow(name, end * factor, -(-x.height // step) * factor, width, channels, fill)
 
     @staticmethod
-    def _reached(layer: Any, x: Window) -> int:
+    def _reached(layer: Conv, x: Window) -> int:
         """Rows of a convolution's result (before a shuffle) whose windows are there."""
         if x.end == x.height:
             return -(-x.height // layer.stride)
@@ -159,7 +161,7 @@ def strip_rows(width: int, widest: float) -> int:
 
 
 def in_strips(
-    engine: Engine, network: Callable[[Any, Any], Any], x: np.ndarray | Rows, widest: float, lag: int = 0
+    engine: Engine, network: Network, x: np.ndarray | Rows, widest: float, lag: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Run a network and give its result in pieces: (first row, rows [n, W, C] int16), from the top down.
 

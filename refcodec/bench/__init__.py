@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..arith.backend import default_backend
+from ..arith.backend import default_backend, prepare
 from ..codec import decode_stream, encode_picture
 from ..errors import MissingInput, UsageError
-from ..io.console import note, prepare, result, result_json
+from ..io.console import note, result, result_json
 from ..io.files import write_bytes
 from ..io.options import add_limits, limits_of
 from ..io.pictures import Picture, check_size, read_picture, write_picture
@@ -469,7 +469,7 @@ def run(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]) -> d
     sizes = args.sizes or ([source.shape[1::-1]] if args.picture else SIZES if args.full else SIZES[:FEW_SIZES])
     pictures = {(width, height): fitted(source, width, height, limits) for width, height in sizes}
     subjects = [subject(name) for name in names]
-    prepare(max(threads))
+    prepare(max(threads), note)
     head = {"machine": machine(), "repeats": args.repeats}
     report(head)
     results = []

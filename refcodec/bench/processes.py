@@ -75,7 +75,7 @@ def peak_memory(command: Sequence[str]) -> int | None:
 
     None where the system does not tell.
     """
-    answer = run_python(["-m", "refcodec.bench.processes", *command], environment())[1].split()
+    answer = run_python(["-m", "refcodec.cli.peak_memory", *command], environment())[1].split()
     return int(answer[-1]) if answer[-1].isdigit() else None
 
 
@@ -96,15 +96,6 @@ def own_peak() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak << 10  # in bytes there, in KiB elsewhere
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run a command of refcodec, then print this process's peak memory or "unknown"."""
-    from ..cli import main as refcodec
-
-    code = refcodec(arguments)
-    print(own_peak() or "unknown")
-    return code
 
 
 class Twin:
@@ -204,7 +195,3 @@ class Twin:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from .. import codec
+from ..arith.engine import Engine
 from ..arith.maps import interior
+from ..entropy.ports import Reader, Writer
 
 CONTAINER, INPUT, CODER, WALK, OUTPUT, BETWEEN = (
     "container",
@@ -200,9 +202,9 @@ def _timed_function(name: str, clock: Clock) -> Callable[..., Any]:
 def watched(clock: Clock) -> Iterator[None]:
     """Let every call of the codec in this process note its operations on the clock; for one thread at a time."""
     timed: dict[str, Any] = {
-        "Engine": timed_class(codec.Engine, clock),
-        "Reader": timed_class(codec.Reader, clock, CODER),
-        "Writer": timed_class(codec.Writer, clock, CODER),
+        "Engine": timed_class(Engine, clock),
+        "Reader": timed_class(Reader, clock, CODER),
+        "Writer": timed_class(Writer, clock, CODER),
         **{name: _timed_function(name, clock) for name in _FUNCTIONS},
     }
     saved = {name: getattr(codec, name) for name in timed}

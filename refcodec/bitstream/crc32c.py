@@ -54,7 +54,8 @@ def _extension(level: int) -> NDArray[np.uint32]:
     """Return the columns of the extension by 2^level zero bytes, [32] uint32."""
     if level == 0:
         bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
-        return _TABLE[bits & 0xFF] ^ (bits >> 8)
+        moved: NDArray[np.uint32] = _TABLE[bits & 0xFF] ^ (bits >> 8)
+        return moved
     half = _extension(level - 1)
     return _transform(half, half)
 

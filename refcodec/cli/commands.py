@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from ..arith.backend import prepare
 from ..bitstream.container import Stream
 from ..bitstream.fields import MAGIC, VERSION
 from ..bitstream.info import describe
 from ..codec import Encoded, decode_stream, encode_picture, metadata_chunks
 from ..errors import CheckFailed, OutputError, RefcodecError, UsageError
-from ..io.console import note, prepare, progress, result, result_json
+from ..io.console import note, progress, result, result_json
 from ..io.files import PICTURE_SUFFIXES, check_target, read_stream, starts_with, write_bytes
 from ..io.options import limits_of
 from ..io.pictures import Picture, check_format, read_picture, write_picture
@@ -117,7 +118,7 @@ def encode(args: Namespace) -> int:
     for text in picture.notes:
         note(f"{args.input}: {text}")
     model = load_model(args.model)
-    prepare(args.threads)
+    prepare(args.threads, note)
     start = time.perf_counter()
     quality, coded = _coded(args, picture, model)
     seconds = time.perf_counter() - start
@@ -167,7 +168,7 @@ def decode(args: Namespace) -> int:
     _check_output(args)
     check_format(args.out)
     data = read_stream(args.input, limits_of(args))
-    prepare(args.threads)
+    prepare(args.threads, note)
     start = time.perf_counter()
     samples, stream = _decoded(data, args, verify=args.verify)
     seconds = time.perf_counter() - start
@@ -247,7 +248,7 @@ def compare(args: Namespace) -> int:
 def verify(args: Namespace) -> int:
     """``verify FILE``."""
     data = read_stream(args.input, limits_of(args))
-    prepare(args.threads)
+    prepare(args.threads, note)
     samples, stream = _decoded(data, args, verify=True)
     assert stream.header.digest is not None  # verify=True refuses a stream without one
     if args.json:
@@ -267,7 +268,7 @@ def trace(args: Namespace) -> int:
     """``trace FILE OUT.jsonl``."""
     _check_output(args)
     data = read_stream(args.input, limits_of(args))
-    prepare(args.threads)
+    prepare(args.threads, note)
     folder = Path(args.values) if args.values else None
 
     def save(stage: Stage, values: np.ndarray) -> None:
@@ -385,7 +386,7 @@ def rate_distortion(args: Namespace) -> int:
     from ..measure import rate_distortion as rd
 
     model = load_model(args.model)
-    prepare(args.threads)
+    prepare(args.threads, note)
     common: dict[str, Any] = {"model": model, "threads": args.threads, "limits": limits_of(args)}
     return rd.run(
         args,
@@ -398,7 +399,7 @@ def agreement(args: Namespace) -> int:
     """``matrix FOLDER``."""
     from ..agreement import pictures as matrix
 
-    prepare(None)
+    prepare(None, note)
     return matrix.main(args)
 
 
@@ -406,7 +407,7 @@ def selftest(args: Namespace) -> int:
     """``selftest``."""
     from ..agreement import selftest as self_test
 
-    prepare(None)
+    prepare(None, note)
     report = self_test.run()
     if not args.json:
         for difference in report.differences:
@@ -438,7 +439,7 @@ def bench(args: Namespace) -> int:
 
 def warmup(args: Namespace) -> int:
     """``warmup``: compile and cache every kernel, by loading them and coding a small picture."""
-    prepare(None)
+    prepare(None, note)
     start = time.perf_counter()
     samples = np.zeros((8, 8, 3), np.uint8)
     decode_stream(encode_picture(samples, 1).data, verify=True)

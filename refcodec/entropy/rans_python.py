@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..model.symbol_tables import LENGTH_BITS, PROBABILITY_BITS, SymbolTables
 
@@ -23,9 +24,10 @@ DONE, EXHAUSTED, OVERSIZE = 0, 1, 2
 """How `decode` ended: all symbols decoded, words ran out, a symbol exceeded the bound."""
 
 
-def as_words(words: np.ndarray) -> list[int]:
+def as_words(words: NDArray[np.uint32]) -> list[int]:
     """(SPEC 7.3) The words in the form `decode` reads."""
-    return words.tolist()
+    numbers: list[int] = words.tolist()
+    return numbers
 
 
 def encode(cum: np.ndarray, freq: np.ndarray, x: int, words: np.ndarray) -> tuple[int, int]:

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-
-from ..arith.backend import default_backend
-from ..threads import thread_count
 
 
 def printable(text: str) -> str:
@@ -71,26 +67,3 @@ def progress(action: str) -> Iterator[Callable[[float], None] | None]:
         yield show
     finally:
         _write("\r\033[K")
-
-
-def prepare(threads: int | None) -> None:
-    """Check the number of threads and load the kernels; print that they are compiled first, and what went wrong.
-
-    Raises
-    ------
-    UsageError
-        The threads, ``REFCODEC_BACKEND`` or ``REFCODEC_KERNEL_CACHE``; or the backend is named and cannot be used.
-    """
-    thread_count(threads)
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-
-        def notice() -> None:
-            note("compiling the kernels, which takes a while: the cache has none for this version and processor")
-
-        if default_backend(notice) == "numba":
-            from ..arith.jit.native import loader as library
-
-            library.load(notice)
-    for warning in found:
-        note(str(warning.message))

@@ -392,7 +392,8 @@ def _read_pnm(file: IO[bytes], limits: Limits, where: str) -> np.ndarray | None:
     if magic not in (b"P5", b"P6"):
         return None
     shape = (height, width) if magic == b"P5" else (height, width, 3)
-    return np.frombuffer(_exact_rest(file, int(np.prod(shape)), where), np.uint8).reshape(shape).copy()
+    samples: np.ndarray = np.frombuffer(_exact_rest(file, int(np.prod(shape)), where), np.uint8).reshape(shape).copy()
+    return samples
 
 
 @contextmanager

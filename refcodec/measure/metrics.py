@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..planes import check_samples
@@ -194,7 +195,7 @@ def _window(plane: np.ndarray) -> np.ndarray:
     return plane
 
 
-def _halve(plane: np.ndarray) -> np.ndarray:
+def _halve(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     plane = np.pad(plane, [(0, side % 2) for side in plane.shape], mode="edge")
     return (plane[::2, ::2] + plane[1::2, ::2] + plane[::2, 1::2] + plane[1::2, 1::2]) / 4
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -236,8 +237,7 @@ def measure(
         progress(name)
         names.append(name)
         points += [
-            _point(name, OWN, quality, samples, lambda q=quality, s=samples: encode(s, q), decode)  # type: ignore[misc]
-            for quality in qualities
+            _point(name, OWN, quality, samples, partial(encode, samples, quality), decode) for quality in qualities
         ]
         mode = "L" if samples.ndim == 2 else "RGB"
         points += [
@@ -246,9 +246,9 @@ def measure(
                 codec.name,
                 setting,
                 samples,
-                lambda c=codec, v=setting, s=samples: _encode_other(c, v, s),  # type: ignore[misc]
-                lambda data, m=mode: _decode_other(data, m),
-            )  # type: ignore[misc]
+                partial(_encode_other, codec, setting, samples),
+                partial(_decode_other, mode=mode),
+            )
             for codec in codecs
             for setting in codec.settings
         ]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InvalidModel
 from .config import Config, Op, config_from, layer_table
@@ -50,7 +51,7 @@ class Model:
     layers: Mapping[str, Layer]
     tables: Tables
     factorized: SymbolTables
-    medians: np.ndarray
+    medians: NDArray[np.int32]
     fingerprint: bytes
     margins: Mapping[str, int]
     provenance: Mapping[str, Any]

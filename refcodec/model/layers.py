@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 NORM_FRAC = 10
 """Fraction bits of a normalised vector (SPEC 5.6): |value| < sqrt(64), so 8 * 2^10 fits int16."""
@@ -44,13 +45,13 @@ class Conv:
     """
 
     name: str
-    weight: np.ndarray
-    bias: np.ndarray
-    shift: np.ndarray
+    weight: NDArray[np.int16]
+    bias: NDArray[np.int32]
+    shift: NDArray[np.int32]
     frac: int
     limit: int
-    add_shift: np.ndarray | None = None
-    gelu: np.ndarray | None = None
+    add_shift: NDArray[np.int32] | None = None
+    gelu: NDArray[np.int16] | None = None
     stride: int = 1
     shuffle: bool = False
     depthwise: bool = False
@@ -106,8 +107,8 @@ class Gain:
     """
 
     name: str
-    multiplier: np.ndarray
-    shift: np.ndarray
+    multiplier: NDArray[np.int32]
+    shift: NDArray[np.int32]
     frac: int
     limit: int
 
@@ -152,7 +153,7 @@ class LocalAttention:
 
     name: str
     shift: int
-    bias: np.ndarray
+    bias: NDArray[np.int32]
     heads: int
     frac: int
     limit: int

@@ -14,6 +14,7 @@ from math import isqrt
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import OutputError, UsageError
 from ..io.files import check_target
@@ -63,7 +64,7 @@ def _halfwords(key: int, count: int) -> np.ndarray:
     return words.astype("<u8", copy=False).view("<u2")[:count]
 
 
-def draws(seed: int, name: str, count: int, low: int | np.ndarray, choices: int | np.ndarray) -> np.ndarray:
+def draws(seed: int, name: str, count: int, low: int | np.ndarray, choices: int | np.ndarray) -> NDArray[np.int64]:
     """(SPEC B.3) The first numbers of a stream: int64, each one of low..low + choices - 1.
 
     Parameters

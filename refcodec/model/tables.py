@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InvalidModel, ModelError
 from .hdf5 import Hdf5
@@ -73,10 +74,10 @@ class Tables:
         [128] tables, one a level.
     """
 
-    gelu: Mapping[int, np.ndarray]
-    half_tanh: Mapping[int, np.ndarray]
-    exp2: np.ndarray
-    thresholds: np.ndarray
+    gelu: Mapping[int, NDArray[np.int16]]
+    half_tanh: Mapping[int, NDArray[np.int16]]
+    exp2: NDArray[np.int32]
+    thresholds: NDArray[np.int32]
     gaussian: SymbolTables
 
     def arrays(self) -> dict[str, np.ndarray]:

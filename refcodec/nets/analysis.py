@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..arith.engine import Engine
+from ..arith.protocols import M, PictureOps
 from ..arith.strips import Rows, in_strips
 from ..model.config import Config
 from .blocks import residual_block, residual_block_with_stride
@@ -15,7 +16,7 @@ ANALYSIS_WIDEST = 1 / 4
 """Elements of the widest map of g_a for a position of the picture and a channel of the first stage."""
 
 
-def analysis(engine: Engine, x: np.ndarray) -> np.ndarray:
+def analysis(engine: PictureOps[M], x: M) -> M:
     """(SPEC 6.2) g_a and the quality gain.
 
     Parameters

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ..arith.engine import Engine
+from ..arith.protocols import M, PictureOps
 
 
-def residual_block(engine: Engine, name: str, x: np.ndarray) -> np.ndarray:
+def residual_block(engine: PictureOps[M], name: str, x: M) -> M:
     """(SPEC 6.2) GELU(conv2(GELU(conv1(x)))) + x, or + conv1x1(x) where the channel count changes."""
     hidden = engine.conv(f"{name}/conv1", x)
     if f"{name}/skip" in engine.layers:
@@ -15,13 +13,13 @@ def residual_block(engine: Engine, name: str, x: np.ndarray) -> np.ndarray:
     return engine.conv_sum(f"{name}/conv2", hidden, f"{name}/sum", x)
 
 
-def residual_block_with_stride(engine: Engine, name: str, x: np.ndarray) -> np.ndarray:
+def residual_block_with_stride(engine: PictureOps[M], name: str, x: M) -> M:
     """(SPEC 6.2) GDN(conv2(GELU(conv1 stride 2 (x)))) + conv1x1 stride 2 (x): half the resolution."""
     branch = engine.gdn(f"{name}/gdn", engine.conv(f"{name}/conv2", engine.conv(f"{name}/conv1", x)))
     return engine.conv(f"{name}/skip", x, add=branch)
 
 
-def residual_block_upsample(engine: Engine, name: str, x: np.ndarray) -> np.ndarray:
+def residual_block_upsample(engine: PictureOps[M], name: str, x: M) -> M:
     """(SPEC 6.2) IGDN(conv(GELU(subpel x2 (x)))) + subpel x2 (x): twice the resolution."""
     branch = engine.igdn(f"{name}/igdn", engine.conv(f"{name}/conv", engine.conv(f"{name}/subpel", x)))
     return engine.conv(f"{name}/upsample", x, add=branch)

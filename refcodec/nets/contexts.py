@@ -12,13 +12,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..arith.checkerboard import ANCHOR, NONANCHOR
-from ..arith.engine import Engine
 from ..arith.maps import BORDER
+from ..arith.protocols import NetworkOps
 
 Halves = Mapping[int, np.ndarray]
 
 
-def local_context(engine: Engine, i: int, y_hat: np.ndarray, out: np.ndarray) -> None:
+def local_context(engine: NetworkOps, i: int, y_hat: np.ndarray, out: np.ndarray) -> None:
     """(SPEC 6.5) Checkerboard attention inside every non-anchor's 5x5 window.
 
     Parameters
@@ -35,7 +35,7 @@ def local_context(engine: Engine, i: int, y_hat: np.ndarray, out: np.ndarray) ->
     engine.conv(f"{name}/fc2", hidden, add=u, out=out)
 
 
-def channel_context(engine: Engine, i: int, previous: np.ndarray, outs: Halves) -> None:
+def channel_context(engine: NetworkOps, i: int, previous: np.ndarray, outs: Halves) -> None:
     """(SPEC 6.6) Three convolutions over the finished slices -> packed maps [h + 4, w / 2 + 4, 4 C]."""
     x = previous
     for n in range(2):
@@ -43,11 +43,11 @@ def channel_context(engine: Engine, i: int, previous: np.ndarray, outs: Halves) 
     engine.conv_halves(f"chan/{i}/2", x, outs)
 
 
-def _pointwise_depthwise(engine: Engine, name: str, x: np.ndarray) -> np.ndarray:
+def _pointwise_depthwise(engine: NetworkOps, name: str, x: np.ndarray) -> np.ndarray:
     return engine.conv(f"{name}1", engine.conv(f"{name}0", x))
 
 
-def global_inter_context(engine: Engine, i: int, previous: np.ndarray, outs: Halves) -> None:
+def global_inter_context(engine: NetworkOps, i: int, previous: np.ndarray, outs: Halves) -> None:
     """(SPEC 6.7) Linear attention over all positions of all finished slices -> packed maps [h + 4, w / 2 + 4, 2 C]."""
     name = f"inter/{i}"
     q, k, v = (_pointwise_depthwise(engine, f"{name}/{part}", previous) for part in ("queries", "keys", "values"))
@@ -61,7 +61,7 @@ def global_inter_context(engine: Engine, i: int, previous: np.ndarray, outs: Hal
     engine.conv_halves(f"{name}/mlp2", both, outs)
 
 
-def global_intra_context(engine: Engine, i: int, last: np.ndarray, current: np.ndarray, out: np.ndarray) -> None:
+def global_intra_context(engine: NetworkOps, i: int, last: np.ndarray, current: np.ndarray, out: np.ndarray) -> None:
     """(SPEC 6.7) Linear attention from the last slice's similarities to this slice's anchors.
 
     Keys are the last slice at anchors, queries at non-anchors, values the current anchors; the result is zero at

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arith.engine import Engine
+from ..arith.protocols import NetworkOps
 
 KIND = ("nonanchor", "anchor")
 """Name of a parity (SPEC 6.3)."""
 
 
-def entropy_parameters(engine: Engine, i: int, parity: int, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def entropy_parameters(engine: NetworkOps, i: int, parity: int, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(SPEC 6.8) Packed contexts, a map [h + 4, w / 2 + 4, K] -> scale levels and means.
 
     Returns
@@ -26,7 +26,7 @@ def entropy_parameters(engine: Engine, i: int, parity: int, known: np.ndarray) -
     return engine.levels_and_means(x)
 
 
-def latent_residual(engine: Engine, i: int, parity: int, known: np.ndarray) -> tuple[str, np.ndarray]:
+def latent_residual(engine: NetworkOps, i: int, parity: int, known: np.ndarray) -> tuple[str, np.ndarray]:
     """(SPEC 6.8) Hyper means, finished slices and the current one -> name and packed result of the last layer.
 
     Its 0.5 tanh is what ``Engine.add_residual`` adds to y_hat.

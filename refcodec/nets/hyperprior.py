@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arith.engine import Engine
+from ..arith.protocols import NetworkOps
 
 
-def hyper_analysis(engine: Engine, y: np.ndarray) -> np.ndarray:
+def hyper_analysis(engine: NetworkOps, y: np.ndarray) -> np.ndarray:
     """(SPEC 6.4) y, a map [h + 4, w + 4, M] in Q6, -> z with its gain, a map [h / 4 + 4, w / 4 + 4, hyper] in Q6."""
     x = engine.rescale("h_a/input", y)
     for n in range(5):
@@ -15,7 +15,7 @@ def hyper_analysis(engine: Engine, y: np.ndarray) -> np.ndarray:
     return engine.gain("z", x)
 
 
-def hyper_synthesis(engine: Engine, z_hat: np.ndarray) -> np.ndarray:
+def hyper_synthesis(engine: NetworkOps, z_hat: np.ndarray) -> np.ndarray:
     """(SPEC 6.4) z_hat, a map in Q6, -> M hyper scales and M hyper means, a map [h + 4, w + 4, 2 M]."""
     x = engine.gain("h_s/input", z_hat)
     for n in range(5):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..arith.engine import Engine
+from ..arith.protocols import M, PictureOps
 from ..arith.strips import in_strips
 from ..model.config import Config
 from .blocks import residual_block, residual_block_upsample
@@ -18,7 +19,7 @@ SYNTHESIS_LAG = 7
 """Rows of y_hat that the last operations of g_s are behind the first."""
 
 
-def synthesis(engine: Engine, y_hat: np.ndarray) -> np.ndarray:
+def synthesis(engine: PictureOps[M], y_hat: M) -> M:
     """(SPEC 6.10) The inverse quality gain and g_s.
 
     Parameters

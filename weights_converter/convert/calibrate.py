@@ -293,7 +293,7 @@ def lower(config: Config, formats: dict[str, Format], name: str, by: int) -> boo
 def _best(seen: Seen, low: int, high: int) -> Format:
     def error(frac: int) -> float:
         e = MAGNITUDE_BITS - frac
-        clamp = seen.clamp_error[min(max(e, LEAST), MOST) - LEAST] / seen.count
+        clamp = float(seen.clamp_error[min(max(e, LEAST), MOST) - LEAST]) / seen.count
         return clamp + 4.0**-frac / 12
 
     frac = min(range(low, high + 1), key=lambda f: (error(f), f))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import erfc, ndtr
 
 from refcodec.arith.checkerboard import put, take
@@ -22,6 +23,8 @@ from refcodec.model.symbol_tables import intervals
 from refcodec.model.tables import load_tables
 
 from .published import LIKELIHOOD_MIN, NORM_EPSILON, SCALE_MIN, FloatLayer, gains
+
+Floats = NDArray[np.float32]
 
 _BAND = 1 << 22
 """Values of the largest temporary array: 16 MiB, which memory allocators keep for the next layer."""
@@ -71,18 +74,19 @@ def _columns(x: np.ndarray, height: int, width: int, k: int, stride: int, parity
     return columns.reshape(height * width, -1)
 
 
-def _gelu(x: np.ndarray) -> np.ndarray:
+def _gelu(x: Floats) -> Floats:
     x *= ndtr(x)
     return x
 
 
-def _root(x: np.ndarray, layer: FloatLayer) -> np.ndarray:
+def _root(x: Floats, layer: FloatLayer) -> Floats:
     assert layer.gamma is not None and layer.beta is not None
-    return np.sqrt((x * x) @ layer.gamma.T.astype(np.float32) + layer.beta.astype(np.float32))
+    root: Floats = np.sqrt((x * x) @ layer.gamma.T.astype(np.float32) + layer.beta.astype(np.float32))
+    return root
 
 
-def _softmax(x: np.ndarray, axis: int) -> np.ndarray:
-    e = x - x.max(axis=axis, keepdims=True)
+def _softmax(x: Floats, axis: int) -> Floats:
+    e: Floats = x - x.max(axis=axis, keepdims=True)
     np.exp2(e, out=e)
     e /= e.sum(axis=axis, keepdims=True)
     return e
@@ -153,12 +157,18 @@ class FloatEngine(Engine):
         trace: Callable[[str, np.ndarray], None] | None = None,
     ) -> None:
         super().__init__(layers, _NO_TABLES, step, 1, "numpy", trace)
-        self._ops = _OPS  # type: ignore[assignment]
+        self._ops, self._fused = _OPS, None
         self._config = config
 
     def map(self, height: int, width: int, channels: int) -> np.ndarray:
         """A float32 map, all zero."""
         return np.zeros((height + 2 * BORDER, width + 2 * BORDER, channels), np.float32)
+
+    def conv_sum(
+        self, name: str, x: np.ndarray, total: str, skip: np.ndarray, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Convolution, then the residual sum."""
+        return self.sum(total, skip, self.conv(name, x), out)
 
     def sum(self, name: str, a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Residual sum."""
@@ -210,11 +220,13 @@ class FloatEngine(Engine):
 
     def half_tanh(self, name: str, x: np.ndarray) -> np.ndarray:
         """0.5 tanh."""
-        return 0.5 * np.tanh(interior(x))
+        residual: Floats = 0.5 * np.tanh(interior(x))
+        return residual
 
     def scale_index(self, scales: np.ndarray) -> np.ndarray:
         """Scales themselves, bounded below."""
-        return np.maximum(scales, np.float32(SCALE_MIN))
+        bounded: Floats = np.maximum(scales, np.float32(SCALE_MIN))
+        return bounded
 
     @staticmethod
     def split(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -226,17 +238,20 @@ class FloatEngine(Engine):
     @staticmethod
     def symbols(y: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """Nearest symbols, halves up, clamped to the format's bound."""
-        return np.clip(np.floor(y - mean + 0.5), -Y_MAX, Y_MAX)
+        nearest: Floats = np.clip(np.floor(y - mean + 0.5), -Y_MAX, Y_MAX)
+        return nearest
 
     @staticmethod
     def reconstruct(symbols: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """Symbol + mean."""
-        return symbols + mean
+        values: Floats = symbols + mean
+        return values
 
     @staticmethod
     def refine(y: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """Y + residual."""
-        return y + residual
+        values: Floats = y + residual
+        return values
 
 
 _NO_TABLES: Any = SimpleNamespace(exp2=None)
@@ -275,11 +290,13 @@ class Bottleneck:
         centre = symbols + self.medians[:, None]
         low, low_rest = self.cumulative(centre - 0.5)
         high, high_rest = self.cumulative(centre + 0.5)
-        return np.where(low + high < 1, high - low, low_rest - high_rest)
+        p: NDArray[np.float64] = np.where(low + high < 1, high - low, low_rest - high_rest)
+        return p
 
 
-def _sigmoid(t: np.ndarray) -> np.ndarray:
-    return np.where(t < 0, np.exp(np.minimum(t, 0)), 1) / (1 + np.exp(-np.abs(t)))
+def _sigmoid(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    p: NDArray[np.float64] = np.where(t < 0, np.exp(np.minimum(t, 0)), 1) / (1 + np.exp(-np.abs(t)))
+    return p
 
 
 def gaussian_likelihood(symbols: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -301,7 +318,8 @@ def gaussian_likelihood(symbols: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """
     a = np.abs(symbols).astype(np.float64)
     width = scales.astype(np.float64) * np.sqrt(2)
-    return np.maximum(0.5 * (erfc((a - 0.5) / width) - erfc((a + 0.5) / width)), LIKELIHOOD_MIN)
+    p: NDArray[np.float64] = np.maximum(0.5 * (erfc((a - 0.5) / width) - erfc((a + 0.5) / width)), LIKELIHOOD_MIN)
+    return p
 
 
 def code_length(likelihoods: np.ndarray) -> float:

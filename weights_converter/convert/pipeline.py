@@ -39,6 +39,18 @@ def calibration_steps(config: Config) -> tuple[int, ...]:
     return (1, 30, 60, 80, 100) if config.steps > 1 else (1,)
 
 
+def read_colour(path: str | Path) -> np.ndarray:
+    """Samples [H, W, 3] uint8 of a picture; a grey one gets three equal channels.
+
+    Raises
+    ------
+    MissingInput, InvalidImage, Unsupported, LimitExceeded
+        As `read_picture`.
+    """
+    samples = read_picture(path, Limits()).samples
+    return np.repeat(samples[:, :, None], 3, axis=2) if samples.ndim == 2 else samples
+
+
 def load_pictures(folder: Path, crop: int, most: int | None = None) -> list[tuple[str, np.ndarray]]:
     """Centre crops [<= crop, <= crop, 3] of the pictures in a folder, grey ones in three channels, sorted by name.
 
@@ -52,8 +64,7 @@ def load_pictures(folder: Path, crop: int, most: int | None = None) -> list[tupl
         paths = [paths[n * len(paths) // most] for n in range(most)]
     pictures = []
     for path in paths:
-        samples = read_picture(path, Limits()).samples
-        samples = np.repeat(samples[:, :, None], 3, axis=2) if samples.ndim == 2 else samples
+        samples = read_colour(path)
         y, x = (max(0, (s - crop) // 2) for s in samples.shape[:2])
         pictures.append((path.name, np.ascontiguousarray(samples[y : y + crop, x : x + crop])))
     return pictures
@@ -68,9 +79,9 @@ def default_pictures() -> Path:
         It is not there.
     """
     try:
-        folder = Path(str(resources.files("conformance") / "pictures"))
+        folder = Path(str(resources.files("conformance") / "data" / "pictures"))
     except ModuleNotFoundError:
-        folder = Path("conformance") / "pictures"
+        folder = Path("conformance") / "data" / "pictures"
     if not folder.is_dir():
         raise MissingInput(
             "the project's own pictures are not installed",

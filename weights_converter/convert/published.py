@@ -246,7 +246,8 @@ def published_weights(op: Op, weight: np.ndarray, state: State) -> dict[str, np.
 
 
 def _without(w: np.ndarray, gamma: np.ndarray) -> np.ndarray:
-    return np.divide(w, gamma, out=np.zeros_like(w), where=gamma != 0)
+    without: np.ndarray = np.divide(w, gamma, out=np.zeros_like(w), where=gamma != 0)
+    return without
 
 
 def published_shapes(config: Config, gained: bool) -> dict[str, tuple[int, ...]]:
@@ -393,4 +394,5 @@ def gains(log_gain: np.ndarray, config: Config) -> np.ndarray:
     i = np.minimum(np.floor(q).astype(int), max(config.qualities - 2, 0))
     t = (q - i)[:, None]
     above = np.minimum(i + 1, config.qualities - 1)
-    return np.exp(log_gain[i] * (1 - t) + log_gain[above] * t)
+    factors: np.ndarray = np.exp(log_gain[i] * (1 - t) + log_gain[above] * t)
+    return factors

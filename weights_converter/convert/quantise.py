@@ -103,7 +103,8 @@ def _first_shift(
     bounds = np.minimum(
         (INT32_MAX + rounding + 1) / np.maximum(worst + branch, 1e-30), 32768 / np.maximum(largest, 1e-30)
     )
-    return np.minimum(30, np.floor(np.log2(bounds) + 1e-9).astype(int))
+    shifts: np.ndarray = np.minimum(30, np.floor(np.log2(bounds) + 1e-9).astype(int))
+    return shifts
 
 
 class Quantiser:

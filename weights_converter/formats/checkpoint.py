@@ -21,6 +21,7 @@ import numpy as np
 
 from refcodec.errors import InvalidModel, MissingInput, OutputError, TransferError
 
+from .pickles import printable
 from .stored_tensors import (
     MAX_TENSORS,
     ByteSource,
@@ -31,7 +32,7 @@ from .stored_tensors import (
     item_bytes,
     load_float32,
 )
-from .torch_zip import MAX_LISTED, NETWORK, Contents, printable, read_torch_legacy, read_torch_zip
+from .torch_zip import MAX_LISTED, NETWORK, Contents, read_torch_legacy, read_torch_zip
 
 MAX_JSON_BYTES = 1 << 20
 """Longest meta.json or safetensors header: the largest configuration takes 0.2 MB, and a parsed byte costs up to 25."""

@@ -418,7 +418,7 @@ def _member_name(raw: bytes, length: int, place: str) -> str:
 def _data_start(source: ByteSource, header: int, name: bytes, place: str) -> int:
     """First data byte of a member: behind its own header, which must repeat the name."""
     local = source.read(header, 30 + len(name), place)
-    named, extra = struct.unpack_from("<2H", local, 26)
+    named, extra = map(int, struct.unpack_from("<2H", local, 26))
     if local[:4] != b"PK\3\4" or local[30:] != name or named != len(name):
         raise InvalidModel("zip member's own header differs from the directory", where=place, start=header)
     return header + 30 + named + extra

@@ -20,19 +20,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from refcodec.errors import MissingInput, RefcodecError, UsageError
+from refcodec.errors import RefcodecError, UsageError
 from refcodec.io.console import printable
 from refcodec.model.config import config_from
 
+from ..convert.pipeline import read_colour
 from ..formats.checkpoint import parse_json, read_checkpoint
-from ..train.pictures import decode
 from .model import LoCLIC, analyse, from_checkpoint, synthesise
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -208,9 +207,7 @@ def load_picture(path: str | None, size: str | None) -> np.ndarray:
     """
     if path is None:
         return synthetic_picture(*parse_size(size or "768x512"))
-    if not Path(path).is_file():
-        raise MissingInput("no such file", where=path)
-    samples = decode(Path(path).read_bytes(), path)
+    samples = read_colour(path)
     if size is None:
         return samples
     width, height = parse_size(size)

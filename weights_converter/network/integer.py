@@ -26,8 +26,8 @@ from refcodec.arith.numpy_ops import RELATIVE
 from refcodec.model.config import Y_FRAC
 
 from ..convert.published import NORM_EPSILON, FloatLayer
-from ..torch_conv import conv3x3
 from .model import LoCLIC
+from .torch_conv import conv3x3
 
 Y_LIMIT = Y_MAX / 2**Y_FRAC
 """Clamp of y, y_hat and means in steps of the quantiser."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..convert.published import LIKELIHOOD_MIN, SCALE_MIN, TAIL_MASS
-from ..torch_conv import conv3x3
+from .torch_conv import conv3x3
 
 
 class Conv3x3(nn.Conv2d):

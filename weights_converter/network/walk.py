@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..torch_conv import conv3x3
 from .contexts import anchors_alone, merge, split
+from .torch_conv import conv3x3
 
 Quantised = Callable[[int, int, Tensor], Tensor]
 """``quantised(i, kind, mean)`` gives one half of slice i as symbol + mean; kind 0 is anchors, 1 non-anchors."""

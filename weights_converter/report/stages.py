@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import interior
@@ -33,6 +35,10 @@ from ..convert.quantise import tensor_frac
 from .evaluate import evaluate
 
 Named = tuple[str, np.ndarray]
+
+
+def _copy_to(named: list[Named], name: str, values: np.ndarray) -> None:
+    named.append((name, values.copy()))
 
 
 @dataclass
@@ -102,7 +108,8 @@ def _real(model: Model, name: str, values: np.ndarray) -> np.ndarray:
     layer = model.layers.get(name)
     if isinstance(layer, Conv) and not layer.limit:
         exponent[: exponent.size // 2] = SCALE_FRAC
-    return np.ldexp(values.astype(np.float64), -exponent)
+    real: NDArray[np.float64] = np.ldexp(values.astype(np.float64), -exponent)
+    return real
 
 
 def compare_stages(
@@ -118,12 +125,7 @@ def compare_stages(
     for samples in pictures:
         for step in steps:
             whole: list[Named] = []
-            engine = Engine(
-                model.layers,
-                model.tables,
-                step - 1,
-                trace=lambda name, values, to=whole: to.append((name, values.copy())),
-            )  # type: ignore[misc]
+            engine = Engine(model.layers, model.tables, step - 1, trace=partial(_copy_to, whole))
             y, z = _latents(engine, samples)
             recorder = _Recorder(Writer(engine, y, z, model.tables.gaussian, model.factorized))
             size = y.shape[0] - 4, y.shape[1] - 4

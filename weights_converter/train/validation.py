@@ -12,9 +12,8 @@ import numpy as np
 import torch
 
 from refcodec.io.files import list_pictures
-from refcodec.io.pictures import read_picture
-from refcodec.limits import Limits
 
+from ..convert.pipeline import read_colour
 from .loss import Trainee
 from .pictures import Picture
 
@@ -49,11 +48,7 @@ def folder_pictures(folder: str) -> list[np.ndarray]:
     ------
     MissingInput, InvalidImage
     """
-    pictures = []
-    for path in list_pictures(Path(folder)):
-        samples = read_picture(path, Limits()).samples
-        pictures.append(np.repeat(samples[:, :, None], 3, axis=2) if samples.ndim == 2 else samples)
-    return pictures
+    return [read_colour(path) for path in list_pictures(Path(folder))]
 
 
 def measure(

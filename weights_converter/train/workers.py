@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..torch_conv import allow_winograd
+from ..network.torch_conv import allow_winograd
 from .loss import Loss, Trainee, interpolated, loss_of
 from .pictures import Batch
 from .plan import Plan

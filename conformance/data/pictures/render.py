@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Array = np.ndarray
+Array = NDArray[np.float64]
 
 # ------------------------------------------------------------------------------------------------------------ noise
 
@@ -23,7 +24,8 @@ def lattice(ix: Array, iy: Array, seed: int) -> Array:
     h = (ix.astype(np.int64) * 374761393 + iy.astype(np.int64) * 668265263 + seed * 974711) & mask
     for shift, factor in ((15, 0x2C1B3C6D), (12, 0x297A2D39)):
         h = ((h ^ (h >> shift)) * factor) & mask
-    return (h ^ (h >> 15)).astype(np.float64) / 4294967296.0
+    numbers: Array = (h ^ (h >> 15)).astype(np.float64) / 4294967296.0
+    return numbers
 
 
 def noise(x: Array, y: Array, seed: int) -> Array:
@@ -34,7 +36,8 @@ def noise(x: Array, y: Array, seed: int) -> Array:
     corner = [[lattice(ix + i, iy + j, seed) for i in (0, 1)] for j in (0, 1)]
     top = corner[0][0] + sx * (corner[0][1] - corner[0][0])
     bottom = corner[1][0] + sx * (corner[1][1] - corner[1][0])
-    return top + sy * (bottom - top)
+    joined: Array = top + sy * (bottom - top)
+    return joined
 
 
 def fractal(x: Array, y: Array, seed: int, octaves: int = 5, gain: float = 0.5) -> Array:
@@ -50,7 +53,8 @@ def fractal(x: Array, y: Array, seed: int, octaves: int = 5, gain: float = 0.5) 
 def mix(a: Array, b: Array, t: Array | float) -> Array:
     """Blend colours [..., 3] by t, clipped to 0..1."""
     t = np.clip(np.asarray(t, np.float64), 0, 1)
-    return a + (b - a) * (t[..., None] if t.ndim else t)
+    mixed: Array = a + (b - a) * (t[..., None] if t.ndim else t)
+    return mixed
 
 
 def ramp(t: Array, stops: list[tuple[float, tuple[int, int, int]]]) -> Array:
@@ -90,7 +94,7 @@ def sky(x: Array, y: Array) -> Array:
 def ridge(x: Array, seed: int, base: float, height: float, frequency: float) -> Array:
     """Skyline of a mountain range, as y over x."""
     flat = np.zeros_like(x)
-    rough = 1 - np.abs(2 * fractal(x * frequency, flat, seed, 6, 0.48) - 1)
+    rough: Array = 1 - np.abs(2 * fractal(x * frequency, flat, seed, 6, 0.48) - 1)
     return base - height * (rough * rough - 0.25)
 
 

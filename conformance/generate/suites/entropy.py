@@ -37,7 +37,7 @@ FEW = 64
 
 def scale_of(level: int, thresholds: np.ndarray) -> int:
     """(SPEC 6.8) A scale in Q10 in the middle of a level."""
-    ends = [0, *thresholds.tolist(), int(thresholds[-1]) + 2000]
+    ends: list[int] = [0, *thresholds.tolist(), int(thresholds[-1]) + 2000]
     return (ends[level] + ends[level + 1]) // 2
 
 

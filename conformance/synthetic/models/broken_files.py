@@ -1,6 +1,6 @@
 """Model files of broken structure (SPEC B.1), and files that hold a sound model in another way.
 
-Most changes are those of conformance/workbench/fuzz/models.py, where tests try them too.
+Most changes are those of structures.py, where tests try them too.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from refcodec.model.file import MAX_FLOATS, MAX_PROVENANCE
 from refcodec.model.integer_model import fingerprint
 
-from ...workbench.fuzz.models import HARMLESS, STRUCTURES, VICTIM
 from .broken_models import BASE, Fault, Sound, configured, replaced
 from .procedural import edited_model, source
+from .structures import HARMLESS, STRUCTURES, VICTIM
 
-_HDF5 = {  # name in hostile_models.STRUCTURES: own name, clause, what is wrong
+_HDF5 = {  # name in structures.STRUCTURES: own name, clause, what is wrong
     "floats": ("floats", "B.1-2", "weights that are floats"),
     "big-endian": ("big-endian", "B.1-2", "weights that are big-endian"),
     "unsigned": ("unsigned", "B.1-2", "weights that are unsigned"),

@@ -64,7 +64,7 @@ def edge_config(numbers: Numbers) -> Config:
         ch, slices = 64, 1
 
     def widths(name: str, count: int) -> list[int]:
-        return (2 * numbers.many(name, count, 1, 3)).tolist()
+        return [2 * int(n) for n in numbers.many(name, count, 1, 3)]
 
     heads = [n for n in range(1, min(ch // 2, 8) + 1) if ch % n == 0]
     inter = [n for n in range(1, 3 * ch) if all(ch * i % max(1, ch * i // n) == 0 for i in range(1, slices))]

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 
 from refcodec.errors import ModelError
-from refcodec.model.config import PROFILES, Config
+from refcodec.model.config import PROFILES, Config, layer_table
 from refcodec.model.file import read_content, write_model
 from refcodec.model.integer_model import Model, build_model, fingerprint, read_config
 from refcodec.model.procedural import build
 from refcodec.model.registry import DEFAULT
 
-from ...generate.standing import standing
 from ...kit.strict_json import read_json
 from .edits import Change, Edited, entry_of, made_file
 
@@ -243,6 +242,29 @@ def edited_file(name: str) -> Path:
     return made_file(made.edited, _edited_entry(made))
 
 
+MODEL_LEVELS = (("A", 2**20, 2**13), ("B", 2**24, 2**17), ("C", 2**27, 2**21))
+"""(SPEC 12.2) Level, most parameters, most multiply-accumulates a sample."""
+
+
+def profiles(config: Config) -> list[str]:
+    """(SPEC 12.1) Names of the profiles that have a configuration."""
+    names = [name for name, known in PROFILES.items() if known == config]
+    main = len(config.lrp) == 2 and not config.old_synthesis
+    return [*names, *(["main"] if main else []), "full"]
+
+
+def model_level(config: Config) -> str:
+    """(SPEC 12.2) The lowest level that has the models of a configuration."""
+    table = layer_table(config)
+    parameters, macs = sum(op.parameters for op in table), sum(op.macs for op in table)
+    return next((level for level, most, heaviest in MODEL_LEVELS if parameters <= most and macs <= heaviest), "D")
+
+
+def standing(config: Config) -> dict[str, Any]:
+    """Both as fields of a manifest's entry."""
+    return {"profiles": profiles(config), "level": model_level(config)}
+
+
 @cache
 def _edited_entry(made: Source) -> dict[str, Any]:
     """The entry of an edited model: the one of a manifest, if there is one and the base is still the same."""
@@ -315,7 +337,9 @@ __all__ = [
     "edited_model",
     "manifest_entry",
     "model",
+    "model_level",
     "model_source",
+    "profiles",
     "source",
     "sources",
 ]

@@ -445,7 +445,7 @@ def test_manifests_tell_profiles_and_levels_as_spec_does():
 
     from spec import spec_module
 
-    from conformance.generate import standing
+    from conformance.synthetic.models import procedural
     from refcodec.model.config import PROFILES
 
     spec = spec_module()
@@ -458,8 +458,8 @@ def test_manifests_tell_profiles_and_levels_as_spec_does():
         replace(PROFILES["default"], chan=(768, 768)),
     ]:
         values = config.as_dict()
-        assert standing.profiles(config) == spec.profiles(values)
-        assert standing.model_level(config) == spec.model_level(values)
+        assert procedural.profiles(config) == spec.profiles(values)
+        assert procedural.model_level(config) == spec.model_level(values)
 
 
 def test_vectors_belong_to_profiles_and_levels(tmp_path):

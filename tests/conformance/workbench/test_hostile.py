@@ -15,17 +15,10 @@ from tiny_models import TINY, spec_content, tiny_content
 
 import refcodec
 from conformance.cli import run_command
+from conformance.synthetic.models.structures import HARMLESS, OUTSIDE, OUTSIDE_RAW, STRUCTURES, VICTIM
 from conformance.synthetic.streams import STATES, corpus, hostile_stream, sealed
 from conformance.workbench.fuzz import command as fuzz
-from conformance.workbench.fuzz.models import (
-    HARMLESS,
-    OUTSIDE,
-    OUTSIDE_RAW,
-    STRUCTURES,
-    VICTIM,
-    hostile_model,
-    model_corpus,
-)
+from conformance.workbench.fuzz.models import hostile_model, model_corpus
 from conformance.workbench.fuzz.pictures import hostile_picture, picture_corpus
 from refcodec import errors
 from refcodec.bitstream.fields import FIELDS

@@ -10,7 +10,8 @@ import pytest
 from tiny_models import TINY, tiny_content
 
 from conformance.kit.suites import KIT, Accept, load_all
-from conformance.workbench.fuzz.models import VICTIM, model_corpus, rebuilt, write_file
+from conformance.synthetic.models.structures import VICTIM, rebuilt, write_file
+from conformance.workbench.fuzz.models import model_corpus
 from refcodec.errors import InvalidModel, ModelError
 from refcodec.model import hdf5_arrays
 from refcodec.model.file import write_model

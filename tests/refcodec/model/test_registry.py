@@ -13,7 +13,8 @@ import pytest
 from tiny_models import TINY, tiny_content, tiny_model
 
 import refcodec
-from conformance.workbench.fuzz.models import SMALL, hostile_model, model_corpus
+from conformance.synthetic.models.structures import SMALL
+from conformance.workbench.fuzz.models import hostile_model, model_corpus
 from refcodec import cli
 from refcodec.errors import InvalidModel, LimitExceeded, ModelError
 from refcodec.model import file as model_file

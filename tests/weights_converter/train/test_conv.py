@@ -11,8 +11,8 @@ pytest.importorskip("torch")
 import torch
 import torch.nn.functional as F
 
-from weights_converter import torch_conv
-from weights_converter.torch_conv import allow_winograd, conv3x3
+from weights_converter.network import torch_conv
+from weights_converter.network.torch_conv import allow_winograd, conv3x3
 
 
 @pytest.fixture(autouse=True)
