@@ -38,6 +38,11 @@ def array_at(context: Any, builder: Any, array: Any, data: Any, length: int) -> 
     return target._getvalue()
 
 
+def named_tuple(context: Any, builder: Any, kind: Any, values: Any) -> Any:
+    """A value of a type of named tuples."""
+    return context.make_tuple(builder, kind, values)
+
+
 def on_stack(builder: Any, kind: Any) -> Any:
     """Memory in the frame of the function that is built."""
     return cgutils.alloca_once(builder, kind)
