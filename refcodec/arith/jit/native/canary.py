@@ -1,7 +1,7 @@
 """One small item for every kernel, against constants: run when kernels were loaded or compiled, before they are used.
 
 It catches code of other sources, a processor that is not what it says, and a broken compiler. The constants are what
-the NumPy backend computes from the same items (tests/test_canary.py).
+the NumPy backend computes from the same items (tests/refcodec/arith/jit/test_native.py).
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _roof() -> None:
 
 
 def check(library: str) -> None:
-    """Run the items of a library (kernels/library.py) with the kernels of this thread.
+    """Run the items of a library (native/loader.py) with the kernels of this thread.
 
     Raises
     ------

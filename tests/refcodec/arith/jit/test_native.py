@@ -134,20 +134,25 @@ def with_image(data, change):
     return cache.pack({name: (symbol, change(image))})
 
 
-def other_relocations(image):
+def with_sections(image, wanted, change):
+    """An ELF file after ``change(image, start, length)`` of every section of a type."""
     image = bytearray(image)
     [table] = struct.unpack_from("<Q", image, 40)
     size, count = struct.unpack_from("<HH", image, 58)
     for n in range(count):
-        _, kind, _, _, start, *_ = struct.unpack_from("<IIQQQQIIQQ", image, table + n * size)
-        if kind == 4:
-            struct.pack_into("<I", image, start + 8, 99)
+        _, kind, _, _, start, length, *_ = struct.unpack_from("<IIQQQQIIQQ", image, table + n * size)
+        if kind == wanted:
+            change(image, start, length)
     return bytes(image)
 
 
+def other_relocations(image):
+    return with_sections(image, 4, lambda image, start, _: struct.pack_into("<I", image, start + 8, 99))
+
+
 def other_import(image):
-    name = next(name.encode() for name in link.imports() if name.encode() + b"\0" in image)
-    return image.replace(name + b"\0", name[:-1] + b"?\0")
+    """The last symbol is no longer defined in the file."""
+    return with_sections(image, 2, lambda image, start, length: struct.pack_into("<H", image, start + length - 18, 0))
 
 
 elf = pytest.mark.skipif(not sys.platform.startswith("linux") or os.uname().machine != "x86_64", reason="not ELF")
@@ -706,7 +711,7 @@ def run(*arguments, **variables):
 
 def test_a_warm_process_needs_no_numba(tmp_path):
     code = (
-        "import sys\nfrom refcodec.__main__ import main\n"
+        "import sys\nfrom refcodec.cli import main\n"
         f"assert main(['encode', {str(SCENE)!r}, {str(tmp_path / 'a.loclic')!r}]) == 0\n"
         f"assert main(['decode', {str(tmp_path / 'a.loclic')!r}, {str(tmp_path / 'a.png')!r}]) == 0\n"
         "print('numba' in sys.modules, 'scipy.linalg' in sys.modules)\n"
@@ -722,7 +727,7 @@ def test_commands_where_kernels_do_not_work(tmp_path):
     picture, out = tmp_path / "small.png", [tmp_path / name for name in ("a.loclic", "b.loclic", "c.loclic")]
     Image.open(SCENE).crop((0, 0, 16, 16)).save(picture)
     done = run("encode", picture, out[0], NUMBA_DISABLE_JIT="1")
-    assert done.returncode == 0 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.returncode == 0 and not re.search("kernel|Warning", done.stderr), done.stderr
     (tmp_path / "numba").mkdir()
     (tmp_path / "numba" / "__init__.py").write_text("raise ImportError('Numba needs NumPy 1.0 or less')\n")
     broken = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "empty")}
