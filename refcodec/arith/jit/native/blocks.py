@@ -155,10 +155,10 @@ def block(write: Callable[..., Any], result: Any = types.void) -> Callable[[Call
     """
 
     def replace(python: Callable[..., Any]) -> Any:
-        def typed(context, *arguments):
+        def typed(context: Any, *arguments: Any) -> Any:
             kinds = [types.int64 if isinstance(kind, types.Integer) else kind for kind in arguments]
 
-            def generate(context, builder, signature, values):
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
                 writer = Writer(context, builder)
                 given = map(writer.argument, signature.args, values)
                 found = write(writer, *given)
@@ -179,10 +179,10 @@ def block(write: Callable[..., Any], result: Any = types.void) -> Callable[[Call
 
 
 @intrinsic
-def words_at(typing, address, names):
+def words_at(typing: Any, address: Any, names: Any) -> Any:
     """The words at an address as the named tuple of their kind, such as ``words.CONV``."""
 
-    def generate(context, builder, signature, values):
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         data = builder.inttoptr(values[0], I64.as_pointer())
         found = [builder.load(builder.gep(data, [ir.Constant(I64, n)])) for n in range(len(names))]
         return named_tuple(context, builder, names, found)
