@@ -14,8 +14,7 @@ import numpy as np
 from ..arith.backend import BACKENDS, default_backend
 from ..errors import CoderError, SymbolError, UsageError
 from ..limits import MAX_SYMBOL
-from ..model.symbol_tables import SymbolTables, intervals, table_vector
-from .rans_python import EXHAUSTED, LOW, OVERSIZE
+from ..model.symbol_tables import EXHAUSTED, LOW, OVERSIZE, SymbolTables, intervals, table_vector
 
 STATE_BYTES = 8
 WORD_BYTES = 4

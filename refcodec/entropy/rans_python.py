@@ -1,7 +1,7 @@
 """The range coder on Python integers: what the NumPy backend runs (SPEC 7.3 to 7.5).
 
-The same two functions as `rans_numba`. Lists, local names and one bisection a symbol keep it near half a microsecond
-a symbol.
+The same two functions as refcodec/arith/jit/rans.py. Lists, local names and one bisection per symbol keep it near half
+a microsecond per symbol.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model.symbol_tables import LENGTH_BITS, PROBABILITY_BITS, SymbolTables
-
-LOW = 1 << 31
-"""The state lies in [LOW, LOW << 32) = [2^31, 2^63) between symbols: it fits a signed 64-bit integer."""
-
-WORD_BITS = 32
-WORD_MASK = (1 << WORD_BITS) - 1
-SLOT_MASK = (1 << PROBABILITY_BITS) - 1
-
-DONE, EXHAUSTED, OVERSIZE = 0, 1, 2
-"""How `decode` ended: all symbols decoded, words ran out, a symbol exceeded the bound."""
+from ..model.symbol_tables import (
+    DONE,
+    EXHAUSTED,
+    LENGTH_BITS,
+    LOW,
+    OVERSIZE,
+    PROBABILITY_BITS,
+    SLOT_MASK,
+    WORD_BITS,
+    WORD_MASK,
+    SymbolTables,
+)
 
 
 def as_words(words: NDArray[np.uint32]) -> list[int]:

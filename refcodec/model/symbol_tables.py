@@ -24,6 +24,16 @@ TOTAL = 1 << PROBABILITY_BITS
 LENGTH_BITS = 4
 """Raw bits that hold the length of an escape's suffix, 0 to 15."""
 
+LOW = 1 << 31
+"""The range coder's state lies in [LOW, LOW << 32) = [2^31, 2^63) between symbols: it fits a signed 64-bit integer."""
+
+WORD_BITS = 32
+WORD_MASK = (1 << WORD_BITS) - 1
+SLOT_MASK = (1 << PROBABILITY_BITS) - 1
+
+DONE, EXHAUSTED, OVERSIZE = 0, 1, 2
+"""How the range decoder ended: all symbols decoded, words ran out, a symbol exceeded the bound."""
+
 BUCKETS = 256
 """Entries of the decoder's lookup a table: the high byte of the slot. A scan from there takes at most 255 steps,
 because 255 frequencies of 1 exhaust the low byte."""

@@ -26,7 +26,7 @@ from refcodec.model import integer_model as model
 from refcodec.model import procedural
 from refcodec.model.config import Config
 from refcodec.model.layers import Conv, Gain, Gdn, LinearAttention, LocalAttention, Norm, Rescale, Sum
-from refcodec.model.symbol_tables import SymbolTables, intervals
+from refcodec.model.symbol_tables import DONE, EXHAUSTED, OVERSIZE, SymbolTables, intervals
 from refcodec.model.tables import load_arrays, load_tables
 from refcodec.planes import crop_samples, pad_samples
 from refcodec.trace import Recorder
@@ -429,8 +429,8 @@ def _symbol(given, backend):
         out,
         MAX_SYMBOL,
     )
-    if status != rans_python.DONE:
-        raise {rans_python.EXHAUSTED: CoderError, rans_python.OVERSIZE: SymbolError}[status]("refused")
+    if status != DONE:
+        raise {EXHAUSTED: CoderError, OVERSIZE: SymbolError}[status]("refused")
     return {"returns": int(out[0]), "coder": [int(x), words[position:]]}
 
 

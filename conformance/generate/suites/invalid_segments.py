@@ -13,9 +13,9 @@ import numpy as np
 
 from refcodec.arith.engine import Engine
 from refcodec.bitstream.container import serialise
-from refcodec.entropy.rans_python import LOW, encode
+from refcodec.entropy.rans_python import encode
 from refcodec.model.integer_model import Model
-from refcodec.model.symbol_tables import LENGTH_BITS, SymbolTables, intervals
+from refcodec.model.symbol_tables import LENGTH_BITS, LOW, SymbolTables, intervals
 from refcodec.slices import walk
 
 from ...synthetic.models.procedural import model

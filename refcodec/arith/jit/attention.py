@@ -10,26 +10,17 @@ from ...model.layers import LinearAttention, LocalAttention
 from .. import numpy_ops
 from ..maps import BORDER, interior
 from ..numpy_ops import RELATIVE, SUM_BLOCK, contexts
-from .kernels import words as W
+from .addresses import place_of
+from .kernels.constants import FARTHEST, GROUP, MAX_WIDTH, POSITIONS, STEP, UNSEEN
+from .kernels.words import AttendWords, ExponentialsWords, KeySumsWords, LocalWords, filled
 from .native.loader import Kernel
 from .team import address, share
-
-UNSEEN = -float(1 << 40)
-
-MAX_WIDTH = 32
-"""Channels a head that the kernels take, NumPy takes more. No configuration in use has."""
-
-FARTHEST = 26 << 16
-"""From here on the exponential is zero (SPEC 5.7): 2^24 / 2^26 rounds to 0."""
 
 ORDER = np.array([*range(1, 25, 2), *range(0, 25, 2)])
 """Places of a 5x5 window by lane: 12 anchors in lanes 0..11, 13 non-anchors in lanes 16..28. Anchors see anchors only,
 so that for their rows 16 lanes do; the lanes between have no place."""
 
 LANE = np.array([*range(12), *range(16, 29)])
-
-STEP = 32
-"""Scratch is in rows of 32: lanes of a window, or channels of a head padded with zeros."""
 
 _local_rows, _key_sums, _attend_rows, _exponentials = (
     Kernel(f"attention.{name}") for name in ("local_rows", "key_sums", "attend_rows", "exponentials")
@@ -57,31 +48,32 @@ def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, o
         numpy_ops.local_attention(qkv, layer, table, out)
         return
     bias = _lane_bias(layer)
-    a = np.zeros(W.L_WORDS, np.int64)
-    a[:] = (
-        address(qkv),
-        address(out) + BORDER * (out.strides[0] + out.strides[1]),
-        address(bias),
-        address(_PLACES),
-        address(table),
-        layer.shift,
-        layer.limit,
-        layer.heads,
-        channels,
-        qkv.shape[0] - 2 * BORDER,
-        qkv.shape[1] - 2 * BORDER,
-        *(s // 2 for s in (*qkv.strides[:2], *out.strides[:2])),
+    start, row, column = place_of(qkv)
+    target, out_row, out_column = place_of(interior(out))
+    height, width = qkv.shape[0] - 2 * BORDER, qkv.shape[1] - 2 * BORDER
+    a = filled(
+        LocalWords(
+            qkv=start,
+            out=target,
+            bias=address(bias),
+            place=address(_PLACES),
+            table=address(table),
+            shift=layer.shift,
+            limit=layer.limit,
+            heads=layer.heads,
+            channels=channels,
+            height=height,
+            width=width,
+            row=row,
+            column=column,
+            out_row=out_row,
+            out_column=out_column,
+        )
     )
-    share(_local_rows, a, out.shape[0] - 2 * BORDER, threads)
+    share(_local_rows, a, height, threads)
 
 
 # ------------------------------------------------------------------------------------------- linear attention (5.9)
-
-GROUP = 8
-"""Channels of keys that one unit of work sums: 8 x 16 sums stay in registers."""
-
-POSITIONS = 64
-"""Positions whose weights are computed at once."""
 
 
 def exponentials(t: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -89,7 +81,7 @@ def exponentials(t: np.ndarray, table: np.ndarray) -> np.ndarray:
     groups = -(-t.size // POSITIONS)
     near = np.resize(np.minimum(t, FARTHEST), groups * POSITIONS).astype(np.int32)
     out = np.empty(near.size)
-    a = np.array([address(near), address(table), address(out)], np.int64)
+    a = filled(ExponentialsWords(near=address(near), table=address(table), out=address(out)))
     _exponentials.call(address(a), 0, groups)
     return out[: t.size].astype(np.int64)
 
@@ -120,50 +112,51 @@ def linear_attention(
         numpy_ops.linear_attention(queries, keys, values, layer, table, out, keys_at, queries_at)
         return
     height, width = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER
-
-    def start(x: np.ndarray) -> int:
-        return address(x) + BORDER * (x.strides[0] + x.strides[1])
-
-    def strides(*maps: np.ndarray) -> list[int]:
-        return [s // 2 for x in maps for s in x.strides[:2]]
-
+    start, row, column = place_of(interior(keys))
+    value_start, value_row, value_column = place_of(interior(values))
     top, totals = _maxima(keys, keys_at), np.zeros(channels, np.int64)
     sums = np.zeros((heads, d, d), np.int64)
-    a = np.array(
-        [
-            start(keys),
-            start(values),
-            address(top),
-            address(table),
-            address(sums),
-            address(totals),
-            layer.key_shift,
-            d,
-            keys_at,
-            height,
-            width,
-            *strides(keys, values),
-            SUM_BLOCK,
-        ],
-        np.int64,
+    a = filled(
+        KeySumsWords(
+            keys=start,
+            values=value_start,
+            top=address(top),
+            table=address(table),
+            sums=address(sums),
+            totals=address(totals),
+            shift=layer.key_shift,
+            width=d,
+            parity=keys_at,
+            height=height,
+            columns=width,
+            row=row,
+            column=column,
+            value_row=value_row,
+            value_column=value_column,
+            block=SUM_BLOCK,
+        )
     )
     share(_key_sums, a, heads * -(-d // GROUP), threads)
     context = np.zeros((heads, d, STEP))
     context[:, :, :d] = contexts(sums, totals.reshape(heads, d, 1), layer.context_shift)
-    a = np.array(
-        [
-            start(queries),
-            start(out),
-            address(context),
-            address(table),
-            layer.query_shift,
-            layer.limit,
-            heads,
-            d,
-            queries_at,
-            width,
-            *strides(queries, out),
-        ],
-        np.int64,
+    start, row, column = place_of(interior(queries))
+    target, out_row, out_column = place_of(interior(out))
+    a = filled(
+        AttendWords(
+            queries=start,
+            out=target,
+            context=address(context),
+            table=address(table),
+            shift=layer.query_shift,
+            limit=layer.limit,
+            heads=heads,
+            width=d,
+            parity=queries_at,
+            columns=width,
+            row=row,
+            column=column,
+            out_row=out_row,
+            out_column=out_column,
+        )
     )
     share(_attend_rows, a, height, threads)

@@ -14,27 +14,10 @@ import numpy as np
 
 from ...model.layers import Conv, Sum
 from ..maps import BORDER
-from .kernels import words as W
+from .kernels.constants import JOIN, LANES, OUTPUTS, RESIDUAL
+from .kernels.words import CONV, DEPTHWISE, ConvWords, DepthwiseWords, SegmentWords, filled
 from .native.loader import Kernel
-from .target import WIDE
 from .team import address, share
-
-LANES = 16
-
-PIXELS, VECTORS = (12, 2) if WIDE else (6, 1)
-"""Pixels and vectors of 16 outputs of the block whose sums fit the registers.
-
-AVX-512 has 32 registers of 16 sums: 12 x 2. AVX2 has 16 of 8 sums: 6 x 1 vectors take 12 and leave room for two of
-weights, the pair of inputs and a product. With 3 x 2 the weights came from memory again for every pixel, which kept the
-multipliers waiting for half of the time (37 GMAC/s a thread instead of 56).
-"""
-
-OUTPUTS = VECTORS * LANES
-FEW = 4 if VECTORS == 2 else 2
-"""Pixels of the block that covers what is left of a row: 8 accumulators still hide most of the latency."""
-
-JOIN, RESIDUAL = 1, 2
-"""What a second map does: joins the accumulator, or is the skip of a residual sum behind the clamp."""
 
 _rows, _depthwise_rows = Kernel("conv.rows"), Kernel("conv.depthwise_rows")
 
@@ -56,16 +39,17 @@ class Packed:
         if layer.depthwise:
             self.weight = np.ascontiguousarray(layer.weight.reshape(co, k * k).T)
             self.bias, self.shift = layer.bias, layer.shift
-            a = self._depthwise = np.zeros(W.D_WORDS, np.int64)
-            a[W.D_W : W.D_STRIDE + 1] = (
-                address(self.weight),
-                address(self.bias),
-                address(self.shift),
-                address(self.table),
-                self.table.size - 2,
-                layer.limit,
-                co,
-                co,
+            self._depthwise = filled(
+                DepthwiseWords(
+                    weight=address(self.weight),
+                    bias=address(self.bias),
+                    shift=address(self.shift),
+                    table=address(self.table),
+                    last=self.table.size - 2,
+                    limit=layer.limit,
+                    channels=co,
+                    stride=co,
+                )
             )
             return
         self.inputs = ci + ci % 2
@@ -111,14 +95,14 @@ class Packed:
         k, factor = self.kernel, 2 if self.shuffle else 1
         segments = np.array(
             [
-                (
-                    n,
-                    j0,
-                    length,
-                    (g >> 1) * out_row + (g & 1) * out_column + c,
-                    (g >> 1) * add_row + (g & 1) * add_column + c,
+                SegmentWords(
+                    vector=n,
+                    lane=lane,
+                    lanes=length,
+                    out=(g >> 1) * out_row + (g & 1) * out_column + c,
+                    add=(g >> 1) * add_row + (g & 1) * add_column + c,
                 )
-                for n, j0, length, g, c in self.segments
+                for n, lane, length, g, c in self.segments
             ],
             np.int64,
         )
@@ -128,45 +112,40 @@ class Packed:
             runs = (np.arange(k)[:, None] * x_row + np.arange(k) * x_column).reshape(-1)
             run = self.inputs
         runs = runs.astype(np.int64)
-        a = np.zeros(W.C_WORDS, np.int64)
-        for word, array in (
-            (W.C_W, self.weight),
-            (W.C_BIAS, self.bias),
-            (W.C_SHIFT, self.shift),
-            (W.C_ADD_SHIFT, self.add_shift),
-            (W.C_TABLE, self.table),
-            (W.C_RUNS, runs),
-            (W.C_SEGMENTS, segments),
-        ):
-            a[word] = address(array)
-        a[W.C_LAST : W.C_N_RUNS + 1] = (
-            self.table.size - 2,
-            self.limit,
-            not self.limit,
-            self.outputs,
-            run // 2,
-            a[W.C_RUNS],
-            runs.size,
-        )
-        a[W.C_N_SEGMENTS : W.C_ADD_KIND + 1] = (
-            len(segments),
-            width // factor,
-            x_row * self.stride,
-            x_column * (2 if parity >= 0 else self.stride),
-            parity,
-            x_column,
-            factor * out_row,
-            factor * out_column,
-            factor * add_row,
-            factor * add_column,
-            kind,
+        a = filled(
+            ConvWords(
+                weight=address(self.weight),
+                bias=address(self.bias),
+                shift=address(self.shift),
+                add_shift=address(self.add_shift),
+                table=address(self.table),
+                last=self.table.size - 2,
+                limit=self.limit,
+                wide=not self.limit,
+                outputs=self.outputs,
+                runs=address(runs),
+                n_runs=runs.size,
+                half_run=run // 2,
+                segments=address(segments),
+                n_segments=len(segments),
+                width=width // factor,
+                x_row=x_row * self.stride,
+                x_step=x_column * (2 if parity >= 0 else self.stride),
+                x_column=x_column,
+                parity=parity,
+                out_row=factor * out_row,
+                out_step=factor * out_column,
+                add_row=factor * add_row,
+                add_step=factor * add_column,
+                add_kind=kind,
+            )
         )
         return a, runs, segments
 
     def run(
         self, x: np.ndarray, out: np.ndarray, add: np.ndarray | None, parity: int, total: Sum | None, threads: int
     ) -> None:
-        """Compute the result; arguments as in ``numpy_ops.conv`` and ``numba_backend.conv_sum``."""
+        """Compute the result; arguments as in ``numpy_ops.conv`` and ``backend.conv_sum``."""
         add_row, add_column, kind = 0, 0, 0
         if add is not None:
             add_row, add_column, kind = add.strides[0] // 2, add.strides[1] // 2, RESIDUAL if total else JOIN
@@ -189,18 +168,13 @@ class Packed:
             plan = self._plans[key] = self._plan(*key)
         a = plan[0].copy()
         top = BORDER - self.kernel // 2
-        a[W.C_X] = address(x) + 2 * top * (x_row + x_column)
-        a[W.C_OUT] = address(out) + BORDER * (out.strides[0] + out.strides[1])
+        a[CONV.x] = address(x) + 2 * top * (x_row + x_column)
+        a[CONV.out] = address(out) + BORDER * (out.strides[0] + out.strides[1])
         if add is not None:
-            a[W.C_ADD] = address(add) + 2 * BORDER * (add_row + add_column)
+            a[CONV.add] = address(add) + 2 * BORDER * (add_row + add_column)
         if total:
-            a[W.C_SKIP_UP : W.C_TOP + 1] = (
-                total.shift_a,
-                total.shift_b,
-                (1 << total.shift) >> 1,
-                total.shift,
-                total.limit,
-            )
+            a[CONV.skip_up], a[CONV.branch_up], a[CONV.down] = total.shift_a, total.shift_b, total.shift
+            a[CONV.half], a[CONV.top] = (1 << total.shift) >> 1, total.limit
         rows = (out.shape[0] - 2 * BORDER) // (2 if self.shuffle else 1)
         work = rows * (out.shape[1] - 2 * BORDER) * self.products
         share(_rows, a, rows, threads if work > SMALL else 1)
@@ -210,10 +184,11 @@ class Packed:
         a = self._depthwise.copy()
         x_row, x_column, out_row, out_column = (s // 2 for s in (*x.strides[:2], *out.strides[:2]))
         top = BORDER - self.kernel // 2
-        a[W.D_X] = address(x) + 2 * top * (x_row + x_column)
-        a[W.D_OUT] = address(out) + 2 * BORDER * (out_row + out_column)
-        a[W.D_WIDTH :] = out.shape[1] - 2 * BORDER, x_row, x_column, out_row, out_column
-        rows = out.shape[0] - 2 * BORDER
+        rows, width = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER
+        a[DEPTHWISE.x] = address(x) + 2 * top * (x_row + x_column)
+        a[DEPTHWISE.out] = address(out) + 2 * BORDER * (out_row + out_column)
+        a[DEPTHWISE.width], a[DEPTHWISE.x_row], a[DEPTHWISE.x_column] = width, x_row, x_column
+        a[DEPTHWISE.out_row], a[DEPTHWISE.out_column] = out_row, out_column
         work = rows * out.shape[1] * self.weight.size
         share(_depthwise_rows, a, rows, threads if work > SMALL else 1)
 

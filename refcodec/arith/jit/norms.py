@@ -15,19 +15,13 @@ import numpy as np
 
 from ...model.layers import Gdn, Norm
 from .. import numpy_ops
-from ..maps import BORDER
+from ..maps import BORDER, interior
+from .addresses import place_of
 from .conv import SMALL
-from .kernels import words as W
+from .kernels.constants import GDN_OUTPUTS, MAX_CHANNELS
+from .kernels.words import GDN, GdnWords, LayerNormWords, filled
 from .native.loader import Kernel
 from .team import address, share
-
-OUTPUTS = 32
-
-GDN_PIXELS = 6
-"""6 x 4 vectors of 8 sums fill 32 registers of AVX-512, 6 x 1 of them the 16 of AVX2."""
-
-MAX_CHANNELS = 512
-"""More than the stack holds scratch for: NumPy takes them. No configuration in use has more than 320."""
 
 _gdn_rows, _layer_norm_rows = Kernel("norms.gdn_rows"), Kernel("norms.layer_norm_rows")
 
@@ -35,31 +29,31 @@ _gdn_rows, _layer_norm_rows = Kernel("norms.gdn_rows"), Kernel("norms.layer_norm
 class PackedGdn:
     """A layer's matrix in blocks of 32 outputs, [block][input][32] float64, and its arguments."""
 
-    def __init__(self, layer: Gdn, inverse: bool) -> None:
+    def __init__(self, layer: Gdn) -> None:
         channels = len(layer.beta)
-        padded = channels + -channels % OUTPUTS
+        padded = channels + -channels % GDN_OUTPUTS
         gamma = np.zeros((padded, channels))
         gamma[:channels] = layer.gamma
-        self.gamma = np.ascontiguousarray(gamma.reshape(-1, OUTPUTS, channels).transpose(0, 2, 1))
+        self.gamma = np.ascontiguousarray(gamma.reshape(-1, GDN_OUTPUTS, channels).transpose(0, 2, 1))
         self.beta = np.ones(padded)
         self.beta[:channels] = layer.beta
-        self._words = np.zeros(W.G_WORDS, np.int64)
-        self._words[W.G_GAMMA : W.G_WIDTH] = (
-            address(self.gamma),
-            address(self.beta),
-            channels,
-            layer.shift,
-            layer.limit,
-            inverse,
+        self._words = filled(
+            GdnWords(
+                gamma=address(self.gamma),
+                beta=address(self.beta),
+                channels=channels,
+                shift=layer.shift,
+                limit=layer.limit,
+            )
         )
 
-    def run(self, x: np.ndarray, out: np.ndarray, threads: int) -> None:
+    def run(self, x: np.ndarray, out: np.ndarray, inverse: bool, threads: int) -> None:
         """Compute the whole of out."""
         a = self._words.copy()
-        x_row, x_column, out_row, out_column = (s // 2 for s in (*x.strides[:2], *out.strides[:2]))
-        a[W.G_X], a[W.G_OUT] = (address(m) + BORDER * (m.strides[0] + m.strides[1]) for m in (x, out))
         rows, width = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER
-        a[W.G_WIDTH :] = width, x_row, x_column, out_row, out_column
+        a[GDN.x], a[GDN.x_row], a[GDN.x_column] = place_of(interior(x))
+        a[GDN.out], a[GDN.out_row], a[GDN.out_column] = place_of(interior(out))
+        a[GDN.width], a[GDN.inverse] = width, inverse
         share(_gdn_rows, a, rows, threads if 4 * rows * width * self.gamma.size > SMALL else 1)
 
 
@@ -69,8 +63,8 @@ _packed: WeakKeyDictionary[Gdn, PackedGdn] = WeakKeyDictionary()
 def _run(x: np.ndarray, layer: Gdn, out: np.ndarray, inverse: bool, threads: int) -> None:
     packed = _packed.get(layer)
     if packed is None:
-        packed = _packed[layer] = PackedGdn(layer, inverse)
-    packed.run(x, out, threads)
+        packed = _packed[layer] = PackedGdn(layer)
+    packed.run(x, out, inverse, threads)
 
 
 def gdn(x: np.ndarray, layer: Gdn, out: np.ndarray, threads: int) -> None:
@@ -96,14 +90,21 @@ def layer_norm(x: np.ndarray, layer: Norm, out: np.ndarray, threads: int) -> Non
         numpy_ops.layer_norm(x, layer, out)
         return
     rows, width = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER
-    a = np.zeros(W.N_WORDS, np.int64)
-    a[:] = (
-        *(address(m) + BORDER * (m.strides[0] + m.strides[1]) for m in (x, out)),
-        layer.epsilon,
-        numpy_ops.norm_gain(channels),
-        layer.limit,
-        channels,
-        width,
-        *(s // 2 for s in (*x.strides[:2], *out.strides[:2])),
+    start, x_row, x_column = place_of(interior(x))
+    target, out_row, out_column = place_of(interior(out))
+    a = filled(
+        LayerNormWords(
+            x=start,
+            out=target,
+            epsilon=layer.epsilon,
+            gain=numpy_ops.norm_gain(channels),
+            limit=layer.limit,
+            channels=channels,
+            width=width,
+            x_row=x_row,
+            x_column=x_column,
+            out_row=out_row,
+            out_column=out_column,
+        )
     )
     share(_layer_norm_rows, a, rows, threads if rows * width * channels > SMALL else 1)

@@ -12,16 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .kernels.constants import LANES, PAIRS, PEAK_BLOCKS, PEAK_VECTORS
+from .kernels.words import PeakWords, filled
 from .native.loader import Kernel
 from .team import address, share
-
-BLOCKS = (2, 5, 12)
-"""Products a step, each of 16 lanes: what fits the registers of SSE2, of AVX2, and of AVX-512; the best one counts."""
-
-LANES = 16
-PAIRS = 2 * LANES
-VECTORS = 64
-"""Vectors of 32 int16 that the second factor runs through: 4 KiB."""
 
 _rows = Kernel("peak.rows")
 
@@ -32,9 +26,10 @@ def accumulate(held: np.ndarray, read: np.ndarray, steps: int, rows: int, thread
     Parameters
     ----------
     held : np.ndarray [block, 32], int16
-        ``block`` is one of ``BLOCKS``.
+        ``block`` is one of ``PEAK_BLOCKS``.
     read : np.ndarray [64, 32], int16
     steps : int
+        At least 1.
 
     Returns
     -------
@@ -42,7 +37,8 @@ def accumulate(held: np.ndarray, read: np.ndarray, steps: int, rows: int, thread
         Sum over k < steps of the pairs of held[n] times those of read[k mod 64], modulo 2^32.
     """
     out = np.zeros((rows, len(held), LANES), np.int32)
-    share(_rows, np.array([address(out), address(held), address(read), steps, len(held)], np.int64), rows, threads)
+    words = PeakWords(out=address(out), held=address(held), read=address(read), steps=steps, block=len(held))
+    share(_rows, filled(words), rows, threads)
     return out
 
 
@@ -56,9 +52,9 @@ class Roof(NamedTuple):
 def roof(threads: int, steps: int = 1 << 17, repeats: int = 3) -> Roof:
     """Run every block on this many threads; other work on the cores shows in ``given``."""
     rng = np.random.default_rng(0)
-    read, rows, best = rng.integers(-1 << 12, 1 << 12, (VECTORS, PAIRS), np.int16), 16 * threads, 0.0
+    read, rows, best = rng.integers(-1 << 12, 1 << 12, (PEAK_VECTORS, PAIRS), np.int16), 16 * threads, 0.0
     wall, used = time.perf_counter(), time.process_time()
-    for block in BLOCKS:
+    for block in PEAK_BLOCKS:
         held = rng.integers(-1 << 12, 1 << 12, (block, PAIRS), np.int16)
         for _ in range(repeats):
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The range coder by kernels (SPEC 7.3 to 7.5, arith/kernels/rans.py): the same two functions as `rans_python`."""
+"""The range coder by kernels (SPEC 7.3 to 7.5, arith/jit/kernels/rans.py): the same two functions as `rans_python`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ...model.symbol_tables import SymbolTables
+from .kernels.constants import DIRECT
+from .kernels.words import CoderWords, DecodeWords, EncodeWords, filled
 from .native.loader import Kernel
 from .team import address
 
@@ -21,43 +23,42 @@ def as_words(words: np.ndarray) -> np.ndarray:
 def encode(cum: np.ndarray, freq: np.ndarray, x: int, words: np.ndarray) -> tuple[int, int]:
     """(SPEC 7.5) Encode intervals from the last to the first; as `rans_python.encode`."""
     cum, freq = np.ascontiguousarray(cum, np.uint16), np.ascontiguousarray(freq, np.uint16)
-    state = np.array([x, 0], np.int64)
-    a = np.array([address(cum), address(freq), cum.size, address(words), address(state)], np.int64)
+    coder = filled(CoderWords(state=x, position=0, done=0, status=0))
+    a = filled(
+        EncodeWords(cum=address(cum), freq=address(freq), symbols=cum.size, words=address(words), coder=address(coder))
+    )
     _encode.call(address(a), 0, 1)
-    return int(state[0]), int(state[1])
+    result = CoderWords(*coder.tolist())
+    return result.state, result.position
 
 
 def decode(
     words: np.ndarray, x: int, position: int, index: np.ndarray, tables: SymbolTables, out: np.ndarray, limit: int
 ) -> tuple[int, int, int, int]:
     """(SPEC 7.4) Decode one symbol for each table number; as `rans_python.decode`."""
-    state, entries = np.array([x, position, 0, 0], np.int64), _entries(tables)
-    a = np.array(
-        [
-            address(words),
-            words.size,
-            address(index),
-            index.size,
-            address(tables.cdf),
-            address(tables.start),
-            address(tables.first),
-            address(tables.lookup),
-            address(entries),
-            address(out),
-            limit,
-            address(state),
-        ],
-        np.int64,
+    coder, entries = filled(CoderWords(state=x, position=position, done=0, status=0)), _entries(tables)
+    a = filled(
+        DecodeWords(
+            words=address(words),
+            word_count=words.size,
+            tables=address(index),
+            symbols=index.size,
+            cdf=address(tables.cdf),
+            start=address(tables.start),
+            first=address(tables.first),
+            lookup=address(tables.lookup),
+            entries=address(entries),
+            out=address(out),
+            limit=limit,
+            coder=address(coder),
+        )
     )
     _decode.call(address(a), 0, 1)
-    x, position, done, status = state.tolist()
+    x, position, done, status = coder.tolist()
     return x, position, done, status
 
 
 _direct: WeakKeyDictionary[SymbolTables, np.ndarray] = WeakKeyDictionary()
-
-DIRECT = 48
-"""Bit of an entry that says a symbol has all 256 slots of the bucket and is no escape."""
 
 
 def _entries(tables: SymbolTables) -> np.ndarray:

@@ -4,7 +4,7 @@ A decode is several hundred tasks of 20 to 2000 microseconds. Handing one to a p
 the helper sleeps, wakes, and then waits for the GIL. Here helpers wait in compiled code that needs no GIL, and look
 for work in a few shared words for a short while before they sleep.
 
-A task is a C function (refcodec/arith/kernels) of an array of int64: addresses and sizes. Its rows are cut into
+A task is a C function (refcodec/arith/jit/kernels) of an array of int64: addresses and sizes. Its rows are cut into
 chunks; the word LEFT counts those nobody has claimed, PENDING those that are not done. Every thread, the caller's first
 of all, claims chunks by compare-and-swap until none is left. So a helper that sleeps or is late costs nothing but its
 help. A claim can never meet a stale task: the task's words change only while LEFT and PENDING are zero, and are read
@@ -31,15 +31,8 @@ from queue import SimpleQueue
 import numpy as np
 
 from ...threads import Worker
+from .kernels.constants import BOARD, FREE, PAUSE, SPINS
 from .native.loader import Kernel
-
-LEFT, PENDING, FREE, TASK, ARGUMENTS, ROWS, CHUNKS, PAUSE = 0, 8, 16, 24, 25, 26, 27, 28
-"""Words of the board; those that threads write are on separate cache lines. FREE is 1 while nobody leads."""
-
-WORDS = 32
-
-SPINS = 1 << 14
-"""Looks at the board before a helper sleeps: 0.1 to 0.3 ms, longer than the interpreter takes between two tasks."""
 
 CHUNKS_A_THREAD = 4
 """Finer chunks even out late helpers, coarser ones read the weights less often."""
@@ -91,8 +84,8 @@ class _Team:
     """The helpers of a process and their board."""
 
     def __init__(self) -> None:
-        store = np.zeros(WORDS + 8, np.int64)
-        self._board = store[-address(store) % 64 // 8 :][:WORDS]  # from a cache line's start on
+        store = np.zeros(BOARD + 8, np.int64)
+        self._board = store[-address(store) % 64 // 8 :][:BOARD]  # from a cache line's start on
         self._board[FREE], self._board[PAUSE] = 1, _pause()
         self._at = address(self._board)
         self._helpers: list[_Helper] = []

@@ -13,6 +13,8 @@ import numpy as np
 from ...model.layers import Rescale
 from ...model.tables import Tables
 from ..maps import interior
+from .addresses import place_of
+from .kernels.words import HalfWords, PlaceWords, RefineWords, SplitWords, filled
 from .native.loader import Kernel
 from .team import address
 
@@ -32,15 +34,10 @@ def _level_of(tables: Tables) -> np.ndarray:
     return found
 
 
-def _run(kernel: Kernel, rows: int, *words: int) -> None:
-    """All rows of a task on this thread; words in the order of refcodec/arith/jit/kernels/words.py."""
-    a = np.array(words, np.int64)
+def _run(kernel: Kernel, rows: int, task: tuple[int, ...]) -> None:
+    """All rows of a task on this thread."""
+    a = filled(task)
     kernel.call(address(a), 0, rows)
-
-
-def _place_of(x: np.ndarray) -> tuple[int, int, int]:
-    """Address, stride of rows and of columns in elements."""
-    return address(x), x.strides[0] // x.itemsize, x.strides[1] // x.itemsize
 
 
 def levels_and_means(parameters: np.ndarray, tables: Tables, limit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,18 +49,20 @@ def levels_and_means(parameters: np.ndarray, tables: Tables, limit: int) -> tupl
     height, width, channels = inner.shape[0], inner.shape[1], inner.shape[2] // 2
     levels, means = np.empty((height, width, channels), np.int32), np.empty((height, width, channels), np.int32)
     level_of = _level_of(tables)
-    _run(
-        _split,
-        height,
-        *_place_of(inner),
-        address(level_of),
-        level_of.size - 1,
-        limit,
-        address(levels),
-        address(means),
-        width,
-        channels,
+    start, row, column = place_of(inner)
+    task = SplitWords(
+        parameters=start,
+        row=row,
+        column=column,
+        level_of=address(level_of),
+        top=level_of.size - 1,
+        limit=limit,
+        levels=address(levels),
+        means=address(means),
+        width=width,
+        channels=channels,
     )
+    _run(_split, height, task)
     return levels, means
 
 
@@ -80,21 +79,26 @@ def place(
     """(SPEC 6.9) clamp(symbol * 2^frac + mean) into one half of y_hat, and its context copy into current (maps)."""
     symbols, means = np.ascontiguousarray(symbols, np.int32), np.ascontiguousarray(means, np.int32)
     height, width, channels = symbols.shape
-    _run(
-        _place,
-        height,
-        address(symbols),
-        address(means),
-        frac,
-        parity,
-        limit,
-        layer.shift,
-        layer.limit,
-        width,
-        channels,
-        *_place_of(interior(y_hat)),
-        *_place_of(interior(current)),
+    start, row, column = place_of(interior(y_hat))
+    copy, copy_row, copy_column = place_of(interior(current))
+    task = PlaceWords(
+        symbols=address(symbols),
+        means=address(means),
+        up=frac,
+        parity=parity,
+        limit=limit,
+        shift=layer.shift,
+        top=layer.limit,
+        width=width,
+        channels=channels,
+        y_hat=start,
+        row=row,
+        column=column,
+        current=copy,
+        current_row=copy_row,
+        current_column=copy_column,
     )
+    _run(_place, height, task)
 
 
 def refine(
@@ -112,21 +116,29 @@ def refine(
     """
     inner = interior(residual)
     height, width, channels = inner.shape
-    _run(
-        _refine,
-        height,
-        *_place_of(inner),
-        address(table),
-        table.size - 1,
-        parity,
-        limit,
-        layer.shift,
-        layer.limit,
-        width,
-        channels,
-        *_place_of(interior(y_hat)),
-        *_place_of(interior(current)),
+    source, source_row, source_column = place_of(inner)
+    start, row, column = place_of(interior(y_hat))
+    copy, copy_row, copy_column = place_of(interior(current))
+    task = RefineWords(
+        residual=source,
+        residual_row=source_row,
+        residual_column=source_column,
+        table=address(table),
+        last=table.size - 1,
+        parity=parity,
+        limit=limit,
+        shift=layer.shift,
+        top=layer.limit,
+        width=width,
+        channels=channels,
+        y_hat=start,
+        row=row,
+        column=column,
+        current=copy,
+        current_row=copy_row,
+        current_column=copy_column,
     )
+    _run(_refine, height, task)
 
 
 def clear_border(out: np.ndarray) -> None:
@@ -139,5 +151,17 @@ def half(source: np.ndarray, parity: int, out: np.ndarray) -> None:
     """(SPEC 6.3) One half of the checkerboard of a map into a packed map."""
     inner, packed = interior(source), interior(out)
     height, width, channels = packed.shape
-    address_of, row, column = _place_of(inner)
-    _run(_half, height, address_of, row, column, parity, *_place_of(packed), width, channels)
+    start, row, column = place_of(inner)
+    target, out_row, out_column = place_of(packed)
+    task = HalfWords(
+        source=start,
+        row=row,
+        column=column,
+        parity=parity,
+        out=target,
+        out_row=out_row,
+        out_column=out_column,
+        width=width,
+        channels=channels,
+    )
+    _run(_half, height, task)

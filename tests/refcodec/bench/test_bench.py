@@ -190,7 +190,7 @@ def test_the_roof_computes_what_it_says():
 
     rng = np.random.default_rng(3)
     read = rng.integers(-1 << 15, 1 << 15, (64, 32), np.int16)
-    for block in numba_roof.BLOCKS:
+    for block in numba_roof.PEAK_BLOCKS:
         held = rng.integers(-1 << 15, 1 << 15, (block, 32), np.int16)
         products = sum(held.astype(np.int64) * read[k % 64] for k in range(70))
         wanted = products.reshape(block, 16, 2).sum(axis=2).astype(np.int32)

@@ -5,124 +5,106 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
+from ..native.blocks import I16, I32, block, inlined, words_at
 from ..native.build import memory, scratch, task
-from ..native.private import declare, elements
-from ..norms import GDN_PIXELS, MAX_CHANNELS, OUTPUTS
-from . import words as W
-from .products import LANES, product_kernel
+from .constants import DOUBLES, GDN_OUTPUTS, GDN_PIXELS, MAX_CHANNELS
+from .products import REAL, product_block
+from .words import GDN, LAYER_NORM
 
-_I16, _I64, _F64 = types.int16, types.int64, types.float64
+_I16, _F64 = types.int16, types.float64
 
 _SCRATCH = GDN_PIXELS * MAX_CHANNELS
 
+_block, _single = product_block(GDN_PIXELS, GDN_OUTPUTS // DOUBLES), product_block(1, GDN_OUTPUTS // DOUBLES)
 
-_block, _single = product_kernel(GDN_PIXELS, OUTPUTS // LANES), product_kernel(1, OUTPUTS // LANES)
 
+def _finish_block(inverse):
+    """A block that turns 8 sums into 8 results of GDN, or of IGDN."""
 
-def _finish_kernel(inverse):
-    """An intrinsic that makes 8 results of 8 sums."""
+    def write(w, sums, at, x, x_at, half, scale, limit, out, to):
+        def floor(v):
+            return w.call("llvm.floor.v8f64", REAL, v)
 
-    @intrinsic
-    def finish(typing, n, at, x, x_at, half, scale, limit, out, to):
-        """IGDN: floor((x r + half) scale), scale a negative power of two; GDN: floor((x scale + floor(r / 2)) / r),
-        scale a positive one; clamped, with r = floor(sqrt(n)).
+        values = w.b.sitofp(x.load(x_at, ir.VectorType(I16, DOUBLES)), REAL)
+        r = floor(w.call("llvm.sqrt.v8f64", REAL, sums.load(at, REAL)))
+        scale, limit = w.splat(REAL, scale), w.splat(REAL, limit)
+        if inverse:
+            v = floor(w.b.fmul(w.b.fadd(w.b.fmul(values, r), w.splat(REAL, half)), scale))
+        else:
+            v = floor(w.b.fdiv(w.b.fadd(w.b.fmul(values, scale), floor(w.b.fmul(r, w.every(REAL, 0.5)))), r))
+        v = w.larger(w.smaller(v, limit), w.b.fsub(w.every(REAL, 0.0), limit))
+        out.store(w.b.trunc(w.b.fptosi(v, ir.VectorType(I32, DOUBLES)), ir.VectorType(I16, DOUBLES)), to)
+
+    @block(write)
+    def finish(sums, at, x, x_at, half, scale, limit, out, to):
+        """Set out[to..] to results of x[x_at..] clamped to [-limit, limit], with r = floor(sqrt(sums[at..])).
+
+        IGDN: floor((x r + half) scale), scale a negative power of two; GDN: floor((x scale + floor(r / 2)) / r), scale
+        a positive one.
         """
-        i = types.int64
-
-        def codegen(context, b, sig, args):
-            f64, i16, i32 = ir.DoubleType(), ir.IntType(16), ir.IntType(32)
-            vector, narrow = ir.VectorType(f64, LANES), ir.VectorType(i16, LANES)
-            one = ir.FunctionType(vector, [vector])
-            root = declare(b.module, one, "llvm.sqrt.v8f64")
-            floor = declare(b.module, one, "llvm.floor.v8f64")
-
-            def pointer(array, index, kind):
-                data = elements(context, b, sig.args[array], args[array])
-                return b.bitcast(b.gep(data, [args[index]]), kind.as_pointer())
-
-            def splat(value):
-                value = b.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(i32, 0))
-                return b.shuffle_vector(
-                    value, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(i32, LANES), [0] * LANES)
-                )
-
-            sums = b.load(pointer(0, 1, vector))
-            sums.align = 8
-            values = b.load(pointer(2, 3, narrow))
-            values.align = 2
-            values = b.sitofp(values, vector)
-            r = b.call(floor, [b.call(root, [sums])])
-            scale = splat(args[5])
-            if inverse:
-                v = b.call(floor, [b.fmul(b.fadd(b.fmul(values, r), splat(args[4])), scale)])
-            else:
-                rounding = b.call(floor, [b.fmul(r, ir.Constant(vector, [0.5] * LANES))])
-                v = b.call(floor, [b.fdiv(b.fadd(b.fmul(values, scale), rounding), r)])
-            limit = splat(args[6])
-            v = b.select(b.fcmp_ordered("<", v, limit), v, limit)
-            low = b.fsub(ir.Constant(vector, [0.0] * LANES), limit)
-            v = b.select(b.fcmp_ordered(">", v, low), v, low)
-            b.store(b.trunc(b.fptosi(v, ir.VectorType(i32, LANES)), narrow), pointer(7, 8, narrow)).align = 2
-            return context.get_dummy_value()
-
-        return types.void(n, i, x, i, _F64, _F64, _F64, out, i), codegen
+        r, values = np.floor(np.sqrt(sums[at : at + DOUBLES])), x[x_at : x_at + DOUBLES]
+        v = (values * r + half) * scale if inverse else (values * scale + np.floor(r / 2)) / r
+        out[to : to + DOUBLES] = np.floor(v).clip(-limit, limit)
 
     return finish
 
 
-_finish_gdn, _finish_igdn = _finish_kernel(False), _finish_kernel(True)
+_finish_gdn, _finish_igdn = _finish_block(False), _finish_block(True)
+
+
+@inlined
+def _gdn_sums(t, pixels, source, squares, sums):
+    """Set the sums beta + gamma x^2 of a block of pixels, in rows of MAX_CHANNELS."""
+    x, gamma, beta = memory(t.x, _I16), memory(t.gamma, _F64), memory(t.beta, _F64)
+    for i in range(pixels):
+        for c in range(t.channels):
+            v = np.float64(x[source + i * t.x_column + c])
+            squares[i * MAX_CHANNELS + c] = v * v
+    for c in range(0, t.channels, GDN_OUTPUTS):
+        for i in range(pixels):
+            for k in range(GDN_OUTPUTS):
+                sums[i * MAX_CHANNELS + c + k] = beta[c + k]
+        if pixels == 1:
+            _single(sums, c, MAX_CHANNELS, squares, 0, MAX_CHANNELS, gamma, c * t.channels, GDN_OUTPUTS, t.channels)
+        else:
+            _block(sums, c, MAX_CHANNELS, squares, 0, MAX_CHANNELS, gamma, c * t.channels, GDN_OUTPUTS, t.channels)
+
+
+@inlined
+def _gdn_results(t, sums, first, source, target):
+    """Results of a pixel whose sums are sums[first..]."""
+    x, out = memory(t.x, _I16), memory(t.out, _I16)
+    half, up, limit = np.float64((1 << t.shift) >> 1), np.float64(1 << t.shift), np.float64(t.limit)
+    for c in range(0, t.channels - DOUBLES + 1, DOUBLES):
+        if t.inverse:
+            _finish_igdn(sums, first + c, x, source + c, half, 1 / up, limit, out, target + c)
+        else:
+            _finish_gdn(sums, first + c, x, source + c, half, up, limit, out, target + c)
+    for c in range(t.channels - t.channels % DOUBLES, t.channels):
+        r, v = np.int64(np.sqrt(sums[first + c])), np.int64(x[source + c])
+        if t.inverse:
+            v = (v * r + ((1 << t.shift) >> 1)) >> t.shift
+        else:
+            v = ((v << t.shift) + (r >> 1)) // r
+        out[target + c] = min(max(v, -t.limit), t.limit)
 
 
 @task
 def gdn_rows(arguments, y0, y1):
     """Rows y0..y1 of GDN or IGDN."""
-    a = memory(arguments, _I64)
-    x, out = memory(a[W.G_X], _I16), memory(a[W.G_OUT], _I16)
-    gamma, beta = memory(a[W.G_GAMMA], _F64), memory(a[W.G_BETA], _F64)
-    channels, shift, limit, inverse, width = a[W.G_CHANNELS], a[W.G_SHIFT], a[W.G_LIMIT], a[W.G_INVERSE], a[W.G_WIDTH]
-    x_row, x_column, out_row, out_column = a[W.G_X_ROW], a[W.G_X_COLUMN], a[W.G_OUT_ROW], a[W.G_OUT_COLUMN]
-    squares, n = scratch(_F64, _SCRATCH), scratch(_F64, _SCRATCH)
-    half, up, down, top = (
-        np.float64((1 << shift) >> 1),
-        np.float64(1 << shift),
-        1 / np.float64(1 << shift),
-        np.float64(limit),
-    )
+    t = words_at(arguments, GDN)
+    squares, sums = scratch(_F64, _SCRATCH), scratch(_F64, _SCRATCH)
     for y in range(y0, y1):
         at = 0
-        while at < width:
-            pixels = GDN_PIXELS if width >= GDN_PIXELS else 1
-            at = min(at, width - pixels)
+        while at < t.width:
+            # Blocks may overlap: a pixel computed twice gets the same value twice.
+            pixels = GDN_PIXELS if t.width >= GDN_PIXELS else 1
+            at = min(at, t.width - pixels)
+            source, target = y * t.x_row + at * t.x_column, y * t.out_row + at * t.out_column
+            _gdn_sums(t, pixels, source, squares, sums)
             for i in range(pixels):
-                source = y * x_row + (at + i) * x_column
-                for c in range(channels):
-                    v = np.float64(x[source + c])
-                    squares[i * MAX_CHANNELS + c] = v * v
-            for c in range(0, channels, OUTPUTS):
-                for i in range(pixels):
-                    for k in range(OUTPUTS):
-                        n[i * MAX_CHANNELS + c + k] = beta[c + k]
-                if pixels == 1:
-                    _single(n, c, MAX_CHANNELS, squares, 0, MAX_CHANNELS, gamma, c * channels, OUTPUTS, channels)
-                else:
-                    _block(n, c, MAX_CHANNELS, squares, 0, MAX_CHANNELS, gamma, c * channels, OUTPUTS, channels)
-            for i in range(pixels):
-                source, target = y * x_row + (at + i) * x_column, y * out_row + (at + i) * out_column
-                for c in range(0, channels - 7, 8):
-                    if inverse:
-                        _finish_igdn(n, i * MAX_CHANNELS + c, x, source + c, half, down, top, out, target + c)
-                    else:
-                        _finish_gdn(n, i * MAX_CHANNELS + c, x, source + c, half, up, top, out, target + c)
-                for c in range(channels - channels % 8, channels):
-                    r = np.int64(np.sqrt(n[i * MAX_CHANNELS + c]))
-                    v = np.int64(x[source + c])
-                    if inverse:
-                        v = (v * r + ((1 << shift) >> 1)) >> shift
-                    else:
-                        v = ((v << shift) + (r >> 1)) // r
-                    out[target + c] = min(max(v, -limit), limit)
+                _gdn_results(t, sums, i * MAX_CHANNELS, source + i * t.x_column, target + i * t.out_column)
             at += pixels
 
 
@@ -133,21 +115,18 @@ def layer_norm_rows(arguments, y0, y1):
     d^2 << 2 h is below 2^52 and gain below 2^24 (numpy_ops), so d << h is below 2^26 and every numerator below 2^51:
     float64 gives the floor of the quotient, as above.
     """
-    a = memory(arguments, _I64)
-    x, out = memory(a[W.N_X], _I16), memory(a[W.N_OUT], _I16)
-    epsilon, limit, channels, width = a[W.N_EPSILON], np.float64(a[W.N_LIMIT]), a[W.N_CHANNELS], a[W.N_WIDTH]
-    gain = np.float64(a[W.N_GAIN])
-    x_row, x_column, out_row, out_column = a[W.N_X_ROW], a[W.N_X_COLUMN], a[W.N_OUT_ROW], a[W.N_OUT_COLUMN]
-    d = scratch(_F64, MAX_CHANNELS)
+    t = words_at(arguments, LAYER_NORM)
+    x, out, d = memory(t.x, _I16), memory(t.out, _I16), scratch(_F64, MAX_CHANNELS)
+    limit, gain = np.float64(t.limit), np.float64(t.gain)
     for y in range(y0, y1):
-        for at in range(width):
-            source, target = y * x_row + at * x_column, y * out_row + at * out_column
+        for at in range(t.width):
+            source, target = y * t.x_row + at * t.x_column, y * t.out_row + at * t.out_column
             total = 0
-            for c in range(channels):
+            for c in range(t.channels):
                 total += x[source + c]
-            v = epsilon
-            for c in range(channels):
-                e = channels * np.int64(x[source + c]) - total
+            v = t.epsilon
+            for c in range(t.channels):
+                e = t.channels * np.int64(x[source + c]) - total
                 v += e * e
                 d[c] = np.float64(e)
             h = 0
@@ -155,6 +134,6 @@ def layer_norm_rows(arguments, y0, y1):
                 h += 1
             r = np.floor(np.sqrt(np.float64(v << (2 * h))))
             factor, rounding, divisor = np.float64(1 << h) * gain, r * 128.0, r * 256.0
-            for c in range(channels):
+            for c in range(t.channels):
                 q = np.floor((d[c] * factor + rounding) / divisor)
                 out[target + c] = np.int32(min(max(q, -limit), limit))

@@ -2,83 +2,69 @@
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
+from ..native.blocks import I16, I32, block, words_at
 from ..native.build import memory, task
-from ..native.private import elements
-from ..peak import BLOCKS, LANES, PAIRS, VECTORS
+from .constants import LANES, PAIRS, PEAK_BLOCKS, PEAK_VECTORS
+from .words import PEAK
 
-_I16, _I32, _I64 = types.int16, types.int32, types.int64
+_I16, _I32 = types.int16, types.int32
+
+_SUMS, _PAIRS, _WIDE = ir.VectorType(I32, LANES), ir.VectorType(I16, PAIRS), ir.VectorType(I32, PAIRS)
 
 
-def _block_kernel(block):
-    """An intrinsic that accumulates ``block`` products a step."""
-    i16, i32, i64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
-    pairs, wide, sums = ir.VectorType(i16, PAIRS), ir.VectorType(i32, PAIRS), ir.VectorType(i32, LANES)
-    halves = [ir.Constant(sums, list(range(start, PAIRS, 2))) for start in (0, 1)]
+def _products_block(count):
+    """A block that accumulates ``count`` products per step."""
 
-    def const(v):
-        return ir.Constant(i64, v)
+    def write(w, out, at, held, read, steps):
+        halves = [range(first, PAIRS, 2) for first in (0, 1)]
 
-    @intrinsic
-    def accumulate(typing, out, at, held, read, steps):
-        """out[at + 16 n + j] = sum over k < steps, t < 2 of held[32 n + 2 j + t] * read[32 (k mod 64) + 2 j + t]."""
-        signature = types.void(out, types.int64, held, read, types.int64)
+        def pairs(array, at):
+            return w.b.sext(array.load(at, _PAIRS), _WIDE)
 
-        def codegen(context, b, sig, args):
-            out_p, held_p, read_p = (elements(context, b, sig.args[i], args[i]) for i in (0, 2, 3))
+        first = [pairs(held, w.number(PAIRS * n)) for n in range(count)]
 
-            def load(p, at):
-                value = b.load(b.bitcast(b.gep(p, [at]), pairs.as_pointer()))
-                value.align = 2
-                return b.sext(value, wide)
+        def add_products(k, totals):
+            second = pairs(read, w.b.mul(w.b.and_(k, w.number(PEAK_VECTORS - 1)), w.number(PAIRS)))
+            products = [w.b.mul(v, second) for v in first]
+            return [
+                w.b.add(total, w.b.add(*(w.lanes(product, half) for half in halves)))
+                for total, product in zip(totals, products, strict=True)
+            ]
 
-            first = [load(held_p, const(PAIRS * n)) for n in range(block)]
-            entry, head, loop, done = (b.block, *(b.function.append_basic_block(s) for s in ("head", "loop", "done")))
-            b.branch(head)
-            b.position_at_end(head)
-            k, totals = b.phi(i64), [b.phi(sums) for _ in range(block)]
-            b.cbranch(b.icmp_signed("<", k, args[4]), loop, done)
-            b.position_at_end(loop)
-            second = load(read_p, b.mul(b.and_(k, const(VECTORS - 1)), const(PAIRS)))
-            new = []
-            for n in range(block):
-                products = b.mul(first[n], second)
-                even, odd = (b.shuffle_vector(products, ir.Constant(wide, ir.Undefined), half) for half in halves)
-                new.append(b.add(totals[n], b.add(even, odd)))
-            zero = ir.Constant(sums, [0] * LANES)
-            for phi, start, later in zip(
-                [k, *totals], [const(0), *[zero] * block], [b.add(k, const(1)), *new], strict=True
-            ):
-                phi.add_incoming(start, entry)
-                phi.add_incoming(later, loop)
-            b.branch(head)
-            b.position_at_end(done)
-            for n, total in enumerate(totals):
-                cell = b.gep(out_p, [b.add(args[1], const(LANES * n))])
-                b.store(total, b.bitcast(cell, sums.as_pointer())).align = 4
-            return context.get_dummy_value()
+        for n, total in enumerate(w.loop(steps, [w.every(_SUMS, 0)] * count, add_products)):
+            out.store(total, w.b.add(at, w.number(LANES * n)))
 
-        return signature, codegen
+    @block(write)
+    def accumulate(out, at, held, read, steps):
+        """Set out[at + 16 n + j] to the sum over k < steps, at least one, and t < 2 of
+        held[32 n + 2 j + t] read[32 (k mod 64) + 2 j + t], modulo 2^32.
+        """
+        turns = np.bincount(np.arange(steps) % PEAK_VECTORS, minlength=PEAK_VECTORS)
+        second = read[0 : PEAK_VECTORS * PAIRS].reshape(PEAK_VECTORS, PAIRS) * turns[:, None]
+        products = held[0 : count * PAIRS].reshape(count, PAIRS) * second.sum(axis=0)
+        totals = products.reshape(count * LANES, 2).sum(axis=1)
+        out[at : at + count * LANES] = (totals + 2**31) % 2**32 - 2**31
 
     return accumulate
 
 
-_small, _medium, _large = (_block_kernel(block) for block in BLOCKS)
+_small, _medium, _large = (_products_block(count) for count in PEAK_BLOCKS)
 
 
 @task
 def rows(arguments, y0, y1):
-    """Rows y0..y1; the arguments are the addresses of out, held and read, the steps a row, and the block."""
-    a = memory(arguments, _I64)
-    out, held, read, steps, block = memory(a[0], _I32), memory(a[1], _I16), memory(a[2], _I16), a[3], a[4]
+    """Rows y0..y1 of accumulated products."""
+    t = words_at(arguments, PEAK)
+    out, held, read = memory(t.out, _I32), memory(t.held, _I16), memory(t.read, _I16)
     for y in range(y0, y1):
-        at = y * block * LANES
-        if block == 2:
-            _small(out, at, held, read, steps)
-        elif block == 5:
-            _medium(out, at, held, read, steps)
+        at = y * t.block * LANES
+        if t.block == PEAK_BLOCKS[0]:
+            _small(out, at, held, read, t.steps)
+        elif t.block == PEAK_BLOCKS[1]:
+            _medium(out, at, held, read, t.steps)
         else:
-            _large(out, at, held, read, steps)
+            _large(out, at, held, read, t.steps)

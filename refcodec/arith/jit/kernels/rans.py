@@ -9,11 +9,21 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from ....entropy.rans_python import DONE, EXHAUSTED, LOW, OVERSIZE, SLOT_MASK, WORD_BITS, WORD_MASK
-from ....model.symbol_tables import LENGTH_BITS, PROBABILITY_BITS
+from ....model.symbol_tables import (
+    DONE,
+    EXHAUSTED,
+    LENGTH_BITS,
+    LOW,
+    OVERSIZE,
+    PROBABILITY_BITS,
+    SLOT_MASK,
+    WORD_BITS,
+    WORD_MASK,
+)
+from ..native.blocks import words_at
 from ..native.build import helper, memory, task
-from ..rans import DIRECT
-from . import words as W
+from .constants import DIRECT
+from .words import CODER, DECODE, ENCODE
 
 _U16, _U32, _I32, _I64 = types.uint16, types.uint32, types.int32, types.int64
 
@@ -102,33 +112,37 @@ def decoded(stream, size, x, position, index, count, cdf, start, first, lookup, 
 @task
 def encode(arguments, first, end):
     """All symbols; rows mean nothing here."""
-    a = memory(arguments, _I64)
-    state = memory(a[W.T_STATE], _I64)
+    t = words_at(arguments, ENCODE)
+    coder = memory(t.coder, _I64)
     x, count = encoded(
-        memory(a[W.T_CUM], _U16), memory(a[W.T_FREQ], _U16), a[W.T_COUNT], state[W.X_STATE], memory(a[W.T_WORDS], _U32)
+        memory(t.cum, _U16),
+        memory(t.freq, _U16),
+        t.symbols,
+        coder[CODER.state],
+        memory(t.words, _U32),
     )
-    state[W.X_STATE], state[W.X_POSITION] = x, count
+    coder[CODER.state], coder[CODER.position] = x, count
 
 
 @task
 def decode(arguments, first, end):
     """All symbols, or up to the first that cannot be; rows mean nothing here."""
-    a = memory(arguments, _I64)
-    state = memory(a[W.U_STATE], _I64)
+    t = words_at(arguments, DECODE)
+    coder = memory(t.coder, _I64)
     x, position, done, status = decoded(
-        memory(a[W.U_WORDS], _I64),
-        a[W.U_WORD_COUNT],
-        state[W.X_STATE],
-        state[W.X_POSITION],
-        memory(a[W.U_INDEX], _I32),
-        a[W.U_COUNT],
-        memory(a[W.U_CDF], _I32),
-        memory(a[W.U_START], _I32),
-        memory(a[W.U_FIRST], _I32),
-        memory(a[W.U_LOOKUP], _U16),
-        memory(a[W.U_ENTRIES], _I64),
-        memory(a[W.U_OUT], _I32),
-        a[W.U_LIMIT],
+        memory(t.words, _I64),
+        t.word_count,
+        coder[CODER.state],
+        coder[CODER.position],
+        memory(t.tables, _I32),
+        t.symbols,
+        memory(t.cdf, _I32),
+        memory(t.start, _I32),
+        memory(t.first, _I32),
+        memory(t.lookup, _U16),
+        memory(t.entries, _I64),
+        memory(t.out, _I32),
+        t.limit,
     )
-    state[W.X_STATE], state[W.X_POSITION] = x, position
-    state[W.X_AT], state[W.X_STATUS] = done, status
+    coder[CODER.state], coder[CODER.position] = x, position
+    coder[CODER.done], coder[CODER.status] = done, status

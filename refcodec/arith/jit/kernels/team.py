@@ -1,97 +1,90 @@
-"""The compiled half of the team (refcodec/arith/jit/team.py): tasks, claims of chunks, and waiting for them."""
+"""The compiled half of the team (refcodec/arith/jit/team.py): tasks, claims of chunks, and waiting for them.
+
+Interpreted, no step is atomic: one thread runs.
+"""
 
 from __future__ import annotations
 
+import ctypes
+
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
+from ..native.blocks import I32, I64, block
 from ..native.build import helper, kernel, memory
-from ..native.private import declare, elements
-from ..team import ARGUMENTS, CHUNKS, FREE, LEFT, PAUSE, PENDING, ROWS, SPINS, TASK
+from .constants import ARGUMENTS, CHUNKS, FREE, LEFT, PAUSE, PENDING, ROWS, SPINS, TASK
 
 _I64 = types.int64
 
-
-def _word(context, builder, signature, args):
-    """Address of the word that the first two arguments name."""
-    return builder.gep(elements(context, builder, signature.args[0], args[0]), [args[1]])
+_VOID = ir.VoidType()
 
 
-@intrinsic
-def _read(typing, board, at):
+def _call_at(w, address, *values):
+    """IR that calls the C function at an address, which returns nothing."""
+    kind = ir.FunctionType(_VOID, [v.type for v in values])
+    w.b.call(w.b.inttoptr(address, kind.as_pointer()), values)
+
+
+def _write_read(w, board, at):
+    if w.b.module.triple.startswith(("x86_64", "i686")):  # tells the core that this is a wait
+        w.call("llvm.x86.sse2.pause", _VOID)
+    return w.b.load_atomic(board.behind(at).data, "seq_cst", 8)
+
+
+@block(_write_read, types.int64)
+def _read(board, at):
     """A word, and all that was written before it."""
-
-    def codegen(context, builder, signature, args):
-        if builder.module.triple.startswith(("x86_64", "i686")):  # tells the core that this is a wait
-            kind = ir.FunctionType(ir.VoidType(), [])
-            builder.call(declare(builder.module, kind, "llvm.x86.sse2.pause"), [])
-        return builder.load_atomic(_word(context, builder, signature, args), "seq_cst", 8)
-
-    return types.int64(board, types.int64), codegen
+    return board[at]
 
 
-@intrinsic
-def _publish(typing, board, at, value):
+def _write_publish(w, board, at, value):
+    w.b.store_atomic(value, board.behind(at).data, "seq_cst", 8)
+
+
+@block(_write_publish)
+def _publish(board, at, value):
     """Write a word after all that was written before."""
-
-    def codegen(context, builder, signature, args):
-        builder.store_atomic(args[2], _word(context, builder, signature, args), "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return types.void(board, types.int64, types.int64), codegen
+    board[at] = value
 
 
-@intrinsic
-def _claim(typing, board, at, seen):
+def _write_claim(w, board, at, seen):
+    less = w.b.sub(seen, w.number(1))
+    return w.b.extract_value(w.b.cmpxchg(board.behind(at).data, seen, less, "seq_cst", "seq_cst"), 1)
+
+
+@block(_write_claim, types.boolean)
+def _claim(board, at, seen):
     """Make a word one less if it still is ``seen``; whether it was."""
-
-    def codegen(context, builder, signature, args):
-        less = builder.sub(args[2], ir.Constant(ir.IntType(64), 1))
-        result = builder.cmpxchg(_word(context, builder, signature, args), args[2], less, "seq_cst", "seq_cst")
-        return builder.extract_value(result, 1)
-
-    return types.boolean(board, types.int64, types.int64), codegen
+    found = board[at] == seen
+    if found:
+        board[at] = seen - 1
+    return found
 
 
-@intrinsic
-def _done(typing, board, at):
+def _write_done(w, board, at):
+    w.b.atomic_rmw("sub", board.behind(at).data, w.number(1), "seq_cst")
+
+
+@block(_write_done)
+def _done(board, at):
     """Make a word one less."""
-
-    def codegen(context, builder, signature, args):
-        builder.atomic_rmw("sub", _word(context, builder, signature, args), ir.Constant(ir.IntType(64), 1), "seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(board, types.int64), codegen
+    board[at] -= 1
 
 
-@intrinsic
-def _call(typing, function, arguments, y0, y1):
+def _write_call(w, function, arguments, y0, y1):
+    _call_at(w, function, w.b.inttoptr(arguments, I64.as_pointer()), y0, y1)
+
+
+@block(_write_call)
+def _call(function, arguments, y0, y1):
     """Call the task at an address."""
-
-    def codegen(context, builder, signature, args):
-        i64 = ir.IntType(64)
-        kind = ir.FunctionType(ir.VoidType(), [i64.as_pointer(), i64, i64])
-        builder.call(
-            builder.inttoptr(args[0], kind.as_pointer()),
-            [builder.inttoptr(args[1], i64.as_pointer()), args[2], args[3]],
-        )
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, types.int64), codegen
+    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(function)(arguments, y0, y1)
 
 
-@intrinsic
-def _give_way(typing, function):
+@block(lambda w, function: _call_at(w, function, ir.Constant(I32, 0)))
+def _give_way(function):
     """Call the C function at an address that lets another thread have the core."""
-
-    def codegen(context, builder, signature, args):
-        number = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [number])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [ir.Constant(number, 0)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
+    ctypes.CFUNCTYPE(None, ctypes.c_int32)(function)(0)
 
 
 @helper

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from ..native.blocks import words_at
 from ..native.build import memory, task
-from . import words as W
+from .words import HALF, PLACE, REFINE, SPLIT
 
 _U8, _I16, _I32, _I64 = types.uint8, types.int16, types.int32, types.int64
 
@@ -14,70 +15,66 @@ _U8, _I16, _I32, _I64 = types.uint8, types.int16, types.int32, types.int64
 @task
 def split(arguments, y0, y1):
     """Rows y0..y1 of parameters [h, w, 2 C] -> levels and means [h, w, C]."""
-    a = memory(arguments, _I64)
-    parameters, level_of = memory(a[W.S_PARAMETERS], _I32), memory(a[W.S_LEVEL_OF], _U8)
-    levels, means = memory(a[W.S_LEVELS], _I32), memory(a[W.S_MEANS], _I32)
-    top, limit, width, channels = a[W.S_TOP], a[W.S_LIMIT], a[W.S_WIDTH], a[W.S_CHANNELS]
+    t = words_at(arguments, SPLIT)
+    parameters, level_of = memory(t.parameters, _I32), memory(t.level_of, _U8)
+    levels, means = memory(t.levels, _I32), memory(t.means, _I32)
     for y in range(y0, y1):
-        for x in range(width):
-            source, to = y * a[W.S_ROW] + x * a[W.S_COLUMN], (y * width + x) * channels
-            for c in range(channels):
-                levels[to + c] = level_of[min(max(np.int64(parameters[source + c]), 0), top)]
-                means[to + c] = min(max(np.int64(parameters[source + channels + c]), -limit), limit)
+        for x in range(t.width):
+            source, to = y * t.row + x * t.column, (y * t.width + x) * t.channels
+            for c in range(t.channels):
+                levels[to + c] = level_of[min(max(np.int64(parameters[source + c]), 0), t.top)]
+                means[to + c] = min(max(np.int64(parameters[source + t.channels + c]), -t.limit), t.limit)
 
 
 @task
 def place(arguments, y0, y1):
     """Rows y0..y1 of clamp(symbol << up + mean) into one half of y_hat, rescaled into current."""
-    a = memory(arguments, _I64)
-    symbols, means = memory(a[W.P_SYMBOLS], _I32), memory(a[W.P_MEANS], _I32)
-    y_hat, current = memory(a[W.P_Y_HAT], _I16), memory(a[W.P_CURRENT], _I16)
-    up, limit, shift, top = a[W.P_UP], a[W.P_LIMIT], a[W.P_SHIFT], a[W.P_TOP]
-    width, channels = a[W.P_WIDTH], a[W.P_CHANNELS]
-    half = (1 << shift) >> 1
+    t = words_at(arguments, PLACE)
+    symbols, means = memory(t.symbols, _I32), memory(t.means, _I32)
+    y_hat, current = memory(t.y_hat, _I16), memory(t.current, _I16)
+    half = (1 << t.shift) >> 1
     for y in range(y0, y1):
-        for n in range(width):
-            x = 2 * n + ((y + a[W.P_PARITY]) & 1)
-            source, to = (y * width + n) * channels, y * a[W.P_ROW] + x * a[W.P_COLUMN]
-            copy = y * a[W.P_CURRENT_ROW] + x * a[W.P_CURRENT_COLUMN]
-            for c in range(channels):
-                v = min(max((np.int64(symbols[source + c]) << up) + means[source + c], -limit), limit)
+        for n in range(t.width):
+            x = 2 * n + ((y + t.parity) & 1)
+            source, to = (y * t.width + n) * t.channels, y * t.row + x * t.column
+            copy = y * t.current_row + x * t.current_column
+            for c in range(t.channels):
+                v = min(max((np.int64(symbols[source + c]) << t.up) + means[source + c], -t.limit), t.limit)
                 y_hat[to + c] = v
-                current[copy + c] = min(max((v + half) >> shift, -top), top)
+                current[copy + c] = min(max((v + half) >> t.shift, -t.top), t.top)
 
 
 @task
 def refine(arguments, y0, y1):
     """Rows y0..y1 of one half of y_hat: add the table's value of a residual, and renew current."""
-    a = memory(arguments, _I64)
-    residual, table = memory(a[W.R_RESIDUAL], _I16), memory(a[W.R_TABLE], _I16)
-    y_hat, current = memory(a[W.R_Y_HAT], _I16), memory(a[W.R_CURRENT], _I16)
-    last, limit, shift, top = a[W.R_LAST], a[W.R_LIMIT], a[W.R_SHIFT], a[W.R_TOP]
-    half = (1 << shift) >> 1
+    t = words_at(arguments, REFINE)
+    residual, table = memory(t.residual, _I16), memory(t.table, _I16)
+    y_hat, current = memory(t.y_hat, _I16), memory(t.current, _I16)
+    half = (1 << t.shift) >> 1
     for y in range(y0, y1):
-        for n in range(a[W.R_WIDTH]):
-            x = 2 * n + ((y + a[W.R_PARITY]) & 1)
-            source = y * a[W.R_RESIDUAL_ROW] + n * a[W.R_RESIDUAL_COLUMN]
-            to = y * a[W.R_ROW] + x * a[W.R_COLUMN]
-            copy = y * a[W.R_CURRENT_ROW] + x * a[W.R_CURRENT_COLUMN]
-            for c in range(a[W.R_CHANNELS]):
+        for n in range(t.width):
+            x = 2 * n + ((y + t.parity) & 1)
+            source = y * t.residual_row + n * t.residual_column
+            to = y * t.row + x * t.column
+            copy = y * t.current_row + x * t.current_column
+            for c in range(t.channels):
                 r = np.int64(residual[source + c])
-                bend = np.int64(table[min(abs(r), last)])
-                v = min(max(np.int64(y_hat[to + c]) + (bend if r > 0 else -bend), -limit), limit)
+                bend = np.int64(table[min(abs(r), t.last)])
+                v = min(max(np.int64(y_hat[to + c]) + (bend if r > 0 else -bend), -t.limit), t.limit)
                 y_hat[to + c] = v
-                current[copy + c] = min(max((v + half) >> shift, -top), top)
+                current[copy + c] = min(max((v + half) >> t.shift, -t.top), t.top)
 
 
 @task
 def half(arguments, y0, y1):
     """Rows y0..y1 of one half of the checkerboard."""
-    a = memory(arguments, _I64)
-    source, out = memory(a[W.H_SOURCE], _I16), memory(a[W.H_OUT], _I16)
+    t = words_at(arguments, HALF)
+    source, out = memory(t.source, _I16), memory(t.out, _I16)
     for y in range(y0, y1):
-        for n in range(a[W.H_WIDTH]):
-            x = 2 * n + ((y + a[W.H_PARITY]) & 1)
-            at, to = y * a[W.H_ROW] + x * a[W.H_COLUMN], y * a[W.H_OUT_ROW] + n * a[W.H_OUT_COLUMN]
-            for c in range(a[W.H_CHANNELS]):
+        for n in range(t.width):
+            x = 2 * n + ((y + t.parity) & 1)
+            at, to = y * t.row + x * t.column, y * t.out_row + n * t.out_column
+            for c in range(t.channels):
                 out[to + c] = source[at + c]
 
 

@@ -1,206 +1,330 @@
-"""The words of every task: which number of its arguments means what.
+"""The words of every task: an array of int64 holds its arguments, one word each.
 
-X, OUT and the like are addresses of memory; ROW, COLUMN and STEP are strides in elements; LIMIT, SHIFT and sizes are
-numbers. What an address points to is said where the words are filled (refcodec/arith/numba_*.py,
-refcodec/arith/jit/rans.py).
+Each kind of task declares its words once, as a named tuple. A caller fills them by name, as in
+``filled(HalfWords(source=..., ...))``: Python refuses a word that is unknown, missing or given twice, and mypy reports
+it earlier. Words with a default are set for each call, the others when a layer is packed. Kernels, and callers that set
+single words, index the array by ``HALF.source`` and the like, which Numba compiles to constants.
+
+``x``, ``out`` and other names of arrays are addresses; ``..._row``, ``..._column`` and ``..._step`` are strides in
+elements; the rest are numbers. A ``parity`` is -1 for whole maps, else that of row 0's first place.
 """
 
-(
-    C_X,
-    C_ADD,
-    C_OUT,
-    C_W,
-    C_BIAS,
-    C_SHIFT,
-    C_ADD_SHIFT,
-    C_TABLE,
-    C_LAST,
-    C_LIMIT,
-    C_WIDE,
-    C_OUTPUTS,
-    C_HALF_RUN,
-    C_RUNS,
-    C_N_RUNS,
-    C_SEGMENTS,
-    C_N_SEGMENTS,
-    C_WIDTH,
-    C_X_ROW,
-    C_X_STEP,
-    C_PARITY,
-    C_X_COLUMN,
-    C_OUT_ROW,
-    C_OUT_STEP,
-    C_ADD_ROW,
-    C_ADD_STEP,
-    C_ADD_KIND,
-    C_SKIP_UP,
-    C_BRANCH_UP,
-    C_HALF,
-    C_DOWN,
-    C_TOP,
-    C_WORDS,
-) = range(33)
-"""A convolution."""
+from __future__ import annotations
 
-(
-    D_X,
-    D_OUT,
-    D_W,
-    D_BIAS,
-    D_SHIFT,
-    D_TABLE,
-    D_LAST,
-    D_LIMIT,
-    D_CHANNELS,
-    D_STRIDE,
-    D_WIDTH,
-    D_X_ROW,
-    D_X_COLUMN,
-    D_OUT_ROW,
-    D_OUT_COLUMN,
-    D_WORDS,
-) = range(16)
-"""A depthwise convolution."""
+from typing import Any, NamedTuple, TypeVar
 
-(
-    G_X,
-    G_OUT,
-    G_GAMMA,
-    G_BETA,
-    G_CHANNELS,
-    G_SHIFT,
-    G_LIMIT,
-    G_INVERSE,
-    G_WIDTH,
-    G_X_ROW,
-    G_X_COLUMN,
-    G_OUT_ROW,
-    G_OUT_COLUMN,
-    G_WORDS,
-) = range(14)
-"""GDN or IGDN."""
+import numpy as np
+from numpy.typing import NDArray
 
-(N_X, N_OUT, N_EPSILON, N_GAIN, N_LIMIT, N_CHANNELS, N_WIDTH, N_X_ROW, N_X_COLUMN, N_OUT_ROW, N_OUT_COLUMN, N_WORDS) = (
-    range(12)
+Kind = TypeVar("Kind", bound="tuple[int, ...]")
+
+
+def filled(task: tuple[int, ...]) -> NDArray[np.int64]:
+    """The words of a task as the array that its kernel reads."""
+    return np.array(task, np.int64)
+
+
+def _places(kind: type[Kind]) -> Kind:
+    """The index of every word, under the word's name."""
+    names: Any = kind
+    places: Kind = names(*range(len(names._fields)))
+    return places
+
+
+class ConvWords(NamedTuple):
+    """A convolution (SPEC 5.3)."""
+
+    weight: int
+    bias: int
+    shift: int
+    add_shift: int
+    table: int  # GELU's, and one element more
+    last: int  # index of the table's last element, negative without GELU
+    limit: int
+    wide: int
+    outputs: int  # a multiple of 16
+    runs: int  # n_runs offsets of runs of inputs in x
+    n_runs: int
+    half_run: int  # pairs of inputs of a run
+    segments: int  # n_segments times the words of Segment
+    n_segments: int
+    width: int
+    x_row: int
+    x_step: int
+    x_column: int
+    parity: int
+    out_row: int
+    out_step: int
+    add_row: int
+    add_step: int
+    add_kind: int  # constants.JOIN, constants.RESIDUAL, or 0
+    x: int = 0
+    add: int = 0  # map that joins the sum, or skip of a residual sum; read if add_kind
+    out: int = 0  # int16, int32 if wide
+    skip_up: int = 0
+    branch_up: int = 0
+    half: int = 0
+    down: int = 0
+    top: int = 0
+
+
+class SegmentWords(NamedTuple):
+    """Adjacent outputs of a convolution that lie in the same vector of 16, and side by side in a pixel."""
+
+    vector: int
+    lane: int  # of the first
+    lanes: int
+    out: int  # offset in the map
+    add: int
+
+
+class DepthwiseWords(NamedTuple):
+    """A depthwise convolution (SPEC 5.3)."""
+
+    weight: int  # [9, stride]
+    bias: int
+    shift: int
+    table: int
+    last: int
+    limit: int
+    channels: int
+    stride: int
+    x: int = 0
+    out: int = 0
+    width: int = 0
+    x_row: int = 0
+    x_column: int = 0
+    out_row: int = 0
+    out_column: int = 0
+
+
+class GdnWords(NamedTuple):
+    """GDN or IGDN (SPEC 5.5)."""
+
+    gamma: int
+    beta: int
+    channels: int
+    shift: int
+    limit: int
+    x: int = 0
+    out: int = 0
+    width: int = 0
+    x_row: int = 0
+    x_column: int = 0
+    out_row: int = 0
+    out_column: int = 0
+    inverse: int = 0
+
+
+class LayerNormWords(NamedTuple):
+    """Layer normalisation (SPEC 5.6)."""
+
+    x: int
+    out: int
+    epsilon: int
+    gain: int
+    limit: int
+    channels: int
+    width: int
+    x_row: int
+    x_column: int
+    out_row: int
+    out_column: int
+
+
+class LocalWords(NamedTuple):
+    """Local attention (SPEC 5.8)."""
+
+    qkv: int
+    out: int
+    bias: int  # [2, heads, 25, 32] float64
+    place: int  # [2, 25]: places of the window in the order of rows, and their lanes
+    table: int
+    shift: int
+    limit: int
+    heads: int
+    channels: int
+    height: int
+    width: int
+    row: int
+    column: int
+    out_row: int
+    out_column: int
+
+
+class ExponentialsWords(NamedTuple):
+    """Exponentials alone (SPEC 5.7)."""
+
+    near: int
+    table: int
+    out: int
+
+
+class KeySumsWords(NamedTuple):
+    """Linear attention's sums over keys (SPEC 5.9)."""
+
+    keys: int
+    values: int
+    top: int  # largest key of each channel
+    table: int
+    sums: int  # [heads, width, width]
+    totals: int
+    shift: int
+    width: int  # channels per head
+    parity: int
+    height: int
+    columns: int
+    row: int
+    column: int
+    value_row: int
+    value_column: int
+    block: int  # positions that are summed in float64
+
+
+class AttendWords(NamedTuple):
+    """Linear attention's queries (SPEC 5.9)."""
+
+    queries: int
+    out: int
+    context: int
+    table: int
+    shift: int
+    limit: int
+    heads: int
+    width: int  # channels per head
+    parity: int
+    columns: int
+    row: int
+    column: int
+    out_row: int
+    out_column: int
+
+
+class SplitWords(NamedTuple):
+    """Scales and means of entropy parameters (SPEC 6.8)."""
+
+    parameters: int
+    row: int
+    column: int
+    level_of: int  # levels of the scales 0..top
+    top: int
+    limit: int
+    levels: int
+    means: int
+    width: int
+    channels: int
+
+
+class PlaceWords(NamedTuple):
+    """Symbols and means into one half of y_hat and its context copy (SPEC 6.9)."""
+
+    symbols: int
+    means: int
+    up: int
+    parity: int
+    limit: int
+    shift: int
+    top: int
+    width: int
+    channels: int
+    y_hat: int
+    row: int
+    column: int
+    current: int
+    current_row: int
+    current_column: int
+
+
+class RefineWords(NamedTuple):
+    """A latent residual into one half of y_hat and its context copy (SPEC 6.9)."""
+
+    residual: int
+    residual_row: int
+    residual_column: int
+    table: int
+    last: int
+    parity: int
+    limit: int
+    shift: int
+    top: int
+    width: int
+    channels: int
+    y_hat: int
+    row: int
+    column: int
+    current: int
+    current_row: int
+    current_column: int
+
+
+class HalfWords(NamedTuple):
+    """One half of the checkerboard (SPEC 6.3)."""
+
+    source: int
+    row: int
+    column: int
+    parity: int
+    out: int
+    out_row: int
+    out_column: int
+    width: int
+    channels: int
+
+
+class CoderWords(NamedTuple):
+    """The coder's state, which its kernels read and write (SPEC 7.3)."""
+
+    state: int
+    position: int  # words read or written
+    done: int  # symbols decoded
+    status: int
+
+
+class EncodeWords(NamedTuple):
+    """Symbols to encode (SPEC 7.5)."""
+
+    cum: int
+    freq: int
+    symbols: int
+    words: int
+    coder: int
+
+
+class DecodeWords(NamedTuple):
+    """Symbols to decode (SPEC 7.4)."""
+
+    words: int
+    word_count: int
+    tables: int  # table number of each symbol
+    symbols: int
+    cdf: int
+    start: int
+    first: int
+    lookup: int
+    entries: int
+    out: int
+    limit: int
+    coder: int
+
+
+class PeakWords(NamedTuple):
+    """The bare dot product."""
+
+    out: int
+    held: int
+    read: int
+    steps: int  # per row
+    block: int  # one of constants.PEAK_BLOCKS
+
+
+CONV, SEGMENT, DEPTHWISE = _places(ConvWords), _places(SegmentWords), _places(DepthwiseWords)
+GDN, LAYER_NORM = _places(GdnWords), _places(LayerNormWords)
+LOCAL, EXPONENTIALS, KEY_SUMS, ATTEND = (
+    _places(LocalWords),
+    _places(ExponentialsWords),
+    _places(KeySumsWords),
+    _places(AttendWords),
 )
-"""Layer normalisation."""
-
-(
-    L_QKV,
-    L_OUT,
-    L_BIAS,
-    L_PLACE,
-    L_TABLE,
-    L_SHIFT,
-    L_LIMIT,
-    L_HEADS,
-    L_CHANNELS,
-    L_HEIGHT,
-    L_WIDTH,
-    L_ROW,
-    L_COLUMN,
-    L_OUT_ROW,
-    L_OUT_COLUMN,
-    L_WORDS,
-) = range(16)
-"""Local attention."""
-
-E_NEAR, E_TABLE, E_OUT = range(3)
-"""Exponentials alone."""
-
-(
-    K_KEYS,
-    K_VALUES,
-    K_TOP,
-    K_TABLE,
-    K_SUMS,
-    K_TOTALS,
-    K_SHIFT,
-    K_WIDTH,
-    K_PARITY,
-    K_HEIGHT,
-    K_COLUMNS,
-    K_ROW,
-    K_COLUMN,
-    K_V_ROW,
-    K_V_COLUMN,
-    K_BLOCK,
-    K_WORDS,
-) = range(17)
-"""Linear attention's sums over keys."""
-
-(
-    Q_QUERIES,
-    Q_OUT,
-    Q_CONTEXT,
-    Q_TABLE,
-    Q_SHIFT,
-    Q_LIMIT,
-    Q_HEADS,
-    Q_WIDTH,
-    Q_PARITY,
-    Q_COLUMNS,
-    Q_ROW,
-    Q_COLUMN,
-    Q_OUT_ROW,
-    Q_OUT_COLUMN,
-    Q_WORDS,
-) = range(15)
-"""Linear attention's queries."""
-
-(S_PARAMETERS, S_ROW, S_COLUMN, S_LEVEL_OF, S_TOP, S_LIMIT, S_LEVELS, S_MEANS, S_WIDTH, S_CHANNELS) = range(10)
-"""Scales and means of entropy parameters."""
-
-(
-    P_SYMBOLS,
-    P_MEANS,
-    P_UP,
-    P_PARITY,
-    P_LIMIT,
-    P_SHIFT,
-    P_TOP,
-    P_WIDTH,
-    P_CHANNELS,
-    P_Y_HAT,
-    P_ROW,
-    P_COLUMN,
-    P_CURRENT,
-    P_CURRENT_ROW,
-    P_CURRENT_COLUMN,
-) = range(15)
-"""Symbols and means into one half of y_hat and its context copy."""
-
-(
-    R_RESIDUAL,
-    R_RESIDUAL_ROW,
-    R_RESIDUAL_COLUMN,
-    R_TABLE,
-    R_LAST,
-    R_PARITY,
-    R_LIMIT,
-    R_SHIFT,
-    R_TOP,
-    R_WIDTH,
-    R_CHANNELS,
-    R_Y_HAT,
-    R_ROW,
-    R_COLUMN,
-    R_CURRENT,
-    R_CURRENT_ROW,
-    R_CURRENT_COLUMN,
-) = range(17)
-"""A latent residual into one half of y_hat and its context copy."""
-
-H_SOURCE, H_ROW, H_COLUMN, H_PARITY, H_OUT, H_OUT_ROW, H_OUT_COLUMN, H_WIDTH, H_CHANNELS = range(9)
-"""One half of the checkerboard."""
-
-X_STATE, X_POSITION, X_AT, X_STATUS = range(4)
-"""The coder's state, which its kernels read and write: state, words read or written, symbols done, outcome."""
-
-T_CUM, T_FREQ, T_COUNT, T_WORDS, T_STATE = range(5)
-"""Symbols to encode."""
-
-(U_WORDS, U_WORD_COUNT, U_INDEX, U_COUNT, U_CDF, U_START, U_FIRST, U_LOOKUP, U_ENTRIES, U_OUT, U_LIMIT, U_STATE) = (
-    range(12)
-)
-"""Symbols to decode."""
+SPLIT, PLACE, REFINE, HALF = _places(SplitWords), _places(PlaceWords), _places(RefineWords), _places(HalfWords)
+CODER, ENCODE, DECODE = _places(CoderWords), _places(EncodeWords), _places(DecodeWords)
+PEAK = _places(PeakWords)

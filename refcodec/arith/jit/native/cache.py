@@ -31,16 +31,16 @@ SOURCES = tuple(
     Path(__file__).parents[3] / name
     for name in (
         "model/symbol_tables.py",
-        "entropy/rans_python.py",
-        *(f"arith/jit/{name}.py" for name in ("attention", "conv", "norms", "peak", "rans", "target", "team")),
-        *(f"arith/jit/native/{name}.py" for name in ("build", "private")),
+        "arith/numpy_ops.py",
+        "arith/jit/target.py",
+        *(f"arith/jit/native/{name}.py" for name in ("blocks", "build", "private")),
         *(
             f"arith/jit/kernels/{name}.py"
-            for name in ("attention", "conv", "norms", "peak", "products", "rans", "team", "walk", "words")
+            for name in ("attention", "constants", "conv", "norms", "peak", "products", "rans", "team", "walk", "words")
         ),
     )
 )
-"""Modules of kernels and those that they import constants from."""
+"""Modules of kernels and those that they import."""
 
 HARMLESS = frozenset(
     "NUMBA_" + name

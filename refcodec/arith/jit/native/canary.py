@@ -1,7 +1,7 @@
 """One small item for every kernel, against constants: run when kernels were loaded or compiled, before they are used.
 
 It catches code of other sources, a processor that is not what it says, and a broken compiler. The constants are what
-the NumPy backend computes from the same items (tests/test_canary.py).
+the NumPy backend computes from the same items (tests/refcodec/arith/jit/test_native.py).
 """
 
 from __future__ import annotations
@@ -140,21 +140,23 @@ def crc(result: np.ndarray) -> int:
 def _team() -> None:
     """A task led and a task served: both compute what one call does."""
     from .. import team
-    from ..attention import POSITIONS
+    from ..kernels.constants import ARGUMENTS, BOARD, FREE, LEFT, PENDING, POSITIONS
+    from ..kernels.words import ExponentialsWords, filled
     from .loader import Kernel
 
     work = Kernel("attention.exponentials")
     groups, near = 5, abs(_numbers(20 << 16, 5 * POSITIONS)).astype(np.int32)
     table = _setting()[1].exp2
     outs = [np.zeros(near.size) for _ in range(3)]
-    words = [np.array([team.address(near), team.address(table), team.address(out)], np.int64) for out in outs]
-    work.call(team.address(words[0]), 0, groups)
-    board = np.zeros(team.WORDS, np.int64)
-    board[team.FREE] = 1
-    team.lead.call(team.address(board), work.address, team.address(words[1]), groups, 3)
-    board[[team.LEFT, team.PENDING, team.ARGUMENTS]] = 3, 3, team.address(words[2])
-    team.serve.call(team.address(board), 1)
-    if not (outs[0] == outs[1]).all() or not (outs[0] == outs[2]).all() or board[team.PENDING] or not outs[0].any():
+    at = team.address
+    words = [filled(ExponentialsWords(near=at(near), table=at(table), out=at(out))) for out in outs]
+    work.call(at(words[0]), 0, groups)
+    board = np.zeros(BOARD, np.int64)
+    board[FREE] = 1
+    team.lead.call(at(board), work.address, at(words[1]), groups, 3)
+    board[[LEFT, PENDING, ARGUMENTS]] = 3, 3, at(words[2])
+    team.serve.call(at(board), 1)
+    if not (outs[0] == outs[1]).all() or not (outs[0] == outs[2]).all() or board[PENDING] or not outs[0].any():
         raise ArithmeticError("the kernel team.lead or team.serve computes something else")
 
 
@@ -168,7 +170,7 @@ def _roof() -> None:
 
 
 def check(library: str) -> None:
-    """Run the items of a library (kernels/library.py) with the kernels of this thread.
+    """Run the items of a library (native/loader.py) with the kernels of this thread.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The names of Numba and llvmlite that their documentation does not promise. No other module uses any (tests hold it).
 
-If a version of Numba lacks one, this raises ImportError or AttributeError, and library.py falls back to NumPy. Only
+If a version of Numba lacks one, this raises ImportError or AttributeError, and loader.py falls back to NumPy. Only
 compiling needs this module: link.py, which every process needs, keeps to documented names of llvmlite.
 """
 
@@ -36,6 +36,11 @@ def array_at(context: Any, builder: Any, array: Any, data: Any, length: int) -> 
         meminfo=None,
     )
     return target._getvalue()
+
+
+def named_tuple(context: Any, builder: Any, kind: Any, values: Any) -> Any:
+    """A value of a type of named tuples."""
+    return context.make_tuple(builder, kind, values)
 
 
 def on_stack(builder: Any, kind: Any) -> Any:

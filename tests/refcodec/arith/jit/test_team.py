@@ -15,9 +15,10 @@ from numba import types
 from refcodec import threads
 from refcodec.arith import maps
 from refcodec.arith.jit import team as numba_team
+from refcodec.arith.jit.kernels.constants import FREE
 from refcodec.arith.jit.native.build import compiled, memory, task
 from refcodec.arith.jit.native.loader import Kernel
-from refcodec.arith.jit.team import FREE, address, share
+from refcodec.arith.jit.team import address, share
 from refcodec.arith.maps import Pool, interior
 from refcodec.threads import share_rows
 
