@@ -88,10 +88,9 @@ def exponentials(t: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 def _maxima(keys: np.ndarray, parity: int) -> np.ndarray:
     inner = interior(keys)
-    if parity < 0:
-        return inner.max(axis=(0, 1)).astype(np.int64)
-    halves = [half.max(axis=(0, 1)) for half in (inner[0::2, parity::2], inner[1::2, 1 - parity :: 2]) if half.size]
-    return np.max(halves, axis=0).astype(np.int64)
+    parts = [inner] if parity < 0 else [inner[0::2, parity::2], inner[1::2, 1 - parity :: 2]]
+    found: np.ndarray = np.max([part.max(axis=(0, 1)) for part in parts if part.size], axis=0)
+    return found.astype(np.int64)
 
 
 def linear_attention(

@@ -163,8 +163,8 @@ NO_PART = {
     "refcodec.system_memory",
     "refcodec.threads",
 }
-"""Imported with the decoder: packages, classes and numbers, the encoder's transform, files of pictures, a command, finding
-of installed models, limits and threads of one machine, which no stream can see."""
+"""Imported with the decoder: packages, classes and numbers, the encoder's transform, files of pictures, a command,
+finding of installed models, limits and threads of one machine, which no stream can see."""
 
 
 def test_every_module_that_decodes_counts():

@@ -34,6 +34,6 @@ def test_words_are_complete_and_known(kind):
 
 
 def test_a_word_has_one_name():
-    assert HALF == HalfWords(*range(9))
+    assert HalfWords(*range(9)) == HALF
     with pytest.raises(AttributeError):
         HALF.no_word  # noqa: B018
