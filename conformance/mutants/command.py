@@ -21,19 +21,14 @@ from typing import Any
 from ..kit.errors import FAILED, PASSED, NothingToDo, OutputFailed, UsageError
 from ..kit.suites import KIT, Selection, kit_hash, load_all, select
 from . import runner_hunt
-from .hunt import LEAST, LEAST_OF_MANY, PATIENCE, Hunt, baseline, preload, run
+from .hunt import LEAST, PATIENCE, Hunt, baseline, preload, run
 from .judge import Task, task_of
 from .mutant import DECODER, RUNNER, Mutant, declared
 
 FOLDER = Path(__file__).parent
 RESULTS = {"decoder": FOLDER / "decoder.json", "runner": FOLDER / "runner.json"}
-MATRIX = FOLDER / "matrix.json"
 ENOUGH = 10.0
 """Equivalent mutants are tried on the quickest vectors, as many as take the original so many seconds."""
-
-MATRIX_SECONDS = 3.0
-"""What the vectors of a matrix take the original by default. All vectors take a minute, and hundreds of mutants hours;
-the quickest of those that are known to notice something tell most of which vectors are worth their time."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,21 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runner", action="store_true", help="mutants of the runner instead of the decoder")
     parser.add_argument("--sample", type=int, metavar="N", help="a random part of N mutants that are not equivalent")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sample, 0 by default")
-    parser.add_argument(
-        "--matrix",
-        type=Path,
-        nargs="?",
-        const=MATRIX,
-        metavar="FILE",
-        help="tell which vectors notice each mutant, of the quickest that noticed any the last time",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=MATRIX_SECONDS,
-        metavar="S",
-        help=f"what the matrix's vectors take the original in all, {MATRIX_SECONDS:g} by default",
-    )
     parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder with suites, this kit by default")
     parser.add_argument("--suite", action="append", default=[], metavar="NAME", help="vectors of this suite only")
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="mutants at a time, 2 by default")
@@ -130,7 +110,7 @@ def quickest(tasks: Iterable[Task], seconds: Mapping[str, float], enough: float)
 
 
 def hunt_decoder(
-    mutants: Sequence[Mutant], tasks: Sequence[Task], seconds: Mapping[str, float], jobs: int, whole: bool = False
+    mutants: Sequence[Mutant], tasks: Sequence[Task], seconds: Mapping[str, float], jobs: int
 ) -> list[Hunt]:
     """Run mutants of the decoder against vectors: what noticed it the last time, then what is quick or notices much.
 
@@ -142,8 +122,6 @@ def hunt_decoder(
         What each takes the original.
     jobs : int
         Mutants at a time.
-    whole : bool
-        Try all tasks on all mutants.
     """
     known = earlier(RESULTS["decoder"])
     often = Counter(known.values())
@@ -151,32 +129,17 @@ def hunt_decoder(
     few = quickest(tasks, seconds, ENOUGH)
 
     def tried(mutant: Mutant) -> list[Task]:
-        if whole:
-            return order
         return few if mutant.equivalent else sorted(order, key=lambda task: task.id != known.get(mutant.id))
 
     sources = {path: path.read_text(encoding="utf-8") for path in {mutant.path for mutant in mutants}}
     hunts = [Hunt(mutant, tried(mutant), mutant.apply(sources[mutant.path])) for mutant in mutants]
-    least = LEAST_OF_MANY if whole else LEAST
     finished = []
-    for hunt in run(hunts, jobs, lambda task: least + PATIENCE * seconds[task.id], whole):
+    for hunt in run(hunts, jobs, lambda task: LEAST + PATIENCE * seconds[task.id]):
         finished.append(hunt)
         assert hunt.mutant is not None
         how = f"{hunt.killers[0]}: {hunt.verdicts[hunt.killers[0]][:60]}" if hunt.killers else "NOT NOTICED"
         _progress(len(finished), len(hunts), hunt.mutant, how)
     return sorted(finished, key=hunts.index)
-
-
-def matrix(hunts: Sequence[Hunt], tasks: Sequence[Task]) -> dict[str, Any]:
-    """Which vectors notice which mutants: a text of hexadecimal digits a mutant, its highest bit the first vector."""
-    names = sorted(task.id for task in tasks)
-    table = {}
-    for hunt in hunts:
-        noticed = set(hunt.killers)
-        bits = "".join("01"[name in noticed] for name in names).ljust(-(-len(names) // 4) * 4, "0")
-        assert hunt.mutant is not None
-        table[hunt.mutant.id] = f"{int(bits, 2):0{len(bits) // 4}x}"
-    return {"vectors": names, "mutants": table}
 
 
 def _report(mutants: Sequence[Mutant], killers: Mapping[str, str], what: str) -> int:
@@ -195,17 +158,6 @@ def _report(mutants: Sequence[Mutant], killers: Mapping[str, str], what: str) ->
     return FAILED if survivors or false else PASSED
 
 
-def _matrix(
-    args: argparse.Namespace, mutants: Sequence[Mutant], tasks: Sequence[Task], seconds: Mapping[str, float]
-) -> int:
-    """Write the matrix of mutants that are not equivalent."""
-    hunts = hunt_decoder([m for m in mutants if not m.equivalent], tasks, seconds, args.jobs, whole=True)
-    write_json(args.matrix, matrix(hunts, tasks))
-    noticed = sum(bool(hunt.killers) for hunt in hunts)
-    print(f"{len(hunts)} mutants, {len(tasks)} vectors: {noticed} mutants are noticed by one of these or more")
-    return PASSED
-
-
 def _list(mutants: Iterable[Mutant]) -> int:
     for m in mutants:
         print(f"{m.id:<45} {m.models}" + (f" (equivalent: {m.equivalent})" if m.equivalent else ""))
@@ -214,13 +166,11 @@ def _list(mutants: Iterable[Mutant]) -> int:
 
 def main(args: argparse.Namespace) -> int:
     """Run mutants; the exit code says whether all were noticed."""
-    if args.jobs < 1 or (args.sample is not None and args.sample < 1) or args.seconds <= 0:
-        raise UsageError("--jobs and --sample are at least 1, --seconds above 0")
-    part = args.patterns or args.sample or args.suite or args.matrix
+    if args.jobs < 1 or (args.sample is not None and args.sample < 1):
+        raise UsageError("--jobs and --sample are at least 1")
+    part = args.patterns or args.sample or args.suite
     if args.write and part:
         raise UsageError("--write stores what all vectors say of all mutants")
-    if args.runner and args.matrix:
-        raise UsageError("--matrix is of the decoder's mutants")
     mutants = chosen(declared(*(RUNNER if args.runner else DECODER)), args.patterns, args.sample, args.seed)
     if args.list:
         return _list(mutants)
@@ -231,7 +181,7 @@ def main(args: argparse.Namespace) -> int:
     else:
         suites = load_all(args.kit, args.suite)
         tasks = [task for v in select(suites, Selection()) if (task := task_of(v))]
-        if args.sample or args.matrix:  # what noticed anything suffices, and spares the time for the others
+        if args.sample:  # what noticed anything suffices, and spares the time for the others
             noticing = set(known.values())
             tasks = [task for task in tasks if task.id in noticing] or tasks
         kit = {"kit": kit_hash(suites), "vectors": len(tasks)}
@@ -241,8 +191,6 @@ def main(args: argparse.Namespace) -> int:
             print(
                 f"{len(tasks)} vectors, {sum(seconds.values()):.1f} s for the decoder without a change", file=sys.stderr
             )
-            if args.matrix:
-                return _matrix(args, mutants, quickest(tasks, seconds, args.seconds), seconds)
             hunts = hunt_decoder(mutants, tasks, seconds, args.jobs)
         except ValueError as error:
             raise UsageError(str(error)) from error

@@ -8,7 +8,6 @@ import pytest
 from conformance.kit.errors import UsageError
 from conformance.kit.suites import KIT, Selection, load_all, select
 from conformance.mutants import command
-from conformance.mutants.hunt import Hunt
 from conformance.mutants.judge import Task
 from conformance.mutants.mutant import DECODER, RUNNER, Mutant, check, declared, read, spans
 
@@ -142,24 +141,6 @@ def test_what_noticed_mutants_is_still_there():
     assert all((KIT.parents[1] / name).is_file() for name in tests - {"timeout"})
 
 
-def test_the_matrix_is_of_mutants_and_vectors_there_are():
-    found = stored(command.MATRIX)
-    names, table = found["vectors"], found["mutants"]
-    assert set(names) <= vectors() and sorted(names) == names
-    assert set(table) == {m.id for m in MUTANTS if not m.equivalent}
-    assert {len(row) for row in table.values()} == {-(-len(names) // 4)}
-    assert sum(int(row, 16) > 0 for row in table.values()) > len(table) // 2
-
-
-def test_a_row_of_the_matrix_has_a_bit_for_each_vector():
-    tasks = [Task(name, KIT, None, ()) for name in "bcdae"]
-    hunts = [Hunt(MUTANTS[0], tasks, verdicts={"a": "x", "c": "", "e": "y"}), Hunt(MUTANTS[1], tasks)]
-    assert command.matrix(hunts, tasks) == {
-        "vectors": list("abcde"),
-        "mutants": {MUTANTS[0].id: "88", MUTANTS[1].id: "00"},
-    }
-
-
 def test_the_quickest_vectors_are_taken_up_to_a_time_but_one_at_least():
     tasks = [Task(name, KIT, None, ()) for name in "abc"]
     seconds = {"a": 3.0, "b": 1.0, "c": 1.5}
@@ -175,10 +156,8 @@ def test_the_quickest_vectors_are_taken_up_to_a_time_but_one_at_least():
     [
         ["--write", "gelu/*"],
         ["--write", "--sample", "3"],
-        ["--write", "--matrix"],
         ["--write", "--suite", "core"],
-        ["--runner", "--matrix"],
-        ["--seconds", "0"],
+        ["--jobs", "0"],
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options):
