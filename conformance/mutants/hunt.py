@@ -31,9 +31,6 @@ events. Time on a clock would count what other programs do."""
 
 LEAST = 10.0
 
-LEAST_OF_MANY = 3.0
-"""``LEAST`` where a mutant that does not end is tried on many vectors, on each of which it may not end."""
-
 WAIT = 1800.0
 """Seconds on a clock after which a process that does nothing is ended."""
 
