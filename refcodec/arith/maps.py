@@ -82,9 +82,7 @@ class Pool:
     def _new(self, length: int) -> np.ndarray:
         return np.empty(length, np.int16)
 
-    def map(
-        self, height: int, width: int, channels: int, clear: Callable[[np.ndarray], None] = clear_border
-    ) -> Map:
+    def map(self, height: int, width: int, channels: int, clear: Callable[[np.ndarray], None] = clear_border) -> Map:
         """A map [height + 4, width + 4, channels] int16; the border is zero, the interior is not set."""
         shape = (height + 2 * BORDER, width + 2 * BORDER, channels)
         size = shape[0] * shape[1] * shape[2]
