@@ -39,8 +39,9 @@ from ..model.integer_model import Model
 from ..model.procedural import procedural_model, write_procedural
 from ..model.registry import load_model, model_path
 from ..threads import thread_count
-from .memory import LONG, shapes, table
+from .memory import LONG, shapes
 from .memory import line as estimate_line
+from .memory import table as estimate_table
 from .processes import Twin, peak_memory, start_times
 from .stopwatch import CONVOLUTION, KINDS, STAGES, Clock, Key, recording_cost, watch
 from .table import lines
@@ -541,7 +542,10 @@ def estimates(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]
         check_size(width, height, limits_of(args), "--sizes")
     with tempfile.TemporaryDirectory(prefix="refcodec-") as folder:
         models = [(name, subject(name).file(Path(folder))) for name in args.model or DEFAULT_MODELS]
-        return {"machine": machine(), "rows": table(models, sizes, thread_count((args.threads or [None])[-1]), report)}
+        return {
+            "machine": machine(),
+            "rows": estimate_table(models, sizes, thread_count((args.threads or [None])[-1]), report),
+        }
 
 
 def main(args: argparse.Namespace) -> int:
