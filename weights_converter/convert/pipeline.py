@@ -68,9 +68,9 @@ def default_pictures() -> Path:
         It is not there.
     """
     try:
-        folder = Path(str(resources.files("conformance") / "pictures"))
+        folder = Path(str(resources.files("conformance") / "data" / "pictures"))
     except ModuleNotFoundError:
-        folder = Path("conformance") / "pictures"
+        folder = Path("conformance") / "data" / "pictures"
     if not folder.is_dir():
         raise MissingInput(
             "the project's own pictures are not installed",
