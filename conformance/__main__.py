@@ -1,6 +1,7 @@
 """Runs the command line."""
 
 import os
+import signal
 import sys
 
 # ``python -m`` searches the current folder first, which may be a kit from elsewhere with modules in it. Only the folder
@@ -9,6 +10,9 @@ if sys.path and sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(os
     del sys.path[0]
 
 from .cli import main
+from .run.process import adopt_orphans
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # reports are written, and programs ended, as on Ctrl-C
+    adopt_orphans()
     sys.exit(main())

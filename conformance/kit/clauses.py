@@ -1,8 +1,8 @@
 """The clauses of SPEC.md (SPEC 3-6): what vectors exercise, docstrings cite and coverage counts.
 
 A clause is a paragraph, a list item or a row of a table that begins with its identifier in brackets, ``[5.3-2]``.
-``python -m conformance.kit.clauses`` writes them to clauses.json, which is what the kit reads where SPEC.md is not at hand;
-``--check`` fails if that file is not the current one.
+``python -m conformance.kit.clauses`` writes them to clauses.json, which is what the kit reads where SPEC.md is not at
+hand; ``--check`` fails if that file is not the current one.
 """
 
 from __future__ import annotations
