@@ -15,4 +15,10 @@ from .run.process import adopt_orphans
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # reports are written, and programs ended, as on Ctrl-C
     adopt_orphans()
-    sys.exit(main())
+    code = main()
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:  # of which the message is printed; what Python flushes at its end must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

@@ -1,7 +1,6 @@
 """Fuzzing of the decoder: every input is decoded or refused, within limits (SPEC 11).
 
-    python -m conformance.workbench.fuzz.command --cases 100000 --seed 1 \\
-        [--target stream|model|picture] [--jobs 2] [--keep FOLDER]
+    python -m conformance.workbench.fuzz.command --target stream|model|picture --cases 100000 --seed 1 --jobs 2
 
 Workers are processes of bounded address space; one that dies, hangs or takes too long is a finding, and so is every
 exception but refcodec's own. A finding is reported with the index that makes it again (``--case``) and kept as a file.

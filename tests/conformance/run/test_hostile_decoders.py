@@ -434,6 +434,32 @@ def test_an_interrupted_run_writes_its_reports(tmp_path, number):
     assert not alive(str(tmp_path / "hostile.py")) and not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize(
+    ("shell", "code"),
+    [
+        ('"$@" >&-', 1),
+        ('"$@" >&- 2>&-', 1),
+        ('"$@" >/dev/full', 73),
+        ('("$@"; echo $? >code) | true; exit $(cat code)', 74),
+    ],
+    ids=["closed", "both-closed", "full", "left"],
+)
+@LINUX
+def test_an_output_that_takes_nothing_costs_no_report(kit, tmp_path, shell, code):
+    words = ["-m", "conformance", "run", "--kit", kit, "--decoder", program(tmp_path, "pass"), "--id", "core/*"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", shell, "sh", sys.executable, *words, "--json", "report.json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == 1
+    assert "Traceback" not in done.stderr and "internal" not in done.stderr
+
+
 def test_reports_hold_any_text(kit, tmp_path):
     """A command with bytes that are no UTF-8, a decoder that prints escapes, and a terminal of ASCII."""
     names = [tmp_path / f"report.{kind}" for kind in ("json", "html", "junit")]

@@ -417,7 +417,7 @@ def test_the_runner_does_not_import_refcodec(kit, tmp_path):
 
 
 def test_the_runner_s_readme_has_every_result_exit_code_and_field():
-    text = (ROOT / "conformance" / "runner" / "README.md").read_text()
+    text = (ROOT / "conformance" / "run" / "README.md").read_text()
     tables = [re.findall(r"^\| *([^|]+?) *\|", part, re.M) for part in text.split("\n\n") if part.startswith("|")]
     codes, results, exits, fields = tables
     assert [name.strip("`") for name in results[2:]] == list(outcomes.OUTCOMES)
