@@ -436,7 +436,7 @@ def test_the_runner_s_readme_has_every_result_exit_code_and_field():
     )
     assert codes[2:4] == ["0", ", ".join(map(str, sorted(outcomes.REFUSING)))]
     assert fields[2].startswith("`format`")
-    for name in re.findall(r'fields\.\w+\("(\w+)"', (ROOT / "conformance" / "manifest.py").read_text()):
+    for name in re.findall(r'fields\.\w+\("(\w+)"', (ROOT / "conformance" / "kit" / "manifest.py").read_text()):
         assert f"`{name}`" in text or f'"{name}"' in text, name
 
 
