@@ -387,8 +387,9 @@ def test_a_decoder_that_removes_itself_has_crashed(kit, tmp_path):
 # How the run ends
 
 
+@pytest.mark.parametrize("again", [0, 1, 20], ids=["once", "twice", "often"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_writes_its_reports(tmp_path, number):
+def test_an_interrupted_run_writes_its_reports(tmp_path, number, again):
     write_suite(tmp_path / "kit", "core", [valid(f"core/{n}", 2, 2, 3, n) for n in range(4)])
     witness = tmp_path / "witness"
     witness.touch()
@@ -421,6 +422,9 @@ def test_an_interrupted_run_writes_its_reports(tmp_path, number):
     while witness.stat().st_size < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(run.pid, number)
+    for _ in range(again):
+        time.sleep(0.01)
+        os.kill(run.pid, number)
     out, _ = run.communicate(timeout=60)
     assert run.returncode == 130 and "interrupted: 2 of 4 vectors ran" in out
     assert all(name.exists() for name in names) and not (tmp_path / "baseline").exists()
