@@ -39,8 +39,8 @@ _HOMES = {
     "encode": ("codec", "encode"),
     "RefcodecError": ("errors", "RefcodecError"),
     "Limits": ("limits", "Limits"),
-    "Model": ("model", "Model"),
-    "load_model": ("model_registry", "load_model"),
+    "Model": ("model.integer_model", "Model"),
+    "load_model": ("model.registry", "load_model"),
 }
 """Module and name of what the package offers. It is imported on first use, so that the command line can start to watch
 for interrupts before NumPy and Pillow are imported, and errors are at hand where one of them is missing."""
