@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from .kit.errors import BUG, INTERRUPTED
+from .kit.errors import BUG, INTERRUPTED, OutputFailed
 from .kit.text import printable, put
 
 COMMANDS = {
@@ -53,7 +53,7 @@ def _overview() -> str:
 def _say(text: str) -> None:
     try:
         put(f"conformance: error: {printable(text)}\n", sys.stderr)
-    except (OSError, ValueError):  # whoever read the messages has left
+    except (OSError, ValueError, OutputFailed):  # nobody reads the messages any more
         pass
 
 

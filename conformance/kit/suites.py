@@ -3,7 +3,7 @@
 A kit is a folder with ``suites/NAME/manifest.json`` and the files that the manifests name, all inside the kit's folder.
 Every file is pinned by its SHA-256: streams and unit files by their vector's ``sha256``, models by their own, and
 everything else that vectors name (traces, pictures) by the manifest's table ``files``, path to SHA-256. Vectors are
-immutable: a changed vector gets a new id. runner/README.md describes the fields.
+immutable: a changed vector gets a new id. conformance/run/README.md describes the fields.
 """
 
 from __future__ import annotations

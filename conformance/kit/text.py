@@ -9,6 +9,8 @@ import re
 import sys
 from typing import Any, TextIO
 
+from .errors import OutputFailed
+
 MAX_NAME = 100
 """Characters of a name: with the endings that are added, a file name stays below the 255 bytes of common systems."""
 
@@ -48,7 +50,23 @@ def say(line: str) -> None:
     put(f"{printable(line)}\n", sys.stdout)
 
 
-def put(text: str, stream: TextIO) -> None:
-    """Write text to a stream; characters that its encoding lacks are escaped."""
+def put(text: str, stream: TextIO | None) -> None:
+    """Write text to a stream, if it is open; characters that its encoding lacks are escaped.
+
+    Raises
+    ------
+    OutputFailed
+        The system refuses.
+    BrokenPipeError
+        Nobody reads any more.
+    """
+    if stream is None:  # it was closed before Python started
+        return
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    try:
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(f"{getattr(stream, 'name', 'output')}: cannot be written: {error.strerror}") from error

@@ -7,10 +7,14 @@ nothing that it started runs on.
 A process belongs to the program if it is in its session, inherited its environment (a variable marks it), or is a child
 of one that belongs; what belonged once belongs for good. So a daemon that leaves the session is found, too. This needs
 ``/proc``, which Linux has. Elsewhere the process group alone is killed, and memory is not sampled.
+
+A process that has left the session and its environment, and whose parents ended between two looks, belongs to nothing
+that is known. With `adopt_orphans` it becomes a child of the runner, and is killed as soon as no program runs.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -50,6 +54,10 @@ _NAME = "conformance-start"
 
 _NOT_STARTED = (126, 127)
 """Exit codes of a shell that could not set the limits or become the program."""
+
+
+_SUBREAPER = 36
+"""Linux's PR_SET_CHILD_SUBREAPER: orphans among this process's descendants become its children."""
 
 
 class NotStarted(UsageError):
@@ -185,6 +193,7 @@ def start(
     NotStarted
         The system refuses: the command is too long, or there are too many processes.
     """
+    _orphanage.enter()
     try:
         return subprocess.Popen(
             wrapped(command, limits),
@@ -195,6 +204,7 @@ def start(
             env={**environment(folder, mark), **(variables or {})},
         )
     except (OSError, ValueError) as error:
+        _orphanage.leave()
         raise NotStarted(f"{command[0]} cannot be started: {getattr(error, 'strerror', error)}") from error
 
 
@@ -243,6 +253,59 @@ def _table() -> list[_Process]:
     return [process for process in map(_read, numbers) if process]
 
 
+class _Orphanage:
+    """Knows how many programs run, and ends what they left when none does."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self._lock, self._programs, self._leaders = threading.Lock(), 0, set[tuple[int, int]]()
+
+    def enter(self) -> None:
+        """A program is about to start."""
+        with self._lock:
+            self._programs += 1
+
+    def leave(self, leader: tuple[int, int] | None = None) -> None:
+        """A program has ended, or did not start. Its first process is not an orphan: who started it waits for it."""
+        with self._lock:
+            self._programs -= 1
+            if self.open:
+                self._leaders |= {leader} if leader else set()
+                if not self._programs:
+                    self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        """Kill the children of this process that lead or joined other sessions: its own helpers share its session."""
+        own, session, until = os.getpid(), os.getsid(0), time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            table = _table()
+            self._leaders &= {process.key for process in table}
+            orphans = [p for p in table if p.parent == own and p.session != session and p.key not in self._leaders]
+            if not orphans:
+                return
+            for orphan in orphans:
+                try:
+                    os.kill(orphan.key[0], signal.SIGKILL)
+                    os.waitpid(orphan.key[0], os.WNOHANG)
+                except (ProcessLookupError, PermissionError, ChildProcessError):
+                    continue
+            time.sleep(SHORTEST)
+
+
+_orphanage = _Orphanage()
+
+
+def adopt_orphans() -> None:
+    """Have Linux give this process the orphans among its descendants; elsewhere nothing changes.
+
+    Only for a process that starts no children but through this module, or in its own session: it kills the others.
+    """
+    try:
+        _orphanage.open = ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0) == 0
+    except (OSError, AttributeError):
+        return
+
+
 class Family:
     """The processes that belong to a program.
 
@@ -257,7 +320,8 @@ class Family:
     def __init__(self, leader: int, mark: str) -> None:
         self._leader, self._mark = leader, f"{MARK}={mark}".encode()
         first = _read(str(leader))  # not reaped yet, so it is there
-        self._start = first.key[1] if first else 0
+        self._start, self._first = first.key[1] if first else 0, first and first.key
+        self._ended = False
         self._ours = {first.key} if first else set[tuple[int, int]]()
 
     def _belongs(self, process: _Process) -> bool:
@@ -303,6 +367,9 @@ class Family:
                 except (ProcessLookupError, PermissionError):
                     continue
             time.sleep(SHORTEST)
+        if not self._ended:
+            self._ended = True
+            _orphanage.leave(self._first)
 
 
 def kill_group(pid: int) -> None:

@@ -220,15 +220,17 @@ def execute(count: int, run: Callable[[Callable[[Result], None]], list[Result]])
 
 
 def publish(run: Run, args: argparse.Namespace) -> int:
-    """Print the text, write the reports that were asked for, and give the exit code; raises KeyboardInterrupt after it
+    """Write the reports that were asked for, print the text, and give the exit code; raises KeyboardInterrupt after it
     for a run that was interrupted.
+
+    Files come first: a standard output that is full or that nobody reads does not cost them.
     """
     report = build(run)
-    to_stdout = any(str(getattr(args, name)) == "-" for name in RENDERERS)
+    reports = [(path, render) for name, render in RENDERERS.items() if (path := getattr(args, name))]
+    to_stdout = any(str(path) == "-" for path, _ in reports)
+    for path, render in sorted(reports, key=lambda item: str(item[0]) == "-"):
+        write(path, render(report))
     put(report_text.render(report), sys.stderr if to_stdout else sys.stdout)
-    for name, render in RENDERERS.items():
-        if path := getattr(args, name):
-            write(path, render(report))
     if run.interrupted:
         raise KeyboardInterrupt
     return int(report["exit_code"])

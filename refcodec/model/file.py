@@ -1,6 +1,6 @@
 """HDF5 files of integer models (SPEC 10, annex B).
 
-They are read by model/hdf5.py, which believes nothing that a file says, and every array but the configuration's is
+They are read by refcodec/model/hdf5.py, which believes nothing that a file says. Every array but the configuration's is
 compared with what the configuration asks for before memory is taken. Only writing uses the HDF5 library.
 """
 

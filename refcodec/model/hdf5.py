@@ -54,6 +54,9 @@ _MAX_RANK, _MOST_DIMENSIONS, _MOST_FILTERS = 32, 143, 256
 _ATTRIBUTE_BYTES = 64
 """Longest attribute that a model needs, in bytes."""
 
+_WANTED = (b"format", b"version", b"fingerprint")
+"""Attributes of a model. Others take no part (SPEC B.1-18), and a file may have millions."""
+
 _TYPES = {
     b"\x10\x00\x00\x00\x01\x00\x00\x00\x00\x00\x08\x00": "uint8",
     b"\x10\x08\x00\x00\x02\x00\x00\x00\x00\x00\x10\x00": "int16",
@@ -89,7 +92,7 @@ class Hdf5(FileBytes):
     Attributes
     ----------
     attributes : dict of str to str or int
-        Short attributes of the root: fixed-length ASCII text and integers. Others are passed over.
+        Those of the root that a model has: short fixed-length ASCII text or integers. Others are passed over.
 
     Raises
     ------
@@ -197,6 +200,7 @@ class Hdf5(FileBytes):
                 item.links.append(self._link(data, where))
             elif kind in (_LINKS, _TABLE):
                 item.is_group = True
+                self.known(not tables, "a group with two tables of links")
                 tables.append((kind, data))
             else:
                 if kind in item.parts:
@@ -339,7 +343,7 @@ def _take_attribute(data: bytes, found: dict[str, str | int], where: str) -> Non
     sizes = [-(-int.from_bytes(data[at : at + 2], "little") // pad) * pad for at in (2, 4, 6)]
     kind_at, space_at, value_at = (start + sum(sizes[:n]) for n in (1, 2, 3))
     name, kind = data[start:kind_at].partition(b"\0")[0], data[kind_at:space_at]
-    if _shape(data[space_at:value_at]) != () or len(kind) < 8 or not name.isascii():
+    if name not in _WANTED or _shape(data[space_at:value_at]) != () or len(kind) < 8:
         return
     size = int.from_bytes(kind[4:8], "little")
     value = data[value_at : value_at + size]

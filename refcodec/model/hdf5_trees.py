@@ -18,6 +18,12 @@ MAX_ENTRIES = 64
 _MAX_LEVEL, _MAX_ROWS, _MAX_COLUMNS = 8, 64, 1024
 """Trees of 2^14 objects or 2^12 chunks have fewer levels; a heap has at most 2^64 bytes."""
 
+_MAX_BLOCKS, _MAX_PART = 1 << 14, 1 << 16
+"""Most blocks of a heap, and bytes of one of its objects or of a node of version 2 (SPEC B.1-21).
+
+The library's nodes have 512 bytes, and it stores objects of more than 4096 bytes elsewhere.
+"""
+
 _OLD_NODE, _NEW_TREE = Struct("<4sBBH16x"), Struct("<4sBBIHH2xQHQ")
 _HEAP = Struct("<4sBHH101xHQQHHQH")
 
@@ -85,7 +91,7 @@ def heap_objects(file: FileBytes, heap: int, names: int, by: tuple[int, int, int
         file.known(file.take(address, 5) == b"FHDB\0", "another direct block")
         file.inside(address, size)
         file.count(size)
-    begins = [begin for begin, _, _ in blocks]
+    begins, left = [begin for begin, _, _ in blocks], sum(size for _, _, size in blocks)
     for record in _records(file, names, kind, record_bytes):
         identifier = record[id_at : id_at + id_size]
         if identifier[0] >> 4:  # a long attribute, which is stored elsewhere
@@ -96,6 +102,9 @@ def heap_objects(file: FileBytes, heap: int, names: int, by: tuple[int, int, int
         begin, address, size = blocks[bisect_right(begins, offset) - 1] if begins else (0, 0, 0)
         if not begin <= offset <= offset + length <= begin + size:
             raise InvalidModel("an object lies outside its heap", where=file.where)
+        file.known(length <= _MAX_PART, "a long object in a fractal heap")
+        left -= length  # objects that do not overlap fit into the blocks together
+        file.known(left >= 0, "objects of a heap that overlap")
         yield file.take(address + offset - begin, length)
 
 
@@ -116,6 +125,7 @@ def _direct_blocks(
             elif address != NOWHERE:  # it has fewer rows than this one, so that this ends
                 waiting.append((address, (size // (start * columns)).bit_length(), offset))
             offset += size
+        file.known(len(found) + len(waiting) <= _MAX_BLOCKS, "a fractal heap of too many blocks")
     return found
 
 
@@ -127,7 +137,7 @@ def _records(file: FileBytes, at: int, kind: int, record: int) -> Iterator[bytes
         and version == 0
         and found == kind
         and found_record == record
-        and size > 10
+        and 10 < size <= _MAX_PART
         and depth < _MAX_LEVEL,
         "another B-tree of version 2",
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import LimitExceeded, ModelError
+from ..errors import InvalidModel, LimitExceeded, ModelError
 from .file import read_claim, read_file
 from .integer_model import Model, build_model
 
@@ -26,7 +26,19 @@ _models: OrderedDict[Stamp, Model] = OrderedDict()
 _fingerprints: OrderedDict[Stamp, bytes] = OrderedDict()
 """Of the files that were used last; a fingerprint is claimed until the file's arrays are read."""
 
+_NO_MODEL = b""
+"""In place of the fingerprint of a file that was refused: it is not read again for each stream."""
+
 _lock = threading.Lock()
+
+
+def _renew() -> None:
+    """A thread that a fork did not copy may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew) if hasattr(os, "register_at_fork") else None
 
 
 def _folders() -> Iterator[str]:
@@ -114,13 +126,16 @@ def _load(path: Path, wanted: bytes | None) -> Model | None:
     """The model of a file; None if another fingerprint is wanted, which is found out before the model is proved."""
     stamp = _stamp(path)
     if (model := _models.get(stamp)) is None:
-        file = read_file(path)
-        file.check_claim(path.name)
-        _keep(_fingerprints, stamp, file.fingerprint, _NAMED)
-        if wanted not in (None, file.fingerprint):
-            return None
         try:
+            file = read_file(path)
+            file.check_claim(path.name)
+            _keep(_fingerprints, stamp, file.fingerprint, _NAMED)
+            if wanted not in (None, file.fingerprint):
+                return None
             model = build_model(file.content, path.name, file.provenance, file.fingerprint)
+        except InvalidModel:
+            _keep(_fingerprints, stamp, _NO_MODEL, _NAMED)
+            raise
         except MemoryError as e:
             raise LimitExceeded("too little memory to load the model", where=str(path)) from e
     _keep(_models, stamp, model, _KEPT)
@@ -131,7 +146,7 @@ def find_model(wanted: bytes) -> Model:
     """The installed model with a fingerprint.
 
     Files that claim another are not read. Those that claim this one are loaded first, then those that claim none: what
-    they hold is remembered. Files that are damaged, or no models, are passed over.
+    they hold is remembered. Files that are refused are passed over, and not read again until they change.
 
     Raises
     ------
@@ -150,7 +165,7 @@ def find_model(wanted: bytes) -> Model:
             unnamed.append(path)
         elif named == wanted:
             candidates.append(path)
-        else:
+        elif named != _NO_MODEL:
             seen[path.name] = named.hex()
     for path in (*candidates, *unnamed):
         try:
@@ -173,17 +188,21 @@ def find_model(wanted: bytes) -> Model:
 
 
 def _named(path: Path) -> bytes | None:
-    """The fingerprint that a file is known to have, or claims to have; None if it claims none.
+    """The fingerprint that a file is known to have, or claims to have; None if it claims none, `_NO_MODEL` if refused.
 
     Raises
     ------
     ModelError
-        The file holds no model.
+        The file cannot be read.
     """
     stamp = _stamp(path)
-    if stamp in _fingerprints:
-        return _fingerprints[stamp]
-    if (claim := read_claim(path)) is not None:
+    if (known := _fingerprints.get(stamp)) is not None:
+        return known
+    try:
+        claim = read_claim(path)
+    except InvalidModel:
+        claim = _NO_MODEL
+    if claim is not None:
         _keep(_fingerprints, stamp, claim, _NAMED)
     return claim
 

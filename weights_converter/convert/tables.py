@@ -1,9 +1,8 @@
 """The universal integer tables of SPEC annex A, and the frequency rule of every symbol table (SPEC A.6).
 
-``python -m weights_converter.convert.tables`` computes them with 60 decimal digits and writes
-refcodec/data/tables.h5.
-Each rounding is certified: a value closer to a tie than the working precision can tell apart raises an error, so the
-tables do not depend on the machine or on the library that made them.
+``python -m weights_converter.convert.tables`` computes them anew with 60 decimal digits and writes
+refcodec/data/tables.h5. Each rounding is certified: a value closer to a tie than the working precision can tell apart
+raises an error, so the tables do not depend on the machine or on the library that made them.
 """
 
 from __future__ import annotations

@@ -314,6 +314,36 @@ def test_a_callable_leaves_nothing_either(kit, tmp_path, monkeypatch, function, 
     assert result.outcome == outcome and not alive(marker)
 
 
+ORPHANS = """
+import os
+for n in range(20):
+    if not os.fork():
+        os.setsid()
+        if not os.fork():
+            os.setsid()
+            os.execve("/bin/sleep", ["/bin/sleep", "{}"], dict())
+        os._exit(0)
+"""
+
+
+@LINUX
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_orphans_without_a_trace_do_not_outlive_the_run(kit, tmp_path, jobs):
+    """Their parents end at once, and their session and environment are new: the runner's process adopts them."""
+    marker = f"5{os.getpid()}{time.monotonic_ns()}"[:15]
+    body = f"os.execve(sys.executable, [sys.executable, '-S', '-E', '-c', {ORPHANS.format(marker)!r}], {{}})"
+    words = ["run", "--kit", str(kit), "--decoder", program(tmp_path, body), "--id", "core/*", "-j", str(jobs)]
+    run = subprocess.run(
+        [sys.executable, "-m", "conformance", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=60,
+    )
+    assert run.returncode == 1, run.stderr
+    assert not alive(marker)
+
+
 # Whether it starts
 
 
@@ -357,7 +387,9 @@ def test_a_decoder_that_removes_itself_has_crashed(kit, tmp_path):
 # How the run ends
 
 
-def test_an_interrupted_run_writes_its_reports(tmp_path):
+@pytest.mark.parametrize("again", [0, 1, 20], ids=["once", "twice", "often"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_writes_its_reports(tmp_path, number, again):
     write_suite(tmp_path / "kit", "core", [valid(f"core/{n}", 2, 2, 3, n) for n in range(4)])
     witness = tmp_path / "witness"
     witness.touch()
@@ -389,7 +421,10 @@ def test_an_interrupted_run_writes_its_reports(tmp_path):
     deadline = time.monotonic() + 60
     while witness.stat().st_size < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.kill(run.pid, signal.SIGINT)
+    os.kill(run.pid, number)
+    for _ in range(again):
+        time.sleep(0.01)
+        os.kill(run.pid, number)
     out, _ = run.communicate(timeout=60)
     assert run.returncode == 130 and "interrupted: 2 of 4 vectors ran" in out
     assert all(name.exists() for name in names) and not (tmp_path / "baseline").exists()
@@ -401,6 +436,32 @@ def test_an_interrupted_run_writes_its_reports(tmp_path):
         "skipped",
     ]
     assert not alive(str(tmp_path / "hostile.py")) and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("shell", "code"),
+    [
+        ('"$@" >&-', 1),
+        ('"$@" >&- 2>&-', 1),
+        ('"$@" >/dev/full', 73),
+        ('("$@"; echo $? >code) | true; exit $(cat code)', 74),
+    ],
+    ids=["closed", "both-closed", "full", "left"],
+)
+@LINUX
+def test_an_output_that_takes_nothing_costs_no_report(kit, tmp_path, shell, code):
+    words = ["-m", "conformance", "run", "--kit", kit, "--decoder", program(tmp_path, "pass"), "--id", "core/*"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", shell, "sh", sys.executable, *words, "--json", "report.json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == 1
+    assert "Traceback" not in done.stderr and "internal" not in done.stderr
 
 
 def test_reports_hold_any_text(kit, tmp_path):

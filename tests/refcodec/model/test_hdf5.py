@@ -1,6 +1,7 @@
 """The project's reader of HDF5 and the HDF5 library find the same in sound files; what is damaged is refused."""
 
 import io
+import struct
 import threading
 import zlib
 
@@ -196,3 +197,89 @@ def test_a_file_that_becomes_shorter_is_refused():
 def test_nothing_is_read_outside_the_file(at, size):
     with pytest.raises(InvalidModel, match="outside the file"):
         FileBytes(io.BytesIO(bytes(100)), "x").take(at, size)
+
+
+# ------------------------------------------------------------------------------- small structures that cost much memory
+
+NONE = (1 << 64) - 1
+HEAP_AT, TREE_AT, REST_AT = 200, 400, 600
+
+
+def hand_made(messages, rest=b""):
+    """A file of a root with these messages, and of bytes that begin at `HEAP_AT`."""
+    head = b"\x89HDF\r\n\x1a\n\2\x08\x08\0" + bytes(8) + b"\xff" * 8 + struct.pack("<QQ4x", 0, 48)
+    root = b"\1\0\0\0" + struct.pack("<II4x", 1, len(messages)) + messages
+    return (head + root).ljust(HEAP_AT, b"\0") + rest
+
+
+def message(kind, data):
+    return struct.pack("<HHB3x", kind, len(data), 0) + data
+
+
+def table_message(kind, heap=HEAP_AT, tree=TREE_AT):
+    """A link info message, kind 2, or an attribute info message, 21."""
+    return message(kind, b"\0\0" + struct.pack("<QQ", heap, tree))
+
+
+def heap_file(rest, *, root, start, node=512, kind=21, rows=0, columns=1, depth=0, count=1):
+    """A file whose root has a fractal heap and a B-tree of version 2, the leaf of which begins `rest`."""
+    id_bytes, record_kind, record = (8, 8, 17) if kind == 21 else (7, 5, 11)
+    heap = struct.pack("<4sBHH101xHQQHHQH", b"FRHP", 0, id_bytes, 0, columns, start, start, 32, 0, root, rows)
+    tree = struct.pack("<4sBBIHH2xQHQ", b"BTHD", 0, record_kind, node, record, depth, REST_AT, count, 0)
+    place = TREE_AT - HEAP_AT
+    return hand_made(table_message(kind), (heap.ljust(place, b"\0") + tree).ljust(REST_AT - HEAP_AT, b"\0") + rest)
+
+
+def attribute_leaf(objects):
+    """A leaf of records of managed objects, offset and length in the heap."""
+    records = (b"\0" + struct.pack("<I", at) + size.to_bytes(3, "little") + bytes(9) for at, size in objects)
+    return b"BTLF\0\x08" + b"".join(records)
+
+
+def test_objects_of_a_heap_are_read():
+    """The hand-made file is sound but for what the tests below change."""
+    named = b"\3\0" + struct.pack("<HHHB", 7, 8, 4, 0) + b"format\0" + b"\x13\0\0\0\3\0\0\0" + b"\2\0\0\0" + b"abc"
+    leaf = attribute_leaf([(100, len(named))]).ljust(512, b"\0")
+    block = (b"FHDB".ljust(100, b"\0") + named).ljust(4096, b"\0")
+    file = opened(heap_file(leaf + block, root=REST_AT + 512, start=4096))
+    assert file.attributes == {"format": "abc"}
+
+
+def test_objects_of_a_heap_that_overlap_are_refused():
+    """Else a small file would have its largest object read as often as it has records."""
+    leaf = attribute_leaf([(n % 2, 4000) for n in range(20)]).ljust(512, b"\0")
+    with pytest.raises(InvalidModel, match="overlap"):
+        opened(heap_file(leaf + b"FHDB".ljust(4096, b"\0"), root=REST_AT + 512, start=4096, count=20))
+
+
+def test_long_objects_of_a_heap_are_refused():
+    leaf = attribute_leaf([(0, (1 << 16) + 1)]).ljust(512, b"\0")
+    with pytest.raises(InvalidModel, match="long object"):
+        opened(heap_file(leaf + b"FHDB".ljust(1 << 17, b"\0"), root=REST_AT + 512, start=1 << 17))
+
+
+def test_long_nodes_of_a_tree_are_refused():
+    node = (1 << 16) + 1
+    leaf = attribute_leaf([]).ljust(node, b"\0")
+    with pytest.raises(InvalidModel, match="B-tree of version 2"):
+        opened(heap_file(leaf + b"FHDB".ljust(64, b"\0"), root=REST_AT + node, start=64, node=node))
+
+
+def test_a_heap_of_many_blocks_is_refused_before_they_are_noted():
+    indirect = b"FHIB\0" + bytes(12) + struct.pack("<Q", REST_AT) * (17 * 1024)
+    with pytest.raises(InvalidModel, match="too many blocks"):
+        opened(heap_file(bytes(512) + indirect, root=REST_AT + 512, start=64, rows=17, columns=1024))
+
+
+def test_a_group_has_one_table_of_links():
+    """Else a header of millions of empty tables would take several times its size."""
+    with pytest.raises(InvalidModel, match="two tables"):
+        opened(hand_made(table_message(2, NONE, NONE) * 2))
+
+
+def test_attributes_that_no_model_has_take_no_memory():
+    def attribute(name):
+        return b"\3\0" + struct.pack("<HHHB", len(name), 8, 4, 0) + name + b"\x10\0\0\0\1\0\0\0" + b"\2\0\0\0" + b"\1"
+
+    names = (b"version\0", *(b"%05d\0" % n for n in range(999)))
+    assert opened(hand_made(b"".join(message(12, attribute(name)) for name in names))).attributes == {"version": 1}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from functools import cache
@@ -75,8 +76,8 @@ def read(monkeypatch):
 READS = """
 import sys
 from refcodec import cli, decode, load_model
-from refcodec.model_file import read_content, read_floats
-from refcodec.model_registry import find_model, installed
+from refcodec.model.file import read_content, read_floats
+from refcodec.model.registry import find_model, installed
 decode(open(sys.argv[1], "rb").read())
 for path in installed():
     try:
@@ -132,6 +133,38 @@ def test_a_wrong_claim_is_passed_over_and_refused(folder):
     for act in (load_model, read_content):
         with pytest.raises(InvalidModel, match="claims another fingerprint"):
             act(liar)
+
+
+def test_files_that_are_refused_are_read_once(folder, read, monkeypatch):
+    """Until they change: else each would cost every decode of another model."""
+    wanted = fingerprint(contents()[1])
+    liar = put(folder, "a liar", contents()[0], claim=wanted.hex())
+    (folder / "b damaged.h5").write_bytes(b"no model")
+    put(folder, "c", contents()[1])
+    claims = []
+    monkeypatch.setattr(model_registry, "read_claim", lambda path: claims.append(path.stem) or read_claim(path))
+    for _ in range(3):
+        assert find_model(wanted).name == "c.h5"
+    assert read == ["a liar", "c"] and claims == ["a liar", "b damaged", "c"]
+    with pytest.raises(InvalidModel, match="claims another fingerprint"):
+        load_model(liar)
+    put(folder, "a liar", contents()[2])
+    assert find_model(fingerprint(contents()[2])).name == "a liar.h5"
+    with pytest.raises(ModelError) as caught:
+        find_model(bytes(16))
+    assert caught.value.values["installed"].keys() == {"a liar.h5", "c.h5"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_while_another_thread_notes_a_model_leaves_models_usable(folder):
+    put(folder, "a", contents()[0])
+    with model_registry._lock:  # held by a thread that the child does not have
+        child = os.fork()
+        if not child:
+            signal.alarm(60)
+            load_model("a")
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize("claim", ["0" * 31, "0" * 33, "G" * 32, "A" * 32, "é" * 16])
