@@ -4,13 +4,13 @@ The same bytes and the same pixels on every machine. SPEC.md defines the codec; 
 
 ====================  =========================================================
 ``codec``             encode and decode, end to end (SPEC 1)
-``image``             samples and pictures (SPEC 4)
+``io``                samples and pictures, files (SPEC 4)
 ``arith``             integer operations, Numba and NumPy (SPEC 5)
 ``nets``, ``slices``  the networks and the slice walk (SPEC 6)
 ``entropy``           range coder, tables, ports (SPEC 7)
 ``bitstream``         container (SPEC 8)
-``limits``            limits, and ``bounds`` the proof of no overflow (SPEC 9)
-``model``             integer models and their files (SPEC 10)
+``limits``            limits (SPEC 9.1)
+``model``             integer models, their proof of no overflow, their files (SPEC 9.2, 10)
 ====================  =========================================================
 """
 
@@ -39,8 +39,8 @@ _HOMES = {
     "encode": ("codec", "encode"),
     "RefcodecError": ("errors", "RefcodecError"),
     "Limits": ("limits", "Limits"),
-    "Model": ("model", "Model"),
-    "load_model": ("model_registry", "load_model"),
+    "Model": ("model.integer_model", "Model"),
+    "load_model": ("model.registry", "load_model"),
 }
 """Module and name of what the package offers. It is imported on first use, so that the command line can start to watch
 for interrupts before NumPy and Pillow are imported, and errors are at hand where one of them is missing."""

@@ -1,4 +1,4 @@
-"""What each command of ``python -m refcodec`` does; cli.py holds their arguments and exit codes.
+"""What each command of ``python -m refcodec`` does; `refcodec.cli` holds their arguments and exit codes.
 
 Every function takes the parsed arguments, writes results to standard output and returns an exit code; whatever goes
 wrong is a RefcodecError. Outputs are checked before the work starts and renamed into place when it is done. What one
