@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import BUG, INTERRUPTED, RefcodecError, UsageError, within_resources
-from ..io.console import error_line, result_json
+from ..io.console import error_line, flush_results, result_json
 from ..io.options import add_limits, positive
 from ..model.config import PROFILES
 from . import commands
@@ -20,7 +20,11 @@ from . import commands
 OWN_ARGUMENTS = {
     "machines": ("agreement.machines", commands.machines, "do processors, backends, threads and Pythons agree?"),
     "matrix": ("agreement.pictures", commands.agreement, "code pictures with both backends and many thread counts"),
-    "rd": ("measure.rate_distortion", commands.rate_distortion, "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF"),
+    "rd": (
+        "measure.rate_distortion",
+        commands.rate_distortion,
+        "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF",
+    ),
     "bench": ("bench", commands.bench, "speed stage by stage, memory, and PyTorch beside it"),
 }
 """Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""
@@ -154,8 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with within_resources("the command"):
             args = parser(words).parse_args(words)
             code = int(args.run(args))
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        flush_results()
         return code
     except RefcodecError as e:
         error_line(str(e))

@@ -67,7 +67,7 @@ _JPEG_KNOWN = (
 """Beginnings of the segments that Pillow reports; JFXX is a thumbnail."""
 
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
-_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _EXIF_BOX = b"JpgTiffExif->JP2"
 
 _TIFF_COMPRESSIONS = (0, 1, 2, 3, 4, 5, 7, 8, 32773, 32946)
@@ -246,7 +246,7 @@ def _walk_boxes(file: IO[bytes], facts: Facts, where: str) -> None:
                 codestreams += 1
                 break  # nothing behind the samples is read
             else:
-                _read_box(kind, file, min(length - head, size), facts, where)
+                _read_box(kind, file, min(length, end - at) - head, facts, where)  # boxes may not overlap
             at += length
 
 
@@ -265,7 +265,7 @@ def _read_box(kind: bytes, file: IO[bytes], length: int, facts: Facts, where: st
             facts.icc_profile = head[3:] + _payload(file, length - 4, "icc_profile", where)
     elif kind == b"uuid":
         name = file.read(16)
-        if name == _XMP_BOX:
+        if name == XMP_BOX:
             facts.xmp = _payload(file, length - 16, "xmp", where)
         elif name == _EXIF_BOX:
             facts.exif = _payload(file, length - 16, "exif", where)

@@ -288,6 +288,21 @@ def test_json_and_a_stream_do_not_share_standard_output(tmp_path, small, stream,
         assert main([*words, "--json"]) == 2 and capsys.readouterr().out == ""
 
 
+def test_json_is_one_object(tmp_path, small, stream, capsys):
+    """Of a comparison that fails, too, and of every command that takes ``--json``."""
+    capsys.readouterr()
+    assert main(["compare", str(small), str(stream), "--exact", "--json"]) == 1
+    failed = json.loads(capsys.readouterr().out)
+    assert failed["error"] == "CheckFailed" and failed["values"]["bit_exact"] is False
+    found = output(capsys, "trace", str(stream), str(tmp_path / "t.jsonl"))
+    assert found["stages"] == len((tmp_path / "t.jsonl").read_text().splitlines())
+    assert found["sha256"] == output(capsys, "verify", str(stream))["sha256"]
+
+
+def test_a_heatmap_and_the_result_do_not_share_standard_output(small, capsys):
+    assert "standard output" in refused(capsys, 2, "compare", str(small), str(small), "--heatmap", "-")
+
+
 def test_usage_errors_have_one_style(tmp_path, small, capsys):
     """Those that argparse finds and those that a command finds: one line, and fields with ``--json``."""
     for words in (["-q", "0"], ["-q", "101"], ["--size", "x"], ["--nothing"], ["--max-memory", "0"]):
