@@ -483,7 +483,7 @@ def _read_pillow(file: IO[bytes], limits: Limits, where: str) -> Picture:
 
 
 def _check_tiff(image: Any, limits: Limits, where: str) -> None:
-    """Refuse samples that are no colours or too deep, and tiles that are larger than any picture may be."""
+    """Refuse samples that are no colours, signed or too deep, and tiles that are larger than any picture may be."""
     depths = list(image.tag_v2.get(258, (1,)))
     if len(depths) > len(image.getbands()):
         raise Unsupported("samples that are not colours", where=where, channels=len(depths), mode=image.mode)
@@ -493,6 +493,10 @@ def _check_tiff(image: Any, limits: Limits, where: str) -> None:
             where=where,
             bits=max(depths),
             cause="reduce the picture to eight bits first",
+        )
+    if set(image.tag_v2.get(339, ())) - {1, 4}:  # unsigned, undefined; Pillow reads signed samples as unsigned
+        raise Unsupported(
+            "samples are not unsigned", where=where, formats=list(image.tag_v2[339]), cause="convert the picture first"
         )
     tile = image.tag_v2.get(322), image.tag_v2.get(323)
     if all(isinstance(side, int) and side > 0 for side in tile):  # libtiff takes memory for a whole tile

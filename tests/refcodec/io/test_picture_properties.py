@@ -317,6 +317,32 @@ def test_jpeg_2000_boxes_carry_metadata():
     assert "UUID" in picture.notes[0] and "comment" in picture.notes[0]
 
 
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow lacks JPEG 2000")
+@pytest.mark.parametrize("space", [0, 14, 20, 21, 1 << 31])
+def test_a_jpeg_2000_of_another_colour_space_is_refused(space):
+    """Pillow would give its samples as RGB."""
+    data = bytearray(saved(Image.fromarray(RGB), "JPEG2000"))
+    at = data.index(b"colr") + 7
+    assert data[at : at + 4] == struct.pack(">I", 16)
+    data[at : at + 4] = struct.pack(">I", space)
+    with pytest.raises(Unsupported, match="colour space"):
+        read_picture(bytes(data))
+
+
+def test_signed_samples_are_refused():
+    """Pillow would give them as unsigned."""
+    with pytest.raises(Unsupported, match="unsigned"):
+        read_picture(saved(Image.fromarray(GREY), "TIFF", tiffinfo={339: 2}))
+    assert np.array_equal(read_picture(saved(Image.fromarray(GREY), "TIFF", tiffinfo={339: 1})).samples, GREY)
+
+
+def test_a_jpeg_of_a_process_that_pillow_lacks_is_unsupported_rather_than_damaged():
+    data = bytearray(saved(Image.fromarray(RGB), "JPEG"))
+    data[data.index(b"\xff\xc0") + 1] = 0xC3  # lossless
+    with pytest.raises(Unsupported, match="JPEG process 3"):
+        read_picture(bytes(data))
+
+
 def test_a_profile_of_another_colour_space_is_announced():
     for samples, space in ((GREY, b"RGB "), (RGB, b"GRAY"), (RGB, b"CMYK")):
         profile = ICC[:16] + space + ICC[20:]
