@@ -413,3 +413,17 @@ def test_the_package_imports_nothing_heavy_by_itself():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.split() == ["[]", "True"]
+
+
+def test_lack_of_memory_while_starting_is_a_limit(monkeypatch, capsys):
+    import refcodec.__main__ as start
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name == "refcodec.cli":
+                raise MemoryError
+
+    monkeypatch.delitem(sys.modules, "refcodec.cli")
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    assert start.main() == 77
+    assert capsys.readouterr().err == "refcodec: error: too little memory to start\n"
