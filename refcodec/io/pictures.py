@@ -524,6 +524,8 @@ def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None)
     ------
     Unsupported
         Transparency, a mode other than those of eight-bit grey and RGB, a colour space without an ICC profile.
+    InvalidImage
+        A side is zero.
     LimitExceeded
         The metadata is too long.
     """
@@ -577,6 +579,8 @@ def _samples(image: Image.Image, where: str) -> np.ndarray:
         )
     plain = image.mode in ("1", "L", "RGB") and "transparency" not in image.info
     width, height = image.size
+    if not width or not height:
+        raise InvalidImage("the picture is empty", where=where, width=width, height=height)
     out = np.empty((height, width) if grey else (height, width, 3), np.uint8)
     rows = max(1, (1 << 16) // width)
     for top in range(0, height, rows):

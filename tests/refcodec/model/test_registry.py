@@ -74,8 +74,8 @@ def read(monkeypatch):
 READS = """
 import sys
 from refcodec import cli, decode, load_model
-from refcodec.model_file import read_content, read_floats
-from refcodec.model_registry import find_model, installed
+from refcodec.model.file import read_content, read_floats
+from refcodec.model.registry import find_model, installed
 decode(open(sys.argv[1], "rb").read())
 for path in installed():
     try:
