@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from .errors import INTERRUPTED, missing_package
+from .errors import INTERRUPTED, LimitExceeded, missing_package
 
 
 def _end(*_: object) -> None:
@@ -29,6 +29,9 @@ def main() -> int:
             raise
         sys.stderr.write(f"refcodec: error: {missing}\n")
         return missing.exit_code
+    except MemoryError:
+        sys.stderr.write("refcodec: error: too little memory to start\n")
+        return LimitExceeded.exit_code
     if asks:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     return run()

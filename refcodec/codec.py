@@ -77,8 +77,6 @@ class Encoded:
 
 
 def _resolve(model: ModelArgument) -> Model:
-    if model is not None and not isinstance(model, (Model, str, os.PathLike)):
-        raise UsageError("a model is a Model, a name, a path or None", type=type(model).__name__)
     return model if isinstance(model, Model) else load_model(model)
 
 

@@ -7,11 +7,13 @@ imported only when the Numba way is used, so that the NumPy way needs neither th
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import warnings
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from ..errors import UsageError
 from ..threads import thread_count
@@ -22,6 +24,19 @@ BACKENDS = ("numba", "numpy")
 @cache
 def _installed() -> bool:
     return all(map(importlib.util.find_spec, ("numba", "llvmlite")))
+
+
+@cache
+def _library() -> Any:
+    """The module that loads kernels; None, after a RuntimeWarning, where LLVM's own library cannot be loaded."""
+    try:
+        return importlib.import_module(".jit.native.loader", __package__)
+    except (ImportError, OSError) as error:  # damaged, of another machine, or too little memory to map it
+        reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+        warnings.warn(
+            f"NumPy computes instead of kernels, several times slower: {reason}", RuntimeWarning, stacklevel=3
+        )
+        return None
 
 
 def default_backend(notice: Callable[[], None] = lambda: None) -> str:
@@ -47,11 +62,7 @@ def default_backend(notice: Callable[[], None] = lambda: None) -> str:
         return wanted
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return "numpy"
-    if not _installed():
-        return "numpy"
-    from .jit.native import loader as library
-
-    return "numba" if library.usable(notice) else "numpy"
+    return "numba" if _installed() and (library := _library()) and library.usable(notice) else "numpy"
 
 
 def prepare(threads: int | None, note: Callable[[str], None]) -> None:

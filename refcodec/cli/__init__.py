@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import BUG, INTERRUPTED, RefcodecError, UsageError, within_resources
-from ..io.console import error_line, result_json
+from ..io.console import error_line, flush_results, result_json
 from ..io.options import add_limits, positive
 from ..model.config import PROFILES
 from . import commands
@@ -158,8 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with within_resources("the command"):
             args = parser(words).parse_args(words)
             code = int(args.run(args))
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        flush_results()
         return code
     except RefcodecError as e:
         error_line(str(e))

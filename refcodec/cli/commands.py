@@ -1,4 +1,4 @@
-"""What each command of ``python -m refcodec`` does; cli.py holds their arguments and exit codes.
+"""What each command of ``python -m refcodec`` does; `refcodec.cli` holds their arguments and exit codes.
 
 Every function takes the parsed arguments, writes results to standard output and returns an exit code; whatever goes
 wrong is a RefcodecError. Outputs are checked before the work starts and renamed into place when it is done. What one
@@ -23,9 +23,9 @@ from ..bitstream.info import describe
 from ..codec import Encoded, decode_stream, encode_picture, metadata_chunks
 from ..errors import CheckFailed, OutputError, RefcodecError, UsageError
 from ..io.console import note, progress, result, result_json
-from ..io.files import PICTURE_SUFFIXES, check_target, read_stream, starts_with, write_bytes
+from ..io.files import PICTURE_SUFFIXES, check_target, opened, read_stream, stream_from, write_bytes
 from ..io.options import limits_of
-from ..io.pictures import Picture, check_format, read_picture, write_picture
+from ..io.pictures import Picture, check_format, picture_from, read_picture, seekable, translated, write_picture
 from ..limits import Limits
 from ..measure.metrics import compare as compare_samples
 from ..measure.metrics import heatmap, psnr
@@ -216,32 +216,42 @@ def info(args: Namespace) -> int:
 
 
 def _samples(path: str, args: Namespace) -> np.ndarray:
-    if starts_with(path, MAGIC):
-        return _decoded(read_stream(path, limits_of(args)), args)[0]
-    return read_picture(path, limits_of(args)).samples
+    """Of a picture or a stream, which is opened once: a pipe gives its bytes once."""
+    limits = limits_of(args)
+    with opened(path) as file:
+        with translated(path):
+            file = seekable(file, limits, path)
+            coded = file.read(len(MAGIC)) == MAGIC
+            file.seek(0)
+        if coded:
+            return _decoded(stream_from(file, limits, path), args)[0]
+        return picture_from(file, limits, path).samples
 
 
 def compare(args: Namespace) -> int:
     """``compare A B``."""
     if args.heatmap:
         check_target(args.heatmap, args.force, args.a, args.b)
+        if args.heatmap == "-":
+            raise UsageError(
+                "the result and the heatmap would both be written to standard output",
+                where="--heatmap",
+                cause="name a file for the heatmap",
+            )
         check_format(args.heatmap)
     a, b = _samples(args.a, args), _samples(args.b, args)
     found = compare_samples(a, b)
     if args.heatmap:
         write_picture(args.heatmap, Picture(heatmap(a, b)), args.force)
-    if args.json:
+    failed = args.exact and not found.bit_exact
+    if args.json and not failed:
         result_json(found.as_dict())
-    else:
+    elif not args.json:
         for name, value in found.as_dict().items():
             result(f"{name:18s} {value}")
-    if args.exact and not found.bit_exact:
-        raise CheckFailed(
-            "the pictures differ",
-            where=f"{args.a}, {args.b}",
-            samples=found.differing_samples,
-            largest=found.largest_difference,
-        )
+    if failed:
+        values = found.as_dict() if args.json else {}  # one object holds the result and the failure
+        raise CheckFailed("the pictures differ", where=f"{args.a}, {args.b}", **values)
     return 0
 
 
@@ -283,6 +293,8 @@ def trace(args: Namespace) -> int:
     if not recorder.stages:
         raise UsageError("no stage has this name", where="--stage", name=args.stage, known=list(recorder.names)[:12])
     write_bytes(args.out, "".join(stage.line() + "\n" for stage in recorder.stages).encode(), args.force)
+    if args.json:
+        result_json({"stages": len(recorder.stages), "sha256": recorder.stages[-1].sha256})
     return 0
 
 

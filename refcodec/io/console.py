@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .files import transfer_error
+
 
 def printable(text: str) -> str:
     """One line that any terminal shows as it is: control characters and bytes that are no text are escaped."""
@@ -18,10 +20,36 @@ def printable(text: str) -> str:
 
 
 def result(line: str) -> None:
-    """Print one line of results; what the encoding of standard output lacks is escaped."""
+    """Print one line of results; what the encoding of standard output lacks is escaped.
+
+    Raises
+    ------
+    TransferError
+        Standard output takes no more, for instance because its disk is full.
+    BrokenPipeError
+        Nobody reads standard output any more.
+    """
     if sys.stdout is not None:
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        print(printable(line).encode(encoding, "backslashreplace").decode(encoding))
+        with _printing():
+            print(printable(line).encode(encoding, "backslashreplace").decode(encoding))
+
+
+def flush_results() -> None:
+    """Write out what `result` has printed; raises as it does."""
+    if sys.stdout is not None:
+        with _printing():
+            sys.stdout.flush()
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise transfer_error("writing", "standard output", error) from error
 
 
 def result_json(values: dict[str, Any]) -> None:

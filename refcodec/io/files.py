@@ -25,7 +25,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises
     ------
     MissingInput
-        There is no such file, or it is a directory.
+        There is no such file, it is a directory, or standard input is closed.
     TransferError
         Opening or reading fails.
     """
@@ -43,6 +43,8 @@ def opened(source: str | os.PathLike[str] | bytes) -> Iterator[IO[bytes]]:
         yield io.BytesIO(source)
         return
     if os.fspath(source) == "-":
+        if sys.stdin is None:
+            raise MissingInput("standard input is closed", where="-")
         yield sys.stdin.buffer
         return
     try:
@@ -54,12 +56,6 @@ def opened(source: str | os.PathLike[str] | bytes) -> Iterator[IO[bytes]]:
         raise transfer_error("opening", source, error) from error
     with file:
         yield file
-
-
-def starts_with(path: str | os.PathLike[str], magic: bytes) -> bool:
-    """Whether a file or standard input (``-``) begins with these bytes, which stay unread; raises as `read_bytes`."""
-    with opened(path) as file:
-        return isinstance(file, io.BufferedReader) and file.peek(len(magic)).startswith(magic)
 
 
 def transfer_error(action: str, where: object, error: OSError) -> TransferError:
@@ -139,7 +135,7 @@ def check_target(path: str | os.PathLike[str], force: bool, *inputs: str | os.Pa
     target = os.fspath(path)
     if target == "-":
         return
-    if os.path.isdir(target):
+    if os.path.isdir(target) or not os.path.basename(target):
         raise OutputError("the output is a directory", where=target)
     for source in inputs:
         if (
@@ -153,13 +149,18 @@ def check_target(path: str | os.PathLike[str], force: bool, *inputs: str | os.Pa
         raise OutputError("the output exists", where=target, cause="--force overwrites it")
     place = _followed(target)
     folder = os.path.dirname(place) or "."
-    if not os.path.isdir(folder):
+    device = _is_device(target)
+    if not device and not os.path.isdir(folder):
         raise OutputError("the output's folder does not exist", where=folder)
-    device = os.path.exists(place) and not os.path.isfile(place)
-    if not os.access(place if device else folder, os.W_OK):
+    if not os.access(target if device else folder, os.W_OK):
         raise OutputError(
-            "the output cannot be created", where=place if device else folder, cause="no permission to write there"
+            "the output cannot be created", where=target if device else folder, cause="no permission to write there"
         )
+
+
+def _is_device(target: str) -> bool:
+    """Whether the target is written to directly. Links to pipes, as /dev/stdout may be, lead to no name of a file."""
+    return os.path.exists(target) and not os.path.isfile(target)
 
 
 def _followed(target: str) -> str:
@@ -172,10 +173,11 @@ def _followed(target: str) -> str:
     ------
     OutputError
     """
-    try:
-        link, folder = os.lstat(target), os.stat(os.path.dirname(target) or ".")
-    except (OSError, ValueError):  # there is no link; whether the target can be created is seen later
-        return os.path.realpath(target)
+    with _creating(target):  # the name may be too long
+        try:
+            link, folder = os.lstat(target), os.stat(os.path.dirname(target) or ".")
+        except (FileNotFoundError, NotADirectoryError):  # there is no link
+            return os.path.realpath(target)
     shared = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
     if stat.S_ISLNK(link.st_mode) and shared and link.st_uid not in (os.geteuid(), folder.st_uid):
         raise OutputError(
@@ -199,18 +201,21 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, force: bool = False) 
     """
     check_target(path, force)
     if os.fspath(path) == "-":
+        if sys.stdout is None:
+            raise TransferError("writing failed", where="standard output", cause="it is closed")
         with _writing("standard output"):
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         return
-    target = _followed(os.fspath(path))
-    there = os.stat(target) if os.path.exists(target) else None
-    if there and not stat.S_ISREG(there.st_mode):
+    target = os.fspath(path)
+    if _is_device(target):
         with _creating(target):
             device = open(target, "wb")
         with _writing(target), device:
             device.write(data)
         return
+    target = _followed(target)
+    there = os.stat(target) if os.path.exists(target) else None
     part = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.part")
     private = partial(os.open, mode=0o600) if there else None  # nobody else reads what replaces a private file
     with _creating(target):

@@ -67,7 +67,9 @@ _JPEG_KNOWN = (
 """Beginnings of the segments that Pillow reports; JFXX is a thumbnail."""
 
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
-_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_JP2_SPACES = (12, 16, 17, 18)
+"""Colour spaces of JPEG 2000 that Pillow tells apart: CMYK, sRGB, grey, sYCC. It reads all others as RGB."""
+XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _EXIF_BOX = b"JpgTiffExif->JP2"
 
 _TIFF_COMPRESSIONS = (0, 1, 2, 3, 4, 5, 7, 8, 32773, 32946)
@@ -114,7 +116,7 @@ def facts_of(file: IO[bytes], where: str) -> Facts:
     Raises
     ------
     Unsupported
-        Several pictures, transparency masks, samples in video range.
+        Several pictures, transparency masks, samples in video range, a colour space that Pillow would take for RGB.
     InvalidImage
         A PNG whose header is not its first chunk.
     LimitExceeded
@@ -202,6 +204,8 @@ def _walk_jpeg(file: IO[bytes], facts: Facts, where: str) -> None:
             break
         if code == 0xC8 or 0xD0 <= code <= 0xD9 or 0xF0 <= code <= 0xFD:
             continue
+        if 0xC3 <= code <= 0xCF and code not in (0xC4, 0xCC):  # lossless, hierarchical, arithmetic
+            facts.rare = f"JPEG process {code & 15}"
         segments = _bounded(segments + 1, "segments", where)
         end = file.tell() + struct.unpack(">H", file.read(2))[0]
         if 0xE0 <= code <= 0xEF:
@@ -246,7 +250,7 @@ def _walk_boxes(file: IO[bytes], facts: Facts, where: str) -> None:
                 codestreams += 1
                 break  # nothing behind the samples is read
             else:
-                _read_box(kind, file, min(length - head, size), facts, where)
+                _read_box(kind, file, min(length, end - at) - head, facts, where)  # boxes may not overlap
             at += length
 
 
@@ -261,11 +265,20 @@ def _read_box(kind: bytes, file: IO[bytes], length: int, facts: Facts, where: st
         if head == b"nclx" and facts.points is None:
             primaries, transfer, _, _ = struct.unpack(">HHHB", file.read(7))
             facts.points = primaries, transfer
+        elif head[:1] == b"\1":
+            (space,) = struct.unpack(">I", head[3:] + file.read(3))
+            if space not in _JP2_SPACES and facts.icc_profile is None:
+                raise Unsupported(
+                    "the colour space is not supported",
+                    where=where,
+                    enumerated=space,
+                    cause="Lab, ROMM or rare; convert the picture to sRGB first",
+                )
         elif head[:1] in (b"\2", b"\3") and length > 3:  # JPEG 2000: method, precedence, approximation, profile
             facts.icc_profile = head[3:] + _payload(file, length - 4, "icc_profile", where)
     elif kind == b"uuid":
         name = file.read(16)
-        if name == _XMP_BOX:
+        if name == XMP_BOX:
             facts.xmp = _payload(file, length - 16, "xmp", where)
         elif name == _EXIF_BOX:
             facts.exif = _payload(file, length - 16, "exif", where)

@@ -92,8 +92,8 @@ _PROPERTIES = {
     "GIF extension": "a GIF application extension",
     "id_section": "the identification of a TGA file",
 }
-_COLOUR_KEYS = {"icc_profile", "gamma", "chromaticity", "srgb", "transparency"}
-"""Properties that decide on the meaning of samples, so that no text of a PNG may have their names."""
+_TYPED_KEYS = {"icc_profile", "gamma", "chromaticity", "srgb", "transparency", "exif", "xmp", "dpi", "aspect"}
+"""Properties that are looked at, so that no text of a PNG may have their names."""
 _PROFILE_SPACES = {b"GRAY": "grey", b"RGB ": "RGB", b"CMYK": "CMYK", b"Lab ": "Lab", b"XYZ ": "XYZ", b"YCbr": "YCbCr"}
 
 _EXTENSIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
@@ -260,10 +260,14 @@ def read_picture(source: str | os.PathLike[str] | bytes, limits: Limits = Limits
     LimitExceeded
         See `check_size`; also metadata or elements of the file beyond their bounds, and lack of memory.
     """
-    where = "the given bytes" if isinstance(source, bytes) else str(source)
-    with opened(source) as file, translated(where):
-        if not file.seekable():
-            file = io.BytesIO(_pipe_bytes(file, limits, where))
+    with opened(source) as file:
+        return picture_from(file, limits, "the given bytes" if isinstance(source, bytes) else str(source))
+
+
+def picture_from(file: IO[bytes], limits: Limits, where: str) -> Picture:
+    """Read a picture from an open file, seekable or not; as `read_picture`."""
+    with translated(where):
+        file = seekable(file, limits, where)
         head = file.read(8)
         file.seek(0)
         if not head:
@@ -322,14 +326,22 @@ def translated(where: str, rare: str = "") -> Iterator[None]:
         ) from error
 
 
-def _pipe_bytes(file: IO[bytes], limits: Limits, where: str) -> bytes:
-    """All of a pipe, up to what any picture within the limits needs: plain PPM has twelve bytes per pixel."""
+def seekable(file: IO[bytes], limits: Limits, where: str) -> IO[bytes]:
+    """The file, or all of a pipe up to what any picture within the limits needs: plain PPM has twelve bytes per pixel.
+
+    Raises
+    ------
+    LimitExceeded
+        The pipe gives more.
+    """
+    if file.seekable():
+        return file
     allowed = 12 * limits.max_pixels + 4 * MAX_METADATA_BYTES
     allowed = allowed if limits.max_memory is None else min(allowed, limits.max_memory)
     data = file.read(allowed + 1)
     if len(data) > allowed:
         raise LimitExceeded("the input is too long for a picture within the limits", where=where, allowed=allowed)
-    return data
+    return io.BytesIO(data)
 
 
 def _exact_rest(file: IO[bytes], size: int, where: str) -> bytes:
@@ -473,7 +485,7 @@ def _read_pillow(file: IO[bytes], limits: Limits, where: str) -> Picture:
 
 
 def _check_tiff(image: Any, limits: Limits, where: str) -> None:
-    """Refuse samples that are no colours or too deep, and tiles that are larger than any picture may be."""
+    """Refuse samples that are no colours, signed or too deep, and tiles that are larger than any picture may be."""
     depths = list(image.tag_v2.get(258, (1,)))
     if len(depths) > len(image.getbands()):
         raise Unsupported("samples that are not colours", where=where, channels=len(depths), mode=image.mode)
@@ -483,6 +495,10 @@ def _check_tiff(image: Any, limits: Limits, where: str) -> None:
             where=where,
             bits=max(depths),
             cause="reduce the picture to eight bits first",
+        )
+    if set(image.tag_v2.get(339, ())) - {1, 4}:  # unsigned, undefined; Pillow reads signed samples as unsigned
+        raise Unsupported(
+            "samples are not unsigned", where=where, formats=list(image.tag_v2[339]), cause="convert the picture first"
         )
     tile = image.tag_v2.get(322), image.tag_v2.get(323)
     if all(isinstance(side, int) and side > 0 for side in tile):  # libtiff takes memory for a whole tile
@@ -510,6 +526,8 @@ def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None)
     ------
     Unsupported
         Transparency, a mode other than those of eight-bit grey and RGB, a colour space without an ICC profile.
+    InvalidImage
+        A side is zero.
     LimitExceeded
         The metadata is too long.
     """
@@ -517,7 +535,7 @@ def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None)
     samples = _samples(image, where)
     info = {key: value for key, value in image.info.items() if isinstance(key, str)}
     texts = set(getattr(image, "text", {}))  # of PNG, whose texts share their names with properties
-    if hidden := sorted(texts & _COLOUR_KEYS):
+    if hidden := sorted(texts & _TYPED_KEYS):
         raise Unsupported(
             "a text chunk has the name of a property of the picture",
             where=where,
@@ -563,6 +581,8 @@ def _samples(image: Image.Image, where: str) -> np.ndarray:
         )
     plain = image.mode in ("1", "L", "RGB") and "transparency" not in image.info
     width, height = image.size
+    if not width or not height:
+        raise InvalidImage("the picture is empty", where=where, width=width, height=height)
     out = np.empty((height, width) if grey else (height, width, 3), np.uint8)
     rows = max(1, (1 << 16) // width)
     for top in range(0, height, rows):

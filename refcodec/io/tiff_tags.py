@@ -112,6 +112,13 @@ MAX_PAGES = 64
 """Largest number of directories that are looked at. Overviews halve the picture, so twenty are plenty."""
 
 
+MAX_ENTRIES = 1 << 16
+"""Largest number of entries that are looked at in all directories of a file. Real files have fewer than 1000."""
+
+MAX_SHARING = 4
+"""Largest sum of the lengths of values, in lengths of the file. Some writers let equal values share their bytes."""
+
+
 class Damaged(ValueError):
     """A directory that cannot be read."""
 
@@ -160,7 +167,8 @@ class Reader:
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
         self.size = file.seek(0, os.SEEK_END)
-        self.budget = MAX_METADATA_BYTES
+        self.values = 0
+        self.entries = MAX_ENTRIES
         file.seek(0)
         head = file.read(16)
         self.order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
@@ -184,6 +192,9 @@ class Reader:
         length, form = (20, "HHQ8s") if self.big else (12, "HHI4s")
         if count > 65535 or count * length > self.size:
             raise Damaged("a directory is longer than the file")
+        self.entries -= count
+        if self.entries < 0:
+            raise LimitExceeded("the file has too many entries in its directories", allowed=MAX_ENTRIES)
         data = self.file.read(count * length)
         if len(data) < count * length:
             raise Damaged("the file ends early")
@@ -199,8 +210,10 @@ class Reader:
             raise Damaged("a value of unknown type")
         if size <= len(inside):
             return inside[:size]
-        self.budget -= size
-        if self.budget < 0:
+        self.values += size
+        if self.values > MAX_SHARING * self.size:
+            raise Damaged("values lie on one another")
+        if self.values > MAX_METADATA_BYTES:
             raise LimitExceeded("the metadata is too long", kind="exif", allowed=MAX_METADATA_BYTES)
         self.file.seek(self._number("Q" if self.big else "I", inside))
         data = self.file.read(size)
@@ -243,7 +256,7 @@ class Reader:
 def packed(directory: Directory, order: str, start: int) -> bytes:
     """A directory and everything below it as bytes that lie at ``start`` of their block."""
     at = start + 2 + 12 * len(directory) + 4
-    table, body = struct.pack(order + "H", len(directory)), b""
+    table, body = bytearray(struct.pack(order + "H", len(directory))), bytearray()
     for tag, value in sorted(directory.items(), key=lambda item: item[0]):
         body += bytes(len(body) % 2)
         if isinstance(value, dict):
@@ -252,9 +265,10 @@ def packed(directory: Directory, order: str, start: int) -> bytes:
         else:
             kind, count, inside = value
             if len(inside) > 4:
-                inside, body = struct.pack(order + "I", at + len(body)), body + inside
+                stored, inside = inside, struct.pack(order + "I", at + len(body))
+                body += stored
         table += struct.pack(order + "HHI4s", tag, kind, count, inside)
-    return table + bytes(4) + body
+    return bytes(table + bytes(4) + body)
 
 
 def tiff_facts(file: IO[bytes]) -> TiffFacts:
@@ -265,7 +279,7 @@ def tiff_facts(file: IO[bytes]) -> TiffFacts:
     Damaged
         The first directory cannot be read.
     LimitExceeded
-        The descriptive tags exceed MAX_METADATA_BYTES.
+        The descriptive tags exceed MAX_METADATA_BYTES, or the directories MAX_PAGES or MAX_ENTRIES.
     """
     reader = Reader(file)
     entries, following = reader.raw(reader.first)
@@ -352,8 +366,8 @@ def tiff_file(
             found, unread = reader.directory(entries, DESCRIPTION | {ORIENTATION})
             tags = {*unread, *(entries.keys() - DESCRIPTION - _STORAGE)}
             lost = ["EXIF tags " + ", ".join(map(str, sorted(tags)[:12]))] if tags else []
-        except Damaged:
-            lost = ["EXIF, which is damaged"]
+        except (Damaged, LimitExceeded):  # a stream may carry any block
+            found, lost = {}, ["EXIF, which is damaged"]
 
     def number(form: str, *values: int) -> Entry:
         return {"H": 3, "I": 4}[form], len(values), struct.pack(order + form * len(values), *values)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import InvalidModel, LimitExceeded, ModelError
+from ..errors import InvalidModel, LimitExceeded, ModelError, UsageError
 from .file import read_claim, read_file
 from .integer_model import Model, build_model
 
@@ -115,7 +115,11 @@ def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
         The file is not a model that can be proved.
     LimitExceeded
         There is too little memory.
+    UsageError
+        The argument has another type.
     """
+    if name_or_path is not None and not isinstance(name_or_path, (str, os.PathLike)):
+        raise UsageError("a model is a Model, a name, a path or None", type=type(name_or_path).__name__)
     path = model_path(name_or_path)
     model = _load(path, None)
     assert model is not None

@@ -126,6 +126,13 @@ def test_what_is_no_number_of_threads_is_refused(threads):
         refcodec.encode(picture(8, 8), threads=threads)
 
 
+@pytest.mark.parametrize("model", [5, b"default", ["default"]])
+def test_what_is_no_model_is_refused(model):
+    for use in (refcodec.load_model, lambda m: refcodec.encode(picture(8, 8), model=m)):
+        with pytest.raises(UsageError, match="a model is"):
+            use(model)
+
+
 def test_limits_are_checked_on_the_header():
     data = refcodec.encode(picture(40, 40), 50)
     with pytest.raises(LimitExceeded):

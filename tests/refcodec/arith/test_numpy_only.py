@@ -1,6 +1,7 @@
 """What makes the NumPy way quick changes no integer: bands, blocks, threads, tables, floors of float64 quotients."""
 
 import tracemalloc
+import warnings
 from math import isqrt
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spec import spec_module
 
-from refcodec.arith import numpy_ops
+from refcodec.arith import backend, numpy_ops
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import BORDER, interior
 from refcodec.model.layers import Conv, Gdn, LinearAttention, LocalAttention, Norm, Sum
@@ -295,3 +296,21 @@ def test_memory_of_a_convolution_does_not_grow_with_the_picture(kernel):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + (1 << 16) and peaks[1] < 16 << 20
+
+
+def test_a_library_of_llvm_that_cannot_be_loaded_means_numpy(monkeypatch):
+    """It needs 130 MiB of address space, is built for one kind of processor, and may be damaged."""
+
+    def fail(name, package):
+        raise OSError("libllvmlite.so: failed to map segment from shared object")
+
+    monkeypatch.delenv("REFCODEC_BACKEND", raising=False)
+    backend._library.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(backend.importlib, "import_module", fail)
+        with pytest.warns(RuntimeWarning, match="NumPy computes instead of kernels.*failed to map"):
+            assert backend.default_backend() == "numpy"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it is said once
+            assert backend.default_backend() == "numpy"
+    backend._library.cache_clear()

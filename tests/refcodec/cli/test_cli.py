@@ -288,6 +288,21 @@ def test_json_and_a_stream_do_not_share_standard_output(tmp_path, small, stream,
         assert main([*words, "--json"]) == 2 and capsys.readouterr().out == ""
 
 
+def test_json_is_one_object(tmp_path, small, stream, capsys):
+    """Of a comparison that fails, too, and of every command that takes ``--json``."""
+    capsys.readouterr()
+    assert main(["compare", str(small), str(stream), "--exact", "--json"]) == 1
+    failed = json.loads(capsys.readouterr().out)
+    assert failed["error"] == "CheckFailed" and failed["values"]["bit_exact"] is False
+    found = output(capsys, "trace", str(stream), str(tmp_path / "t.jsonl"))
+    assert found["stages"] == len((tmp_path / "t.jsonl").read_text().splitlines())
+    assert found["sha256"] == output(capsys, "verify", str(stream))["sha256"]
+
+
+def test_a_heatmap_and_the_result_do_not_share_standard_output(small, capsys):
+    assert "standard output" in refused(capsys, 2, "compare", str(small), str(small), "--heatmap", "-")
+
+
 def test_usage_errors_have_one_style(tmp_path, small, capsys):
     """Those that argparse finds and those that a command finds: one line, and fields with ``--json``."""
     for words in (["-q", "0"], ["-q", "101"], ["--size", "x"], ["--nothing"], ["--max-memory", "0"]):
@@ -398,3 +413,17 @@ def test_the_package_imports_nothing_heavy_by_itself():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.split() == ["[]", "True"]
+
+
+def test_lack_of_memory_while_starting_is_a_limit(monkeypatch, capsys):
+    import refcodec.__main__ as start
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name == "refcodec.cli":
+                raise MemoryError
+
+    monkeypatch.delitem(sys.modules, "refcodec.cli")
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    assert start.main() == 77
+    assert capsys.readouterr().err == "refcodec: error: too little memory to start\n"

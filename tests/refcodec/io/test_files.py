@@ -3,14 +3,16 @@
 import io
 import os
 import stat
+import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from refcodec.bitstream.container import parse, serialise
 from refcodec.cli import main
 from refcodec.codec import encode_picture
-from refcodec.errors import BadMagic, HeaderError, LimitExceeded, OutputError, TruncatedStream
+from refcodec.errors import BadMagic, HeaderError, LimitExceeded, OutputError, TransferError, TruncatedStream
 from refcodec.io import files
 from refcodec.limits import Limits
 from refcodec.model.procedural import procedural_model
@@ -194,3 +196,60 @@ def test_a_folder_without_permission_is_found_at_the_start(tmp_path, monkeypatch
     monkeypatch.setattr("refcodec.cli.commands.read_picture", None)  # is not reached
     assert main(["encode", str(tmp_path / "a.npy"), str(tmp_path / "b.loclic")]) == 73
     assert "no permission" in capsys.readouterr().err
+
+
+def test_standard_streams_that_are_closed_are_an_error(monkeypatch, tmp_path, stream, capsys):
+    """Python has None in the place of a stream that is closed."""
+    (tmp_path / "s.loclic").write_bytes(stream)
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", None)
+        for words in (["encode", "-", "o"], ["decode", "-", "o.png"], ["info", "-"], ["compare", "-", "-"]):
+            assert main(words) == 66
+            assert "standard input is closed" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdout", None)
+    with pytest.raises(TransferError, match="it is closed"):
+        files.write_bytes("-", b"data")
+    assert main(["info", str(tmp_path / "s.loclic")]) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_results_that_cannot_be_written_are_an_error(monkeypatch, tmp_path, stream, capsys, json):
+    (tmp_path / "s.loclic").write_bytes(stream)
+    full = open("/dev/full", "w")
+    monkeypatch.setattr("sys.stdout", full)
+    assert main(["info", str(tmp_path / "s.loclic"), *json]) == 74
+    assert "writing failed at standard output" in capsys.readouterr().err
+    with pytest.raises(OSError):
+        full.close()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="needs /dev/fd")
+def test_a_pipe_is_written_under_the_name_of_its_descriptor(tmp_path):
+    """/dev/stdout and the shell's >(command) are links to a pipe, which no path leads to."""
+    read, write = os.pipe()
+    files.write_bytes(f"/dev/fd/{write}", b"data")
+    os.close(write)
+    assert os.read(read, 10) == b"data"
+    os.close(read)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_picture_or_stream_from_a_pipe_is_compared(tmp_path, capsys):
+    """The name is opened once: the second time nobody would write."""
+    picture = tmp_path / "p.png"
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(picture)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=lambda: fifo.write_bytes(picture.read_bytes()))
+    writer.start()
+    assert main(["compare", str(fifo), str(picture), "--exact"]) == 0
+    writer.join()
+
+
+@pytest.mark.parametrize("name", ["", "folder/", "a" * 300 + ".loclic", "a\0b"])
+def test_a_name_of_no_file_is_refused_at_the_start(tmp_path, monkeypatch, name, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("refcodec.cli.commands.read_picture", None)  # is not reached
+    assert main(["encode", "p.png", name, "--force"]) == 73
+    assert list(tmp_path.iterdir()) == []

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin, features
 
 from refcodec.errors import InvalidImage, LimitExceeded, RefcodecError, Unsupported
+from refcodec.io import picture_facts as facts
 from refcodec.io import pictures as image
 from refcodec.io.colour_profile import SRGB_POINTS, profile_of_png
 from refcodec.io.pictures import Picture, from_pillow, read_picture, write_picture
@@ -215,6 +216,19 @@ def test_a_png_text_cannot_hide_transparency():
             read_picture(png((b"tEXt", name + b"\0none")))
 
 
+@pytest.mark.parametrize("name", [b"exif", b"xmp", b"dpi", b"aspect"])
+def test_a_png_text_cannot_take_the_place_of_metadata(name):
+    """Pillow keeps texts and properties by name in one dictionary, so the later of the two would hide the other."""
+    exif = exif_of(t274=6).removeprefix(image.EXIF_PREFIX)
+    for chunks in (
+        [(b"tEXt", name + b"\0words")],
+        [(b"eXIf", exif), (b"tEXt", name + b"\0words")],
+        [(b"pHYs", struct.pack(">IIB", 1, 2, 0)), (b"tEXt", name + b"\0words")],
+    ):
+        with pytest.raises(Unsupported, match="a text chunk has the name"):
+            read_picture(png(*chunks))
+
+
 # ----------------------------------------------------------------------------------------------------------- metadata
 
 
@@ -301,6 +315,32 @@ def test_jpeg_2000_boxes_carry_metadata():
     picture = read_picture(data[:head] + uuid + data[head:])
     assert (picture.xmp, picture.exif) == (XMP, b"II*\0")
     assert "UUID" in picture.notes[0] and "comment" in picture.notes[0]
+
+
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow lacks JPEG 2000")
+@pytest.mark.parametrize("space", [0, 14, 20, 21, 1 << 31])
+def test_a_jpeg_2000_of_another_colour_space_is_refused(space):
+    """Pillow would give its samples as RGB."""
+    data = bytearray(saved(Image.fromarray(RGB), "JPEG2000"))
+    at = data.index(b"colr") + 7
+    assert data[at : at + 4] == struct.pack(">I", 16)
+    data[at : at + 4] = struct.pack(">I", space)
+    with pytest.raises(Unsupported, match="colour space"):
+        read_picture(bytes(data))
+
+
+def test_signed_samples_are_refused():
+    """Pillow would give them as unsigned."""
+    with pytest.raises(Unsupported, match="unsigned"):
+        read_picture(saved(Image.fromarray(GREY), "TIFF", tiffinfo={339: 2}))
+    assert np.array_equal(read_picture(saved(Image.fromarray(GREY), "TIFF", tiffinfo={339: 1})).samples, GREY)
+
+
+def test_a_jpeg_of_a_process_that_pillow_lacks_is_unsupported_rather_than_damaged():
+    data = bytearray(saved(Image.fromarray(RGB), "JPEG"))
+    data[data.index(b"\xff\xc0") + 1] = 0xC3  # lossless
+    with pytest.raises(Unsupported, match="JPEG process 3"):
+        read_picture(bytes(data))
 
 
 def test_a_profile_of_another_colour_space_is_announced():
@@ -536,6 +576,23 @@ def gif_of_many_frames(count: int) -> bytes:
     return saved(Image.fromarray(GREY), "GIF")[:-1] + (b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\0") * count
 
 
+def avif_of_boxes_on_one_another(count: int) -> bytes:
+    """Each container announces a box that reaches over all that follow."""
+    one = struct.pack(">I4sI", 36, b"meta", 0) + struct.pack(">I4s", 10 << 20, b"uuid") + facts.XMP_BOX
+    return struct.pack(">I4s4sI", 16, b"ftyp", b"avif", 0) + one * count + bytes(10 << 20)
+
+
+def tiff_of_values_on_one_another(count: int, size: int) -> bytes:
+    """The EXIF directory has many entries, whose values are the same bytes."""
+    data = saved(Image.fromarray(GREY), "TIFF", tiffinfo={34665: 0})
+    data += bytes(len(data) % 2)
+    at = data.index(struct.pack("<HHI", 34665, 4, 1)) + 8
+    values = len(data) + 2 + 12 * count + 4
+    entries = b"".join(struct.pack("<HHII", tag, 7, size, values) for tag in range(count))
+    data = data[:at] + struct.pack("<I", len(data)) + data[at + 4 :]
+    return data + struct.pack("<H", count) + entries + bytes(4 + size)
+
+
 MEBIBYTE = zlib.compress(bytes(1 << 20))
 BOMBS = {
     "jpeg 2000 boxes": lambda: jp2_of_many_boxes(3000),
@@ -548,6 +605,8 @@ BOMBS = {
     "jpeg exif": lambda: jpeg(*[(0xE1, b"Exif\0\0" + bytes(1000))] * 20000),
     "jpeg scans": lambda: progressive_of_many_scans(3000),
     "avif boxes": lambda: avif_of_many_boxes(100000),
+    "avif boxes on one another": lambda: avif_of_boxes_on_one_another(4000),
+    "tiff values on one another": lambda: tiff_of_values_on_one_another(30000, 500),
     "gif frames": lambda: gif_of_many_frames(100000),
 }
 
@@ -616,7 +675,7 @@ MEMORY = """
 import ctypes, io, sys
 import numpy as np
 from PIL import Image
-from refcodec import image
+from refcodec.io import pictures as image
 from refcodec.limits import Limits
 
 def peak():
@@ -717,6 +776,17 @@ def test_a_tiff_carries_exif_and_xmp_and_only_descriptive_tags(tmp_path):
         found = Image.Exif()
         found.load(read.exif)
         assert found[0x010F] == "maker" and found.get_ifd(0x8769)[0x9003].startswith("2020")
+
+
+def test_exif_whose_values_lie_on_one_another_is_no_cost(tmp_path):
+    """The block may be 16 MiB long in a stream; writing a TIFF takes it apart."""
+    count, size = 30000, 500
+    head = struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, 34665, 4, 1, 26, 0) + struct.pack("<H", count)
+    values = len(head) + 12 * count + 4
+    exif = head + b"".join(struct.pack("<HHII", tag, 7, size, values) for tag in range(count)) + bytes(4 + size)
+    start = time.process_time()
+    assert "EXIF tags" in write_picture(tmp_path / "o.tif", Picture(RGB, exif))[0]
+    assert time.process_time() - start < 6
 
 
 def test_metadata_that_jpeg_cannot_hold_names_a_format_that_can(tmp_path):

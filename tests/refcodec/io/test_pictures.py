@@ -30,7 +30,7 @@ from refcodec.errors import (
 )
 from refcodec.io import files
 from refcodec.io import pictures as image
-from refcodec.io.pictures import Picture, read_picture, write_picture
+from refcodec.io.pictures import Picture, from_pillow, read_picture, write_picture
 from refcodec.limits import MAX_SIDE, Limits
 
 PICTURES = Path(__file__).parents[3] / "conformance" / "data" / "pictures"
@@ -282,6 +282,11 @@ def test_damaged_files_raise_only_our_errors_and_no_warning(data, changes, lengt
 def test_what_is_no_picture_is_invalid(data):
     with pytest.raises(InvalidImage):
         read_picture(data)
+
+
+def test_an_image_without_samples_is_no_picture():
+    with pytest.raises(InvalidImage, match="empty"):
+        from_pillow(Image.new("RGB", (0, 5)))
 
 
 def test_limits_hold_on_the_header_alone():
