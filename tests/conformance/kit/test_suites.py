@@ -275,7 +275,7 @@ def test_no_module_of_the_current_folder_is_imported(tmp_path):
     made = {"fingerprint": "1" * 32, "procedural": {"profile": "tiny", "seed": 3}}
     entries = {"toy": made, "other": {"fingerprint": "0" * 32, "package": "kitmod/x.h5", "sha256": "0" * 64}}
     write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models=entries)
-    root = str(suites.KIT.parent)
+    root = str(suites.KIT.parents[1])
     words = [
         sys.executable,
         "-m",
