@@ -27,7 +27,6 @@ from refcodec.model.config import Y_FRAC
 
 from ..convert.published import NORM_EPSILON, FloatLayer
 from .model import LoCLIC
-from .torch_conv import conv3x3
 
 Y_LIMIT = Y_MAX / 2**Y_FRAC
 """Clamp of y, y_hat and means in steps of the quantiser."""
@@ -144,10 +143,7 @@ class TorchEngine:
         """(SPEC 5.3) Convolution."""
         layer = self.layers[name]
         op, weight, v = layer.op, layer.weight.permute(0, 3, 1, 2), as_batch(x)
-        if op.kernel == 3 and op.stride == 1 and not op.depthwise:
-            v = conv3x3(v, weight, layer.bias)
-        else:
-            v = F.conv2d(v, weight, layer.bias, op.stride, op.kernel // 2, groups=op.channels if op.depthwise else 1)
+        v = F.conv2d(v, weight, layer.bias, op.stride, op.kernel // 2, groups=op.channels if op.depthwise else 1)
         if op.shuffle:
             v = F.pixel_shuffle(v, 2)
         if parity >= 0:

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .contexts import anchors_alone, merge, split
-from .torch_conv import conv3x3
 
 Quantised = Callable[[int, int, Tensor], Tensor]
 """``quantised(i, kind, mean)`` gives one half of slice i as symbol + mean; kind 0 is anchors, 1 non-anchors."""
@@ -50,7 +49,7 @@ def joined(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]
     """Several convolutions of one input as one; no bias anywhere, or everywhere."""
     weight = torch.cat(list(weights))
     bias = torch.cat([b for b in biases if b is not None]) if biases[0] is not None else None
-    out = conv3x3(x, weight, bias) if weight.size(-1) == 3 else F.conv2d(x, weight, bias)
+    out = F.conv2d(x, weight, bias, padding=weight.size(-1) // 2)
     return out.split([w.size(0) for w in weights], 1)
 
 
@@ -146,5 +145,5 @@ def _entropy(head: nn.Module, first: Tensor, weight: Tensor, contexts: list[Tens
 
 def _residual(head: nn.Module, first: Tensor, weight: Tensor, current: Tensor) -> Tensor:
     """LRP of a slice, of which the current one is [B, C, H, W]."""
-    x = head.lrp_transform[1:](first + conv3x3(current, weight))  # type: ignore[index,operator]
+    x = head.lrp_transform[1:](first + F.conv2d(current, weight, padding=1))  # type: ignore[index,operator]
     return 0.5 * torch.tanh(x)

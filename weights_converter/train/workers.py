@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..network.torch_conv import allow_winograd
 from .loss import Loss, Trainee, interpolated, loss_of
 from .pictures import Batch
 from .plan import Plan
@@ -107,7 +106,6 @@ class Workers:
     ) -> None:
         self.trainee, self.average, self.plan, self.device = trainee, average, plan, device
         self.count = threads if device.type == "cpu" else 1
-        allow_winograd(device.type == "cpu" and not compiled)
         self._pool = ThreadPoolExecutor(self.count, initializer=_one_thread if device.type == "cpu" else None)
         self._forward: Callable[..., Any] = torch.compile(trainee) if compiled else trainee
         self._lambdas = plan.lambda_levels(trainee.net.config["qualities"])
