@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from .kit.errors import BUG, INTERRUPTED, OutputFailed
+from .kit.errors import BUG, INTERRUPTED, OutputFailed, UsageError
 from .kit.text import printable, put
 
 COMMANDS = {
@@ -60,7 +60,12 @@ def _say(text: str) -> None:
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Import a command's module, parse its arguments and run it; raises what the command raises."""
     place, text = COMMANDS[name]
-    module = import_module(place)
+    try:
+        module = import_module(place)
+    except ModuleNotFoundError as error:
+        if not place.startswith(str(error.name)):
+            raise
+        raise UsageError(f"{name} needs a checkout of the project: it is no part of the installed package") from None
     parser = argparse.ArgumentParser(
         prog=f"python -m conformance {name}",
         description=module.__doc__ or text,

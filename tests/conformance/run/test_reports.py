@@ -448,6 +448,12 @@ def test_every_folder_of_modules_is_a_package():
         assert (ROOT / top / "py.typed").is_file()
 
 
+def test_a_command_of_the_checkout_alone_says_so(monkeypatch, capsys):
+    monkeypatch.setitem(cli.COMMANDS, "mutants", ("conformance.absent.command", "not in the wheel"))
+    assert cli.main(["mutants"]) == errors.USAGE
+    assert "needs a checkout" in capsys.readouterr().err
+
+
 # list
 
 
