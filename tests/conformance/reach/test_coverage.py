@@ -152,6 +152,7 @@ NO_PART = {
     "refcodec.io",
     "refcodec.errors",
     "refcodec.limits",
+    "refcodec.arith.protocols",
     "refcodec.nets.analysis",
     "refcodec.io.files",
     "refcodec.io.picture_facts",

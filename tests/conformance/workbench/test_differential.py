@@ -1,6 +1,7 @@
 """Random streams find what a decoder does wrong, and shrinking ends at a minimal stream that is kept as a vector."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance.cli import main
-from conformance.kit.suites import check_files, load_all
+from conformance.kit.suites import KIT, check_files, load_all
 from conformance.synthetic.writer import STYLES, random_stream
 from conformance.workbench.differential import draft_of, random_streams, recipe, written
 from conformance.workbench.keep import Family, family_of, keep
@@ -249,7 +250,12 @@ def test_a_failure_is_shrunk_and_kept_as_a_vector(decoders, capsys):
     common = ["bisect", "--kit", str(kit), "--vector", vector.id, "--reference", "none", "--trace"]
     assert main([*common, str(trace)]) == 0
     alone = "import sys; sys.modules['refcodec'] = None; from conformance.cli import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", alone, *common, "wrong.jsonl"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", alone, *common, "wrong.jsonl"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(KIT.parents[1])},
+    )
     assert done.returncode == 1 and "first difference: h_s/2" in done.stdout
 
 

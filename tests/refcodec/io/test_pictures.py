@@ -32,6 +32,7 @@ from refcodec.io import files
 from refcodec.io import pictures as image
 from refcodec.io.pictures import Picture, from_pillow, read_picture, write_picture
 from refcodec.limits import MAX_SIDE, Limits
+from refcodec.planes import crop_samples, pad_samples
 
 PICTURES = Path(__file__).parents[3] / "conformance" / "data" / "pictures"
 RGB = np.random.default_rng(1).integers(0, 256, (13, 21, 3), dtype=np.uint8)
@@ -491,7 +492,7 @@ def test_only_pictures_are_written_and_padded(tmp_path, samples):
     with pytest.raises(UsageError):
         write_picture(tmp_path / "o.png", Picture(samples))
     with pytest.raises(UsageError):
-        image.pad_samples(samples)
+        pad_samples(samples)
 
 
 # ----------------------------------------------------------------------------------------------------------- planes
@@ -502,7 +503,7 @@ def test_only_pictures_are_written_and_padded(tmp_path, samples):
 def test_planes_are_padded_by_their_edge_and_crop_back(height, width, channels, seed):
     shape = (height, width) if channels == 1 else (height, width, 3)
     samples = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    planes = image.pad_samples(samples)
+    planes = pad_samples(samples)
     assert planes.dtype == np.int16 and planes.flags.c_contiguous
     assert planes.shape == ((height + 63) // 64 * 64, (width + 63) // 64 * 64, 4)
     assert not planes[:, :, 3].any()
@@ -510,14 +511,14 @@ def test_planes_are_padded_by_their_edge_and_crop_back(height, width, channels, 
     columns = np.minimum(np.arange(planes.shape[1]), width - 1)
     rgb = samples if channels == 3 else np.repeat(samples[:, :, None], 3, axis=2)
     assert np.array_equal(planes[:, :, :3], rgb[np.ix_(rows, columns)])
-    cropped = image.crop_samples(planes[:, :, :3].astype(np.uint8), height, width, channels)
+    cropped = crop_samples(planes[:, :, :3].astype(np.uint8), height, width, channels)
     assert np.array_equal(cropped, samples) and cropped.dtype == np.uint8
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(*[st.integers(0, 255)] * 3)
 def test_grey_is_the_weighted_mean_rounded_half_up(red, green, blue):
-    grey = image.crop_samples(np.full((64, 64, 3), (red, green, blue), np.uint8), 1, 2, 1)
+    grey = crop_samples(np.full((64, 64, 3), (red, green, blue), np.uint8), 1, 2, 1)
     assert grey.tolist() == [[(red + 2 * green + blue + 2) // 4] * 2]
 
 
