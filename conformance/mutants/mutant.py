@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -98,6 +99,7 @@ def module_path(module: str) -> Path:
     return file if file.is_file() else base / "__init__.py"
 
 
+@cache
 def spans(source: str) -> dict[str, tuple[int, int]]:
     """First and last line of every function and class by qualified name, and of the module as "".
 
@@ -222,16 +224,16 @@ def check(mutants: Iterable[Mutant]) -> list[str]:
     """What is wrong with declarations: fragments that do not fit, sources that do not compile, ids that repeat."""
     problems: list[str] = []
     ids: set[str] = set()
-    sources: dict[Path, str] = {}
+    dumped = cache(lambda source: ast.dump(ast.parse(source)))
     for mutant in mutants:
         if mutant.id in ids:
             problems.append(f"mutant {mutant.id}: the name occurs twice")
         ids.add(mutant.id)
         try:
-            source = sources.setdefault(mutant.path, mutant.path.read_text(encoding="utf-8"))
-            changed = mutant.apply(source)
-            compile(changed, str(mutant.path), "exec")
-            if ast.dump(ast.parse(changed)) == ast.dump(ast.parse(source)):
+            source = mutant.path.read_text(encoding="utf-8")
+            tree = ast.parse(mutant.apply(source))
+            compile(tree, str(mutant.path), "exec")
+            if ast.dump(tree) == dumped(source):
                 problems.append(f"mutant {mutant.id}: nothing changes")
         except (ValueError, SyntaxError, OSError) as error:
             problems.append(f"mutant {mutant.id}: {error}")

@@ -314,6 +314,7 @@ def test_progress_grows_to_one(tiny):
 # ---------------------------------------------------------------------------------------------------------- command
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of a process is Linux's")
 def test_the_command_measures_what_processes_take(capsys):
     assert main(["bench", "--estimates", "--model", "tiny", "--sizes", "300x200", "--threads", "1", "--json"]) == 0

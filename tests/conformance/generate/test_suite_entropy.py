@@ -37,6 +37,7 @@ def coded(below, n, r, first, regular):
     return first - 1 - v if below else first + regular + v
 
 
+@pytest.mark.slow
 def test_every_symbol_of_every_gaussian_table_is_decoded():
     tables, found = model("wires").tables.gaussian, census("wires")
     for level in range(128):

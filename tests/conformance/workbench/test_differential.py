@@ -229,6 +229,7 @@ def test_a_right_decoder_does_not_differ(decoders, capsys):
     assert capsys.readouterr().out == "3 streams compared, 0 failed\n"
 
 
+@pytest.mark.slow
 def test_a_failure_is_shrunk_and_kept_as_a_vector(decoders, capsys):
     kit = decoders / "kept"
     assert differential("large_symbols", "--seed", "1", "--side", "64", "--keep", str(kit)) == 1

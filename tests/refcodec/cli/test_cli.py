@@ -232,6 +232,7 @@ def test_a_bug_is_one_line(monkeypatch, tmp_path, small, capsys):
     assert not (tmp_path / "o.loclic").exists()
 
 
+@pytest.mark.slow
 def test_processes(tmp_path, small):
     """As a user runs it: the exit codes, and the NumPy backend's bytes."""
     run = [sys.executable, "-m", "refcodec"]

@@ -39,6 +39,7 @@ def weak_dictionaries():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 def test_a_model_dies_when_it_is_dropped(backend):
     content = tiny_content()

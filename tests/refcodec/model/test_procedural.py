@@ -139,6 +139,7 @@ def test_fingerprints_are_pinned(profile, pin):
     assert model.provenance == {"source": "procedural (SPEC B.3)", "profile": profile, "seed": 7}
 
 
+@pytest.mark.slow
 @settings(DETERMINISTIC, max_examples=15)
 @given(KEYS)
 def test_every_seed_is_proved_and_makes_another_model(seed):

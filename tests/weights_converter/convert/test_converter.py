@@ -360,6 +360,7 @@ def test_tables_of_z_hold_the_bottlenecks_probabilities(state):
         assert 1 - p.sum() < 2**-15
 
 
+@pytest.mark.slow
 def test_the_command_converts_a_folder(tmp_path, state, capsys):
     images = tmp_path / "images"
     images.mkdir()
