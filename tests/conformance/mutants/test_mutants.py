@@ -16,6 +16,7 @@ FILES = {"decoder": DECODER, "runner": RUNNER}
 SOURCE = "def f(x):\n    return x + 1\n\n\nclass A:\n    def f(self):\n        return 1 + 1\n"
 
 
+@pytest.mark.slow
 def test_every_mutant_fits_the_code():
     assert check([*MUTANTS, *declared(*RUNNER)]) == []
 
