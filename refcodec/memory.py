@@ -58,8 +58,9 @@ CODER_SCRATCH = {"numba": 0, "numpy": 80}
 STRIPS = 4
 """Strips after which every later one holds what the one before it held; the estimate leaves out those between."""
 
-BASE = 1 << 19
-"""Bytes of what does not grow with the picture: plans of convolutions, tables, Python objects."""
+BASE = {"numba": 1 << 19, "numpy": 5 << 19}
+"""Bytes of what does not grow with the picture: plans of convolutions, tables, Python objects. NumPy takes 1.6 MiB
+more at most for narrow pictures: buffers of its library, one for each thread."""
 
 
 class _Phantom:
@@ -510,7 +511,7 @@ def memory_estimate(
         _maps(model.config, rows, columns, backend, thread_count(threads), encoding, trace, height, row)
         + SEGMENT_COPIES[backend] * segments
         + model_bytes(model)
-        + BASE
+        + BASE[backend]
     )
 
 
