@@ -107,6 +107,12 @@ def _stored_chunk(f: h5py.File, path: str, stored: bytes) -> None:
     dataset.id.write_direct_chunk((0,) * len(shape), stored)
 
 
+def _padded(data: bytes) -> bytes:
+    """Deflated bytes with empty stored blocks of five bytes before them, sound but for their length."""
+    packed = zlib.compress(data)
+    return packed[:2] + b"\0\0\0\xff\xff" * ((2 * len(data) + 64) // 5 + 1) + packed[2:]
+
+
 def _link(f: h5py.File, target: Any) -> None:
     """One array under the name of another of its shape."""
     assert f[SECOND].shape == f[FIRST].shape
@@ -244,6 +250,12 @@ FAULTS += [
             "B.1-15",
             "a chunk whose deflated bytes lack the last four",
             lambda f: _stored_chunk(f, VICTIM, zlib.compress(f[VICTIM][()].tobytes())[:-4]),
+        ),
+        (
+            "chunk-with-empty-blocks",
+            "B.1-15",
+            "a chunk whose deflated bytes begin with empty blocks, more than twice its numbers' bytes and 64",
+            lambda f: _stored_chunk(f, VICTIM, _padded(f[VICTIM][()].tobytes())),
         ),
         (
             "chunk-wide",
