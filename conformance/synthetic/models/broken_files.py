@@ -107,6 +107,11 @@ def _stored_chunk(f: h5py.File, path: str, stored: bytes) -> None:
     dataset.id.write_direct_chunk((0,) * len(shape), stored)
 
 
+def _named_window(f: h5py.File) -> None:
+    del f["config/window"]
+    f["config/window"] = np.dtype("<i4")
+
+
 def _padded(data: bytes) -> bytes:
     """Deflated bytes with empty stored blocks of five bytes before them, sound but for their length."""
     packed = zlib.compress(data)
@@ -252,6 +257,12 @@ FAULTS += [
             lambda f: _stored_chunk(f, VICTIM, zlib.compress(f[VICTIM][()].tobytes())[:-4]),
         ),
         (
+            "named-datatype-for-an-array",
+            "B.1-7",
+            "a datatype with a name in the place of an array of the configuration",
+            _named_window,
+        ),
+        (
             "chunk-with-empty-blocks",
             "B.1-15",
             "a chunk whose deflated bytes begin with empty blocks, more than twice its numbers' bytes and 64",
@@ -344,7 +355,20 @@ WIDTH = Fault(
     lambda f: _filtered(f, _SHUFFLE),
 )
 
-FAULTS += [HEAVY, CHUNKS, WIDTH]
+UNCOUNTED = Fault(
+    "file-two-names-uncounted",
+    ("B.1-5",),
+    "an array under two names, whose header does not count them",
+    lambda f: _link(f, f[FIRST]),
+)
+
+FAULTS += [HEAVY, CHUNKS, WIDTH, UNCOUNTED]
+
+PATCHES = {
+    WIDTH.name: (b"shuffle\0\2\0\0\0", b"shuffle\0\4\0\0\0"),
+    UNCOUNTED.name: (b"\x16\5\0\4\0\2\0\0\0", b"\0\5\0\4\0\2\0\0\0"),  # the count of names becomes a gap
+}
+"""Bytes that no library writes, by the fault that they make."""
 
 _ALL: list[Fault | Sound] = [*FAULTS, *SOUND]
 for _made in _ALL:
@@ -355,5 +379,5 @@ for _made in _ALL:
         f"nano-7 with {_made.says}",
         isinstance(_made, Sound),
         "v110" if _made is CHUNKS else None,  # indices of older versions take 70 bytes a chunk
-        (b"shuffle\0\2\0\0\0", b"shuffle\0\4\0\0\0") if _made is WIDTH else None,
+        PATCHES.get(_made.name),
     )
