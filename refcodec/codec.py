@@ -1,74 +1,94 @@
-"""The codec from end to end (SPEC 1.2): samples -> stream and back, each in one short function.
+"""The codec from end to end (SPEC 1.2): samples -> stream and back.
 
-    encode:  samples -> pad -> g_a -> y -> h_a -> z -> slice walk (writes z and y) -> container
-                                                           |
-    decode:  container -> slice walk (reads z and y) -> y_hat -> g_s -> crop -> samples
+    encode:  samples -> pad -> g_a -> y -> every tile: h_a -> z -> slice walk (writes z and y) -> container
+                                                                      |
+    decode:  container -> every tile: slice walk (reads z and y) -> y_hat -> g_s -> crop -> samples
 
-The encoder runs the decoder's slice walk and synthesis, so what it reports is what every decoder will show.
+The encoder runs the decoder's slice walk and synthesis, so what it reports is what every decoder will show. Transforms
+work in strips and tiles row by row (tile_rows.py): the last step asks for rows of samples, and that pulls the work.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from .arith.engine import Engine
-from .arith.maps import borrowed_pool, interior
+from .arith.maps import Map, borrowed_pool
 from .arith.strips import Rows
 from .bitstream.container import (
     Header,
     Stream,
-    check_limits,
     pack_chunks,
+    pack_header,
     parse,
     parse_header,
-    reconstruction_digest,
     serialise,
 )
-from .bitstream.fields import Buffer, as_view
+from .bitstream.fields import DIGEST_BYTES, Buffer, as_view
 from .entropy.ports import Port, Reader, Writer
 from .entropy.rans import STATE_BYTES, WORD_BYTES
-from .errors import CheckFailed, CoderError, ModelError, UsageError, within_resources
-from .limits import Limits, check_memory, check_pixels
+from .errors import CheckFailed, CoderError, InvalidStream, ModelError, UsageError, within_resources
+from .limits import Limits, check_memory, check_padded, check_pixels, padded_pixels
 from .memory import MOST_INTERVALS, memory_estimate
 from .model.config import Config
 from .model.integer_model import Model
 from .model.registry import find_model, load_model
 from .nets.analysis import analysis_strips
 from .nets.hyperprior import hyper_analysis
-from .nets.synthesis import synthesis_strips
-from .planes import check_samples, crop_samples, pad_rows
+from .nets.synthesis import REACH, synthesis_strips
+from .planes import ArrayRows, SampleRows, check_samples, crop_samples, padding
+from .progress import Progress, Work
 from .slices import walk
+from .tile_rows import CodeRow, LatentRows, y_hat_rows
+from .tiles import STRIDE, UNIT, Region, Tile, Window, check_region
 
 ModelArgument = Model | str | os.PathLike[str] | None
 Trace = Callable[[str, np.ndarray], None]
-Progress = Callable[[float], None]
-"""Is given the share of the work that is done, 0 to 1."""
+Strips = Callable[[int, np.ndarray], None]
+"""Is given the first row and the samples [n, W] or [n, W, C] of a strip, from the top down."""
+
+TILE = 1024
+"""Side of the tiles that the encoder chooses for large pictures, in samples."""
+
+TILED_FROM = 1 << 24
+"""Padded pixels from which on the encoder chooses tiles."""
 
 
 @dataclass(frozen=True)
-class Encoded:
+class Coded:
     """A stream and what its encoder knows of it.
 
     Attributes
     ----------
     data : bytes
-    reconstruction : np.ndarray [H, W, 3] or [H, W], uint8
-        What every decoder returns for these bytes.
     model : Model
     z_bytes, y_bytes : int
-        Sizes of the coded segments.
+        Sizes of the coded segments of all tiles.
     """
 
     data: bytes
-    reconstruction: np.ndarray
     model: Model
     z_bytes: int
     y_bytes: int
+
+
+@dataclass(frozen=True)
+class Encoded(Coded):
+    """A stream of a picture in memory.
+
+    Attributes
+    ----------
+    reconstruction : np.ndarray [H, W, 3] or [H, W], uint8
+        What every decoder returns for these bytes.
+    """
+
+    reconstruction: np.ndarray
 
     @property
     def sha256(self) -> str:
@@ -94,92 +114,141 @@ def _check_arguments(threads: object, limits: object, trace: object) -> None:
         raise UsageError("a trace is a function of a name and an array", type=type(trace).__name__)
 
 
-def _latent_size(height: int, width: int) -> tuple[int, int]:
-    """(SPEC 4) Rows and columns of y: the picture is padded to multiples of 64, y has one position for 16x16."""
-    return -(-height // 64) * 4, -(-width // 64) * 4
+class _TileTrace:
+    """(SPEC 13.1-8) A trace that names the stages of a tile ``tiles/k/...`` while that tile is coded."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace, self.prefix = trace, ""
+
+    def __call__(self, name: str, values: np.ndarray) -> None:
+        self._trace(self.prefix + name, values)
 
 
-class _Work:
-    """Reports the share of the work that is done, weighed by the layer table's multiply-accumulates.
+class _Flow:
+    """What both directions share: the engine, the model, how the picture is cut, and who is told.
 
     Parameters
     ----------
-    model : Model
-    encoding : bool
-        The work begins with g_a; decoding has none.
-    report : callable or None
+    region : Region
+        What is wanted of the picture.
     """
 
-    def __init__(self, model: Model, encoding: bool, report: Progress | None) -> None:
-        self._report, self._done = report, 0.0
-        self._weights = dict.fromkeys(("analysis", "walk", "synthesis"), 0.0)
-        for op in model.ops:
-            part = {"g_a": "analysis", "g_s": "synthesis"}.get(op.name.split("/")[0], "walk")
-            if encoding or part != "analysis":
-                self._weights[part] += op.macs
-        self._total = sum(self._weights.values())
+    def __init__(self, engine: Engine, model: Model, header: Header, region: Region, work: Work) -> None:
+        self.engine, self.model, self.grid = engine, model, header.grid
+        self._channels, self._region, self._work = header.channels, region, work
+        self._trace: _TileTrace | None = None
+        if header.tiled and engine.trace:
+            engine.trace = self._trace = _TileTrace(engine.trace)
 
-    def step(self, part: str, share: float) -> None:
-        """A share of a part is done, beyond what was reported before."""
-        if self._report:
-            self._done += share * self._weights[part] / self._total
-            self._report(min(self._done, 1.0))
+    def latents(self, source: SampleRows) -> LatentRows:
+        """(SPEC 4.2, 6.2) y of the whole picture: pad, g_a."""
+        config, grid = self.model.config, self.grid
+        x = Rows(STRIDE * grid.height, STRIDE * grid.width, 4, padding(source))
+
+        def strips() -> Iterator[tuple[int, np.ndarray]]:
+            for first, rows in analysis_strips(self.engine, config, x):
+                self._work.step("analysis", rows.shape[0] / grid.height)
+                yield first, rows
+
+        return LatentRows(self.engine, strips(), config.M)
+
+    def encoder(self, latents: LatentRows, segments: list[tuple[bytes, bytes]]) -> CodeRow:
+        """(SPEC 6.4, 6.9) Tiles by an encoder, which adds their segments to a list."""
+        model = self.model
+
+        def code_row(tiles: list[Tile]) -> Iterator[tuple[Tile, Map]]:
+            maps = latents.row(tiles)
+            for tile in tiles:
+                y = maps.pop(0)
+                self._name(f"tiles/{tile.index}/")
+                port = Writer(self.engine, y, hyper_analysis(self.engine, y), model.tables.gaussian, model.factorized)
+                y_hat = self._walk(tile, port)
+                segments.append(port.finish())
+                yield tile, y_hat
+
+        return code_row
+
+    def decoder(self, stream: Stream) -> CodeRow:
+        """(SPEC 7) Tiles by a decoder."""
+        model = self.model
+
+        def code_row(tiles: list[Tile]) -> Iterator[tuple[Tile, Map]]:
+            for tile in tiles:
+                self._name(f"tiles/{tile.index}/")
+                try:
+                    port = Reader(
+                        self.engine.backend, *stream.segments(tile.index), model.tables.gaussian, model.factorized
+                    )
+                    y_hat = self._walk(tile, port)
+                    port.finish()
+                except InvalidStream as error:
+                    if stream.header.tiled:
+                        error.values.setdefault("tile", tile.index)
+                    raise
+                yield tile, y_hat
+
+        return code_row
+
+    def _name(self, prefix: str) -> None:
+        if self._trace:
+            self._trace.prefix = prefix
+
+    def _walk(self, tile: Tile, port: Port) -> Map:
+        """(SPEC 6.3) Code one tile: its y_hat."""
+        watched = self._work.watched(port, tile)
+        y_hat = walk(self.engine, self.model.config, self.model.medians, watched, tile.height, tile.width)
+        self._name("")
+        return y_hat
+
+    def samples(self, code_row: CodeRow) -> Iterator[tuple[int, np.ndarray]]:
+        """(SPEC 4.3, 4.5) Strips of the region: y_hat as it is coded, g_s, clamp to 0..255, crop."""
+        config, region, part = self.model.config, self._region, self.grid.window(self._region, REACH)
+        y_hat = y_hat_rows(self.engine, self.grid, part, config.M, code_row)
+        x, y = region.x - STRIDE * part.left, region.y - STRIDE * part.top
+        for first, planes in synthesis_strips(self.engine, config, y_hat):
+            top, end = max(first, y), min(first + planes.shape[0], y + region.height)
+            if top < end:  # not for rows that lie in the reach around the region, or in the padding
+                rows = np.clip(planes[top - first : end - first, x : x + region.width], 0, 255).astype(np.uint8)
+                yield top - y, crop_samples(rows, end - top, region.width, self._channels)
+                self._work.step("synthesis", (end - top) / region.height)
 
 
-class _Watched:
-    """A port that reports every half of a slice."""
-
-    def __init__(self, port: Port, work: _Work, slices: int) -> None:
-        self._port, self._work, self._steps = port, work, 2 * slices
-
-    def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        """As the port's."""
-        return self._port.z(medians, shape)
-
-    def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-        """As the port's."""
-        symbols = self._port.y(i, parity, levels, means)
-        self._work.step("walk", 1 / self._steps)
-        return symbols
-
-
-def _reconstruct(
-    engine: Engine, config: Config, y_hat: np.ndarray, width: int, height: int, channels: int, work: _Work
-) -> np.ndarray:
-    """(SPEC 4.3) y_hat -> samples: synthesis, clamp to 0..255, crop; strip by strip."""
-    samples = np.empty((height, width, 3) if channels == 3 else (height, width), np.uint8)
-    for first, planes in synthesis_strips(engine, config, y_hat):
-        rows = min(height - first, planes.shape[0])  # one or more: the last strip is higher than the padding
-        clamped = np.clip(planes[:rows], 0, 255).astype(np.uint8)
-        samples[first : first + rows] = crop_samples(clamped, rows, width, channels)
-        work.step("synthesis", rows / height)
-    return samples
+def _tile_side(tile: int | None, width: int, height: int) -> int:
+    """(SPEC 4.4-4) Side of the tiles in samples, 0 for none; None lets the encoder choose."""
+    if tile is None:
+        return TILE if padded_pixels(width, height) > TILED_FROM else 0
+    if not isinstance(tile, (int, np.integer)) or tile % UNIT or not 0 <= tile <= 255 * UNIT:
+        raise UsageError("the side of a tile is a multiple of 64", value=repr(tile), allowed=f"0, 64..{255 * UNIT}")
+    return int(tile)
 
 
 @within_resources("encoding")
-def encode_picture(
-    samples: np.ndarray,
+def encode_strips(
+    source: SampleRows,
     quality: int = 60,
     *,
     model: ModelArgument = None,
     threads: int | None = None,
-    chunks: tuple[tuple[str, bytes], ...] = (),
+    chunks: Iterable[tuple[str, bytes]] = (),
     limits: Limits | None = None,
     backend: str | None = None,
     trace: Trace | None = None,
     digest: bool = True,
     progress: Progress | None = None,
-) -> Encoded:
-    """(SPEC 6.10-4) Code a picture.
+    tile: int | None = None,
+    strips: Strips | None = None,
+    held: bool = False,
+) -> Coded:
+    """(SPEC 6.10-4) Code a picture that is read in strips and need not fit into memory.
 
     Parameters
     ----------
-    samples : np.ndarray [H, W, 3] or [H, W], uint8
+    source : SampleRows
     quality : int in 1..100
         Step of the model's gains; a model without gains has one quality and takes no other than 1.
     model : Model, name, path or None for the default
     threads : int or None for all cores
-    chunks : tuple of (tag, payload)
+    chunks : iterable of (tag, payload)
         Metadata to carry.
     limits : Limits or None for the defaults
         Checked before memory is taken.
@@ -190,70 +259,112 @@ def encode_picture(
         Store the digest of the reconstruction.
     progress : callable(share) or None
         Is given the share of the work that is done, 0 to 1, after every strip and half slice.
+    tile : int or None
+        Side of the tiles in samples, a multiple of 64; 0 for none. None lets the encoder choose: tiles of ``TILE`` for
+        pictures of more than ``TILED_FROM`` padded pixels.
+    strips : callable(first row, samples) or None
+        Gets the reconstruction in strips, from the top down.
+    held : bool
+        The caller keeps the reconstruction, so it counts in the estimate of memory.
+
+    Raises
+    ------
+    UsageError, LimitExceeded, ModelError
+    """
+    _check_arguments(threads, limits, trace)
+    limits = limits or Limits()
+    check_pixels(source.width, source.height, limits)
+    model = _resolve(model)
+    side = _tile_side(tile, source.width, source.height)
+    header = Header(source.width, source.height, source.channels, _step(quality, model), model.fingerprint, side, side)
+    chunks = tuple(chunks)
+    pack_header(header)  # refuses what no stream may carry before the picture is coded
+    for _ in pack_chunks(chunks, header):
+        pass
+    _check_memory("encoding", header, model, limits, backend, threads, trace is not None, encoding=True, held=held)
+    whole = Region(0, 0, source.width, source.height)
+    work = Work(model, True, header.grid.needed(header.grid.whole), progress)
+    segments: list[tuple[bytes, bytes]] = []
+    digested = hashlib.sha256()
+    with borrowed_pool() as pool:
+        engine = Engine(model.layers, model.tables, header.quality - 1, threads, backend, trace, pool)
+        flow = _Flow(engine, model, header, whole, work)
+        for first, rows in flow.samples(flow.encoder(flow.latents(source), segments)):
+            if digest:
+                digested.update(rows.data)
+            if strips:
+                strips(first, rows)
+    if digest:
+        header = replace(header, digest=digested.digest()[:DIGEST_BYTES])
+    z_bytes, y_bytes = (sum(len(pair[part]) for pair in segments) for part in (0, 1))
+    return Coded(serialise(header, segments, chunks), model, z_bytes, y_bytes)
+
+
+def encode_picture(samples: np.ndarray, quality: int = 60, **options: Any) -> Encoded:
+    """(SPEC 6.10-4) Code a picture in memory.
+
+    Parameters
+    ----------
+    samples : np.ndarray [H, W, 3] or [H, W], uint8
+    quality : int in 1..100
+    **options
+        As in `encode_strips`.
 
     Raises
     ------
     UsageError, LimitExceeded, ModelError
     """
     check_samples(samples)
-    _check_arguments(threads, limits, trace)
-    limits = limits or Limits()
-    check_pixels(samples.shape[1], samples.shape[0], limits)
-    chunks = tuple(chunks)
-    for _ in pack_chunks(chunks):
-        pass  # refuses what no stream may carry before the picture is coded
-    model = _resolve(model)
+    reconstruction = np.empty_like(samples)
+
+    def place(first: int, rows: np.ndarray) -> None:
+        reconstruction[first : first + rows.shape[0]] = rows
+
+    coded = encode_strips(ArrayRows(samples), quality, strips=place, held=True, **options)
+    return Encoded(**vars(coded), reconstruction=reconstruction)
+
+
+def _step(quality: int, model: Model) -> int:
+    """(SPEC 6.9-4) The quality step, one that the model has."""
     if not isinstance(quality, (int, np.integer)) or not 1 <= quality <= 100:
         raise UsageError("quality is not a step", value=quality, allowed="1..100")
     if quality > model.config.steps:
         raise UsageError("the model has one quality", value=int(quality), allowed="1", cause="leave the quality out")
-    height, width = samples.shape[:2]
-    channels = 1 if samples.ndim == 2 else 3
-    if limits.max_memory is not None:
-        check_memory(
-            memory_estimate(
-                width,
-                height,
-                model,
-                backend,
-                channels=channels,
-                threads=threads,
-                encoding=True,
-                trace=trace is not None,
-            ),
-            limits,
-            "encoding",
-            width=width,
-            height=height,
-        )
-    latent_height, latent_width = _latent_size(height, width)
-    work = _Work(model, True, progress)
-    with borrowed_pool() as pool:
-        engine = Engine(model.layers, model.tables, int(quality) - 1, threads, backend, trace, pool)
-        y = engine.map(latent_height, latent_width, model.config.M)
-        x = Rows(16 * latent_height, 16 * latent_width, 4, lambda first, out: pad_rows(samples, first, out))
-        for first, rows in analysis_strips(engine, model.config, x):
-            interior(y)[first : first + rows.shape[0]] = rows
-            work.step("analysis", rows.shape[0] / latent_height)
-        z = hyper_analysis(engine, y)
-        port = Writer(engine, y, z, model.tables.gaussian, model.factorized)
-        y_hat = walk(
-            engine, model.config, model.medians, _Watched(port, work, model.config.slices), latent_height, latent_width
-        )
-        z_segment, y_segment = port.finish()
-        reconstruction = _reconstruct(engine, model.config, y_hat, width, height, channels, work)
-    data = serialise(
-        width=width,
-        height=height,
-        channels=channels,
-        quality=int(quality),
-        fingerprint=model.fingerprint,
-        z=z_segment,
-        y=y_segment,
-        chunks=chunks,
-        digest=reconstruction_digest(reconstruction) if digest else None,
+    return int(quality)
+
+
+def _check_memory(
+    what: str,
+    header: Header,
+    model: Model,
+    limits: Limits,
+    backend: str | None,
+    threads: int | None,
+    trace: bool,
+    *,
+    encoding: bool = False,
+    part: Window | None = None,
+    segments: int = 0,
+    held: bool = False,
+) -> None:
+    """(SPEC 8.5-11) Refuse what takes more memory than the limits allow."""
+    if limits.max_memory is None:
+        return
+    estimate = memory_estimate(
+        header.width,
+        header.height,
+        model,
+        backend,
+        channels=header.channels,
+        threads=threads,
+        encoding=encoding,
+        trace=trace,
+        segments=segments,
+        grid=header.grid,
+        part=part,
+        held=held,
     )
-    return Encoded(data, reconstruction, model, len(z_segment), len(y_segment))
+    check_memory(estimate, limits, what, "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
 
 
 def stream_model(header: Header, model: ModelArgument) -> Model:
@@ -283,7 +394,7 @@ def stream_model(header: Header, model: ModelArgument) -> Model:
     return model
 
 
-def check_segments(header: Header, config: Config) -> None:
+def check_segments(stream: Stream, config: Config, tiles: Iterable[Tile]) -> None:
     """(SPEC 7.6-4) Refuse segments with more words than their symbols can take, before memory is taken for them.
 
     A symbol has at most four intervals, and an interval takes at most one word (SPEC 7.2, 7.3): what is longer would
@@ -293,25 +404,27 @@ def check_segments(header: Header, config: Config) -> None:
     ------
     CoderError
     """
-    rows, columns = _latent_size(header.height, header.width)
-    for name, length, symbols in (
-        ("z", header.z_length, rows * columns // 16 * config.hyper),
-        ("y", header.y_length, rows * columns * config.M),
-    ):
-        if length > (longest := STATE_BYTES + MOST_INTERVALS * WORD_BYTES * symbols):
-            raise CoderError(
-                "words are left after the last symbol",
-                where=f"the {name} segment (SPEC 7.6)",
-                bytes=length,
-                longest=longest,
-                symbols=symbols,
-                cause="the segment is damaged, or of another model",
-            )
+    for tile in tiles:
+        entry, positions = stream.index[tile.index], tile.height * tile.width
+        for name, length, symbols in (
+            ("z", entry.z_length, positions // 16 * config.hyper),
+            ("y", entry.y_length, positions * config.M),
+        ):
+            if length > (longest := STATE_BYTES + MOST_INTERVALS * WORD_BYTES * symbols):
+                raise CoderError(
+                    "words are left after the last symbol",
+                    where=f"the {name} segment of tile {tile.index} (SPEC 7.6)",
+                    bytes=length,
+                    longest=longest,
+                    symbols=symbols,
+                    cause="the segment is damaged, or of another model",
+                )
 
 
 @within_resources("decoding")
-def decode_stream(
+def decode_strips(
     data: Buffer,
+    strips: Strips,
     *,
     model: ModelArgument = None,
     threads: int | None = None,
@@ -320,16 +433,86 @@ def decode_stream(
     trace: Trace | None = None,
     verify: bool = False,
     progress: Progress | None = None,
-) -> tuple[np.ndarray, Stream]:
-    """(SPEC 6.10-3) Decode a stream to samples and its parsed container.
+    region: Iterable[int] | None = None,
+    held: bool = False,
+) -> Stream:
+    """(SPEC 6.10-3, 4.5) Decode a stream, or a region of it, to strips of samples.
 
     Parameters
     ----------
     data : bytes-like
+    strips : callable(first row, samples)
+        Gets the samples, [n, W, 3] or [n, W] uint8, from the top down.
     verify : bool
         Compare the reconstruction with the digest the stream carries.
     model, threads, limits, backend, trace, progress
         As in ``encode_picture``; limits are checked on the header, before memory is taken.
+    region : x, y, width and height, or None
+        The part of the picture that is wanted, in samples: exactly that part of the whole picture. Only the tiles that
+        it needs are decoded and checked.
+    held : bool
+        The caller keeps the samples, so they count in the estimate of memory.
+
+    Returns
+    -------
+    Stream
+        The parsed container.
+
+    Raises
+    ------
+    InvalidStream, Unsupported, LimitExceeded, ModelError
+    UsageError
+        An argument has a wrong type, or the region is not inside the picture.
+    CheckFailed
+        ``verify`` was asked for and the digest is absent or another.
+    """
+    _check_arguments(threads, limits, trace)
+    limits = limits or Limits()
+    header = parse_header(data)
+    wanted = Region(0, 0, header.width, header.height)
+    if region is not None:
+        wanted = check_region(region, header.width, header.height)
+        if verify:
+            raise UsageError("only a whole picture can be verified", region=list(wanted))
+    # Which positions of y_hat a region needs is known without the model: g_s has one structure.
+    part = header.grid.window(wanted, REACH)
+    tiles = header.grid.needed(part)
+    check_padded(
+        STRIDE * STRIDE * sum(tile.height * tile.width for tile in tiles),
+        limits,
+        "byte 8 (SPEC 8.1)",
+        width=header.width,
+        height=header.height,
+    )
+    stream = parse(data, None if region is None else [tile.index for tile in tiles])
+    found = stream_model(header, model)
+    check_segments(stream, found.config, tiles)
+    longest = max(stream.index[tile.index].z_length + stream.index[tile.index].y_length for tile in tiles)
+    _check_memory(
+        "decoding", header, found, limits, backend, threads, trace is not None, part=part, segments=longest, held=held
+    )
+    work = Work(found, False, tiles, progress)
+    digested = hashlib.sha256()
+    with borrowed_pool() as pool:
+        engine = Engine(found.layers, found.tables, header.quality - 1, threads, backend, trace, pool)
+        flow = _Flow(engine, found, header, wanted, work)
+        for first, rows in flow.samples(flow.decoder(stream)):
+            if verify:
+                digested.update(rows.data)
+            strips(first, rows)
+    if verify:
+        _check_digest(header, digested.digest()[:DIGEST_BYTES])
+    return stream
+
+
+def decode_stream(data: Buffer, *, region: Iterable[int] | None = None, **options: Any) -> tuple[np.ndarray, Stream]:
+    """(SPEC 6.10-3, 4.5) Decode a stream, or a region of it, to samples and its parsed container.
+
+    Parameters
+    ----------
+    data : bytes-like
+    region, **options
+        As in `decode_strips`.
 
     Returns
     -------
@@ -338,59 +521,29 @@ def decode_stream(
 
     Raises
     ------
-    InvalidStream, Unsupported, LimitExceeded, ModelError
-    UsageError
-        An argument has a wrong type.
-    CheckFailed
-        ``verify`` was asked for and the digest is absent or another.
+    InvalidStream, Unsupported, LimitExceeded, ModelError, UsageError, CheckFailed
+        As `decode_strips`.
     """
-    _check_arguments(threads, limits, trace)
-    limits = limits or Limits()
-    header = parse_header(data)
-    check_limits(header, limits)
-    stream = parse(data)
-    found = stream_model(header, model)
-    check_segments(header, found.config)
-    if limits.max_memory is not None:
-        check_limits(
-            header,
-            limits,
-            memory_estimate(
-                header.width,
-                header.height,
-                found,
-                backend,
-                channels=header.channels,
-                threads=threads,
-                trace=trace is not None,
-                segments=header.z_length + header.y_length,
-            ),
-        )
-    work = _Work(found, False, progress)
-    with borrowed_pool() as pool:
-        engine = Engine(found.layers, found.tables, header.quality - 1, threads, backend, trace, pool)
-        port = Reader(engine.backend, stream.z, stream.y, found.tables.gaussian, found.factorized)
-        y_hat = walk(
-            engine,
-            found.config,
-            found.medians,
-            _Watched(port, work, found.config.slices),
-            *_latent_size(header.height, header.width),
-        )
-        port.finish()
-        samples = _reconstruct(engine, found.config, y_hat, header.width, header.height, header.channels, work)
-    if verify:
-        _check_digest(header, samples)
-    return samples, stream
+    region = region if region is None else tuple(region)
+    samples: list[np.ndarray] = []
+
+    def place(first: int, rows: np.ndarray) -> None:
+        if not samples:  # memory is taken when all checks have passed
+            height = parse_header(data).height if region is None else region[3]
+            samples.append(np.empty((height, *rows.shape[1:]), np.uint8))
+        samples[0][first : first + rows.shape[0]] = rows
+
+    stream = decode_strips(data, place, region=region, held=True, **options)
+    return samples[0], stream
 
 
-def _check_digest(header: Header, samples: np.ndarray) -> None:
+def _check_digest(header: Header, computed: bytes) -> None:
     if header.digest is None:
         raise CheckFailed("the stream carries no digest of its reconstruction", where="header flags (SPEC 8.1)")
-    if (computed := reconstruction_digest(samples)) != header.digest:
+    if computed != header.digest:
         raise CheckFailed(
             "the reconstruction differs from the encoder's",
-            where="header offset 44 (SPEC 8.1)",
+            where="header offset 36 (SPEC 8.1)",
             stored=header.digest.hex(),
             computed=computed.hex(),
             cause="this decoder or the encoder does not compute what SPEC.md defines",

@@ -17,7 +17,13 @@ MAX_SIDE = 1 << 20
 """Largest width or height in samples (SPEC 9.1-1): with MAX_LATENT_POSITIONS it keeps every index below 2^31."""
 
 MAX_LATENT_POSITIONS = 1 << 23
-"""Largest padded picture in positions of 16x16 samples (SPEC 9.1-2): sums of global attention stay below 2^62."""
+"""Largest tile in positions of 16x16 samples (SPEC 9.1-2): sums of global attention stay below 2^62."""
+
+MAX_TILES = 1 << 16
+"""Most tiles of a picture (SPEC 9.1-9): the index stays below a megabyte. Tiles of 512x512 reach 17 gigapixels."""
+
+MAX_SEGMENT_BYTES = (1 << 31) - 1
+"""Longest segment (SPEC 9.1-4): every length and offset inside one fits a signed 32-bit integer."""
 
 MAX_SYMBOL = (1 << 15) - 1
 """Largest magnitude of a coded symbol (SPEC 9.1-3, 7.2-6): symbol * 64 + mean is below 2^22 before y_hat saturates."""
@@ -83,19 +89,29 @@ def padded_pixels(width: int, height: int) -> int:
 
 
 def check_pixels(width: int, height: int, limits: Limits, where: str = "") -> None:
-    """(SPEC 8.5-7) Refuse a picture with too many padded pixels, by its size alone.
+    """(SPEC 8.5-7) Refuse a picture with too many padded pixels, by its size alone; raises as `check_padded`."""
+    check_padded(padded_pixels(width, height), limits, where, width=width, height=height)
+
+
+def check_padded(pixels: int, limits: Limits, where: str = "", **values: object) -> None:
+    """(SPEC 8.5-7) Refuse too many padded pixels.
+
+    Parameters
+    ----------
+    pixels : int
+        Those of a picture, or of the tiles that a region needs.
+    **values
+        More values for the message.
 
     Raises
     ------
     LimitExceeded
     """
-    pixels = padded_pixels(width, height)
     if pixels > limits.max_pixels:
         raise LimitExceeded(
             "the picture has more pixels than allowed",
             where=where,
-            width=width,
-            height=height,
+            **values,
             padded_pixels=pixels,
             max_pixels=limits.max_pixels,
             cause="sides are padded to multiples of 64; raise max_pixels (--max-pixels) if the source is trusted",

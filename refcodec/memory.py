@@ -21,8 +21,8 @@ itself, metadata, and what the caller does with the samples.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from operator import mul
 from types import SimpleNamespace
@@ -33,7 +33,6 @@ from .arith.backend import default_backend
 from .arith.engine import Engine
 from .arith.maps import BORDER, Pool, clear_border, interior
 from .arith.strips import Rows, strip_rows
-from .limits import padded
 from .model.config import Config, layer_table
 from .model.integer_model import Model
 from .nets.analysis import ANALYSIS_WIDEST, analysis_strips
@@ -41,6 +40,8 @@ from .nets.hyperprior import hyper_analysis
 from .nets.synthesis import SYNTHESIS_LAG, SYNTHESIS_WIDEST, synthesis_strips
 from .slices import walk
 from .threads import thread_count
+from .tile_rows import LatentRows, y_hat_rows
+from .tiles import STRIDE, Tile, TileGrid, Window
 
 SEGMENT_COPIES = {"numba": 4, "numpy": 13}
 """Bytes that decoding holds for a byte of the segments: the segment twice, and its words of four bytes as int64 or as a
@@ -430,11 +431,48 @@ def _few_strips(height: int, width: int, widest: float, lag: int = 0) -> int:
     return height - max(0, (height - lag - STRIPS * strip) // strip) * strip
 
 
+class _Tiles:
+    """Codes tiles as `refcodec.codec` does. Of each row of tiles only the first is walked, for none is larger."""
+
+    def __init__(self, engine: Any, config: Config, ledger: _Ledger, latents: LatentRows | None) -> None:
+        self._engine, self._config, self._ledger, self._latents = engine, config, ledger, latents
+
+    def row(self, tiles: list[Tile]) -> Iterator[tuple[Tile, Any]]:
+        """The tiles with their y_hat."""
+        maps: list[Any] = self._latents.row(tiles) if self._latents else []
+        largest = max(tile.height * tile.width for tile in tiles)
+        for tile in tiles:
+            y = maps.pop(0) if maps else None
+            if tile.height * tile.width == largest:
+                largest = 0
+                yield tile, self._walk(tile, y)
+            else:
+                yield tile, _Phantom((tile.height + 2 * BORDER, tile.width + 2 * BORDER, self._config.M), None)
+
+    def _walk(self, tile: Tile, y: Any) -> Any:
+        z = hyper_analysis(self._engine, y) if y is not None else None
+        port = _Port(self._ledger, self._engine.backend, y is not None)
+        y_hat: Any = walk(self._engine, self._config, None, port, tile.height, tile.width)  # type: ignore[arg-type]
+        port.finish()
+        del z
+        return y_hat
+
+
+def _few_rows(config: Config, grid: TileGrid, part: Window) -> tuple[TileGrid, Window]:
+    """The same cut with fewer rows of tiles, where later ones hold what earlier ones held."""
+    width = part.right - part.left
+    synthesis = _few_strips(part.bottom - part.top, width, SYNTHESIS_WIDEST * config.N[0], SYNTHESIS_LAG)
+    analysis = _few_strips(STRIDE * grid.height, STRIDE * grid.width, ANALYSIS_WIDEST * config.N[0])
+    most = max(synthesis, -(-analysis // STRIDE))
+    gone = max(0, (part.bottom - part.top - most) // grid.tile_height - 2) * grid.tile_height
+    return replace(grid, height=grid.height - gone), part._replace(bottom=part.bottom - gone)
+
+
 @lru_cache(maxsize=64)
 def _maps(
     config: Config,
-    rows: int,
-    columns: int,
+    grid: TileGrid,
+    part: Window,
     backend: str,
     threads: int,
     encoding: bool,
@@ -442,25 +480,39 @@ def _maps(
     lines: int,
     row: int,
 ) -> int:
-    """Peak of maps, arrays and scratch; rows and columns of y, rows of samples and the bytes of one of them."""
+    """Peak of maps, arrays and scratch; rows of samples that are held, and the bytes of one of them."""
     ledger = _Ledger()
     engine = _Shadow(config, backend, threads, trace, ledger)
+    whole = grid.count == 1 and part == grid.whole
+    if not (trace or whole):
+        grid, part = _few_rows(config, grid, part)
+    latents = None
     if encoding:
-        y = engine.map(rows, columns, config.M)
-        height = 16 * rows if trace else _few_strips(16 * rows, 16 * columns, ANALYSIS_WIDEST * config.N[0])
-        for _ in analysis_strips(engine, config, Rows(height, 16 * columns, 4, lambda first, out: None)):
-            pass
-        z = hyper_analysis(engine, y)
-    port = _Port(ledger, backend, encoding)
-    y_hat: Any = walk(engine, config, None, port, rows, columns)  # type: ignore[arg-type]
-    port.finish()
+        height = STRIDE * grid.height
+        if whole and not trace:  # no strip of g_a waits for another row of tiles, so few are enough
+            height = _few_strips(height, STRIDE * grid.width, ANALYSIS_WIDEST * config.N[0])
+        strips = analysis_strips(engine, config, Rows(height, STRIDE * grid.width, 4, lambda first, out: None))
+        latents = LatentRows(engine, _repeated(strips, grid.height) if whole else strips, config.M)
+    y_hat: Any = y_hat_rows(engine, grid, part, config.M, _Tiles(engine, config, ledger, latents).row)
     ledger.take(lines * row)
-    height = rows if trace else _few_strips(rows, columns, SYNTHESIS_WIDEST * config.N[0], SYNTHESIS_LAG)
-    for _, planes in synthesis_strips(engine, config, y_hat[: height + 2 * BORDER]):
-        ledger.use(min(lines, planes.shape[0]) * (9 * planes.shape[1] + 5 * row))  # clamped, uint8, grey in uint16
-    if encoding:
-        del y, z
+    if whole and not trace:
+        y_hat = y_hat[
+            : _few_strips(grid.height, grid.width, SYNTHESIS_WIDEST * config.N[0], SYNTHESIS_LAG) + 2 * BORDER
+        ]
+    for _, planes in synthesis_strips(engine, config, y_hat):
+        ledger.use(min(planes.shape[0], lines or planes.shape[0]) * (9 * planes.shape[1] + 5 * row))
     return ledger.peak
+
+
+def _repeated(strips: Iterator[tuple[int, Any]], height: int) -> Iterator[tuple[int, Any]]:
+    """Strips of the first rows, then the last one again and again up to a height."""
+    end = 0
+    for first, rows in strips:
+        end = first + rows.shape[0]
+        yield first, rows
+    while end < height:
+        yield end, _Phantom((height - end, *rows.shape[1:]), None)
+        end = height
 
 
 def model_bytes(model: Model) -> int:
@@ -479,6 +531,9 @@ def memory_estimate(
     encoding: bool = False,
     trace: bool = False,
     segments: int = 0,
+    grid: TileGrid | None = None,
+    part: Window | None = None,
+    held: bool = True,
 ) -> int:
     """(SPEC 8.5) Bytes of working memory for one picture and its model: an upper bound, at most twice what is taken.
 
@@ -497,7 +552,13 @@ def memory_estimate(
     trace : bool
         A trace sees every result, so the networks run over the whole picture instead of strips.
     segments : int
-        Bytes of the two segments, of which a decoder makes copies.
+        Bytes of the largest tile's segments, of which a decoder makes copies.
+    grid : TileGrid or None
+        How the picture is cut, None for one tile.
+    part : Window or None
+        The part of y_hat that a region needs, None for all.
+    held : bool
+        The samples are an array in memory; else they are handed over in strips.
 
     Raises
     ------
@@ -505,10 +566,12 @@ def memory_estimate(
         The backend or the number of threads.
     """
     backend = backend or default_backend()
-    rows, columns = padded(height) // 16, padded(width) // 16
-    row = width * channels
+    grid = grid or TileGrid.of(width, height)
+    part = part or grid.whole
+    rows = min(height, STRIDE * (part.bottom - part.top)) if held else 0
+    row = min(width, STRIDE * (part.right - part.left)) * channels
     return (
-        _maps(model.config, rows, columns, backend, thread_count(threads), encoding, trace, height, row)
+        _maps(model.config, grid, part, backend, thread_count(threads), encoding, trace, rows, row)
         + SEGMENT_COPIES[backend] * segments
         + model_bytes(model)
         + BASE[backend]

@@ -14,13 +14,13 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from .bitstream.container import check_limits, parse
+from .bitstream.container import parse
 from .bitstream.fields import MAGIC
 from .errors import RefcodecError
 from .io.files import stream_from
 from .io.pictures import EXIF_PREFIX, Picture, from_pillow, translated
 from .io.tiff_tags import DESCRIPTION
-from .limits import Limits
+from .limits import Limits, check_pixels
 
 FORMAT = "LOCLIC"
 
@@ -44,7 +44,7 @@ class LoclicImageFile(ImageFile.ImageFile):
             self._stream = stream_from(self.fp, limits, str(self.filename or "stream"))
             stream = parse(self._stream)
             header, chunks = stream.header, dict(stream.chunks)
-            check_limits(header, limits)
+            check_pixels(header.width, header.height, limits, "byte 8 (SPEC 8.1)")
             self._size = (header.width, header.height)
             self._mode = "L" if header.channels == 1 else "RGB"
         except RefcodecError as error:

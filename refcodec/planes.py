@@ -2,14 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import numpy as np
 
 from .errors import UsageError
 from .limits import MAX_SIDE, padded
 
 
+class SampleRows(Protocol):
+    """A picture that is read from the top down, for pictures that need not fit into memory.
+
+    Attributes
+    ----------
+    height, width : int
+    channels : int
+        1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
+    """
+
+    height: int
+    width: int
+    channels: int
+
+    def read(self, count: int) -> np.ndarray:
+        """The next rows, [n, width, channels] uint8: ``count``, or what is left of the picture."""
+
+
+class ArrayRows:
+    """A picture in memory as `SampleRows`: samples [H, W] or [H, W, C], uint8."""
+
+    def __init__(self, samples: np.ndarray) -> None:
+        self.samples = samples if samples.ndim == 3 else samples[:, :, np.newaxis]
+        self.height, self.width, self.channels = self.samples.shape
+        self._next = 0
+
+    def read(self, count: int) -> np.ndarray:
+        """As `SampleRows.read`; a view."""
+        rows = self.samples[self._next : self._next + count]
+        self._next += rows.shape[0]
+        return rows
+
+
+def padding(source: SampleRows) -> Callable[[int, np.ndarray], None]:
+    """(SPEC 4.2-3) A function (first row, out [n, Wp, 4]) that pads the rows of a picture in their order."""
+    last = np.empty((1, 0, 0), np.uint8)
+
+    def fill(first: int, out: np.ndarray) -> None:
+        nonlocal last
+        rows = source.read(out.shape[0])
+        last = rows[-1:].copy() if rows.shape[0] else last
+        pad_rows(rows if rows.shape[0] else last, 0, out)
+
+    return fill
+
+
 def check_samples(samples: np.ndarray) -> None:
-    """(SPEC 4.1) Refuse anything but uint8 [H, W] or [H, W, 3] with sides of 1..MAX_SIDE.
+    """(SPEC 4.1) Refuse anything but uint8 [H, W] or [H, W, 2..4] with sides of 1..MAX_SIDE.
 
     Raises
     ------
@@ -20,13 +69,13 @@ def check_samples(samples: np.ndarray) -> None:
         isinstance(samples, np.ndarray)
         and samples.dtype == np.uint8
         and samples.ndim in (2, 3)
-        and samples.shape[2:] in ((), (3,))
+        and samples.shape[2:] in ((), (2,), (3,), (4,))
         and min(samples.shape[:2]) >= 1
         and max(samples.shape[:2]) <= MAX_SIDE
     )
     if not fits:
         raise UsageError(
-            "a picture is uint8 [H, W] or [H, W, 3]",
+            "a picture is uint8 [H, W], or [H, W, C] with 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha) channels",
             shape=list(np.shape(samples)),
             dtype=str(getattr(samples, "dtype", type(samples).__name__)),
             max_side=MAX_SIDE,
@@ -93,4 +142,4 @@ def crop_samples(planes: np.ndarray, height: int, width: int, channels: int) -> 
     return ((red + 2 * green + blue + 2) >> 2).astype(np.uint8)
 
 
-__all__ = ["check_samples", "crop_samples", "pad_rows", "pad_samples"]
+__all__ = ["ArrayRows", "SampleRows", "check_samples", "crop_samples", "pad_rows", "pad_samples", "padding"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..arith import numpy_ops
 from ..arith.engine import Engine
 from ..arith.maps import interior
-from ..bitstream.container import parse, serialise
+from ..bitstream.container import Header, parse, serialise
 from ..bitstream.crc32c import crc32c
 from ..entropy.rans import RangeDecoder, RangeEncoder
 from ..model.layers import Conv, Gain, Gdn, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
@@ -282,20 +282,15 @@ def _crc(way: Way) -> Iterable[Part]:
 
 def _container(way: Way) -> Iterable[Part]:
     chunks = (("exif", _bytes("exif", 31)), ("iccp", b""), ("xmp ", b"<x/>"))
-    for marks in (None, _bytes("digest", 16)):
-        data = serialise(
-            width=1001,
-            height=7,
-            channels=3,
-            quality=99,
-            fingerprint=_bytes("fingerprint", 16),
-            z=_bytes("z", 40),
-            y=_bytes("y", 52),
-            chunks=chunks,
-            digest=marks,
-        )
-        stream = parse(data)
-        yield from (data, repr(stream.header).encode(), stream.z, stream.y, *(p for _, p in stream.chunks))
+    segments = [(_bytes(f"z/{n}", 40 + n), _bytes(f"y/{n}", 52 - n)) for n in range(6)]
+    for tile in (0, 512):
+        for marks in (None, _bytes("digest", 16)):
+            header = Header(1401, 705, 3, 99, _bytes("fingerprint", 16), tile, tile, digest=marks)
+            data = serialise(header, segments[: header.tiles], chunks)
+            stream = parse(data)
+            yield from (data, repr(stream.header).encode(), *(p for _, p in stream.chunks))
+            for n in range(header.tiles):
+                yield from stream.segments(n)
 
 
 def _picture(way: Way) -> Iterable[Part]:

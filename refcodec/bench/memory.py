@@ -150,8 +150,7 @@ def _measured(
     else:
         data = stream.read_bytes()
         before = _resident()
-        header = decode_stream(data, **ways)[1].header
-        segments = header.z_length + header.y_length
+        segments = decode_stream(data, **ways)[1].segment_bytes
     taken = (own_peak() or 0) - before + model_bytes(model)
     if direction == "encode":
         write_bytes(stream, data, force=True)

@@ -1,16 +1,16 @@
 """Reading and writing the .loclic container (SPEC 8).
 
-A stream is a header, the z segment, the y segment, metadata chunks and a checksum. Reading refuses at the first rule
+A stream is a header, an index of segments, the segments, chunks and a checksum. Reading refuses at the first rule
 broken, in the order of SPEC 8.5; writing refuses everything that reading would refuse.
 """
 
 from __future__ import annotations
 
 import hashlib
-import operator
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,13 @@ from ..errors import (
     UnknownRequiredChunk,
     UsageError,
 )
-from ..limits import MAX_LATENT_POSITIONS, MAX_METADATA_BYTES, Limits, check_memory, check_pixels
+from ..limits import (
+    MAX_LATENT_POSITIONS,
+    MAX_METADATA_BYTES,
+    MAX_SEGMENT_BYTES,
+    MAX_TILES,
+)
+from ..tiles import UNIT, TileGrid
 from .crc32c import crc32c
 from .fields import (
     DIGEST_BYTES,
@@ -33,6 +39,7 @@ from .fields import (
     FIELDS,
     FIXED_SIZE,
     HEADER_SIZE,
+    LOSSLESS_FLAG,
     MAGIC,
     MAGIC_FIELD,
     VERSION,
@@ -44,14 +51,32 @@ from .fields import (
     unpack,
 )
 
-KNOWN_CHUNKS = ("exif", "iccp", "xmp ")
-"""Tags this decoder knows; all are optional (SPEC 8.4)."""
+ALPHA, LOSSLESS = "ALPH", "LOSS"
+"""Tags of the chunks that change what a stream decodes to (SPEC 8.10, 8.11)."""
+
+METADATA = ("exif", "iccp", "xmp ")
+"""Tags of known metadata, which decoding passes on (SPEC 8.4)."""
+
+KNOWN_CHUNKS = (*METADATA, ALPHA, LOSSLESS)
+"""Tags that this decoder knows (SPEC 8.4)."""
 
 MAX_CHUNKS = 64
-"""Most metadata chunks of one stream (SPEC 8.4): few are needed, and the search for duplicates stays short."""
+"""Most chunks of one stream (SPEC 8.4): few are needed, and the search for duplicates stays short."""
 
 _CHECKSUM_BYTES = 4
 _CHUNK_HEAD = 8  # tag and length
+_ENTRY_BYTES = 8  # lengths of the two segments
+_TILE_ENTRY_BYTES = 12  # and their checksum
+
+
+def longest_alpha(width: int, height: int) -> int:
+    """X."""
+    return 2 * height * (width + 1) + 64
+
+
+def longest_rectangles(width: int, height: int, channels: int) -> int:
+    """X."""
+    return 2 * height * (width * channels + 1) + 64 + 16 * 65536
 
 
 @dataclass(frozen=True)
@@ -63,19 +88,21 @@ class Header:
     width, height : int
         Picture size in pixels.
     channels : int
-        Samples a pixel, 1 or 3.
+        Colour samples per pixel, 1 or 3. An alpha channel is not counted.
     quality : int
-        Quality step, 1..100.
+        Quality step, 1..100; 0 if the picture is stored without loss.
     fingerprint : bytes
-        Fingerprint of the model that decodes the stream, 16 bytes.
-    z_length, y_length : int
-        Lengths of the two segments in bytes.
+        Fingerprint of the model that decodes the stream, 16 bytes; zero if the picture is stored without loss.
+    tile_width, tile_height : int
+        Size of a tile in samples, multiples of 64; 0 and 0 if the picture is one tile.
+    lossless : bool
+        The whole picture is stored without loss: there are no segments.
     digest : bytes or None
         `reconstruction_digest` of the decoded samples, 16 bytes, if the stream carries it.
     version : int
         Format version.
-    tile_width, tile_height : int
-        Reserved, 0.
+    depth : int
+        Bits per sample, 8.
     """
 
     width: int
@@ -83,17 +110,51 @@ class Header:
     channels: int
     quality: int
     fingerprint: bytes
-    z_length: int
-    y_length: int
-    digest: bytes | None = None
-    version: int = VERSION
     tile_width: int = 0
     tile_height: int = 0
+    lossless: bool = False
+    digest: bytes | None = None
+    version: int = VERSION
+    depth: int = 8
 
     @property
     def size(self) -> int:
-        """Bytes of the header itself, the offset of the z segment."""
+        """Bytes of the header itself, the offset of the index."""
         return FIXED_SIZE if self.digest is None else HEADER_SIZE
+
+    @property
+    def tiled(self) -> bool:
+        """Whether the header gives a tile size, so that the index holds a checksum for every tile."""
+        return self.tile_width > 0
+
+    @property
+    def grid(self) -> TileGrid:
+        """How the latents are cut (SPEC 4.4). A picture without loss has none; what this gives then means nothing."""
+        return TileGrid.of(self.width, self.height, self.tile_width, self.tile_height)
+
+    @property
+    def tiles(self) -> int:
+        """Entries of the index."""
+        return 0 if self.lossless else self.grid.count
+
+    @property
+    def index_size(self) -> int:
+        """Bytes of the index."""
+        return self.tiles * (_TILE_ENTRY_BYTES if self.tiled else _ENTRY_BYTES)
+
+
+class Entry(NamedTuple):
+    """What the index says of one tile (SPEC 8.3): where its segments are, and their checksum in a tiled stream."""
+
+    start: int
+    z_length: int
+    y_length: int
+    checksum: int | None
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte after the tile's segments."""
+        return self.start + self.z_length + self.y_length
 
 
 @dataclass(frozen=True)
@@ -104,16 +165,53 @@ class Stream:
     ----------
     header : Header
         The header.
-    z, y : bytes
-        The entropy-coded segments.
+    index : tuple of Entry
+        Where the segments of every tile are, in raster order.
+    data : memoryview
+        The stream's bytes.
     chunks : tuple of (str, bytes)
-        Tag and payload of every metadata chunk, unknown optional ones included, in stream order.
+        Tag and payload of every chunk, unknown optional ones included, in stream order.
     """
 
     header: Header
-    z: bytes
-    y: bytes
+    index: tuple[Entry, ...]
+    data: memoryview
     chunks: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def metadata(self) -> tuple[tuple[str, bytes], ...]:
+        """Chunks that do not change the samples."""
+        return tuple((tag, payload) for tag, payload in self.chunks if tag not in (ALPHA, LOSSLESS))
+
+    @property
+    def segment_bytes(self) -> int:
+        """Bytes of all segments."""
+        return self.index[-1].end - self.index[0].start if self.index else 0
+
+    def chunk(self, tag: str) -> bytes | None:
+        """The payload of the chunk with this tag."""
+        return dict(self.chunks).get(tag)
+
+    def segments(self, tile: int = 0) -> tuple[bytes, bytes]:
+        """The z and the y segment of a tile.
+
+        Raises
+        ------
+        ChecksumError
+            In a tiled stream: they are not what the encoder wrote.
+        """
+        entry = self.index[tile]
+        middle = entry.start + entry.z_length
+        if entry.checksum is not None and (found := crc32c(self.data[entry.start : entry.end])) != entry.checksum:
+            raise ChecksumError(
+                f"the checksum of tile {tile} does not match",
+                where=f"byte {entry.start} (SPEC 8.3)",
+                cause="the stream was damaged; regions that do not need this tile can be decoded",
+                tile=tile,
+                stored=f"{entry.checksum:08x}",
+                computed=f"{found:08x}",
+            )
+        return bytes(self.data[entry.start : middle]), bytes(self.data[middle : entry.end])
 
 
 def reconstruction_digest(samples: NDArray[np.uint8]) -> bytes:
@@ -121,8 +219,8 @@ def reconstruction_digest(samples: NDArray[np.uint8]) -> bytes:
 
     Parameters
     ----------
-    samples : [H, W] or [H, W, 3] uint8
-        The decoded picture.
+    samples : [H, W] or [H, W, 2..4] uint8
+        The decoded picture, alpha as the last channel.
 
     Returns
     -------
@@ -139,18 +237,44 @@ def reconstruction_digest(samples: NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(samples).data).digest()[:DIGEST_BYTES]
 
 
-def _check_positions(width: int, height: int, error: type[RefcodecError]) -> None:
-    positions = 16 * -(-width // 64) * -(-height // 64)  # a block of 64x64 samples holds 4x4 positions
-    if positions > MAX_LATENT_POSITIONS:
-        raise error(
-            "the picture has too many latent positions",
-            where="SPEC 8.1",
-            field="width, height",
-            width=width,
-            height=height,
-            value=positions,
-            allowed=f"1..{MAX_LATENT_POSITIONS}",
-        )
+def _check_consistent(header: Header, error: type[RefcodecError]) -> None:
+    """(SPEC 8.1-15 to 20) Raise ``error`` at the first rule over several fields that a header breaks."""
+    grid = header.grid
+    tile = grid.tile(0)
+    rules = (
+        (
+            not header.lossless or (header.quality == 0 and not any(header.fingerprint)),
+            "a picture without loss has a quality or a model",
+            {"quality": header.quality, "fingerprint": header.fingerprint.hex()},
+        ),
+        (header.lossless or header.quality > 0, "the quality step is 0", {"quality": header.quality}),
+        (
+            not (header.lossless and (header.tile_width or header.tile_height)),
+            "a picture without loss has tiles",
+            {"tile_width": header.tile_width, "tile_height": header.tile_height},
+        ),
+        (
+            (header.tile_width > 0) == (header.tile_height > 0),
+            "a tile has a width or a height, and not the other",
+            {"tile_width": header.tile_width, "tile_height": header.tile_height},
+        ),
+        (header.tiles <= MAX_TILES, "the picture has too many tiles", {"value": header.tiles, "allowed": MAX_TILES}),
+        (
+            header.lossless or tile.height * tile.width <= MAX_LATENT_POSITIONS,
+            "a tile has too many latent positions",
+            {"value": tile.height * tile.width, "allowed": f"1..{MAX_LATENT_POSITIONS}"},
+        ),
+    )
+    for holds, what, values in rules:
+        if not holds:
+            raise error(
+                what,
+                where="SPEC 8.1",
+                cause="the stream is damaged or its writer is faulty" if error is HeaderError else "",
+                width=header.width,
+                height=header.height,
+                **values,
+            )
 
 
 def _require(view: memoryview, needed: int, part: str) -> None:
@@ -189,12 +313,11 @@ def read_fields(data: Buffer) -> dict[str, Any]:
         _require(view, field.end, "header")
         values[field.name] = unpack(field, view)
         check(field, values[field.name])
-    _check_positions(values["width"], values["height"], HeaderError)
     return values
 
 
 def parse_header(data: Buffer) -> Header:
-    """(SPEC 8.1) Read and check the header; the first 60 bytes of a stream are enough, what follows is not looked at.
+    """(SPEC 8.1) Read and check the header; the first 52 bytes of a stream are enough.
 
     Parameters
     ----------
@@ -214,19 +337,64 @@ def parse_header(data: Buffer) -> Header:
         ``data`` is not bytes-like.
     """
     values = read_fields(data)
-    return Header(**{name: value for name, value in values.items() if name not in ("magic", "flags")})
+    header = Header(
+        **{name: value for name, value in values.items() if name not in ("magic", "flags", "reserved")},
+        lossless=bool(values["flags"] & LOSSLESS_FLAG),
+    )
+    header = replace(header, tile_width=UNIT * header.tile_width, tile_height=UNIT * header.tile_height)
+    _check_consistent(header, HeaderError)
+    return header
 
 
-def _chunk_fault(tag: str, size: int, earlier: list[str]) -> tuple[type[RefcodecError], str] | None:
+def parse_index(data: Buffer, header: Header) -> tuple[Entry, ...]:
+    """(SPEC 8.3) Read the index; the header and the ``header.index_size`` bytes behind it are enough.
+
+    Raises
+    ------
+    TruncatedStream, HeaderError
+        It is cut short, or a segment is longer than the format allows.
+    """
+    view = as_view(data)
+    end = header.size + header.index_size
+    _require(view, end, "index")
+    numbers = np.frombuffer(view[header.size : end], "<u4").reshape(header.tiles, 3 if header.tiled else 2)
+    lengths = numbers[:, :2].astype(np.int64)
+    if lengths.size and lengths.max() > MAX_SEGMENT_BYTES:
+        tile, part = np.argwhere(lengths > MAX_SEGMENT_BYTES)[0].tolist()
+        raise HeaderError(
+            f"the {'zy'[part]} segment of tile {tile} is longer than allowed",
+            where=f"byte {header.size + tile * 4 * numbers.shape[1] + 4 * part} (SPEC 8.3)",
+            cause="the stream is damaged or its writer is faulty",
+            value=int(lengths[tile, part]),
+            allowed=f"0..{MAX_SEGMENT_BYTES}",
+        )
+    starts = accumulate(lengths.sum(axis=1).tolist(), initial=end)
+    checksums = numbers[:, 2].tolist() if header.tiled else [None] * header.tiles
+    return tuple(
+        Entry(start, z, y, checksum)
+        for start, (z, y), checksum in zip(starts, lengths.tolist(), checksums, strict=False)
+    )
+
+
+def chunk_limit(tag: str, header: Header) -> int:
+    """(SPEC 8.4-9) Largest payload of a chunk in bytes."""
+    if tag == ALPHA:
+        return longest_alpha(header.width, header.height)
+    if tag == LOSSLESS:
+        return longest_rectangles(header.width, header.height, header.channels)
+    return MAX_METADATA_BYTES
+
+
+def _chunk_fault(tag: str, size: int, earlier: list[str], limit: int) -> tuple[type[RefcodecError], str] | None:
     """Find the rule of SPEC 8.4 that a well-formed chunk breaks: the reader's error and a sentence, or None."""
     if len(earlier) == MAX_CHUNKS:
-        return ChunkError, f"there are more than {MAX_CHUNKS} metadata chunks"
-    if size > MAX_METADATA_BYTES:
-        return ChunkError, f"a metadata chunk is longer than {MAX_METADATA_BYTES} bytes"
+        return ChunkError, f"there are more than {MAX_CHUNKS} chunks"
+    if size > limit:
+        return ChunkError, f"a chunk is longer than {limit} bytes"
     if tag in earlier:
-        return ChunkError, "a metadata chunk occurs twice"
+        return ChunkError, "a chunk occurs twice"
     if tag[0].isupper() and tag not in KNOWN_CHUNKS:
-        return UnknownRequiredChunk, "the stream requires a metadata chunk that this version does not know"
+        return UnknownRequiredChunk, "the stream requires a chunk that this version does not know"
     return None
 
 
@@ -234,8 +402,8 @@ def _is_tag(text: str) -> bool:
     return len(text) == 4 and text.isascii() and text[0].isalpha() and text.replace(" ", "0").isalnum()
 
 
-def _walk_chunks(body: memoryview, start: int) -> Iterator[tuple[str, bytes]]:
-    """Yield tag and payload of each chunk in ``body[start:]``, the bytes between the y segment and the checksum."""
+def _walk_chunks(body: memoryview, start: int, header: Header) -> Iterator[tuple[str, bytes]]:
+    """Yield tag and payload of each chunk in ``body[start:]``, the bytes between the segments and the checksum."""
     tags: list[str] = []
     while start < len(body):
         tag = bytes(body[start : start + 4]).decode("latin-1")
@@ -248,7 +416,7 @@ def _walk_chunks(body: memoryview, start: int) -> Iterator[tuple[str, bytes]]:
                 cause="the writer is faulty or bytes were added",
                 bytes=len(body) - start,
             )
-        fault = _chunk_fault(tag, size, tags)
+        fault = _chunk_fault(tag, size, tags, chunk_limit(tag, header))
         if fault:
             error, what = fault
             cause = "a newer version may read it" if error is UnknownRequiredChunk else "the writer is faulty"
@@ -258,18 +426,20 @@ def _walk_chunks(body: memoryview, start: int) -> Iterator[tuple[str, bytes]]:
         yield tag, bytes(body[first:start])
 
 
-def parse(data: Buffer) -> Stream:
+def parse(data: Buffer, tiles: Collection[int] | None = None) -> Stream:
     """(SPEC 8.5) Take a stream apart and check everything that needs no model.
 
     Parameters
     ----------
     data : bytes-like
         The whole stream.
+    tiles : collection of int or None
+        Tiles whose segments are checked; None for all. `Stream.segments` checks those of its tile again.
 
     Returns
     -------
     Stream
-        Header, segments and metadata.
+        Header, index and chunks; segments are read where they are.
 
     Raises
     ------
@@ -282,33 +452,49 @@ def parse(data: Buffer) -> Stream:
     """
     view = as_view(data)
     header = parse_header(view)
-    z_end = header.size + header.z_length
-    y_end = z_end + header.y_length
-    _require(view, z_end, "z segment")
-    _require(view, y_end, "y segment")
-    _require(view, y_end + _CHECKSUM_BYTES, "checksum")
+    index = parse_index(view, header)
+    start = header.size + header.index_size
+    end = index[-1].end if index else start
+    _require(view, end + _CHECKSUM_BYTES, "segments" if len(view) < end else "checksum")
     body = view[:-_CHECKSUM_BYTES]
-    stored, computed = int.from_bytes(view[len(body) :], "little"), crc32c(body)
+    stored, computed = int.from_bytes(view[len(body) :], "little"), _checksum(body, header, start, end)
     if stored != computed:
         raise ChecksumError(
             "the checksum does not match",
             where=f"byte {len(body)} (SPEC 8.2)",
-            cause="the stream was damaged, cut inside its metadata, or extended",
+            cause="the stream was damaged, cut inside its chunks, or extended",
             stored=f"{stored:08x}",
             computed=f"{computed:08x}",
         )
-    chunks = tuple(_walk_chunks(body, y_end))
-    return Stream(header, bytes(view[header.size : z_end]), bytes(view[z_end:y_end]), chunks)
+    stream = Stream(header, index, view)
+    if header.tiled:
+        for tile in range(header.tiles) if tiles is None else tiles:
+            stream.segments(tile)
+    chunks = tuple(_walk_chunks(body, end, header))
+    if header.lossless and LOSSLESS not in dict(chunks):
+        raise ChunkError(
+            "the samples of a picture without loss are missing",
+            where=f"byte {end} (SPEC 8.11)",
+            cause="the writer is faulty",
+            missing=LOSSLESS,
+        )
+    return replace(stream, chunks=chunks)
 
 
-def pack_chunks(chunks: Iterable[tuple[str, Buffer]]) -> Iterator[bytes]:
-    """(SPEC 8.4) Write metadata chunks; UsageError for a tag or payload that a decoder would refuse."""
+def _checksum(body: Buffer, header: Header, start: int, end: int) -> int:
+    """(SPEC 8.2) The checksum that ends a stream; segments of a tiled one have their own."""
+    view = as_view(body)
+    return crc32c(b"".join((view[:start], view[end:])) if header.tiled else view)
+
+
+def pack_chunks(chunks: Iterable[tuple[str, Buffer]], header: Header) -> Iterator[bytes]:
+    """(SPEC 8.4) Write chunks; UsageError for a tag or payload that a decoder would refuse."""
     tags: list[str] = []
     for tag, payload in chunks:
         view = as_view(payload, "the payload of a chunk")
         if not isinstance(tag, str) or not _is_tag(tag):
             raise UsageError("a chunk's tag is four ASCII letters, digits or spaces, the first a letter", tag=repr(tag))
-        fault = _chunk_fault(tag, len(view), tags)
+        fault = _chunk_fault(tag, len(view), tags, chunk_limit(tag, header))
         if fault:
             raise UsageError(fault[1], tag=tag, bytes=len(view))
         tags.append(tag)
@@ -316,87 +502,72 @@ def pack_chunks(chunks: Iterable[tuple[str, Buffer]]) -> Iterator[bytes]:
 
 
 def serialise(
-    *,
-    width: int,
-    height: int,
-    channels: int,
-    quality: int,
-    fingerprint: bytes,
-    z: Buffer,
-    y: Buffer,
-    digest: bytes | None = None,
-    chunks: Iterable[tuple[str, Buffer]] = (),
+    header: Header, segments: Sequence[tuple[Buffer, Buffer]], chunks: Iterable[tuple[str, Buffer]] = ()
 ) -> bytes:
     """(SPEC 8.6) Write a stream that `parse` accepts.
 
     Parameters
     ----------
-    width, height, channels, quality, fingerprint, digest
-        As in `Header`.
-    z, y : bytes-like
-        The entropy-coded segments.
+    header : Header
+    segments : sequence of (bytes-like, bytes-like)
+        The z and the y segment of every tile, in raster order.
     chunks : iterable of (str, bytes-like)
-        Metadata chunks in the order they are to stand.
+        Chunks in their order.
 
     Returns
     -------
     bytes
-        The stream; besides segments and chunks it takes 48 bytes, 64 with the digest.
+        The stream. Without tiles and chunks it takes 48 bytes more than its segments, 64 with the digest.
 
     Raises
     ------
     UsageError
         A value, a tag or a payload is one that a decoder would refuse.
     """
-    z_view, y_view = as_view(z), as_view(y)
-    values = {
+    start, chunks = pack_header(header), tuple(chunks)
+    views = [(as_view(z), as_view(y)) for z, y in segments]
+    if len(views) != header.tiles:
+        raise UsageError("every tile has two segments", tiles=header.tiles, given=len(views))
+    index = b"".join(_pack_entry(z, y, header.tiled) for z, y in views)
+    tail = b"".join(pack_chunks(chunks, header))
+    if header.lossless and LOSSLESS not in [tag for tag, _ in chunks]:
+        raise UsageError("the samples of a picture without loss are missing", missing=LOSSLESS)
+    body = b"".join([start, index, *(part for pair in views for part in pair), tail])
+    first = len(start) + len(index)
+    checksum = _checksum(body, header, first, len(body) - len(tail))
+    return body + checksum.to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def pack_header(header: Header) -> bytes:
+    """(SPEC 8.1) The header's bytes; UsageError for what a decoder would refuse."""
+    for name in ("tile_width", "tile_height"):
+        if getattr(header, name) % UNIT:
+            raise UsageError(f"{name} is not a multiple of {UNIT}", value=getattr(header, name))
+    values: dict[str, Any] = {
+        **vars(header),
         "magic": MAGIC,
-        "version": VERSION,
-        "flags": 0 if digest is None else DIGEST_FLAG,
-        "channels": channels,
-        "quality": quality,
-        "width": width,
-        "height": height,
-        "fingerprint": fingerprint,
-        "tile_width": 0,
-        "tile_height": 0,
-        "z_length": len(z_view),
-        "y_length": len(y_view),
-        "digest": digest,
+        "flags": DIGEST_FLAG * (header.digest is not None) + LOSSLESS_FLAG * header.lossless,
+        "tile_width": header.tile_width // UNIT,
+        "tile_height": header.tile_height // UNIT,
+        "reserved": 0,
     }
-    parts: list[Buffer] = [
+    packed = b"".join(
         pack(field, values[field.name]) for field in FIELDS if not (field.flag and values[field.name] is None)
-    ]
-    _check_positions(operator.index(width), operator.index(height), UsageError)
-    parts += [z_view, y_view, *pack_chunks(chunks)]
-    body = b"".join(parts)
-    return body + crc32c(body).to_bytes(_CHECKSUM_BYTES, "little")
+    )
+    _check_consistent(header, UsageError)
+    return packed
 
 
-def check_limits(header: Header, limits: Limits, memory: int | None = None) -> None:
-    """(SPEC 8.5) Refuse a picture that costs more than the caller allows, from its header alone.
-
-    Parameters
-    ----------
-    header : Header
-        From `parse_header`.
-    limits : Limits
-        What the caller allows.
-    memory : int, optional
-        The estimated working memory in bytes, where it is known.
-
-    Raises
-    ------
-    LimitExceeded
-        The pixels or the memory exceed the limits.
-    """
-    where = "byte 8 (SPEC 8.1)"
-    check_pixels(header.width, header.height, limits, where)
-    if memory is not None:
-        check_memory(memory, limits, "decoding", where, width=header.width, height=header.height)
+def _pack_entry(z: memoryview, y: memoryview, tiled: bool) -> bytes:
+    if max(len(z), len(y)) > MAX_SEGMENT_BYTES:
+        raise UsageError("a segment is too long", bytes=max(len(z), len(y)), allowed=f"0..{MAX_SEGMENT_BYTES}")
+    numbers = [len(z), len(y), *([crc32c(b"".join((z, y)))] if tiled else [])]
+    return b"".join(number.to_bytes(4, "little") for number in numbers)
 
 
-def longest_stream(header: Header) -> int:
-    """(SPEC 8.3, 8.4) Bytes of the longest valid stream with this header: all chunks there may be, in full length."""
-    chunks = MAX_CHUNKS * (_CHUNK_HEAD + MAX_METADATA_BYTES)
-    return header.size + header.z_length + header.y_length + chunks + _CHECKSUM_BYTES
+def longest_stream(header: Header, index: Sequence[Entry]) -> int:
+    """(SPEC 8.3, 8.4) Bytes of the longest valid stream with this header and index: all chunks, in full length."""
+    end = index[-1].end if index else header.size + header.index_size
+    largest = sorted((chunk_limit(tag, header) for tag in (ALPHA, LOSSLESS, *METADATA)), reverse=True)
+    chunks = sum(largest[:2]) + (MAX_CHUNKS - 2) * MAX_METADATA_BYTES
+    return end + chunks + MAX_CHUNKS * _CHUNK_HEAD + _CHECKSUM_BYTES

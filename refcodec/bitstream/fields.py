@@ -5,7 +5,9 @@ from __future__ import annotations
 import operator
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any, TypeAlias
 
 from ..errors import BadMagic, HeaderError, RefcodecError, UnknownVersion, UsageError
@@ -14,8 +16,9 @@ from ..limits import MAX_SIDE
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 MAGIC = b"\x89LIC"
-VERSION = 0
+VERSION = 1
 DIGEST_FLAG = 1
+LOSSLESS_FLAG = 2
 FINGERPRINT_BYTES = 16
 DIGEST_BYTES = 16
 
@@ -40,6 +43,8 @@ class Field:
         What another value raises when reading.
     cause : str
         The likely cause of another value.
+    causes : dict
+        Likely causes of particular values, where they are known better.
     flag : int
         The bit of ``flags`` that announces the field, 0 where it is always there.
     """
@@ -51,6 +56,7 @@ class Field:
     meaning: str
     error: type[RefcodecError] = HeaderError
     cause: str = "the stream is damaged or its writer is faulty"
+    causes: Mapping[int, str] = dataclass_field(default_factory=dict)
     flag: int = 0
 
     @property
@@ -65,6 +71,8 @@ class Field:
             return f"{self.allowed.start}..{self.allowed.stop - 1}"
         if isinstance(self.allowed, tuple):
             return " or ".join(str(shown(value)) for value in self.allowed)
+        if self.code == "B":
+            return "0..255"
         return f"any {self.end - self.offset} bytes"
 
 
@@ -77,31 +85,44 @@ FIELDS = (
         4,
         "B",
         (VERSION,),
-        "format version; 0 is the format before it is frozen",
+        "format version",
         UnknownVersion,
-        "another version of refcodec wrote it, or the byte is damaged",
+        "a later version of refcodec wrote it, or the byte is damaged",
+        {0: "it was written before the format's version 1; encode the original picture again"},
     ),
-    Field("flags", 5, "B", (0, DIGEST_FLAG), "bit 0: the digest is present; the others are reserved"),
-    Field("channels", 6, "B", (1, 3), "samples a pixel: grey or RGB"),
-    Field("quality", 7, "B", range(1, 101), "quality step"),
+    Field(
+        "flags",
+        5,
+        "B",
+        range(4),
+        "bit 0: the digest is present; bit 1: the whole picture is stored without loss; the others are reserved",
+    ),
+    Field("channels", 6, "B", (1, 3), "colour samples per pixel: grey or RGB"),
+    Field("quality", 7, "B", range(101), "quality step 1..100; 0 if the picture is stored without loss"),
     Field("width", 8, "I", range(1, MAX_SIDE + 1), "width in pixels"),
     Field("height", 12, "I", range(1, MAX_SIDE + 1), "height in pixels"),
-    Field("fingerprint", 16, f"{FINGERPRINT_BYTES}s", None, "fingerprint of the model that decodes the stream"),
-    Field("tile_width", 32, "H", (0,), "reserved for tiles"),
-    Field("tile_height", 34, "H", (0,), "reserved for tiles"),
-    Field("z_length", 36, "I", range(1 << 31), "length of the z segment in bytes"),
-    Field("y_length", 40, "I", range(1 << 31), "length of the y segment in bytes"),
-    Field("digest", 44, f"{DIGEST_BYTES}s", None, "digest of the decoded samples", flag=DIGEST_FLAG),
+    Field(
+        "fingerprint",
+        16,
+        f"{FINGERPRINT_BYTES}s",
+        None,
+        "fingerprint of the model that decodes the stream; zero if it is stored without loss",
+    ),
+    Field("tile_width", 32, "B", None, "width of a tile in units of 64 samples; 0: the picture is one tile"),
+    Field("tile_height", 33, "B", None, "height of a tile in units of 64 samples; 0: the picture is one tile"),
+    Field("depth", 34, "B", (8,), "bits per sample", cause="the stream is damaged, or a later version wrote it"),
+    Field("reserved", 35, "B", (0,), "reserved"),
+    Field("digest", 36, f"{DIGEST_BYTES}s", None, "digest of the decoded samples", flag=DIGEST_FLAG),
 )
 """The header's fields in the order of their bytes and of their checks (SPEC 8.1)."""
 
 MAGIC_FIELD, VERSION_FIELD = FIELDS[:2]
 
 FIXED_SIZE = max(field.end for field in FIELDS if not field.flag)
-"""Bytes of the header without the digest: 44."""
+"""Bytes of the header without the digest: 36."""
 
 HEADER_SIZE = max(field.end for field in FIELDS)
-"""Bytes of the longest header: 60."""
+"""Bytes of the longest header: 52."""
 
 
 def as_view(data: Buffer, what: str = "a stream") -> memoryview:
@@ -128,7 +149,7 @@ def check(field: Field, value: int | bytes) -> None:
         raise field.error(
             f"the header field {field.name} has a value that is not allowed",
             where=f"byte {field.offset} (SPEC 8.1)",
-            cause=field.cause,
+            cause=field.causes.get(value, field.cause) if isinstance(value, int) else field.cause,
             field=field.name,
             value=shown(value),
             allowed=field.allowed_text,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import within_resources
-from .container import parse, read_fields
+from .container import ALPHA, parse, read_fields
 from .fields import FIELDS, Buffer, as_view, shown
 
 
@@ -21,19 +21,27 @@ class StreamInfo:
     width, height : int
         Picture size in pixels.
     channels : int
-        Samples a pixel.
+        Colour samples per pixel.
     quality : int
-        Quality step, 1..100.
+        Quality step, 1..100; 0 if the picture is stored without loss.
     fingerprint : str
         Fingerprint of the model that decodes the stream, 32 hexadecimal digits.
+    depth : int
+        Bits per sample.
+    alpha : bool
+        There is an alpha channel beside the colour samples.
+    lossless : bool
+        The whole picture is stored without loss.
+    tile_width, tile_height, tiles : int
+        Size of a tile in samples, 0 if the picture is one tile, and the number of tiles.
     digest : str or None
         Digest of the decoded samples, 32 hexadecimal digits.
-    total_bytes, header_bytes, z_bytes, y_bytes, metadata_bytes, checksum_bytes : int
-        Size of the stream and of its parts, which sum to it; metadata with tags and lengths.
+    total_bytes, header_bytes, index_bytes, z_bytes, y_bytes, chunk_bytes, checksum_bytes : int
+        Size of the stream and of its parts, which sum to it; segments of all tiles, chunks with tags and lengths.
     bits_per_pixel : float
         Eight times ``total_bytes`` over the number of pixels.
     chunks : tuple of (str, int)
-        Tag and payload size in bytes of each metadata chunk.
+        Tag and payload size in bytes of each chunk.
     fields : tuple of (int, str, int or str, str)
         Offset, name, value and meaning of each header field there is; byte fields as hexadecimal digits.
     """
@@ -44,12 +52,19 @@ class StreamInfo:
     channels: int
     quality: int
     fingerprint: str
+    depth: int
+    alpha: bool
+    lossless: bool
+    tile_width: int
+    tile_height: int
+    tiles: int
     digest: str | None
     total_bytes: int
     header_bytes: int
+    index_bytes: int
     z_bytes: int
     y_bytes: int
-    metadata_bytes: int
+    chunk_bytes: int
     checksum_bytes: int
     bits_per_pixel: float
     chunks: tuple[tuple[str, int], ...]
@@ -91,7 +106,7 @@ def describe(data: Buffer) -> StreamInfo:
     values = read_fields(data)
     total = len(as_view(data))
     checksum = 4
-    segments = header.z_length + header.y_length
+    segments = stream.segment_bytes
     return StreamInfo(
         version=header.version,
         width=header.width,
@@ -99,12 +114,19 @@ def describe(data: Buffer) -> StreamInfo:
         channels=header.channels,
         quality=header.quality,
         fingerprint=header.fingerprint.hex(),
+        depth=header.depth,
+        alpha=stream.chunk(ALPHA) is not None,
+        lossless=header.lossless,
+        tile_width=header.tile_width,
+        tile_height=header.tile_height,
+        tiles=header.tiles,
         digest=None if header.digest is None else header.digest.hex(),
         total_bytes=total,
         header_bytes=header.size,
-        z_bytes=header.z_length,
-        y_bytes=header.y_length,
-        metadata_bytes=total - header.size - segments - checksum,
+        index_bytes=header.index_size,
+        z_bytes=sum(entry.z_length for entry in stream.index),
+        y_bytes=sum(entry.y_length for entry in stream.index),
+        chunk_bytes=total - header.size - header.index_size - segments - checksum,
         checksum_bytes=checksum,
         bits_per_pixel=8 * total / (header.width * header.height),
         chunks=tuple((tag, len(payload)) for tag, payload in stream.chunks),

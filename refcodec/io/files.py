@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from ..bitstream.container import longest_stream, parse_header
+from ..bitstream.container import longest_stream, parse_header, parse_index
 from ..bitstream.fields import HEADER_SIZE
 from ..errors import LimitExceeded, MissingInput, OutputError, TransferError
 from ..limits import Limits
@@ -83,8 +83,8 @@ STREAM_COPIES = 4
 def stream_from(file: IO[bytes], limits: Limits, where: str) -> bytes:
     """Read a stream from an open file, and no more than its header announces.
 
-    The header is read and checked first, so what is no stream is refused after 60 bytes. The rest is read up to the
-    longest stream that the header allows, if that and its copies fit into the memory that ``limits`` allow.
+    The header is read and checked first, so what is no stream is refused after 52 bytes, then the index. The rest is
+    read up to the longest stream that both allow, if that and its copies fit into the memory that ``limits`` allow.
 
     Raises
     ------
@@ -97,7 +97,9 @@ def stream_from(file: IO[bytes], limits: Limits, where: str) -> bytes:
     """
     try:
         data = bytearray(file.read(HEADER_SIZE))
-        longest = longest_stream(parse_header(data))
+        header = parse_header(data)
+        data += file.read(max(0, header.size + header.index_size - len(data)))
+        longest = longest_stream(header, parse_index(data, header))
         allowed = longest if limits.max_memory is None else min(longest, limits.max_memory // STREAM_COPIES)
         while len(data) <= allowed and (more := file.read(min(_PIECE, allowed + 1 - len(data)))):
             data += more  # one byte more than allowed shows that there is more

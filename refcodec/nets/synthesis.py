@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arith.engine import Engine
 from ..arith.protocols import M, PictureOps
-from ..arith.strips import in_strips
+from ..arith.strips import Rows, in_strips
 from ..model.config import Config
 from .blocks import residual_block, residual_block_upsample
 
@@ -17,6 +17,10 @@ SYNTHESIS_WIDEST = 64
 
 SYNTHESIS_LAG = 7
 """Rows of y_hat that the last operations of g_s are behind the first."""
+
+
+REACH = 7
+"""Positions of y_hat around its own that a sample depends on (SPEC 4.5-3), in every configuration."""
 
 
 def synthesis(engine: PictureOps[M], y_hat: M) -> M:
@@ -37,6 +41,6 @@ def synthesis(engine: PictureOps[M], y_hat: M) -> M:
     return engine.conv("g_s/7", residual_block(engine, "g_s/6", x))
 
 
-def synthesis_strips(engine: Engine, config: Config, y_hat: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def synthesis_strips(engine: Engine, config: Config, y_hat: np.ndarray | Rows) -> Iterator[tuple[int, np.ndarray]]:
     """(SPEC 6.10) `synthesis` strip by strip: first row and rows of planes, from the top down."""
     return in_strips(engine, synthesis, y_hat, SYNTHESIS_WIDEST * config.N[0], lag=SYNTHESIS_LAG)

@@ -1,0 +1,102 @@
+"""Latents by rows of tiles (SPEC 4.4): what g_a makes is handed to the tiles, what the tiles make is handed to g_s.
+
+Both transforms run over the whole picture in strips. So a row of tiles is all that is ever held of y and of y_hat, and
+memory grows with the width of a picture, not with its area. A picture of one tile is one row of one tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from .arith.engine import Engine
+from .arith.maps import Map, interior
+from .arith.strips import Rows
+from .tiles import Tile, TileGrid, Window
+
+CodeRow = Callable[[list[Tile]], Iterable[tuple[Tile, Map]]]
+"""Codes tiles of one row: gives each with its y_hat, a map [height + 4, width + 4, M]."""
+
+
+class LatentRows:
+    """Hands the strips of y that g_a makes to the tiles, from the top down.
+
+    Parameters
+    ----------
+    engine : Engine
+    strips : iterator of (first row, rows [n, width, M] int16)
+        From `refcodec.nets.analysis.analysis_strips`.
+    channels : int
+        M.
+    """
+
+    def __init__(self, engine: Engine, strips: Iterator[tuple[int, np.ndarray]], channels: int) -> None:
+        self._engine, self._strips, self._channels = engine, strips, channels
+        self._rows: np.ndarray | None = None
+        self._first = 0
+
+    def row(self, tiles: list[Tile]) -> list[Map]:
+        """Latents of every tile of the next row of tiles: maps [height + 4, width + 4, M]."""
+        maps = [self._engine.map(tile.height, tile.width, self._channels) for tile in tiles]
+        done, end = tiles[0].top, tiles[0].top + tiles[0].height
+        while done < end:
+            if self._rows is None or self._first + self._rows.shape[0] <= done:
+                self._rows = None  # its memory is free before the next strip takes some
+                self._first, self._rows = next(self._strips)
+            rows = self._rows[done - self._first : end - self._first]
+            for tile, y in zip(tiles, maps, strict=True):
+                at = done - tile.top
+                interior(y)[at : at + rows.shape[0]] = rows[:, tile.left : tile.left + tile.width]
+            done += rows.shape[0]
+        if end == self._first + self._rows.shape[0]:  # type: ignore[union-attr]  # one or more strips were read
+            self._rows = None
+        return maps
+
+
+def y_hat_rows(engine: Engine, grid: TileGrid, part: Window, channels: int, code_row: CodeRow) -> Map | Rows:
+    """A part of y_hat as the input of g_s, coded as it is read.
+
+    Parameters
+    ----------
+    part : Window
+        What is wanted. Only tiles that lie in it are coded.
+    channels : int
+        M.
+    code_row : callable
+        Codes tiles of one row; called for row after row.
+
+    Returns
+    -------
+    map [height + 4, width + 4, M], int16, or Rows of that size
+        One tile that is wanted whole is its own map, without a copy.
+    """
+    if grid.count == 1 and part == grid.whole:
+        ((_, y_hat),) = code_row(grid.row(0, part))
+        return y_hat
+    held: dict[str, np.ndarray] = {}
+
+    def fill(first: int, out: np.ndarray) -> None:
+        done = 0
+        while done < out.shape[0]:
+            row, at = divmod(part.top + first + done, grid.tile_height)
+            if at == 0 or not held:
+                held.clear()  # the row before is read to its end
+                held["row"] = _coded(engine, grid.row(row, part), part, channels, code_row)
+            rows = held["row"][at : at + out.shape[0] - done]
+            out[done : done + rows.shape[0]] = rows
+            done += rows.shape[0]
+
+    return Rows(part.bottom - part.top, part.right - part.left, channels, fill)
+
+
+def _coded(engine: Engine, tiles: list[Tile], part: Window, channels: int, code_row: CodeRow) -> np.ndarray:
+    """y_hat of a row of tiles, side by side, in the columns of a part: [height, right - left, M] int16."""
+    row: np.ndarray = interior(engine.map(tiles[0].height, part.right - part.left, channels))
+    for tile, y_hat in code_row(tiles):
+        first, end = max(tile.left, part.left), min(tile.left + tile.width, part.right)
+        row[:, first - part.left : end - part.left] = interior(y_hat)[:, first - tile.left : end - tile.left]
+    return row
+
+
+__all__ = ["CodeRow", "LatentRows", "y_hat_rows"]

@@ -1,0 +1,156 @@
+"""Tiles (SPEC 4.4): how the latents of a picture are cut, and which tiles a region of it needs.
+
+The latents are cut, not the picture: g_a and g_s run over the whole, so the picture has no seams. Sizes and places are
+in latent positions, 16x16 samples each, unless a name says samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from .errors import UsageError
+from .limits import padded
+from .model.config import Op
+
+STRIDE = 16
+"""Samples of one latent position, in both directions (SPEC 4.2)."""
+
+UNIT = 64
+"""Samples of the unit in which the header gives tile sizes (SPEC 8.1): every tile has whole positions of z."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile: its index in raster order and its place in y."""
+
+    index: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class Region(NamedTuple):
+    """A rectangle of the picture, in samples."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Window(NamedTuple):
+    """A part of y_hat: its first row and column, and the first ones beyond it."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """How a picture is cut.
+
+    Attributes
+    ----------
+    height, width : int
+        Rows and columns of y, multiples of 4.
+    tile_height, tile_width : int
+        Those of a tile, multiples of 4; tiles at the right and at the bottom are smaller.
+    """
+
+    height: int
+    width: int
+    tile_height: int
+    tile_width: int
+
+    @classmethod
+    def of(cls, width: int, height: int, tile_width: int = 0, tile_height: int = 0) -> TileGrid:
+        """(SPEC 4.4-1) From sizes in samples; tile sizes are multiples of 64, or 0 for one tile."""
+        rows, columns = padded(height) // STRIDE, padded(width) // STRIDE
+        return cls(
+            rows, columns, min(rows, tile_height // STRIDE or rows), min(columns, tile_width // STRIDE or columns)
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows of tiles."""
+        return -(-self.height // self.tile_height)
+
+    @property
+    def columns(self) -> int:
+        """Columns of tiles."""
+        return -(-self.width // self.tile_width)
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return self.rows * self.columns
+
+    def tile(self, index: int) -> Tile:
+        """(SPEC 4.4-2) The tile of an index in raster order."""
+        top, left = index // self.columns * self.tile_height, index % self.columns * self.tile_width
+        return Tile(index, top, left, min(self.tile_height, self.height - top), min(self.tile_width, self.width - left))
+
+    @property
+    def whole(self) -> Window:
+        """All of y_hat."""
+        return Window(0, self.height, 0, self.width)
+
+    def window(self, region: Region, reach: int) -> Window:
+        """(SPEC 4.5-2) The part of y_hat that a region's samples depend on."""
+        return Window(
+            max(0, region.y // STRIDE - reach),
+            min(self.height, (region.y + region.height - 1) // STRIDE + reach + 1),
+            max(0, region.x // STRIDE - reach),
+            min(self.width, (region.x + region.width - 1) // STRIDE + reach + 1),
+        )
+
+    def row(self, row: int, part: Window) -> list[Tile]:
+        """Tiles of one row of tiles that have a column of a part."""
+        columns = range(part.left // self.tile_width, (part.right - 1) // self.tile_width + 1)
+        return [self.tile(row * self.columns + column) for column in columns]
+
+    def needed(self, part: Window) -> list[Tile]:
+        """(SPEC 4.5-4) Tiles that hold a position of a part, in raster order."""
+        rows = range(part.top // self.tile_height, (part.bottom - 1) // self.tile_height + 1)
+        return [tile for row in rows for tile in self.row(row, part)]
+
+
+def check_region(region: Iterable[int], width: int, height: int) -> Region:
+    """(SPEC 4.5-1) Four integers as a region inside a picture of width x height samples.
+
+    Raises
+    ------
+    UsageError
+        They are not four integers, or the rectangle is empty or not inside the picture.
+    """
+    try:
+        found = Region(*(int(n) for n in region))
+    except (TypeError, ValueError):
+        raise UsageError("a region is x, y, width and height", value=repr(region)) from None
+    if not (0 <= found.x < found.x + found.width <= width and 0 <= found.y < found.y + found.height <= height):
+        raise UsageError("the region is not inside the picture", region=list(found), width=width, height=height)
+    return found
+
+
+@lru_cache(maxsize=16)
+def synthesis_reach(ops: tuple[Op, ...]) -> int:
+    """(SPEC 4.5-3) Positions of y_hat around its own that a sample depends on.
+
+    A convolution of side k reads k // 2 positions around. After n pixel shuffles a position is 2^-n of one of y_hat.
+    The sum over all convolutions of g_s is an upper bound, for those of a skip lie beside others.
+    """
+    sixteenths, scale = 0, STRIDE
+    for op in ops:
+        if op.name.startswith("g_s/") and op.kernel and not op.name.endswith(("/skip", "/upsample")):
+            sixteenths += scale * (op.kernel // 2)
+            scale = scale // 2 if op.shuffle else scale
+    return -(-sixteenths // STRIDE)
+
+
+__all__ = ["STRIDE", "UNIT", "Region", "Tile", "TileGrid", "Window", "check_region", "synthesis_reach"]
