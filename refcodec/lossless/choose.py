@@ -16,7 +16,7 @@ from .samples import Source, estimated_bits, keys_of
 PROBE_ROWS = 8
 """Rows of a block that the quick look reads."""
 
-MOST_PAIRS = 0.3
+MOST_PAIRS = 0.4
 """Share of different pairs of neighbours above which a block is taken for a photograph. Camera noise and grain make
 nearly all pairs of a photograph different; text, drawings, flat and dithered areas repeat theirs."""
 
@@ -55,7 +55,8 @@ def graphics(source: Source, height: int, width: int) -> NDArray[np.bool_]:
         pairs = keys * np.uint32(2654435761) ^ np.roll(keys, 1, axis=1) * np.uint32(40503)
         pairs = np.sort(pairs.reshape(len(strip), -1, BLOCK).swapaxes(0, 1).reshape(len(row), -1), axis=1)
         different = 1 + np.count_nonzero(pairs[:, 1:] != pairs[:, :-1], axis=1)
-        row[...] = different <= MOST_PAIRS * pairs.shape[1]
+        columns = np.minimum(BLOCK, width - BLOCK * np.arange(len(row)))
+        row[...] = different <= np.maximum(1, MOST_PAIRS * len(strip) * columns)
     return blocks
 
 

@@ -104,7 +104,8 @@ def pack_rectangles(rectangles: Iterable[Rectangle], source: Source, width: int,
         The rectangles are ones that a decoder would refuse.
     """
     rectangles = list(rectangles)
-    if not 1 <= len(rectangles) <= (most := most_rectangles(height, width)):
+    most = most_rectangles(height, width)
+    if not 1 <= len(rectangles) <= most:
         raise UsageError("there are too few or too many rectangles", count=len(rectangles), allowed=f"1..{most}")
     if found := fault(rectangles, width, height):
         raise UsageError(found[1], rectangle=rectangles[found[0]])
@@ -147,7 +148,8 @@ class Rectangles:
         if size < _COUNT.size:
             self._refuse("the list of rectangles is cut short", 0, bytes=size, needed=_COUNT.size)
         count = _COUNT.unpack_from(self._data)[0]
-        if not 1 <= count <= (most := most_rectangles(height, width)):
+        most = most_rectangles(height, width)
+        if not 1 <= count <= most:
             self._refuse("there are too few or too many rectangles", 0, count=count, allowed=f"1..{most}")
         start = _COUNT.size + count * _ENTRY.size
         if start > size:

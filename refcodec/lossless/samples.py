@@ -384,5 +384,8 @@ def encode_samples(source: Source, height: int, width: int, channels: int) -> by
 def estimated_bits(pixels: Pixels) -> int:
     """About the bits that samples [h, w, channels] add to a payload of their kind; at least a few."""
     source: Source = lambda first, count: pixels[first : first + count]  # noqa: E731
+    height, width, channels = pixels.shape
     few = list(_quick_plans(pixels))
-    return 8 * max(_LEAST_BYTES, min(len(_write(plan, source, *pixels.shape, level=4)) for plan in few) - _HEAD_BYTES)
+    return 8 * max(
+        _LEAST_BYTES, min(len(_write(plan, source, height, width, channels, level=4)) for plan in few) - _HEAD_BYTES
+    )
