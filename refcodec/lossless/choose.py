@@ -26,10 +26,6 @@ RECTANGLE_BITS = 500.0
 SAVED = 0.9
 """Share of a block's bits that are saved when its samples are replaced by a smooth fill."""
 
-VISIBLE = 3.0
-"""Weight of the squared error of graphics. Ringing around letters and lines on a flat ground is seen far better than
-the same error in the texture of a photograph."""
-
 
 def graphics(source: Source, height: int, width: int) -> NDArray[np.bool_]:
     """Which blocks may be worth storing without loss, by a quick look at a few of their rows.
@@ -91,7 +87,7 @@ def excess(
     """
     result = np.full(bits.shape, np.inf)
     for i, j in np.argwhere(graphics(source, height, width)).tolist():
-        coded = SAVED * bits[i, j] + VISIBLE * weight * squared_error[i, j]
+        coded = SAVED * bits[i, j] + weight * squared_error[i, j]
         if coded > 0:
             y, x = i * BLOCK, j * BLOCK
             pixels = source(y, min(BLOCK, height - y))[:, x : x + BLOCK]

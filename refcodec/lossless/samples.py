@@ -26,8 +26,9 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Source: TypeAlias = Callable[[int, int], Pixels]
 """Gives rows ``first`` to ``first + count`` of a picture as [count, width, channels] uint8."""
 
-STRIP_BYTES = 1 << 20
-"""Bytes of the strips in which samples are coded and decoded, where one row is not longer."""
+STRIP_BYTES = 1 << 22
+"""Bytes of the strips in which samples are coded and decoded, where one row is not longer. Diagonals (filters.py) are
+slow in strips of few rows."""
 
 
 class Colour(IntEnum):
