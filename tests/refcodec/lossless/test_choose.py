@@ -76,8 +76,22 @@ def test_a_picture_that_is_all_text_becomes_one_rectangle():
 def test_what_the_codec_does_well_stays_with_it():
     page = text(320, 384)
     assert choose_rectangles(source(page), 320, 384, np.full((5, 6), 50.0), np.zeros((5, 6)), 0.01) == []
-    costs = excess(source(page), 320, 384, np.zeros((5, 6)), np.zeros((5, 6)), 1.0)
-    assert np.isinf(costs).all()
+    assert np.isinf(excess(source(page), 320, 384, np.zeros((5, 6)))).all()
+
+
+def test_a_caption_in_a_large_photograph_is_not_worth_a_second_encoding():
+    picture, bits, error = photograph(640, 640), np.full((10, 10), 9e3), np.full((10, 10), 1e5)
+    picture[576:, :64] = text(64, 64)
+    assert np.argwhere(excess(source(picture), 640, 640, bits + 0.01 * error) < 0).tolist() == [[9, 0]]
+    assert choose_rectangles(source(picture), 640, 640, bits, error, 0.01) == []
+
+
+def test_a_dear_block_is_looked_at_although_it_looks_like_a_photograph():
+    picture = text(64, 64)
+    picture[:, :40] = photograph(64, 40)
+    assert not graphics(source(picture), 64, 64).any()
+    assert np.isinf(excess(source(picture), 64, 64, np.full((1, 1), 9e3)))[0, 0]
+    assert excess(source(picture), 64, 64, np.full((1, 1), 9e4))[0, 0] < 0
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
