@@ -22,7 +22,7 @@ from refcodec.lossless.rectangles import (
     pack_rectangles,
 )
 
-same = settings(derandomize=True, deadline=None, max_examples=40)
+same = settings(derandomize=True, deadline=None, max_examples=25)
 
 
 def source(samples):

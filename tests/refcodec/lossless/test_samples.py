@@ -282,7 +282,7 @@ def test_a_stream_of_empty_blocks_is_refused_by_its_length():
         SamplesReader(b"\0" + blocks + packer.flush(), 4, 5, 1)
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(derandomize=True, deadline=None, max_examples=120)
 @given(pictures(), st.data())
 def test_changed_bytes_are_refused_or_read(picture, data):
     payload = bytearray(encode_samples(source(picture), *picture.shape))
