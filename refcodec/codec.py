@@ -608,6 +608,9 @@ def encode(
         limits=limits,
         chunks=metadata_chunks(exif, icc_profile, xmp),
         tile=tile,
+        exact=exact,
+        lossless=lossless,
+        rectangles=rectangles,
     ).data
 
 
