@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,6 +49,16 @@ ModelArgument = Model | str | os.PathLike[str] | None
 Trace = Callable[[str, np.ndarray], None]
 Progress = Callable[[float], None]
 """Is given the share of the work that is done, 0 to 1."""
+
+
+class Parts(NamedTuple):
+    """What coding is built from. Measurements (refcodec/bench/stopwatch.py) and tests exchange parts; no user does."""
+
+    engine: type[Engine] = Engine
+    reader: type[Reader] = Reader
+    writer: type[Writer] = Writer
+    pad_rows: Callable[[np.ndarray, int, np.ndarray], None] = pad_rows
+    serialise: Callable[..., bytes] = serialise
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,7 @@ def encode_picture(
     trace: Trace | None = None,
     digest: bool = True,
     progress: Progress | None = None,
+    parts: Parts = Parts(),
 ) -> Encoded:
     """(SPEC 6.10-4) Code a picture.
 
@@ -190,6 +202,8 @@ def encode_picture(
         Store the digest of the reconstruction.
     progress : callable(share) or None
         Is given the share of the work that is done, 0 to 1, after every strip and half slice.
+    parts : Parts
+        Other classes and functions to code with, for measurements and tests.
 
     Raises
     ------
@@ -229,20 +243,20 @@ def encode_picture(
     latent_height, latent_width = _latent_size(height, width)
     work = _Work(model, True, progress)
     with borrowed_pool() as pool:
-        engine = Engine(model.layers, model.tables, int(quality) - 1, threads, backend, trace, pool)
+        engine = parts.engine(model.layers, model.tables, int(quality) - 1, threads, backend, trace, pool)
         y = engine.map(latent_height, latent_width, model.config.M)
-        x = Rows(16 * latent_height, 16 * latent_width, 4, lambda first, out: pad_rows(samples, first, out))
+        x = Rows(16 * latent_height, 16 * latent_width, 4, lambda first, out: parts.pad_rows(samples, first, out))
         for first, rows in analysis_strips(engine, model.config, x):
             interior(y)[first : first + rows.shape[0]] = rows
             work.step("analysis", rows.shape[0] / latent_height)
         z = hyper_analysis(engine, y)
-        port = Writer(engine, y, z, model.tables.gaussian, model.factorized)
+        port = parts.writer(engine, y, z, model.tables.gaussian, model.factorized)
         y_hat = walk(
             engine, model.config, model.medians, _Watched(port, work, model.config.slices), latent_height, latent_width
         )
         z_segment, y_segment = port.finish()
         reconstruction = _reconstruct(engine, model.config, y_hat, width, height, channels, work)
-    data = serialise(
+    data = parts.serialise(
         width=width,
         height=height,
         channels=channels,
@@ -320,6 +334,7 @@ def decode_stream(
     trace: Trace | None = None,
     verify: bool = False,
     progress: Progress | None = None,
+    parts: Parts = Parts(),
 ) -> tuple[np.ndarray, Stream]:
     """(SPEC 6.10-3) Decode a stream to samples and its parsed container.
 
@@ -328,7 +343,7 @@ def decode_stream(
     data : bytes-like
     verify : bool
         Compare the reconstruction with the digest the stream carries.
-    model, threads, limits, backend, trace, progress
+    model, threads, limits, backend, trace, progress, parts
         As in ``encode_picture``; limits are checked on the header, before memory is taken.
 
     Returns
@@ -368,8 +383,8 @@ def decode_stream(
         )
     work = _Work(found, False, progress)
     with borrowed_pool() as pool:
-        engine = Engine(found.layers, found.tables, header.quality - 1, threads, backend, trace, pool)
-        port = Reader(engine.backend, stream.z, stream.y, found.tables.gaussian, found.factorized)
+        engine = parts.engine(found.layers, found.tables, header.quality - 1, threads, backend, trace, pool)
+        port = parts.reader(engine.backend, stream.z, stream.y, found.tables.gaussian, found.factorized)
         y_hat = walk(
             engine,
             found.config,

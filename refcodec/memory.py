@@ -34,8 +34,9 @@ from .arith.engine import Engine
 from .arith.maps import BORDER, Pool, clear_border, interior
 from .arith.strips import Rows, strip_rows
 from .limits import padded
-from .model.config import Config, layer_table
+from .model.config import Config
 from .model.integer_model import Model
+from .model.layer_table import layer_table
 from .nets.analysis import ANALYSIS_WIDEST, analysis_strips
 from .nets.hyperprior import hyper_analysis
 from .nets.synthesis import SYNTHESIS_LAG, SYNTHESIS_WIDEST, synthesis_strips

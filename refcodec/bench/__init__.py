@@ -26,7 +26,7 @@ import numpy as np
 
 from .. import __version__
 from ..arith.backend import default_backend, prepare
-from ..codec import decode_stream, encode_picture
+from ..codec import Parts, decode_stream, encode_picture
 from ..errors import MissingInput, UsageError
 from ..io.console import note, result, result_json
 from ..io.files import write_bytes
@@ -34,8 +34,9 @@ from ..io.options import add_limits, limits_of
 from ..io.pictures import Picture, check_size, read_picture, write_picture
 from ..limits import MAX_SIDE, Limits
 from ..memory import memory_estimate
-from ..model.config import PROFILES, Op
+from ..model.config import PROFILES
 from ..model.integer_model import Model
+from ..model.layer_table import Op
 from ..model.procedural import procedural_model, write_procedural
 from ..model.registry import load_model, model_path
 from ..threads import thread_count
@@ -317,11 +318,11 @@ def measure(
     rows, columns = (-(-n // 64) * 64 for n in (height, width))
     ways: dict[str, Any] = {"model": model, "threads": threads, "limits": limits}
     data = encode_picture(samples, quality, **ways).data
-    work: dict[str, Callable[[], Any]] = {
-        "encode": lambda: encode_picture(samples, quality, **ways),
-        "decode": lambda: decode_stream(data, **ways),
+    work: dict[str, Callable[[Parts], Any]] = {
+        "encode": lambda parts: encode_picture(samples, quality, parts=parts, **ways),
+        "decode": lambda parts: decode_stream(data, parts=parts, **ways),
     }
-    work["decode"]()
+    work["decode"](Parts())
     plain: dict[str, list[float]] = {name: [] for name in work}
     theirs: dict[str, list[float]] = {name: [] for name in work}
     watched: dict[str, list[tuple[Clock, Mapping[Key, float]]]] = {name: [] for name in work}
@@ -331,7 +332,7 @@ def measure(
             roofs.append(roof)
         for name, run in work.items():
             start = time.perf_counter()
-            run()
+            run(Parts())
             plain[name].append(time.perf_counter() - start)
             watched[name].append(watch(run))
             if twin:

@@ -29,8 +29,8 @@ from ..io.pictures import Picture, check_format, picture_from, read_picture, see
 from ..limits import Limits
 from ..measure.metrics import compare as compare_samples
 from ..measure.metrics import heatmap, psnr
-from ..model.config import parameter_count
 from ..model.integer_model import Model
+from ..model.layer_table import parameter_count
 from ..model.proof import bound_table
 from ..model.registry import installed, load_model, model_path
 from ..trace import Recorder, Stage, npy_bytes

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidModel
-from .config import Config, Op, config_from, layer_table
+from .config import Config, config_from
+from .layer_table import Op, layer_table
 from .layers import Conv, Gain, Gdn, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from .proof import INT16_MAX, prove
 from .symbol_tables import TOTAL, SymbolTables
