@@ -10,14 +10,12 @@ the procedural ones, are as fast as trained ones of the same configuration but f
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import metadata
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -30,9 +28,10 @@ from ..codec import Parts, decode_stream, encode_picture
 from ..errors import MissingInput, UsageError
 from ..io.console import note, result, result_json
 from ..io.files import write_bytes
-from ..io.options import add_limits, limits_of
+from ..io.options import add_json, add_limits, limits_of
 from ..io.pictures import Picture, check_size, read_picture, write_picture
 from ..limits import MAX_SIDE, Limits
+from ..machine import machine, version
 from ..memory import memory_estimate
 from ..model.config import PROFILES
 from ..model.integer_model import Model
@@ -57,9 +56,6 @@ FEW_SIZES = 2
 
 COSTLY = 0.02
 """Share of the time from which a convolution's shape is held against PyTorch's."""
-
-FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
-"""Vector extensions worth a mention, as Linux spells them."""
 
 
 # -------------------------------------------------------------------------------------------------- what is measured
@@ -126,39 +122,10 @@ def fitted(samples: np.ndarray, width: int, height: int, limits: Limits = Limits
     return np.ascontiguousarray(samples[rows[:, None], columns])
 
 
-def processor() -> tuple[str, tuple[str, ...]]:
-    """The processor's name and the vector extensions that matter, as far as the system tells."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine(), ()
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    flags = (facts.get("flags") or facts.get("Features", "")).split()
-    return facts.get("model name") or platform.machine(), tuple(flag for flag in FLAGS if flag in flags)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def machine() -> dict[str, Any]:
+def _facts() -> dict[str, Any]:
     """What computes."""
-    name, flags = processor()
-    return {
-        "processor": name,
-        "vectors": list(flags),
-        "cores": thread_count(None),
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": _version("numba"),
-        "refcodec": __version__,
-        "backend": default_backend(),
-    }
+    versions = {"numpy": np.__version__, "numba": version("numba"), "refcodec": __version__}
+    return {**machine(), **versions, "backend": default_backend()}
 
 
 # ---------------------------------------------------------------------------------------------------------- measuring
@@ -446,7 +413,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="all sizes, memory and start")
     parser.add_argument("--twin", action="store_true", help="beside the float network in PyTorch, in alternation")
     parser.add_argument("--checkpoint", metavar="C", help="weights of the twin; random ones without it")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json(parser)
     add_limits(parser)
 
 
@@ -472,7 +439,7 @@ def run(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]) -> d
     pictures = {(width, height): fitted(source, width, height, limits) for width, height in sizes}
     subjects = [subject(name) for name in names]
     prepare(max(threads), note)
-    head = {"machine": machine(), "repeats": args.repeats}
+    head = {"machine": _facts(), "repeats": args.repeats}
     report(head)
     results = []
     with tempfile.TemporaryDirectory(prefix="refcodec-") as name:
@@ -544,7 +511,7 @@ def estimates(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]
     with tempfile.TemporaryDirectory(prefix="refcodec-") as folder:
         models = [(name, subject(name).file(Path(folder))) for name in args.model or DEFAULT_MODELS]
         return {
-            "machine": machine(),
+            "machine": _facts(),
             "rows": estimate_table(models, sizes, thread_count((args.threads or [None])[-1]), report),
         }
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import BUG, INTERRUPTED, RefcodecError, UsageError, within_resources
 from ..io.console import error_line, flush_results, result_json
-from ..io.options import add_limits, positive
+from ..io.options import add_json, add_limits, positive
 from ..model.config import PROFILES
 from . import commands
 
@@ -28,6 +28,13 @@ OWN_ARGUMENTS = {
     "bench": ("bench", commands.bench, "speed stage by stage, memory, and PyTorch beside it"),
 }
 """Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""
+
+
+DEVELOPMENT = """\
+commands of developers, for .github/CONTRIBUTING.md:
+  python -m refcodec.agreement.items             print the hash of every item of the self-test
+  python -m refcodec.agreement.selftest --write  make the self-test's hashes again
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,7 +57,7 @@ _rate.__name__ = "rate"  # argparse names types in its messages
 def _common(p: argparse.ArgumentParser, *, out: bool = False) -> None:
     p.add_argument("--model", metavar="M", help="name or path of the model")
     p.add_argument("--threads", type=positive, metavar="N", help="threads, all cores if not given; no byte changes")
-    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json(p)
     if out:
         p.add_argument("--force", action="store_true", help="overwrite an existing output")
 
@@ -76,7 +83,7 @@ def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     p = add("info", commands.info, "header, sizes and metadata of a stream; needs no model")
     p.add_argument("input", metavar="FILE")
-    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json(p)
 
 
 def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str]) -> None:
@@ -102,7 +109,7 @@ def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str])
     add_limits(p)
 
     p = add("selftest", commands.selftest, "does this machine compute the right bits?")
-    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json(p)
     for name, (module, run, text) in OWN_ARGUMENTS.items():
         p = add(name, run, text)
         if name in words:
@@ -121,7 +128,7 @@ def _models(add: Callable[..., argparse.ArgumentParser]) -> None:
         p = under.add_parser(name, help=text, description=text)
         if name != "list":
             p.add_argument("name", metavar="M", nargs="?", default="default", help="name or path; the default model")
-        p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+        add_json(p)
         p.set_defaults(run=run)
     text = "build a model from a seed: full shape, proved, without a download"
     p = under.add_parser("procedural", help=text, description=text)
@@ -129,13 +136,18 @@ def _models(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.add_argument("--profile", required=True, choices=sorted(PROFILES), help="configuration")
     p.add_argument("--seed", type=int, required=True, metavar="S", help="0..2^64-1")
     p.add_argument("--force", action="store_true", help="overwrite an existing output")
-    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json(p)
     p.set_defaults(run=commands.model_procedural)
 
 
 def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all commands, ready for these words; ``run`` of the result is the command's function."""
-    p = _Parser(prog="refcodec", description="The LoC-LIC image codec in exact integers.")
+    p = _Parser(
+        prog="refcodec",
+        description="The LoC-LIC image codec in exact integers.",
+        epilog=DEVELOPMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("--version", action="version", version=f"refcodec {__version__}")
     under = p.add_subparsers(required=True, metavar="COMMAND")
 
