@@ -28,10 +28,10 @@ from operator import mul
 from types import SimpleNamespace
 from typing import Any
 
-from .arith import numpy_ops
 from .arith.backend import default_backend
 from .arith.engine import Engine
 from .arith.maps import BORDER, Pool, clear_border, interior
+from .arith.numpy_ops import bands
 from .arith.strips import Rows, strip_rows
 from .limits import padded
 from .model.config import Config
@@ -183,10 +183,10 @@ class _NumbaScratch:
 
 
 class _NumpyScratch:
-    """The functions of numpy_ops.py: their temporaries in bytes, counted for all threads at once.
+    """The functions of arith/numpy_ops: their temporaries in bytes, counted for all threads at once.
 
-    Every function works on bands of rows whose number numpy_ops.py chooses by the size of a row. A band has at
-    least one row, and a row is as wide as the picture: for wide pictures that is most of what is counted here.
+    Every function works on bands of rows, as many as the size of a row allows (numpy_ops/bands.py). A band has at least
+    one row, and a row is as wide as the picture: for wide pictures that is most of what is counted here.
     """
 
     def __init__(self, ledger: _Ledger) -> None:
@@ -195,7 +195,7 @@ class _NumpyScratch:
     def _share(self, threads: int, height: int, size: int, row: int, band: Callable[[int], int]) -> None:
         """Count ``band(rows)`` bytes for every thread, for the rows of a band of rows of ``row`` float64 elements."""
         threads = min(threads, height) if size > 1 << 14 else 1
-        rows = max(1, min(-(-height // threads), numpy_ops._BAND // row))
+        rows = max(1, min(-(-height // threads), bands.BAND // row))
         self._use(threads * band(rows))
 
     def half(self, *arguments: object) -> None:
@@ -218,12 +218,12 @@ class _NumpyScratch:
         weights = k * k * inputs
         block = -(-weights // -(-weights // 576)) * (columns // across)
         windows = -(-width // k)
-        parts = -(-windows // max(1, numpy_ops.ONE_THREAD // block))
+        parts = -(-windows // max(1, bands.ONE_THREAD // block))
         windows = parts * -(-windows // parts)
         pitch = windows * stride * k + stride * (k - 1)
         threads = min(threads, height) if height * width * columns > 1 << 14 else 1
         rows = max(
-            1, min(numpy_ops._BAND // (pitch * k * inputs + windows * (k + 1) * columns), -(-height // (threads * k)))
+            1, min(bands.BAND // (pitch * k * inputs + windows * (k + 1) * columns), -(-height // (threads * k)))
         )
         lines, sums = 8 * rows * pitch * k * inputs, 8 * rows * windows * (k + 1) * columns
         result = (10 + 10 * (add is not None)) * rows * width * columns

@@ -1,7 +1,7 @@
 """What the networks and the slice walk ask of an engine, and what an engine asks of a backend.
 
 Several classes answer the first: the integer engine, strips of it, floats for calibration, tensors for training. So the
-structure of the networks is written once. Two modules answer the second: numpy_ops.py and jit/backend.py.
+structure of the networks is written once. Two modules answer the second: numpy_ops and jit/backend.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The two attentions by kernels (SPEC 5.7 to 5.9, kernels/attention.py); numpy_ops.py's twin, integer by integer."""
+"""The two attentions by kernels (SPEC 5.7 to 5.9, kernels/attention.py); as arith/numpy_ops, integer by integer."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ SOURCES = tuple(
     Path(__file__).parents[3] / name
     for name in (
         "model/symbol_tables.py",
-        "arith/numpy_ops.py",
+        "arith/numpy_ops/attention.py",
         "arith/jit/target.py",
         *(f"arith/jit/native/{name}.py" for name in ("blocks", "build", "private")),
         *(

@@ -1,0 +1,48 @@
+"""The backend in NumPy alone (SPEC 5): the operations of `protocols.Ops`, computed by exact integers in float64.
+
+exact.py          shifts and quotients, and why float64 is exact
+bands.py          bands of rows, threads, small products
+convolution.py    convolutions and residual sums (SPEC 5.3, 5.4)
+normalisation.py  GDN, IGDN, layer normalisation (SPEC 5.5, 5.6)
+attention.py      exponentials, softmax, both attentions (SPEC 5.7 to 5.9)
+
+Feature maps are int16 [H + 4, W + 4, C] with a border of two zeros on every side (see maps.py).
+"""
+
+from __future__ import annotations
+
+from ..maps import clear_border
+from .attention import (
+    RELATIVE,
+    SUM_BLOCK,
+    contexts,
+    exp2_negative,
+    linear_attention,
+    local_attention,
+    query_weights,
+    rows_of,
+    softmax_weights,
+)
+from .convolution import conv, conv_sum
+from .exact import round_shift
+from .normalisation import gdn, igdn, layer_norm, norm_gain
+
+__all__ = [
+    "RELATIVE",
+    "SUM_BLOCK",
+    "clear_border",
+    "contexts",
+    "conv",
+    "conv_sum",
+    "exp2_negative",
+    "gdn",
+    "igdn",
+    "layer_norm",
+    "linear_attention",
+    "local_attention",
+    "norm_gain",
+    "query_weights",
+    "round_shift",
+    "rows_of",
+    "softmax_weights",
+]
