@@ -11,7 +11,8 @@ Feature maps are int16 [H + 4, W + 4, C] with a border of two zeros on every sid
 
 from __future__ import annotations
 
-from ..maps import clear_border
+from ..checkerboard import take_into
+from ..maps import Map, clear_border, interior
 from .attention import (
     RELATIVE,
     SUM_BLOCK,
@@ -27,6 +28,12 @@ from .convolution import conv, conv_sum
 from .exact import round_shift
 from .normalisation import gdn, igdn, layer_norm, norm_gain
 
+
+def half(x: Map, parity: int, out: Map) -> None:
+    """(SPEC 6.3) One half of the checkerboard of map x into the packed map out."""
+    take_into(interior(x), parity, interior(out))
+
+
 __all__ = [
     "RELATIVE",
     "SUM_BLOCK",
@@ -36,6 +43,7 @@ __all__ = [
     "conv_sum",
     "exp2_negative",
     "gdn",
+    "half",
     "igdn",
     "layer_norm",
     "linear_attention",
