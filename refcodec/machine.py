@@ -23,11 +23,7 @@ def version(package: str) -> str | None:
 
 def system() -> dict[str, str]:
     """``python``, its version, ``system`` and ``architecture``."""
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "architecture": platform.machine(),
-    }
+    return {"python": platform.python_version(), "system": platform.system(), "architecture": platform.machine()}
 
 
 def machine() -> dict[str, Any]:

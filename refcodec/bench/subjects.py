@@ -15,8 +15,7 @@ from ..model.integer_model import Model
 from ..model.procedural import procedural_model, write_procedural
 from ..model.registry import load_model, model_path
 
-SEED = 1
-"""Of procedural models."""
+SEED = 1  # of procedural models
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""BD-rate: how far two codecs are apart, from points of rate and PSNR."""
+"""BD-rate: how far two codecs are apart, from points of rate and PSNR. SciPy is imported where it is used."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
-
-# SciPy is imported where it is used, as in metrics.py.
 
 
 def bd_rate(rate_a: Any, psnr_a: Any, rate_b: Any, psnr_b: Any, rates: tuple[float, float] | None = None) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import InvalidModel
@@ -138,38 +138,16 @@ def config_from(values: dict[str, Any], where: str = "configuration") -> Config:
     return c
 
 
+_PAPER = Config(
+    N=(32, 64, 128), M=320, slices=10, hyper=128, hs=(320, 480), chan=(192, 128), ent=(320, 256, 128), lrp=(224, 128)
+)
+
+_MLICPP = replace(_PAPER, N=(192, 192, 192), hyper=192)
+
 PROFILES: dict[str, Config] = {
-    "paper": Config(
-        N=(32, 64, 128),
-        M=320,
-        slices=10,
-        hyper=128,
-        hs=(320, 480),
-        chan=(192, 128),
-        ent=(320, 256, 128),
-        lrp=(224, 128),
-    ),
-    "mlicpp": Config(
-        N=(192, 192, 192),
-        M=320,
-        slices=10,
-        hyper=192,
-        hs=(320, 480),
-        chan=(192, 128),
-        ent=(320, 256, 128),
-        lrp=(224, 128),
-    ),
-    "mlicpp-old": Config(
-        N=(192, 192, 192),
-        M=320,
-        slices=10,
-        hyper=192,
-        hs=(320, 480),
-        chan=(192, 128),
-        ent=(320, 256, 128),
-        lrp=(),
-        old_synthesis=True,
-    ),
+    "paper": _PAPER,
+    "mlicpp": _MLICPP,
+    "mlicpp-old": replace(_MLICPP, lrp=(), old_synthesis=True),
     "default": Config(
         N=(32, 64, 96),
         M=192,

@@ -5,8 +5,6 @@ bands.py          bands of rows, threads, small products
 convolution.py    convolutions and residual sums (SPEC 5.3, 5.4)
 normalisation.py  GDN, IGDN, layer normalisation (SPEC 5.5, 5.6)
 attention.py      exponentials, softmax, both attentions (SPEC 5.7 to 5.9)
-
-Feature maps are int16 [H + 4, W + 4, C] with a border of two zeros on every side (see maps.py).
 """
 
 from __future__ import annotations
