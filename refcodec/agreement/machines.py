@@ -1,4 +1,4 @@
-"""Do all machines agree? The items of hashes.py computed in every way this host offers, each in a process of its own.
+"""Do all machines agree? The items of items.py computed in every way this host offers, each in a process of its own.
 
 Ways differ in the processor the compiler writes for, the backend, the number of threads, bounds checking, and the
 Python and packages. A way that this host cannot run is shown as not run and never counts as agreement. Interpreters

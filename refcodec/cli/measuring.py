@@ -1,4 +1,4 @@
-"""The commands that measure or check this machine; see commands.py for what commands share."""
+"""The commands that measure or check; commands.py says what all commands share."""
 
 from __future__ import annotations
 

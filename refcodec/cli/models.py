@@ -1,4 +1,4 @@
-"""The commands ``model list``, ``info``, ``verify`` and ``procedural``; see commands.py for what commands share."""
+"""The commands ``model list``, ``info``, ``verify`` and ``procedural``; commands.py says what all share."""
 
 from __future__ import annotations
 
