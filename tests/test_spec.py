@@ -19,11 +19,12 @@ from conformance.kit.clauses import LIST_PATH, SECTION, extract, listing, load
 from refcodec import errors, limits
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import InvalidModel
-from refcodec.model import config as architecture
 from refcodec.model import file as model_file
 from refcodec.model import hdf5, hdf5_arrays
 from refcodec.model import tables as data
+from refcodec.model.config import PROFILES, config_from
 from refcodec.model.integer_model import build_model, expected_arrays, fingerprint
+from refcodec.model.layer_table import layer_table
 from refcodec.trace import Recorder
 
 SPEC = spec_module()
@@ -31,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     path for package in ("refcodec", "weights_converter", "conformance") for path in (ROOT / package).rglob("*.py")
 )
-CONFIGS = {**architecture.PROFILES, "tests": TINY, "tests-old": TINY_OLD}
+CONFIGS = {**PROFILES, "tests": TINY, "tests-old": TINY_OLD}
 CLAUSES = extract(text())
 KNOWN = {*sections(), *(clause.id for clause in CLAUSES)}
 
@@ -273,13 +274,13 @@ def test_traces_are_those_of_the_document(config, quality, channels):
 
 
 def test_profiles_are_those_of_the_document():
-    assert {name: plain(config) for name, config in architecture.PROFILES.items()} == SPEC.PROFILES
+    assert {name: plain(config) for name, config in PROFILES.items()} == SPEC.PROFILES
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_layer_table_is_that_of_the_document(name):
     config = CONFIGS[name]
-    table, ours = SPEC.layer_table(plain(config)), architecture.layer_table(config)
+    table, ours = SPEC.layer_table(plain(config)), layer_table(config)
     assert [op["name"] for op in table] == [op.name for op in ours]
     for entry, op in zip(table, ours, strict=True):
         for field in entry.keys() - {"area", "inputs"}:
@@ -299,8 +300,8 @@ def test_the_layer_table_is_that_of_the_document(name):
     ],
 )
 def test_counts_are_the_published_ones(name, parameters, kilomacs):
-    config = architecture.PROFILES[name]
-    ops = architecture.layer_table(config)
+    config = PROFILES[name]
+    ops = layer_table(config)
     assert round(sum(op.macs for op in ops) / 1000, 2) == kilomacs
     folded = 2 * config.ch * (config.slices - 1)  # biases of the inter contexts' skip convolutions
     norms = config.slices * 2 * 3 * config.ch
@@ -339,7 +340,7 @@ def test_configurations_outside_the_rules_are_refused_by_both(change):
     values = {**SPEC.PROFILES["default"], **change}
     assert not SPEC.config_is_valid(values)
     with pytest.raises(InvalidModel):
-        architecture.config_from({**values, "old_synthesis": False})
+        config_from({**values, "old_synthesis": False})
 
 
 def test_limits_are_those_of_the_document():
@@ -389,8 +390,8 @@ def test_models_are_the_same_in_both(config):
 
 
 CONV, GDN, GAIN, NORM = "layers/g_a/0/conv1", "layers/g_s/1/igdn", "layers/y", "layers/local/1/norm2"
-LAST_LRP = [op.name for op in architecture.layer_table(TINY)].index("lrp_anchor/1/2")
-WIDE = [op.name for op in architecture.layer_table(TINY)].index("ep_anchor/1/3")
+LAST_LRP = [op.name for op in layer_table(TINY)].index("lrp_anchor/1/2")
+WIDE = [op.name for op in layer_table(TINY)].index("ep_anchor/1/3")
 TINY_STARTS = tiny_content(TINY)["z/start"].tolist()
 DAMAGES = {
     "weight of -32768": (f"{CONV}/weight", (0, 0, 0, 0), -32768),

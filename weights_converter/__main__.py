@@ -17,9 +17,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from refcodec.errors import MissingInput, RefcodecError
 from refcodec.io.console import printable
 from refcodec.io.files import check_target, write_bytes
-from refcodec.model.config import layer_table
 from refcodec.model.file import read_floats
 from refcodec.model.integer_model import Model
+from refcodec.model.layer_table import layer_table
 from refcodec.model.registry import load_model, model_path
 
 from .convert.calibrate import Record, record_from, record_text

@@ -19,8 +19,8 @@ import numpy as np
 
 from refcodec.arith.checkerboard import take
 from refcodec.limits import MAX_SYMBOL
-from refcodec.model.config import Op
 from refcodec.model.integer_model import Model
+from refcodec.model.layer_table import Op
 from refcodec.model.layers import Conv
 from refcodec.model.procedural import draws
 from refcodec.model.proof import bound_table, conv_extremes, tensor_channels

@@ -21,10 +21,10 @@ from refcodec.entropy import rans_python
 from refcodec.entropy.rans import RangeDecoder, RangeEncoder
 from refcodec.errors import CoderError, InvalidModel, RefcodecError, SymbolError
 from refcodec.limits import MAX_SYMBOL
-from refcodec.model import config as architecture
 from refcodec.model import integer_model as model
 from refcodec.model import procedural
-from refcodec.model.config import Config
+from refcodec.model.config import Config, config_from
+from refcodec.model.layer_table import layer_table
 from refcodec.model.layers import Conv, Gain, Gdn, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from refcodec.model.symbol_tables import DONE, EXHAUSTED, OVERSIZE, SymbolTables, intervals
 from refcodec.model.tables import load_arrays, load_tables
@@ -322,12 +322,12 @@ def _pad(given, _):
 def _config(given):
     known = given["config"]
     old = known["old_synthesis"]
-    return architecture.config_from({**known, "old_synthesis": bool(old) if old in (0, 1) else old})
+    return config_from({**known, "old_synthesis": bool(old) if old in (0, 1) else old})
 
 
 @way("layer_table")
 def _layer_table(given, _):
-    table = [asdict(op) for op in architecture.layer_table(_config(given))]
+    table = [asdict(op) for op in layer_table(_config(given))]
     return [
         {**{name: op[name] for name in FIELDS}, "area": round(1 / op["positions"]) if op["positions"] else 0}
         for op in table

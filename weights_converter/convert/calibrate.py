@@ -45,7 +45,8 @@ import numpy as np
 
 from refcodec.arith.engine import Y_MAX
 from refcodec.errors import InvalidModel
-from refcodec.model.config import Y_FRAC, Config, Op, layer_table
+from refcodec.model.config import Y_FRAC, Config
+from refcodec.model.layer_table import Op, layer_table
 from refcodec.model.layers import LOGIT_FRAC, NORM_FRAC
 from refcodec.model.tables import FRACTION_BITS
 from refcodec.nets.analysis import analysis

@@ -17,7 +17,7 @@ from scipy.special import erfc, ndtr
 from refcodec.arith.checkerboard import put, take
 from refcodec.arith.engine import Y_MAX, Engine
 from refcodec.arith.maps import BORDER, interior
-from refcodec.arith.numpy_ops import RELATIVE
+from refcodec.arith.numpy_ops import RELATIVE, half
 from refcodec.model.config import SCALE_FRAC, Config
 from refcodec.model.symbol_tables import intervals
 from refcodec.model.tables import load_tables
@@ -136,7 +136,7 @@ def _igdn(x: np.ndarray, layer: FloatLayer, out: np.ndarray, threads: int) -> No
     interior(out)[...] = interior(x) * _root(interior(x), layer)
 
 
-_OPS = SimpleNamespace(conv=_conv, gdn=_gdn, igdn=_igdn, layer_norm=_norm, local_attention=_local_attention)
+_OPS = SimpleNamespace(half=half, conv=_conv, gdn=_gdn, igdn=_igdn, layer_norm=_norm, local_attention=_local_attention)
 
 
 class FloatEngine(Engine):

@@ -20,7 +20,8 @@ import numpy as np
 
 from refcodec.arith.numpy_ops import RELATIVE
 from refcodec.errors import InvalidModel
-from refcodec.model.config import Config, Op, layer_table
+from refcodec.model.config import Config
+from refcodec.model.layer_table import Op, layer_table
 
 State = Mapping[str, np.ndarray]
 

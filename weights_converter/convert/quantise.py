@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from refcodec.errors import InvalidModel
-from refcodec.model.config import SCALE_FRAC, Y_FRAC, Config, Op, layer_table
+from refcodec.model.config import SCALE_FRAC, Y_FRAC, Config
 from refcodec.model.integer_model import config_content
+from refcodec.model.layer_table import Op, layer_table
 from refcodec.model.layers import (
     LOGIT_FRAC,
     Conv,

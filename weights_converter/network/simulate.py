@@ -20,7 +20,8 @@ from torch import Tensor
 from refcodec.arith.checkerboard import take as take_half
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import borrowed_pool, interior
-from refcodec.model.config import SCALE_FRAC, Y_FRAC, Config, layer_table
+from refcodec.model.config import SCALE_FRAC, Y_FRAC, Config
+from refcodec.model.layer_table import layer_table
 from refcodec.model.layers import Layer
 from refcodec.model.tables import Tables
 from refcodec.nets.analysis import analysis

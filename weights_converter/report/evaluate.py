@@ -16,7 +16,8 @@ import numpy as np
 
 from refcodec.codec import encode_picture
 from refcodec.errors import InvalidModel
-from refcodec.measure.metrics import bd_rate, psnr
+from refcodec.measure.bd_rate import bd_rate
+from refcodec.measure.metrics import psnr
 from refcodec.model.config import Config
 from refcodec.model.integer_model import Model
 from refcodec.model.layers import Conv

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import interior
 from refcodec.entropy.ports import Port, Writer
-from refcodec.model.config import SCALE_FRAC, Config, Op
+from refcodec.model.config import SCALE_FRAC, Config
 from refcodec.model.integer_model import Model
+from refcodec.model.layer_table import Op
 from refcodec.model.layers import Conv
 from refcodec.model.proof import tensor_channels
 from refcodec.nets.analysis import analysis

@@ -14,7 +14,7 @@ from math import isqrt
 import numpy as np
 
 from refcodec.arith.numpy_ops import RELATIVE
-from refcodec.model.config import layer_table
+from refcodec.model.layer_table import layer_table
 from refcodec.model.procedural import draws
 from refcodec.model.proof import INT16_MAX, INT32_MAX
 

@@ -13,8 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from refcodec.model.config import layer_table
 from refcodec.model.integer_model import expected_arrays
+from refcodec.model.layer_table import layer_table
 from refcodec.model.proof import INT16_MAX, INT32_MAX
 from refcodec.model.tables import load_arrays
 

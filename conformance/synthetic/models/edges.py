@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from refcodec.model.config import Config, Op, config_from, layer_table
+from refcodec.model.config import Config, config_from
+from refcodec.model.layer_table import Op, layer_table
 from refcodec.model.procedural import draws
 from refcodec.model.proof import GDN_MAX, INT16_MAX, INT32_MAX, Range, accumulator_range
 from refcodec.model.tables import load_tables

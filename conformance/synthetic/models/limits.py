@@ -14,7 +14,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from refcodec.model.config import Config, Op, layer_table
+from refcodec.model.config import Config
+from refcodec.model.layer_table import Op, layer_table
 from refcodec.model.procedural import draws
 from refcodec.model.proof import GDN_MAX, INT16_MAX, INT32_MAX
 

@@ -10,7 +10,7 @@ from math import isqrt
 
 import numpy as np
 
-from refcodec.model.config import Op, layer_table
+from refcodec.model.layer_table import Op, layer_table
 from refcodec.model.procedural import draws
 from refcodec.model.proof import GDN_MAX, INT16_MAX, INT32_MAX
 from refcodec.model.tables import load_arrays

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from refcodec.errors import ModelError
-from refcodec.model.config import PROFILES, Config, layer_table
+from refcodec.model.config import PROFILES, Config
 from refcodec.model.file import read_content, write_model
 from refcodec.model.integer_model import Model, build_model, fingerprint, read_config
+from refcodec.model.layer_table import layer_table
 from refcodec.model.procedural import build
 from refcodec.model.registry import DEFAULT
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from refcodec.model.config import Config, layer_table
+from refcodec.model.config import Config
 from refcodec.model.integer_model import config_content, expected_arrays
+from refcodec.model.layer_table import layer_table
 from refcodec.model.proof import INT16_MAX
 from refcodec.model.tables import load_arrays
 

@@ -18,6 +18,7 @@ from conformance.synthetic.models.edges import LOGIT_SHIFTS, edge_content
 from conformance.workbench import agree
 from conformance.workbench.agree import Key, difference, first_difference, search, trial_of
 from refcodec.arith import numpy_ops
+from refcodec.arith.numpy_ops import attention
 from refcodec.codec import decode_stream
 from refcodec.errors import InvalidModel
 from refcodec.model.integer_model import build_model, fingerprint
@@ -44,7 +45,7 @@ def layers(kind):
 def planted(monkeypatch):
     """NumPy's local attention adds position biases before the floor."""
     mutant = next(m for m in declared("attention") if m.id == "local/bias-before-floor")
-    names = dict(vars(numpy_ops))
+    names = dict(vars(attention))
     exec(compile(mutant.apply(mutant.path.read_text(encoding="utf-8")), str(mutant.path), "exec"), names)
     monkeypatch.setattr(numpy_ops, "local_attention", names["local_attention"])
 

@@ -3,7 +3,8 @@
 import pytest
 
 from refcodec.errors import InvalidModel
-from refcodec.model.config import PROFILES, config_from, layer_table, parameter_count
+from refcodec.model.config import PROFILES, config_from
+from refcodec.model.layer_table import layer_table, parameter_count
 
 KNOWN = {  # parameters, kMAC a picture sample
     "paper": (69_920_128, 271.39),

@@ -12,8 +12,9 @@ from published_state import TINY, picture, published_state
 from refcodec.arith.maps import interior
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import InvalidModel
-from refcodec.model.config import PROFILES, layer_table, parameter_count
+from refcodec.model.config import PROFILES
 from refcodec.model.integer_model import build_model, fingerprint
+from refcodec.model.layer_table import layer_table, parameter_count
 from refcodec.model.registry import load_model
 from weights_converter.__main__ import _bar, main
 from weights_converter.convert.calibrate import (

@@ -110,7 +110,7 @@ def test_the_command_writes_json_a_table_and_a_page(tmp_path, qualities, capsys)
 
 
 def build_names(config):
-    from refcodec.model.config import layer_table
+    from refcodec.model.layer_table import layer_table
 
     return [op.name for op in layer_table(config)]
 
