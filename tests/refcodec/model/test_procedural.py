@@ -224,7 +224,7 @@ def test_another_process_builds_the_same():
         capture_output=True,
         text=True,
         check=True,
-        cwd=codec.__file__.rsplit("refcodec", 1)[0],
+        cwd=procedural.__file__.rsplit("refcodec", 1)[0],
     )
     assert found.stdout.strip() == tiny_model().fingerprint.hex()
 
