@@ -24,9 +24,11 @@ from refcodec.model.layers import Conv
 from refcodec.model.proof import tensor_channels
 from refcodec.model.registry import load_model, model_path
 
-from ..formats.checkpoint import current_name
-from ..formats.writers import safetensors, torch_zip
-from .published import State, published_buffers, published_shapes, published_weights
+from ..formats.safetensors import safetensors
+from ..formats.spelling import current_name
+from ..formats.torch_writer import torch_zip
+from .folding import published_weights
+from .names import State, published_buffers, published_shapes
 from .quantise import conv_fracs
 
 

@@ -38,8 +38,8 @@ from refcodec.model.proof import (
 from refcodec.model.tables import load_tables
 
 from .calibrate import Format, lower
-from .float_engine import Bottleneck
-from .published import NORM_EPSILON, FloatLayer, gains
+from .code_length import Bottleneck
+from .folding import NORM_EPSILON, FloatLayer, gains
 from .tables import cdf_from_pmf
 
 Z_TAIL = 2.0**-17
@@ -122,7 +122,7 @@ class Quantiser:
         """Fraction bits of a tensor."""
         return tensor_frac(name, self.formats)
 
-    def run(self, progress: Callable[[int, int], None] | None = None) -> dict[str, np.ndarray]:
+    def run(self, progress: Callable[[float], None] | None = None) -> dict[str, np.ndarray]:
         """The content of every layer and the table of formats.
 
         Where a layer cannot be proved, the tensor that has too many fraction bits loses some and work goes on from
@@ -164,7 +164,7 @@ class Quantiser:
             self.content |= {f"layers/{op.name}/{k}": v for k, v in arrays.items()}
             n += 1
             if progress:
-                progress(n, len(self.ops))
+                progress(n / len(self.ops))
         self.content["formats"] = np.array(
             [(self.formats[op.name].frac, self.formats[op.name].limit) for op in self.ops], np.int32
         )
@@ -310,7 +310,7 @@ def quantise(
     floats: Mapping[str, FloatLayer],
     formats: Mapping[str, Format],
     bottleneck: Bottleneck,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """The normative content of the integer model (SPEC 10.2).
 

@@ -25,7 +25,7 @@ from refcodec.arith.maps import BORDER, interior
 from refcodec.arith.numpy_ops import RELATIVE
 from refcodec.model.config import Y_FRAC
 
-from ..convert.published import NORM_EPSILON, FloatLayer
+from ..convert.folding import NORM_EPSILON, FloatLayer
 from .model import LoCLIC
 
 Y_LIMIT = Y_MAX / 2**Y_FRAC

@@ -23,14 +23,13 @@ from refcodec.model.config import SCALE_FRAC, Config, Op
 from refcodec.model.integer_model import Model
 from refcodec.model.layers import Conv
 from refcodec.model.proof import tensor_channels
-from refcodec.nets.analysis import analysis
-from refcodec.nets.hyperprior import hyper_analysis
 from refcodec.nets.synthesis import synthesis
-from refcodec.planes import pad_samples
 from refcodec.slices import walk
 
-from ..convert.float_engine import Bottleneck, FloatEngine
-from ..convert.published import FloatLayer
+from ..convert.calibrate import latents
+from ..convert.code_length import Bottleneck
+from ..convert.float_engine import FloatEngine
+from ..convert.folding import FloatLayer
 from ..convert.quantise import tensor_frac
 from .evaluate import evaluate
 
@@ -94,14 +93,6 @@ class _Replayed:
         return next(self._symbols)
 
 
-def _latents(engine: Engine, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    planes = pad_samples(samples)
-    x = engine.map(planes.shape[0], planes.shape[1], planes.shape[2])
-    interior(x)[...] = planes
-    y = analysis(engine, x)
-    return y, hyper_analysis(engine, y)
-
-
 def _real(model: Model, name: str, values: np.ndarray) -> np.ndarray:
     """Integers of a tensor as float64; a wide layer's first half are scales."""
     exponent = np.full(values.shape[-1], tensor_frac(name, model.layers))
@@ -126,9 +117,9 @@ def compare_stages(
         for step in steps:
             whole: list[Named] = []
             engine = Engine(model.layers, model.tables, step - 1, trace=partial(_copy_to, whole))
-            y, z = _latents(engine, samples)
+            y, z = latents(engine, samples)
             recorder = _Recorder(Writer(engine, y, z, model.tables.gaussian, model.factorized))
-            size = y.shape[0] - 4, y.shape[1] - 4
+            size = interior(y).shape[:2]
             synthesis(engine, walk(engine, config, model.medians, recorder, *size))
             expected = iter(whole)
 
@@ -144,7 +135,7 @@ def compare_stages(
                 )
 
             twin = FloatEngine(config, floats, step - 1, compare)
-            _latents(twin, samples)
+            latents(twin, samples)
             medians = bottleneck.medians.astype(np.float32)
             synthesis(twin, walk(twin, config, medians, _Replayed(recorder.symbols), *size))
     return stages

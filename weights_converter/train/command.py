@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import math
-import os
 import sys
 from dataclasses import fields
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from typing import Any
 
 from refcodec.errors import Unsupported, UsageError
 from refcodec.io.console import printable
+from refcodec.threads import thread_count
 
 from .plan import OPTIMISERS, Plan, schedule_from
 
@@ -126,12 +126,9 @@ def _device(args: argparse.Namespace) -> Any:
 def _threads(args: argparse.Namespace) -> int:
     import torch
 
-    threads = args.threads or len(os.sched_getaffinity(0))
-    if not 1 <= threads <= 1024:
-        raise UsageError("threads out of range", where="--threads", value=threads)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    return int(threads)
+    return thread_count(args.threads)
 
 
 def _planned(args: argparse.Namespace) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def _synthesise(net: LoCLIC, pictures: Tensor, levels: list[_Level]) -> None:
     for level in levels:
         x = level.coefficients(x)
         targets.append(x * level.scale[:, None, None])
-    q = torch.full((len(pictures),), 0.6 * (net.config["qualities"] - 1))
+    q = torch.full((len(pictures),), 0.6 * (net.config.qualities - 1))
     gain, inverse = net.gain_at(net.gain, q), net.gain_at(net.inv_gain, q)
     x = _apply(net.g_a, pictures)
     x = torch.round(x * gain) * inverse
@@ -217,14 +217,14 @@ def _apply(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def _spread(net: LoCLIC, pictures: Tensor) -> None:
     """Begin z where it survives rounding, and predictions of latents at their deviations at the middle quality."""
-    q = torch.full((len(pictures),), 0.5 * (net.config["qualities"] - 1))
+    q = torch.full((len(pictures),), 0.5 * (net.config.qualities - 1))
     y = _apply(net.g_a, pictures)
     _spread_hyper(net, y)
     y = y * net.gain_at(net.gain, q)
     deviation, mean = y.std((0, 2, 3)), y.mean((0, 2, 3))
     _begin_at(net.h_s.increase, deviation, mean)
-    width = net.config["M"] // net.config["slices"]
-    for i in range(net.config["slices"]):
+    width = net.config.M // net.config.slices
+    for i in range(net.config.slices):
         part = slice(i * width, (i + 1) * width)
         for half in (net.entropy_parameters_anchor, net.entropy_parameters_nonanchor):
             _begin_at(half[i].fusion, deviation[part], mean[part])  # type: ignore[union-attr, arg-type]
@@ -232,7 +232,7 @@ def _spread(net: LoCLIC, pictures: Tensor) -> None:
 
 def _spread_hyper(net: LoCLIC, y: Tensor) -> None:
     """Scale h_a at the middle quality, hyper gains at the others; a logistic density of z and noise together."""
-    levels = net.config["qualities"]
+    levels = net.config.qualities
     last = net.h_a.reduction[-1]
     assert isinstance(last, nn.Conv2d) and last.bias is not None
 
@@ -247,7 +247,7 @@ def _spread_hyper(net: LoCLIC, y: Tensor) -> None:
         net.hyper_gain[level] = (HYPER / z(level).square().mean((0, 2, 3)).sqrt()).log()
         net.hyper_inv_gain[level] = -net.hyper_gain[level]
     width = 3**0.5 / math.pi * (HYPER**2 + 1 / 12) ** 0.5
-    density = EntropyBottleneck(net.config["hyper"], width)
+    density = EntropyBottleneck(net.config.hyper, width)
     for name, parameter in density.named_parameters():
         if name.startswith("_bias"):
             parameter.mul_(BIASES)

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from refcodec.model.config import config_from
-
 from ..convert.calibrate import Record
 from ..network.layers import gaussian_likelihood, round_ste
 from ..network.model import LoCLIC, Noise
@@ -48,7 +46,7 @@ class Trainee(nn.Module):
     def __init__(self, net: LoCLIC) -> None:
         super().__init__()
         self.net = net
-        width = 2 * net.config["M"]
+        width = 2 * net.config.M
         self.shortcut = nn.Conv2d(width, width, 1)
         nn.init.dirac_(self.shortcut.weight)
         assert self.shortcut.bias is not None
@@ -66,7 +64,7 @@ class Trainee(nn.Module):
         """
         if stage == "quantised":
             assert self.record is not None
-            self._integers = integer_layers(self.net, config_from(self.net.config), self.record)
+            self._integers = integer_layers(self.net, self.record)
 
     def forward(self, x: Tensor, q: Tensor, noise: Noise | None, stage: str = "all") -> Coded:
         """Code a batch [B, 3, H, W] in [0, 1] at qualities [B]; without noise, what a codec would do."""

@@ -21,15 +21,14 @@ from hypothesis import strategies as st
 from published_state import TINY, published_state
 
 from refcodec.errors import InvalidModel, MissingInput, OutputError, RefcodecError
+from refcodec.io.strict_json import json_object
 from weights_converter.__main__ import main
 from weights_converter.formats import pickles as pickle_reader
-from weights_converter.formats.checkpoint import (
-    normalised_name,
-    parse_json,
-    read_checkpoint,
-    save_checkpoint_folder,
-)
-from weights_converter.formats.pickles import Inert, read_pickle
+from weights_converter.formats.checkpoint import read_checkpoint
+from weights_converter.formats.folder import save_checkpoint_folder
+from weights_converter.formats.pickled import Inert
+from weights_converter.formats.pickles import read_pickle
+from weights_converter.formats.spelling import normalised_name
 
 MEMORY = 50 << 20
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -559,7 +558,10 @@ ATTACKS = {
     "unknown opcode": (program(b"\xff"), "0xff"),
     "LONG4": (program(b"\x8b\xff\xff\xff\x7f"), "LONG4"),
     "LONG1 too long": (program(b"\x8a\xff" + b"\1" * 255), "integer too long"),
-    "BINUNICODE too long": (program(b"X\xff\xff\xff\xff"), "string too long"),
+    "BINUNICODE too long": (program(text("a" * 65_537)), "string too long"),
+    "BINUNICODE longer than the pickle": (program(b"X\xff\xff\xff\xff"), "truncated"),
+    "surrogate": (program(b"X\3\0\0\0\xed\xa0\x80"), "not UTF-8"),
+    "escapes in a name": (program(b"ccoll\\x65ctions\nOrderedDict\n)R"), "allow-list"),
     "BINUNICODE truncated": (program(b"X\xff\xff\0\0abc"), "truncated"),
     "BINUNICODE8": (program(b"\x8d" + b"\xff" * 8), "BINUNICODE8"),
     "BINBYTES": (program(b"B\xff\xff\xff\xff"), "BINBYTES"),
@@ -858,7 +860,7 @@ def test_safetensors_lengths_are_checked(tmp_path: Path) -> None:
 )
 def test_json_is_strict(raw: bytes) -> None:
     with pytest.raises(InvalidModel):
-        parse_json(raw, "test")
+        json_object(raw, "test", "the header")
 
 
 # Folders.
@@ -878,7 +880,7 @@ def test_folder_round_trip(tmp_path: Path) -> None:
 
 
 def test_folder_of_several_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("weights_converter.formats.checkpoint.PART_BYTES", 50)
+    monkeypatch.setattr("weights_converter.formats.folder.PART_BYTES", 50)
     save_checkpoint_folder(tmp_path / "c", sample(), {"step": 1})
     assert len(list((tmp_path / "c").glob("weights.part*"))) == 6  # 126 numbers of 2 bytes
     same(read_checkpoint(tmp_path / "c").tensors, sample())
