@@ -53,13 +53,23 @@ class Kind:
 
 @dataclass
 class _Cohort:
-    """Parameters of a kind, in parts; ``rate`` and ``keep`` are scalars that a graph reads."""
+    """Parameters of a kind, all rotated or none, in parts; ``rate`` and ``keep`` are scalars that a graph reads.
+
+    They have ``begun`` with their first gradient. Of rotated ones it only gives the bases, in which it is degenerate.
+    """
 
     kind: Kind
     parts: list[list[str]]
     rate: Tensor
     keep: Tensor
+    rotated: bool
+    begun: bool = False
     count: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """All of them."""
+        return [name for part in self.parts for name in part]
 
 
 class Optimiser:
@@ -120,10 +130,10 @@ class Optimiser:
         for name in self._values:
             names.setdefault((kinds[name], self._has_modes(name)), []).append(name)
         cohorts = []
-        for (kind, _), members in names.items():
+        for (kind, rotated), members in names.items():
             members.sort(key=lambda name: -self._values[name].numel())
             parts = [members[n::PARTS] for n in range(PARTS)]
-            cohorts.append(_Cohort(kind, parts, like.new_zeros(()), like.new_ones(())))
+            cohorts.append(_Cohort(kind, parts, like.new_zeros(()), like.new_ones(()), rotated))
         return cohorts
 
     # Layout: a rotated parameter as [out, kh kw, in].
@@ -158,7 +168,13 @@ class Optimiser:
             Factor by which gradients are clipped.
         """
         cohorts = [cohort for cohort in self._cohorts if stage in cohort.kind.stages]
+        fresh = [cohort for cohort in cohorts if cohort.rotated and not cohort.begun]
+        if fresh:
+            self._take_bases(fresh)
         for cohort in cohorts:
+            cohort.begun = True
+            if cohort in fresh:
+                continue
             cohort.count += 1
             first, second = (1 - beta**cohort.count for beta in self._betas)
             cohort.rate.fill_(rate * cohort.kind.factor * math.sqrt(second) / first)
@@ -171,10 +187,25 @@ class Optimiser:
         if number % soap.EVERY == 0:
             self._bases.begin(self._pool)
         elif number % soap.EVERY == soap.EVERY // 2 and self._bases.pending:
-            self._bases.bring()
-            self._turn = self._turn or Replay(self._turn_all, self._captured, self._memory())
-            self._turn()
-            self._bases.pending = False
+            self._follow()
+
+    def _take_bases(self, cohorts: list[_Cohort]) -> None:
+        """Take the bases of some cohorts from their gradients, which then are zero: nothing else changes by them."""
+        for cohort in cohorts:
+            cohort.rate.zero_()
+            for name in cohort.names:
+                for mode, gram in self._bases.of(self._bases.grams, name).items():
+                    gram.copy_(soap.gram(self._inner(name, self.gradients[name]), mode))
+                self.gradients[name].zero_()
+        self._bases.begin(self._pool)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Turn to the bases that were begun."""
+        self._bases.bring()
+        self._turn = self._turn or Replay(self._turn_all, self._captured, self._memory())
+        self._turn()
+        self._bases.pending = False
 
     def _memory(self) -> list[Tensor]:
         """All that the work changes."""
@@ -263,7 +294,7 @@ class Optimiser:
         """All that the optimiser remembers: ``NAME/exp_avg``, ``NAME/exp_avg_sq``, ``NAME/step``, of SOAP matrices."""
         found: dict[str, Tensor] = {}
         for cohort in self._cohorts:
-            for name in (name for part in cohort.parts for name in part if cohort.count):
+            for name in cohort.names if cohort.begun else ():
                 found |= {
                     f"{name}/exp_avg": self._mean[name],
                     f"{name}/exp_avg_sq": self._square[name],
@@ -274,8 +305,8 @@ class Optimiser:
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
         """Take over what ``moments`` gave; what is not in it stays as it is."""
         for cohort in self._cohorts:
-            for name in (name for part in cohort.parts for name in part if f"{name}/step" in moments):
-                cohort.count = int(moments[f"{name}/step"])
+            for name in (name for name in cohort.names if f"{name}/step" in moments):
+                cohort.begun, cohort.count = True, int(moments[f"{name}/step"])
                 self._mean[name].copy_(moments[f"{name}/exp_avg"])
                 self._square[name].copy_(moments[f"{name}/exp_avg_sq"])
         self._bases.pending = any("/following_" in name for name in moments)

@@ -5,7 +5,8 @@ the running means of G G^T over each of them. Adam's second moments are taken th
 so a step follows the curvature that Adam alone, which looks at each weight by itself, cannot see. Vectors, and modes
 larger than `LARGEST`, are left as they are, and without any rotated mode this is Adam.
 
-Bases begin as the identity. The eigenvectors of small matrices are found by cores of the host while training goes on.
+Bases begin with the eigenvectors of the first gradient. From then on cores of the host find eigenvectors while training
+goes on.
 """
 
 from __future__ import annotations

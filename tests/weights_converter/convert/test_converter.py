@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from checkpoint_folder import save_checkpoint_folder
 from PIL import Image
 from published_state import TINY, picture, published_state
 
@@ -35,7 +36,6 @@ from weights_converter.convert.pipeline import convert, make_content, own_pictur
 from weights_converter.convert.quantise import quantise, z_content
 from weights_converter.convert.recognise import recognise
 from weights_converter.formats.checkpoint import Checkpoint, read_checkpoint
-from weights_converter.formats.folder import save_checkpoint_folder
 from weights_converter.report.evaluate import evaluate
 
 

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from checkpoint_folder import save_checkpoint_folder
 from PIL import Image
 from published_state import TINY as REFERENCE
 from published_state import published_state
@@ -28,7 +29,6 @@ from weights_converter.convert.code_length import Bottleneck
 from weights_converter.convert.folding import float_layers, step_quality
 from weights_converter.convert.names import GAINS, published_shapes
 from weights_converter.formats.checkpoint import Checkpoint, read_checkpoint
-from weights_converter.formats.folder import save_checkpoint_folder
 from weights_converter.formats.spelling import IGNORED
 from weights_converter.network import bench as torch_bench
 from weights_converter.network.contexts import LocalContext, anchors_alone, merge, nonanchors_alone, split
