@@ -57,13 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     c = commands.add_parser("convert", help="make an integer model")
     checkpoint(c)
     c.add_argument("out")
-    c.add_argument("--images", help="folder of photographs to calibrate on, beside the project's own pictures")
+    c.add_argument("--images", help="folder of photographs to calibrate on, in addition to the project's own pictures")
     c.add_argument(
         "--most", type=int, default=CALIBRATION_PICTURES, help="largest number of photographs to calibrate on"
     )
     c.add_argument("--calibration", help="calibration record: read if the file exists, else written")
     c.add_argument("--card", help="text file to carry as the model's card")
-    c.add_argument("--report", metavar="R.json", help="measure every layer; a table and a page are written beside")
+    c.add_argument("--report", metavar="R.json", help="measure every layer; a table and a page are written next to it")
     c.add_argument("--report-images", metavar="DIR", help="pictures to measure on, by default those of the calibration")
     c.add_argument("--force", action="store_true", help="replace existing files")
     c.set_defaults(run=make_model)

@@ -7,7 +7,7 @@ Every magnitude has 14 bits at its clamp, and the pictures calibrated on are pho
 charts reach further. What was compared, on 23 photographs of 256x256 that neither training nor calibration had seen, at
 qualities 1, 25, 50, 75 and 100, before training with the integers' own values: mean BD-rate of the integer codec
 against the bits of the coder's tables for the float network's symbols, with its standard error over the pictures (the
-final states of the coder, 16 bytes a picture, are inside and cost 0.3); the part of the synthesis in the BD-rate of
+final states of the coder, 16 bytes per picture, are inside and cost 0.3); the part of the synthesis in the BD-rate of
 the means; and the PSNR that the project's chart loses at quality 100. Headroom is bits kept free above what was seen.
 
 =====================================================  =================  ==========  ========

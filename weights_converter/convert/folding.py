@@ -61,7 +61,7 @@ class FloatLayer:
 
 @dataclass(frozen=True)
 class Maths:
-    """What folding needs beside methods: ``maximum(tensor, number)`` and ``concatenate(tensors, axis=n)``."""
+    """What folding needs in addition to methods: ``maximum(tensor, number)`` and ``concatenate(tensors, axis=n)``."""
 
     maximum: Callable[..., Any]
     concatenate: Callable[..., Any]

@@ -70,7 +70,7 @@ def tensor_frac(name: str, formats: Mapping[str, Any]) -> int:
 def conv_fracs(op: Op, formats: Mapping[str, Any], channels: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
     """Fraction bits by input channel [Ci] and by output channel [Co] of a convolution's tensors.
 
-    A weight that stands for w is the integer round(w 2^(out - in + shift)).
+    A weight w becomes the integer round(w 2^(out - in + shift)).
     """
     if op.depthwise:
         inputs = np.array([tensor_frac(op.inputs[0], formats)])
@@ -198,7 +198,7 @@ class Quantiser:
             shift = np.where(fits, shift, shift - 1)
         if op.add and (short := -int((shift + k_add).min())) > 0:  # the accumulator has fewer bits than its branch
             raise _TooFine(op.add, short)
-        constants = np.stack([offset, shift, add_shift]).astype(np.int32)  # rows of their own: kernels read them
+        constants = np.stack([offset, shift, add_shift]).astype(np.int32)  # separate rows: kernels read them
         gelu = self.tables.gelu[fmt.frac] if op.gelu else None
         layer = Conv(
             op.name,

@@ -31,13 +31,13 @@ SCALE_BITS = 96
 """Fraction bits of the multiplier that the frequency rule searches."""
 
 SMALLEST_WEIGHT = 1 << (WEIGHT_BITS - 18)
-"""A symbol is regular if its probability is 2^-18 or more: a quarter of what the smallest frequency stands for. Of the
-bounds 2^-16 .. 2^-20 this costs least on Gaussian data."""
+"""A symbol is regular if its probability is 2^-18 or more: a quarter of the probability of the smallest frequency.
+Of the bounds 2^-16 .. 2^-20 this costs least on Gaussian data."""
 
 
 @cache
 def _mp() -> Any:
-    """Make a context of mpmath of its own, with DIGITS digits."""
+    """Make a separate context of mpmath, with DIGITS digits."""
     try:
         import mpmath
     except ImportError:

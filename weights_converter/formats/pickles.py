@@ -324,7 +324,7 @@ class _Machine:
 
 
 def _short(value: Any) -> Any:
-    """Make a refused number or size fit for a message, whatever it is."""
+    """Make a refused number or size fit for a message, of any type."""
     if type(value) is int:
         return value
     if isinstance(value, tuple | list) and len(value) <= 16 and all(type(entry) is int for entry in value):

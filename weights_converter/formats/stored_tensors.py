@@ -95,9 +95,9 @@ class Contents:
     tensors : dict of str to TensorView
         The state dict with the names of the file, in its order.
     meta : dict
-        The plain values beside it.
+        The plain values next to it.
     config : object
-        Whatever stands under ``config`` beside it, else None.
+        The value of ``config`` next to it, else None.
     taken : str
         Keys that lead to the state dict, joined by ``/``; empty if it is the whole file.
     left : tuple of str

@@ -90,7 +90,7 @@ class GDN(nn.Module):
 
 
 class ResidualBlockWithStride(nn.Module):
-    """Two 3x3 convolutions and GDN beside a 1x1 convolution; half the height and width."""
+    """Two 3x3 convolutions and GDN, and a 1x1 convolution added; half the height and width."""
 
     def __init__(self, i: int, o: int, stride: int = 2) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class ResidualBlockWithStride(nn.Module):
 
 
 class ResidualBlockUpsample(nn.Module):
-    """Subpixel and 3x3 convolution and inverse GDN beside a subpixel convolution; twice the height and width."""
+    """Subpixel and 3x3 convolution and inverse GDN, and a subpixel convolution added; twice the height and width."""
 
     def __init__(self, i: int, o: int, r: int = 2) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class ResidualBlockUpsample(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with GELU beside the identity, or a 1x1 convolution where the width changes."""
+    """Two 3x3 convolutions with GELU, added to the identity, or to a 1x1 convolution where the width changes."""
 
     def __init__(self, i: int, o: int) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class Row(nn.Module):
 
 
 class EntropyBottleneck(nn.Module):
-    """Factorized prior of z: a monotone network a channel gives the logit of its cumulative distribution."""
+    """Factorized prior of z: a monotone network per channel gives the logit of its cumulative distribution."""
 
     target: Tensor
 

@@ -1,4 +1,4 @@
-"""LoC-LIC in floating point PyTorch: the twin that integer models are checked against, trained with and timed beside.
+"""LoC-LIC in floating point PyTorch: the twin that integer models are checked against, trained with and timed against.
 
 The state dict is that of published checkpoints. Pictures are [batch, 3, height, width] in [0, 1], sides multiples of
 64. `LoCLIC.forward` with ``noise=False`` is what an encoder followed by a decoder computes; `analyse` and `synthesise`
@@ -28,7 +28,7 @@ LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.18)
 
 
 class Noise(NamedTuple):
-    """Uniform noise in [-0.5, 0.5) that stands in for rounding: [B, M, H / 16, W / 16] and [B, h, H / 64, W / 64]."""
+    """Uniform noise in [-0.5, 0.5) that replaces rounding: [B, M, H / 16, W / 16] and [B, h, H / 64, W / 64]."""
 
     y: Tensor
     z: Tensor

@@ -111,7 +111,7 @@ def compare_stages(
     pictures: Sequence[np.ndarray],
     steps: Sequence[int],
 ) -> dict[str, Stage]:
-    """Every tensor that the codec shows by name, integer beside float, summed over pictures [H, W, 3] and steps."""
+    """Every tensor that the codec shows by name, integer against float, summed over pictures [H, W, 3] and steps."""
     stages: dict[str, Stage] = {}
     for samples in pictures:
         for step in steps:
@@ -202,7 +202,7 @@ def weight_notes(floats: Mapping[str, FloatLayer], model: Model) -> list[str]:
 def make_report(
     floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model: Model, pictures: Sequence[tuple[str, np.ndarray]]
 ) -> dict[str, Any]:
-    """Measure a model beside the float network it was made from.
+    """Compare a model with the float network that it was made from.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def make_report(
         Plain values. ``layers`` has a row an operation: signal-to-noise ratio in dB against float, what it lost
         against its worst input, share of results on the clamp, bits of the largest weight, range of shifts, bits by
         which the worst accumulator stays below 2^31. ``notes`` are those of ``weight_notes``.
-        ``codec`` is the result of ``evaluate``. None stands for what
+        ``codec`` is the result of ``evaluate``. None marks what
         does not exist, such as the ratio of an exact stage.
     """
     config = model.config
@@ -244,6 +244,6 @@ def make_report(
 
 
 def report_paths(path: str) -> tuple[Path, Path, Path]:
-    """The three files of a report: JSON as named, a table and a page beside it."""
+    """The three files of a report: JSON as named, a table and a page next to it."""
     base = Path(path)
     return base, base.with_suffix(".txt"), base.with_suffix(".html")

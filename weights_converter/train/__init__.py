@@ -11,5 +11,5 @@ validation.py  rate and distortion on held-out pictures and on folders
 command.py   arguments
 
 Nothing here is imported without PyTorch but command.py's arguments. What was compared before the defaults were chosen
-stands in weights_converter/training.md.
+is in weights_converter/training.md.
 """

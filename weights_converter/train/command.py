@@ -43,7 +43,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         f"({','.join(f'{name}@{place}' if place else name for name, place in d.stages)})",
     )
     g.add_argument("--crops", help=f"SIDE[,SIDE@POSITION...] ({d.crops[0][0]})")
-    g.add_argument("--batch", type=int, help=f"crops a step ({d.batch})")
+    g.add_argument("--batch", type=int, help=f"crops per step ({d.batch})")
     g.add_argument("--rate", type=float, help=f"peak learning rate ({d.rate})")
     g.add_argument("--transform-rate", type=float, help=f"of g_a and g_s, in units of the rate ({d.transform_rate})")
     g.add_argument("--hold", type=float, help=f"share of the plan at the peak ({d.hold})")
@@ -83,7 +83,7 @@ def keep_memory() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, evaluate, plot: whatever the arguments ask for.
+    """Train, evaluate, plot, as the arguments ask.
 
     Raises
     ------

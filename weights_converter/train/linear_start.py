@@ -8,7 +8,7 @@ from random weights, half of the latents were dead after 25,000 steps. Here all 
 step.
 
 The linear path takes what the blocks have: in g_a the two 3x3 convolutions, with a bias that keeps GELU where it is the
-identity; in g_s the subpixel convolutions beside the blocks. What a residual block adds is zero at first. Channels
+identity; in g_s the subpixel convolutions next to the blocks. What a residual block adds is zero at first. Channels
 beyond the path keep their random weights.
 
 Latents are in rising order of energy. The coefficients of most energy come last, since the last slice is predicted

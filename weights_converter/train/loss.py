@@ -14,7 +14,7 @@ from ..network.model import LoCLIC, Noise
 from ..network.simulate import IntegerLayers, integer_layers, simulate
 
 BALANCE_CENTRE = 0.013
-"""Lambda whose loss keeps its weight, whatever the balance."""
+"""Lambda whose loss keeps its weight for every balance."""
 
 
 class Coded(NamedTuple):
@@ -34,13 +34,13 @@ class Coded(NamedTuple):
 
 
 class Trainee(nn.Module):
-    """A network, and what stages train it with beside itself.
+    """A network, and the auxiliary layer of a stage.
 
-    In the stage ``transforms`` an auxiliary layer stands in for the entropy model: a 1x1 convolution that starts as the
-    identity and turns hyper parameters into scales and means of all channels at once. So h_s may speak a language that
-    only the slices understand, and a trained entropy model is disturbed little while the transforms are trained without
-    it. In the stage ``quantised`` the values are those of the integer model that the weights make with the formats of
-    the calibration ``record``.
+    In the stage ``transforms`` an auxiliary layer replaces the entropy model: a 1x1 convolution that starts as the
+    identity and turns hyper parameters into scales and means of all channels at once. So h_s can keep a representation
+    that only the slices interpret, and training the transforms alone barely disturbs a trained entropy model. In the
+    stage ``quantised`` the values are those of the integer model that the weights make with the formats of the
+    calibration ``record``.
     """
 
     def __init__(self, net: LoCLIC) -> None:

@@ -1,7 +1,7 @@
 """The files of a run: ``state.pt`` to go on from, ``checkpoint.pt`` in the published layout, ``log.jsonl``.
 
 The checkpoint holds the moving average and is what ``convert`` takes; with ``calibration.json``, which the stage
-``quantised`` leaves, it gives the integer model that was trained. All files are written beside their target and
+``quantised`` leaves, it gives the integer model that was trained. All files are written next to their target and
 renamed, so an interruption leaves the last whole ones. A state is read without executing anything in it.
 """
 
@@ -41,7 +41,7 @@ FORMAT = "refcodec training state 3"
 
 @dataclass
 class Progress:
-    """How far a run has come: everything that its next step depends on beside tensors and plan.
+    """How far a run has come: everything that its next step depends on except tensors and plan.
 
     Attributes
     ----------

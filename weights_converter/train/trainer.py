@@ -6,7 +6,7 @@ In the stage `quantised` gradients are not captured, because the host takes part
 
 On a CPU every core runs its part of the batch forward and backward alone. Threads inside operators would wait for each
 other after each of thousands of small operators. Sums over the parts have a fixed order, so the same number of threads
-gives the same bits. Noise follows from the seed and the number of the step alone, whatever the device does before.
+gives the same bits. Noise follows from the seed and the number of the step alone.
 
 Measured on an H100 with the small default network, SOAP, 32 crops of 256 or 14 of 384: 18.3 steps per second.
 """
@@ -238,7 +238,7 @@ def kind_of(name: str, parameter: Tensor, plan: Plan) -> Kind:
     """How a parameter is trained."""
     stages = tuple(stage for stage in STAGES if not name.startswith(UNUSED[stage]))
     if name.startswith(DENSITY):
-        return Kind(stages, DENSITY_RATE, clipped=name != QUANTILES)  # quantiles have a loss of their own
+        return Kind(stages, DENSITY_RATE, clipped=name != QUANTILES)  # quantiles have a separate loss
     factor = plan.transform_rate if name.startswith(TRANSFORMS) else 1.0
     return Kind(stages, factor, plan.decay if parameter.ndim > 1 else 0.0)
 
