@@ -24,7 +24,7 @@ from .layers import AnalysisTransform, EntropyBottleneck, Row, SynthesisTransfor
 from .walk import walk
 
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.18)
-"""Weight of the distortion at quality 0 to 7."""
+"""Weight of the distortion at quality 0 to 7, for the first gains; more qualities have a geometric row."""
 
 
 class Noise(NamedTuple):
@@ -70,7 +70,9 @@ class LoCLIC(nn.Module):
         levels = c.qualities  # gains are natural logarithms; the inverse gains start as the inverses
         start = torch.zeros(1, 1)
         if levels > 1:
-            start = 0.5 * torch.log(torch.tensor(LAMBDAS[:levels]) / LAMBDAS[3])[:, None]
+            geometric = [LAMBDAS[0] * (LAMBDAS[-1] / LAMBDAS[0]) ** (n / (levels - 1)) for n in range(levels)]
+            lambdas = LAMBDAS[:levels] if levels <= len(LAMBDAS) else geometric
+            start = 0.5 * torch.log(torch.tensor(lambdas) / LAMBDAS[3])[:, None]
         self.gain, self.inv_gain = nn.Parameter(start.repeat(1, c.M)), nn.Parameter(-start.repeat(1, c.M))
         self.hyper_gain = nn.Parameter(torch.zeros(levels, c.hyper))
         self.hyper_inv_gain = nn.Parameter(torch.zeros(levels, c.hyper))

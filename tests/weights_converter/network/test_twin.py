@@ -173,7 +173,10 @@ def test_published_sizes() -> None:
     assert old["g_s.synthesis_transform.0.conv1.weight"] == (192, 320, 3, 3)
 
 
-@pytest.mark.parametrize("config", [*PROFILES.values(), TINY, replace(PROFILES["paper"], old_synthesis=True)])
+@pytest.mark.parametrize(
+    "config",
+    [*PROFILES.values(), TINY, replace(PROFILES["paper"], old_synthesis=True), replace(TINY, qualities=12)],
+)
 def test_the_twin_has_the_names_and_shapes_that_the_layer_table_gives(config: Config) -> None:
     wanted = published_shapes(config, gained=True)
     assert wanted == {name: shape for name, shape in shapes_on_meta(config).items() if not IGNORED.fullmatch(name)}
