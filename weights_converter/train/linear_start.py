@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..convert.names import GAMMA_BOUND
 from ..network.layers import EntropyBottleneck, ResidualBlock, ResidualBlockUpsample, ResidualBlockWithStride
 from ..network.model import LoCLIC
 from .pictures import Crops, Picture
@@ -160,7 +161,7 @@ def _analyse(block: ResidualBlockWithStride, level: _Level, scale: Tensor) -> No
     block.conv2.weight[:count] = 0
     block.conv2.weight[range(count), range(count), 1, 1] = 1
     block.conv2.bias[:count] = -F.gelu(torch.tensor(BIAS))  # type: ignore[index]
-    block.gdn.gamma[:count] = block.gdn.PEDESTAL**0.5
+    block.gdn.gamma[:count] = GAMMA_BOUND
     block.gdn.gamma[range(count), range(count)] = 0.1  # squared: little division at first
     block.skip.weight[:count] = 0
     block.skip.bias[:count] = 0  # type: ignore[index]
