@@ -383,6 +383,7 @@ def test_without_pictures_the_projects_own_are_taken_with_a_warning(tmp_path, st
 
 def test_progress_is_a_share_of_the_work_on_one_line_that_goes_away(tmp_path, state, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("weights_converter.commands.own_pictures", lambda: [picture()])
     single = {name: array for name, array in state.items() if "gain" not in name}
     save_checkpoint_folder(tmp_path / "c", single, {"config": dataclasses.replace(TINY, qualities=1).as_dict()})
     assert main(["convert", str(tmp_path / "c"), str(tmp_path / "model.h5")]) == 0
