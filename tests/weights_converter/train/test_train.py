@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -95,6 +95,7 @@ def same(a: State | None, b: State | None) -> bool:
 
 
 @given(steps=st.integers(1, 10**6), hold=st.floats(0, 0.9), warmup=st.integers(0, 500), seed=st.integers(0, 99))
+@settings(deadline=None)
 def test_a_plan_survives_its_file_and_never_leaves_its_peak(steps: int, hold: float, warmup: int, seed: int) -> None:
     plan = Plan(steps=steps, hold=hold, warmup=warmup, seed=seed, stages=(("transforms", 0.0), ("all", 0.25)))
     assert plan_from(json.loads(json.dumps(plan.as_dict())), "x") == plan
