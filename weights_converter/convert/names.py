@@ -37,9 +37,11 @@ TAIL_MASS = 1e-9
 BOTTLENECK_WIDTHS = (1, 3, 3, 3, 3, 1)
 """Widths of the monotone network that is the factorized density of z."""
 
+GAINS = {"y": "gain", "z": "hyper_gain", "h_s/input": "hyper_inv_gain", "g_s/input": "inv_gain"}
+"""Quality gains by the operation that multiplies by them. Published checkpoints lack them, which means gains of one."""
+
 _BLOCK_PARTS = {"subpel": "subpel_conv.0", "upsample": "upsample.0"}
 _H_S = ("0", "2.0", "4", "6.0", "8")
-GAINS = {"y": "gain", "z": "hyper_gain", "h_s/input": "hyper_inv_gain", "g_s/input": "inv_gain"}
 _HEADS = {
     "ep_anchor": "entropy_parameters_anchor",
     "ep_nonanchor": "entropy_parameters_nonanchor",
