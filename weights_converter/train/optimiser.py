@@ -51,7 +51,7 @@ class Kind:
     clipped: bool = True
 
 
-@dataclass
+@dataclass(eq=False)
 class _Cohort:
     """Parameters of a kind, all rotated or none, in parts; ``rate`` and ``keep`` are scalars that a graph reads.
 
