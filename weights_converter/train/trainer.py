@@ -102,7 +102,7 @@ class _Inputs:
     def fill(self, batch: Batch, lambdas: Tensor, noise: Noise) -> None:
         """Take a batch; the reader of ``sums`` has waited for the copies of the last one."""
         values = torch.from_numpy(batch.samples), torch.from_numpy(batch.quality), lambdas
-        for host, value, there in zip(self._host, values, self.rows, strict=False):
+        for host, value, there in zip(self._host, values, self.rows[:3], strict=True):
             host.copy_(value)
             there.copy_(host, non_blocking=True)
         self.rows.noise_y.copy_(noise.y)
