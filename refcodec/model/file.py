@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidModel, LimitExceeded, ModelError
 from ..io.files import write_bytes
+from ..io.strict_json import json_object
 from .hdf5 import Hdf5
 from .hdf5_arrays import Stored, read_all
 from .integer_model import Content, check_layout, fingerprint, read_config
@@ -270,18 +271,10 @@ def _read(file: Hdf5, where: str) -> ModelFile:
 def _provenance(text: bytes, where: str) -> dict[str, Any]:
     """(SPEC B.1-13) The provenance: one JSON object, which prints without an exception."""
 
-    def refuse(word: str) -> NoReturn:
-        raise ValueError(f"{word} is no number of JSON")
-
     def number(digits: str) -> float | str:
         return float(digits) if isfinite(float(digits)) else digits
 
-    try:
-        found = json.loads(text, parse_constant=refuse, parse_float=number)
-    except (ValueError, RecursionError) as e:  # not JSON or not UTF-8, integers of thousands of digits, deep nesting
-        raise InvalidModel("the provenance is no JSON", where=where, detail=str(e)[:200]) from e
-    if not isinstance(found, dict):
-        raise InvalidModel("the provenance is no JSON object", where=where)
+    found = json_object(text, where, "the provenance", number, unique=False)
     level: list[Any] = [found]
     for _ in range(MAX_NESTING):
         level = [

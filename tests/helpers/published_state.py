@@ -6,7 +6,7 @@ import numpy as np
 
 from refcodec.model.config import Config
 from refcodec.model.layer_table import layer_table
-from weights_converter.convert.published import published_key
+from weights_converter.convert.names import published_key
 
 TINY = Config(
     N=(8, 8, 12),

@@ -373,6 +373,7 @@ def test_shapes_of_convolutions():
 
 def test_single_convolutions_in_pytorch(capsys):
     torch = pytest.importorskip("torch")
+    from weights_converter.__main__ import main as converter
     from weights_converter.network import bench as torch_bench
 
     runs = torch_bench.convolution((4, 6, 3, 2, 2, 8, 10))
@@ -390,5 +391,5 @@ def test_single_convolutions_in_pytorch(capsys):
         "",
     ):
         assert torch_bench._shape(line) is None
-    assert torch_bench.main(["--size", "64x64"]) == 2 and torch_bench.main(["--config", "{}"]) == 78
+    assert converter(["bench", "--size", "64x64"]) == 2 and converter(["bench", "--config", "{}"]) == 78
     assert len(capsys.readouterr().err.splitlines()) == 2

@@ -6,16 +6,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from checkpoint_folder import save_checkpoint_folder
 from PIL import Image
 from published_state import TINY, picture, published_state
 
 from refcodec.model.integer_model import build_model
 from refcodec.model.layers import Conv
 from weights_converter.__main__ import main
-from weights_converter.convert.float_engine import Bottleneck
+from weights_converter.convert.code_length import Bottleneck
+from weights_converter.convert.folding import float_layers
 from weights_converter.convert.pipeline import make_content, record_pictures
-from weights_converter.convert.published import float_layers
-from weights_converter.formats.checkpoint import Checkpoint, save_checkpoint_folder
+from weights_converter.formats.checkpoint import Checkpoint
 from weights_converter.report.stages import compare_stages, weight_notes
 
 

@@ -1,12 +1,11 @@
-"""Files of tensors for other programs, written byte by byte: safetensors, and the zip format of torch.save.
+"""A writer of the zip format of torch.save: a stored zip of a pickle of protocol 2 and one file per tensor.
 
-Both are deterministic: the same tensors give the same bytes.
+The few opcodes are written here, and the same tensors give the same bytes.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -15,31 +14,6 @@ from typing import Any
 import numpy as np
 
 _STORAGES = {"float32": "FloatStorage", "int32": "IntStorage", "int64": "LongStorage"}
-_SAFETENSORS_TYPES = {"int16": "I16", "int32": "I32", "int64": "I64", "float32": "F32"}
-
-
-def safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file: header length, JSON header padded to 8 bytes, numbers in little-endian order.
-
-    Arrays of wider types come first, so that every array lies at a multiple of its width.
-    """
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    parts, at = [], 0
-    for name in sorted(arrays, key=lambda n: (-arrays[n].itemsize, n)):
-        array = arrays[name]
-        parts.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
-        header[name] = {
-            "dtype": _SAFETENSORS_TYPES[str(array.dtype)],
-            "shape": list(array.shape),
-            "data_offsets": [at, at + array.nbytes],
-        }
-        at += array.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return b"".join([struct.pack("<Q", len(text)), text, *parts])
-
-
-# torch.save: a stored zip of a pickle of protocol 2 and one file a tensor. The few opcodes are written here.
 
 
 def _text(value: str) -> bytes:
