@@ -27,8 +27,8 @@ from .hdf5_arrays import Stored, read_all
 from .integer_model import MAX_NUMBERS, Content, check_layout, fingerprint, read_config
 
 FORMAT = "refcodec-model"
-VERSION = 0
-"""Version of the schema (SPEC B.1-1); 0 until the format is declared frozen."""
+VERSION = 1
+"""Version of the schema (SPEC B.1-1)."""
 
 MAX_PROVENANCE = 1 << 20
 """Largest provenance text in bytes (SPEC B.1-3)."""
@@ -230,7 +230,13 @@ def _check_kind(file: Hdf5) -> bytes | None:
             "not a refcodec model", where=file.where, cause="convert the checkpoint with weights_converter"
         )
     if (version := file.attributes.get("version")) != VERSION:
-        raise InvalidModel("unknown model version", where=file.where, version=str(version), known=VERSION)
+        raise InvalidModel(
+            "unknown model version",
+            where=file.where,
+            version=str(version),
+            known=VERSION,
+            cause="convert the checkpoint again: version 0 was the schema before the format" if version == 0 else "",
+        )
     if "fingerprint" not in file.attributes:
         return None
     claim = file.attributes["fingerprint"]

@@ -12,7 +12,7 @@ const MAX_FLOATS = 2 ** 24;
 const MAX_PATH = 512;
 const MAX_TEXT = 64;
 const MAX_LEVELS = 64;
-const VERSION = 0;
+const VERSION = 1;
 const GROUP_MESSAGES = [MESSAGE.link, MESSAGE.linkInfo, MESSAGE.symbolTable];
 
 /** Names are printable ASCII, and no part is empty or a full stop. [B.1-16] */

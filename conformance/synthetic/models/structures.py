@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from refcodec.model.config import Config
-from refcodec.model.file import FORMAT
+from refcodec.model.file import FORMAT, VERSION
 from refcodec.model.integer_model import expected_arrays
 
 SMALL = Config(
@@ -37,7 +37,7 @@ def write_file(content: dict[str, np.ndarray], provenance: bytes = b"{}", libver
     file = io.BytesIO()
     with h5py.File(file, "w", libver=(libver, "v110")) as f:
         f.attrs["format"] = np.bytes_(FORMAT)
-        f.attrs["version"] = np.int64(0)
+        f.attrs["version"] = np.int64(VERSION)
         for name, array in content.items():
             large = array.size > 256
             f.create_dataset(
