@@ -14,6 +14,7 @@ from spec import blocks, sections, spec_module, text, universal_tables, words
 from tiny_models import TINY, TINY_OLD, random_picture, spec_content, spec_model, tiny_content, tiny_model
 
 from conformance.cli import run_command
+from conformance.examples.specification import default_decoding, printed_decoding
 from conformance.kit import levels, suites
 from conformance.kit.clauses import LIST_PATH, SECTION, extract, listing, load
 from refcodec import errors, limits
@@ -23,8 +24,9 @@ from refcodec.model import file as model_file
 from refcodec.model import hdf5, hdf5_arrays
 from refcodec.model import tables as data
 from refcodec.model.config import PROFILES, config_from
-from refcodec.model.integer_model import build_model, expected_arrays, fingerprint
+from refcodec.model.integer_model import build_model, check_size, expected_arrays, fingerprint
 from refcodec.model.layer_table import layer_table
+from refcodec.model.registry import load_model
 from refcodec.trace import Recorder
 
 SPEC = spec_module()
@@ -83,13 +85,20 @@ def strings(path):
 
 def test_examples_run_as_printed():
     report: list[str] = []
-    runner, names = doctest.DocTestRunner(), {**vars(SPEC), "universal_tables": universal_tables()}
+    runner, names = doctest.DocTestRunner(), {**vars(SPEC), "universal_tables": universal_tables}
     for line, code in blocks("pycon"):
         example = doctest.DocTestParser().get_doctest(code, {}, "SPEC.md", "SPEC.md", line)
         example.globs = names
         runner.run(example, out=report.append, clear_globs=False)
     assert runner.summarize(verbose=False).attempted > 140
     assert not report, "".join(report)
+
+
+def test_the_decoding_with_the_default_model_is_current():
+    """(SPEC D.9) Its stream and its stages; the fingerprint is that of the model that is installed."""
+    stream, stages = printed_decoding(text())
+    assert (stream, stages) == default_decoding(), "run python -m conformance.examples.specification"
+    assert bytes.fromhex(stream)[16:32] == load_model().fingerprint and stages.count("\n") > 200
 
 
 def test_blocks_import_nothing_but_three_modules_and_use_no_float_function():
@@ -333,6 +342,8 @@ def test_expected_arrays_are_those_of_the_document(name):
         {"inter_head_width": 24},
         {"qualities": 65},
         {"qualities": 0},
+        {"M": 72, "slices": 1, "inter_head_width": 2},
+        {"hyper": 4096},
     ],
 )
 def test_configurations_outside_the_rules_are_refused_by_both(change):
@@ -340,7 +351,7 @@ def test_configurations_outside_the_rules_are_refused_by_both(change):
     values = {**SPEC.PROFILES["default"], **change}
     assert not SPEC.config_is_valid(values)
     with pytest.raises(InvalidModel):
-        config_from({**values, "old_synthesis": False})
+        check_size(config_from({**values, "old_synthesis": False}))
 
 
 def test_limits_are_those_of_the_document():

@@ -11,9 +11,9 @@ from typing import Any
 from refcodec.io.console import printable, progress
 from refcodec.io.files import check_target, read_bytes, write_bytes
 from refcodec.io.strict_json import json_object
-from refcodec.model.layer_table import layer_table
 from refcodec.model.file import read_floats
 from refcodec.model.integer_model import Model
+from refcodec.model.layer_table import layer_table
 from refcodec.model.registry import load_model, model_path
 from refcodec.model.tables import PATH
 

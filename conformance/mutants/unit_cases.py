@@ -119,12 +119,13 @@ def _told(data: bytes) -> Any:
 def _config_is_valid(given: Input) -> bool:
     from refcodec.errors import InvalidModel
     from refcodec.model.config import config_from
+    from refcodec.model.integer_model import check_size
 
     config = dict(given["config"])
     if config["old_synthesis"] in (0, 1):
         config["old_synthesis"] = bool(config["old_synthesis"])
     try:
-        config_from(config)
+        check_size(config_from(config))
     except InvalidModel:
         return False
     return True

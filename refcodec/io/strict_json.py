@@ -11,7 +11,11 @@ from ..errors import InvalidModel
 
 
 def json_object(
-    data: bytes, where: str, what: str, number: Callable[[str], Any] | None = None, unique: bool = True
+    data: bytes,
+    where: str,
+    what: str,
+    number: Callable[[str], Any] | None = None,
+    integer: Callable[[str], Any] | None = None,
 ) -> dict[str, Any]:
     """Read one JSON object.
 
@@ -22,8 +26,8 @@ def json_object(
         Place and name of the text, for errors.
     number : callable or None
         Gives the value of a number with a fraction or an exponent; None refuses what is too large for a float.
-    unique : bool
-        Refuse an object that has a key twice.
+    integer : callable or None
+        Gives the value of another number; None refuses thousands of digits.
 
     Raises
     ------
@@ -33,9 +37,10 @@ def json_object(
     try:
         found = json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=_unique if unique else None,
+            object_pairs_hook=_unique,
             parse_constant=_refused,
             parse_float=number or _finite,
+            parse_int=integer,
         )
     except (ValueError, RecursionError) as error:  # integers of thousands of digits and deep nesting as well
         raise InvalidModel(f"{what} is no JSON", where=where, detail=str(error)[:200]) from error

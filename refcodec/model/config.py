@@ -92,7 +92,7 @@ _WIDTHS = {"N": 3, "hs": 2, "chan": 2, "ent": 3}
 
 
 def config_from(values: dict[str, Any], where: str = "configuration") -> Config:
-    """Check plain values and make a Config of them (SPEC 6.1).
+    """Check plain values and make a Config of them (SPEC 6.1), whose models may still be too large (`check_size`).
 
     Raises
     ------
@@ -123,6 +123,7 @@ def config_from(values: dict[str, Any], where: str = "configuration") -> Config:
     checks = {
         "M is a multiple of slices": c.M % c.slices == 0,
         "channels a slice are even": c.ch % 2 == 0,
+        "channels a slice are at most 64": c.ch <= 64,  # a norm of 2 ch channels is proved up to 128 (SPEC 9.2-4)
         "every width is even": all(n % 2 == 0 for n in (*c.N, c.M, c.hyper, *c.hs, *c.chan, *c.ent, *c.lrp)),
         "slices <= 32": c.slices <= 32,
         "len(lrp) is 0 or 2": len(c.lrp) in (0, 2),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from .symbol_tables import TOTAL, SymbolTables
 from .tables import PINS, Tables, digest, tables_of
 
 Content = Mapping[str, np.ndarray]
+
+MAX_NUMBERS = 1 << 28
+"""Largest count of integers in a model (SPEC 9.1-7): twice the largest published configuration."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +109,26 @@ def read_config(content: Content, where: str) -> Config:
         raise InvalidModel("configuration fields are missing", where=where, fields=missing)
     if (old := values["old_synthesis"]) in (0, 1):  # another value is refused as no bool
         values["old_synthesis"] = bool(old)
-    return config_from(values, where)
+    config = config_from(values, where)
+    check_size(config, where)
+    return config
+
+
+def check_size(config: Config, where: str = "configuration") -> None:
+    """(SPEC 6.1-2) Refuse a configuration whose models are too large, even with the shortest tables of z.
+
+    Raises
+    ------
+    InvalidModel
+        It has more than `MAX_NUMBERS` integers.
+    """
+    fewest = (
+        sum(array.size for array in config_content(config).values())
+        + sum(size for _, size, _ in PINS.values())
+        + 3 * config.hyper
+        + sum(prod(shape) for _, shape in expected_arrays(config).values())
+    )
+    _require(fewest <= MAX_NUMBERS, "models would be too large", where, numbers=fewest, allowed=MAX_NUMBERS)
 
 
 def expected_arrays(config: Config) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -241,7 +264,7 @@ def _conv(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, table
     if op.gelu:
         _require(frac in tables.gelu, "no GELU table for these fraction bits", where, frac=frac)
         table = tables.gelu[frac]
-    if op.name.startswith("lrp_") and not op.gelu:
+    if op.tanh:
         _require(frac in tables.half_tanh, "no tanh table for these fraction bits", where, frac=frac)
     _require(bool(op.add) or not add_shift.any(), "a branch shift without a branch", where)
     return Conv(

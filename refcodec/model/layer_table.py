@@ -13,6 +13,8 @@ from typing import Any
 
 from .config import Config
 
+_ANCHOR, _NONANCHOR = 1, 0
+
 
 @dataclass(frozen=True)
 class Op:
@@ -42,6 +44,12 @@ class Op:
         Of an attention.
     positions : float
         Positions of the result a picture sample (1/256 at latent resolution), for counting multiply-accumulates.
+    mask, half : int or None
+        Parity of the only positions whose inputs are read, the others being 0, and of those that are computed.
+    split : bool
+        Of a linear attention: keys and values at anchors, queries at non-anchors.
+    tanh : bool
+        Half tanh is taken of the result.
     """
 
     name: str
@@ -58,6 +66,10 @@ class Op:
     wide: bool = False
     heads: int = 1
     positions: float = 0.0
+    mask: int | None = None
+    half: int | None = None
+    split: bool = False
+    tanh: bool = False
 
     @property
     def macs(self) -> float:
@@ -145,18 +157,20 @@ def _transforms(t: _Table, c: Config) -> None:
     t.conv("h_s/4", x, 2 * c.M, 3, 1 / 256)
 
 
-def _pointwise_depthwise(t: _Table, name: str, inputs: tuple[str, ...], channels: int) -> str:
-    return t.conv(f"{name}1", t.conv(f"{name}0", inputs, channels, 1, 1 / 256), channels, 3, 1 / 256, depthwise=True)
+def _pointwise_depthwise(t: _Table, name: str, inputs: tuple[str, ...], channels: int, mask: int | None) -> str:
+    a = t.conv(f"{name}0", inputs, channels, 1, 1 / 256, mask=mask)
+    return t.conv(f"{name}1", a, channels, 3, 1 / 256, depthwise=True)
 
 
 def _linear_attention(
-    t: _Table, name: str, q: tuple[str, ...], k: tuple[str, ...], v: tuple[str, ...], width: int, heads: int
+    t: _Table, name: str, inputs: tuple[tuple[str, ...], ...], width: int, heads: int, split: bool = False
 ) -> str:
+    masks = (_NONANCHOR, _ANCHOR, None) if split else (None, None, None)
     parts = [
-        _pointwise_depthwise(t, f"{name}/{part}", inputs, width)
-        for part, inputs in (("queries", q), ("keys", k), ("values", v))
+        _pointwise_depthwise(t, f"{name}/{part}", x, width, mask)
+        for part, x, mask in zip(("queries", "keys", "values"), inputs, masks, strict=True)
     ]
-    return t.other(f"{name}/attention", "linear_attention", *parts, channels=width, heads=heads)
+    return t.other(f"{name}/attention", "linear_attention", *parts, channels=width, heads=heads, split=split)
 
 
 def _contexts(t: _Table, c: Config, i: int) -> None:
@@ -165,11 +179,12 @@ def _contexts(t: _Table, c: Config, i: int) -> None:
     n = f"local/{i}"
     norm = t.other(f"{n}/norm1", "norm", f"y_hat/{i}")
     qkv = t.conv(f"{n}/qkv", norm, 3 * ch, 1, at)
-    seen = t.other(f"{n}/attention", "local_attention", qkv, channels=c.window**2 * ch, heads=c.local_heads)
-    fused = t.conv(f"{n}/fusion", seen, 2 * ch, 1, at)
-    u = t.conv(f"{n}/proj", fused, 2 * ch, 1, at)
-    hidden = t.conv(f"{n}/fc1", t.other(f"{n}/norm2", "norm", u), 4 * ch, 1, at, gelu=True)
-    t.conv(f"{n}/fc2", hidden, 2 * ch, 1, at, add=u)
+    here = {"half": _NONANCHOR}
+    seen = t.other(f"{n}/attention", "local_attention", qkv, channels=c.window**2 * ch, heads=c.local_heads, **here)
+    fused = t.conv(f"{n}/fusion", seen, 2 * ch, 1, at, **here)
+    u = t.conv(f"{n}/proj", fused, 2 * ch, 1, at, **here)
+    hidden = t.conv(f"{n}/fc1", t.other(f"{n}/norm2", "norm", u, **here), 4 * ch, 1, at, gelu=True, **here)
+    t.conv(f"{n}/fc2", hidden, 2 * ch, 1, at, add=u, **here)
     if i == 0:
         return
     x: str | tuple[str, ...] = previous
@@ -178,14 +193,14 @@ def _contexts(t: _Table, c: Config, i: int) -> None:
     t.conv(f"chan/{i}/2", x, 4 * ch, 3, at)
 
     n = f"inter/{i}"
-    a = _linear_attention(t, n, previous, previous, previous, ch * i, c.inter_heads(i))
+    a = _linear_attention(t, n, (previous,) * 3, ch * i, c.inter_heads(i))
     a = t.conv(f"{n}/reprojection", a, 3 * ch, 5, at)
     m = t.conv(f"{n}/mlp0", a, 4 * ch, 1, at, gelu=True)
     m = t.conv(f"{n}/mlp1", m, 4 * ch, 3, at, depthwise=True, gelu=True)
     t.conv(f"{n}/mlp2", (a, m), 2 * ch, 1, at)
 
     n = f"intra/{i}"
-    a = _linear_attention(t, n, previous[-1:], previous[-1:], (current,), ch, c.intra_heads)
+    a = _linear_attention(t, n, (previous[-1:], previous[-1:], (current,)), ch, c.intra_heads, split=True)
     a = t.conv(f"{n}/reprojection", a, 2 * ch, 5, at)
     m = t.conv(f"{n}/mlp0", a, 4 * ch, 1, at, gelu=True)
     m = t.conv(f"{n}/mlp1", m, 4 * ch, 3, at, depthwise=True, gelu=True)
@@ -196,16 +211,16 @@ def _heads(t: _Table, c: Config, i: int) -> None:
     at, ch = 1 / 256, c.ch
     shared = (f"inter/{i}/mlp2", f"chan/{i}/2", "h_s/4") if i else ("h_s/4",)
     spatial = (f"local/{i}/fc2", f"intra/{i}/mlp2") if i else (f"local/{i}/fc2",)
-    for which, x in (("anchor", shared), ("nonanchor", spatial + shared)):
+    for which, half, x in (("anchor", _ANCHOR, shared), ("nonanchor", _NONANCHOR, spatial + shared)):
         for j, width in enumerate(c.ent):
-            x = (t.conv(f"ep_{which}/{i}/{j}", x, width, 1, at, gelu=True),)
-        t.conv(f"ep_{which}/{i}/{len(c.ent)}", x, 2 * ch, 1, at, wide=True)
+            x = (t.conv(f"ep_{which}/{i}/{j}", x, width, 1, at, gelu=True, half=half),)
+        t.conv(f"ep_{which}/{i}/{len(c.ent)}", x, 2 * ch, 1, at, wide=True, half=half)
     known = ("hyper_means", *(f"ctx/{j}" for j in range(i + 1)))
-    for which in ("anchor", "nonanchor"):
+    for which, half in (("anchor", _ANCHOR), ("nonanchor", _NONANCHOR)):
         x = known
         for j, width in enumerate(c.lrp_widths(i)):
             x = (t.conv(f"lrp_{which}/{i}/{j}", x, width, 3, at, gelu=True),)
-        t.conv(f"lrp_{which}/{i}/{len(c.lrp_widths(i))}", x, ch, 3, at)
+        t.conv(f"lrp_{which}/{i}/{len(c.lrp_widths(i))}", x, ch, 3, at, half=half, tanh=True)
 
 
 def _synthesis(t: _Table, c: Config) -> None:

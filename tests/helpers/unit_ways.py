@@ -23,7 +23,7 @@ from refcodec.errors import CoderError, InvalidModel, RefcodecError, SymbolError
 from refcodec.limits import MAX_SYMBOL
 from refcodec.model import integer_model as model
 from refcodec.model import procedural
-from refcodec.model.config import Config, config_from
+from refcodec.model.config import config_from
 from refcodec.model.layer_table import layer_table
 from refcodec.model.layers import Conv, Gain, Gdn, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from refcodec.model.symbol_tables import DONE, EXHAUSTED, OVERSIZE, SymbolTables, intervals
@@ -50,6 +50,10 @@ FIELDS = (
     "add",
     "wide",
     "heads",
+    "mask",
+    "half",
+    "split",
+    "tanh",
 )
 """(SPEC 6.1) Of an operation, all but its area."""
 
@@ -250,18 +254,14 @@ def _global(given, backend):
         "linear_attention",
         given["maps"],
         backend,
-        **(halves if given["op"]["name"].startswith("intra/") else {}),
+        **(halves if given["op"]["split"] else {}),
     )
 
 
-@way("mask_inputs")
+@way("masked")
 def _mask(given, backend):
-    part, _, leaf = given["name"].split("/")
-    at = {"queries0": checkerboard.NONANCHOR, "keys0": checkerboard.ANCHOR}.get(leaf)
     made = engine(None, backend)
-    return [
-        interior(made.masked(as_map(made, x), at)) if part == "intra" and at is not None else x for x in given["maps"]
-    ]
+    return interior(made.masked(as_map(made, given["x"]), given["parity"]))
 
 
 # ---------------------------------------------------------------------------------------------- walk, output (4, 6)
@@ -337,7 +337,8 @@ def _layer_table(given, _):
 @way("config_is_valid")
 def _valid(given, _):
     try:
-        return isinstance(_config(given), Config)
+        model.check_size(_config(given))
+        return True
     except InvalidModel:
         return False
 

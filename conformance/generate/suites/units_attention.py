@@ -214,13 +214,13 @@ def linear_attention_halves() -> Cases:
     """Attention over maps: everywhere for the inter context; keys and values at anchors, results at non-anchors for the
     intra context.
     """
-    for name, (height, width) in product(("inter/1/attention", "intra/1/attention"), ((1, 2), (2, 2), (3, 4))):
+    for (name, split), (height, width) in product((("inter", False), ("intra", True)), ((1, 2), (2, 2), (3, 4))):
         maps = [numbers(f"halves/{part}/{height}", -4095, 4095, height, width, 4) for part in "qkv"]
         yield (
             f"{name}, {height}x{width}",
             {
                 "maps": maps,
-                "op": {"name": name, "heads": 2, "channels": 4},
+                "op": {"split": split, "heads": 2, "channels": 4},
                 "layer": {"constants": [6, 7, 1], "limit": 4095},
             },
         )
@@ -228,12 +228,12 @@ def linear_attention_halves() -> Cases:
 
 @unit(
     "linear-attention-mask",
-    "mask_inputs",
-    ("6.7-4", "6.3-1"),
-    "Inputs of the intra context's first query and key layers are masked at the wrong half, or others are, too.",
+    "masked",
+    ("6.7-4", "6.1-10", "6.3-1"),
+    "Inputs of the intra context's first query and key layers are masked at the wrong half.",
 )
 def linear_attention_mask() -> Cases:
-    """Inputs of first layers of queries, keys and values of both contexts."""
+    """Inputs with one half alone; which operations have which mask, the layer table says."""
     x = np.arange(1, 25).reshape(3, 4, 2)
-    for part, leaf in product(("intra", "inter"), ("queries0", "keys0", "values0", "queries1")):
-        yield f"{part}, {leaf}", {"name": f"{part}/1/{leaf}", "maps": [x]}
+    for name, parity in (("anchors", 1), ("non-anchors", 0)):
+        yield name, {"x": x, "parity": parity}

@@ -138,7 +138,7 @@ TINY = PROFILES["tiny"]
 @unit(
     "layer-table",
     "layer_table",
-    ("6.1-6", "6.1-7", "6.1-8", "6.2-1", "6.2-2", "6.2-3", "6.2-4", "10.2-2"),
+    ("6.1-6", "6.1-7", "6.1-8", "6.1-10", "6.1-11", "6.2-1", "6.2-2", "6.2-3", "6.2-4", "10.2-2"),
     "Operations, their order, or what they read is another: every format and every name in a trace is shifted.",
 )
 def layer_table() -> Cases:
@@ -205,9 +205,15 @@ def configuration_bounds() -> Cases:
         {"M": 66, "slices": 33},
         {"qualities": 64},
         {"qualities": 65},
+        {"M": 64, "slices": 1},
+        {"M": 66, "slices": 1},
+        {"ent": [4096, 2, 4096]},
+        {"ent": [16, 4098, 8]},
+        {"chan": [4096, 2]},
+        {"chan": [2, 4098]},
+        {"hyper": 2718},
+        {"hyper": 2720},
         {"hyper": 4096},
-        {"hyper": 4098},
-        {"N": [4096, 2, 4096]},
         {"N": [6, 8, 4098]},
         {"hs": [2, 4098]},
     ):

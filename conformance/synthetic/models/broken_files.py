@@ -186,7 +186,8 @@ FAULTS += [
         ("no-format", "B.1-17", "no attribute format", lambda f: _attribute(f, "format", None)),
         ("other-format", "B.1-17", "another format", lambda f: _attribute(f, "format", np.bytes_("refcodec-weight"))),
         ("no-version", "B.1-17", "no attribute version", lambda f: _attribute(f, "version", None)),
-        ("version-1", "B.1-17", "version 1", lambda f: _attribute(f, "version", np.int64(1))),
+        ("version-0", "B.1-17", "version 0", lambda f: _attribute(f, "version", np.int64(0))),
+        ("version-2", "B.1-17", "version 2", lambda f: _attribute(f, "version", np.int64(2))),
         (
             "provenance-int16",
             "B.1-3",

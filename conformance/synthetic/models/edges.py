@@ -112,7 +112,7 @@ def _format(numbers: Numbers, op: Op, near_tie: bool) -> tuple[int, int]:
 
     A normalisation over 128 channels reads less than 32767 (SPEC 9.2-4).
     """
-    tabled = op.gelu or (op.name.startswith("lrp_") and not op.gelu)
+    tabled = op.gelu or op.tanh
     frac, bits, wide, rest = numbers.many(f"{op.name}/format", 4, 0, 1 << 16).tolist()
     frac = 4 + frac % 9 if tabled else frac % 16
     if op.kind == "norm":
