@@ -20,7 +20,8 @@ from typing import Any
 
 from ..kit.clauses import load as load_clauses
 from ..kit.errors import FAILED, PASSED, UsageError
-from ..kit.suites import KIT, Selection, Suite, load_all, select
+from ..kit.suites import KIT, Selection, load_all, select
+from ..kit.vectors import Suite
 from .hunt import preload
 from .judge import Task, judge, task_of
 from .mutant import module_path, spans

@@ -9,6 +9,7 @@ import numpy as np
 
 from refcodec.agreement.operations import numbers
 
+from ...kit.clauses import cited
 from ...synthetic.models.attentions import near_tie
 from ..unit_writer import Input, unit
 
@@ -73,7 +74,7 @@ def _local(name: str, height: int, width: int, heads: int, d: int, top: int, shi
 @unit(
     "local-attention",
     "local_attention",
-    ("5.8-1", "5.8-2", "5.8-3", "5.8-4", "5.8-5", "5.8-6", "5.8-7", "9.2-5", "10.2-13", "10.2-14"),
+    cited("5.8-1..7 9.2-5 10.2-13..14"),
     "Positions outside the picture are left out or are masked for anchors only in part, the bias is that of the key "
     "less the query, anchors see non-anchors, or heads and window positions are ordered otherwise in the result.",
 )

@@ -11,7 +11,8 @@ import numpy as np
 from refcodec.agreement.operations import numbers
 from refcodec.model.config import PROFILES, Config
 
-from ...synthetic.models.configurations import CONFIGURATIONS, FLOORED
+from ...kit.clauses import cited
+from ...synthetic.models.procedural import CONFIGURATIONS, FLOORED
 from ..unit_writer import Input, annex_a, unit
 
 MAX = 32767
@@ -131,14 +132,15 @@ def _fields(config: Config, **changes: Any) -> Input:
     return {**config.as_dict(), **changes}
 
 
-CONFIGS = {**{name: config for name, config in PROFILES.items() if name != "default"}, **CONFIGURATIONS}
+CONFIGS = {name: config for name, config in PROFILES.items() if name != "default"}
+CONFIGS |= {f"{name}-7": config for name, config in CONFIGURATIONS.items()}
 TINY = PROFILES["tiny"]
 
 
 @unit(
     "layer-table",
     "layer_table",
-    ("6.1-6", "6.1-7", "6.1-8", "6.2-1", "6.2-2", "6.2-3", "6.2-4", "10.2-2"),
+    cited("6.1-6..8 6.2-1..4 10.2-2"),
     "Operations, their order, or what they read is another: every format and every name in a trace is shifted.",
 )
 def layer_table() -> Cases:
@@ -152,33 +154,23 @@ def configuration() -> Cases:
     """Valid configurations, and one change each that makes one invalid."""
     for name, config in CONFIGS.items():
         yield name, {"config": _fields(config)}
-    for name, value in (
-        ("M", 25),
-        ("M", 0),
-        ("M", 4098),
-        ("slices", 5),
-        ("slices", 24),
-        ("hyper", 7),
-        ("N", [6, 8]),
-        ("N", [6, 8, 13]),
-        ("hs", [8]),
-        ("chan", [12, 8, 4]),
-        ("ent", [16, 12]),
-        ("lrp", [12]),
-        ("lrp", [12, 8, 4]),
-        ("lrp", [0, 2]),
-        ("window", 3),
-        ("window", 7),
-        ("local_heads", 3),
-        ("intra_heads", 0),
-        ("intra_heads", 16),
-        ("inter_head_width", 3),
-        ("inter_head_width", 0),
-        ("qualities", 0),
-        ("qualities", 65),
-        ("old_synthesis", 2),
-        ("old_synthesis", -1),
-    ):
+    wrong: dict[str, tuple[Any, ...]] = {
+        "M": (25, 0, 4098),
+        "slices": (5, 24),
+        "hyper": (7,),
+        "N": ([6, 8], [6, 8, 13]),
+        "hs": ([8],),
+        "chan": ([12, 8, 4],),
+        "ent": ([16, 12],),
+        "lrp": ([12], [12, 8, 4], [0, 2]),
+        "window": (3, 7),
+        "local_heads": (3,),
+        "intra_heads": (0, 16),
+        "inter_head_width": (3, 0),
+        "qualities": (0, 65),
+        "old_synthesis": (2, -1),
+    }
+    for name, value in ((name, value) for name, values in wrong.items() for value in values):
         yield f"{name} {value}", {"config": _fields(TINY, **{name: value})}
 
 
@@ -199,7 +191,7 @@ def configuration_heads() -> Cases:
 def configuration_bounds() -> Cases:
     """Slices, qualities and widths at their bounds and beyond; heads that divide the channels once they are floored."""
     for name, config in FLOORED.items():
-        yield name, {"config": _fields(config)}
+        yield f"{name}-7", {"config": _fields(config)}
     for change in (
         {"M": 64, "slices": 32},
         {"M": 66, "slices": 33},
@@ -223,7 +215,7 @@ def configuration_heads_floored() -> Cases:
     """Heads of the inter attention where their width does not divide the channels."""
     for name, config in FLOORED.items():
         for i in range(1, config.slices):
-            yield f"{name}, slice {i}", {"config": _fields(config), "i": i}
+            yield f"{name}-7, slice {i}", {"config": _fields(config), "i": i}
 
 
 @unit("configuration-lrp", "lrp_widths", ("6.1-5",), "A quotient of the derived widths is floored at another place.")
