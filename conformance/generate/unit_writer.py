@@ -54,6 +54,11 @@ def evaluate(function: str, given: Input) -> Any:
     return {"returns": result, changed: plain(arguments[changed])} if changed else result
 
 
+def case(name: str, **given: Any) -> tuple[str, Input]:
+    """A case's id and input."""
+    return name, given
+
+
 def unit(name: str, function: str, clauses: tuple[str, ...], suggests: str) -> Callable[[Inputs], Inputs]:
     """Register a group of cases from a function that yields their ids and inputs; its docstring describes it."""
 

@@ -13,7 +13,7 @@ from refcodec.model.config import PROFILES, Config
 
 from ...kit.clauses import cited
 from ...synthetic.models.procedural import CONFIGURATIONS, FLOORED
-from ..unit_writer import Input, annex_a, unit
+from ..unit_writer import Input, annex_a, case, unit
 
 MAX = 32767
 Cases = Iterator[tuple[str, Input]]
@@ -75,9 +75,10 @@ def checkerboard() -> Cases:
     """Both halves of maps whose numbers tell where they stand."""
     for parity in (0, 1):
         for height, width in ((1, 2), (2, 2), (3, 4)):
-            yield (
+            yield case(
                 f"parity {parity} of {height}x{width}",
-                {"x": np.arange(2 * height * width).reshape(height, width, 2), "parity": parity},
+                x=np.arange(2 * height * width).reshape(height, width, 2),
+                parity=parity,
             )
 
 
@@ -85,10 +86,7 @@ def checkerboard() -> Cases:
 def checkerboard_put() -> Cases:
     """A half written into a map that holds something else."""
     for parity in (0, 1):
-        yield (
-            f"parity {parity}",
-            {"x": np.full((3, 4, 1), 7), "parity": parity, "half": np.arange(6).reshape(3, 2, 1) + 100},
-        )
+        yield case(f"parity {parity}", x=np.full((3, 4, 1), 7), parity=parity, half=np.arange(6).reshape(3, 2, 1) + 100)
 
 
 @unit(
@@ -102,10 +100,7 @@ def output() -> Cases:
     planes = numbers("planes", -300, 600, 4, 5, 3)
     for channels in (1, 3):
         for height, width in ((1, 1), (4, 5), (3, 2)):
-            yield (
-                f"{height}x{width} of {channels}",
-                {"planes": planes, "height": height, "width": width, "channels": channels},
-            )
+            yield case(f"{height}x{width} of {channels}", planes=planes, height=height, width=width, channels=channels)
     near = [[[r, g, b] for r in (0, 1) for g in (0, 1, 2) for b in (0, 1, 255)]]
     yield "grey roundings", {"planes": near, "height": 1, "width": len(near[0]), "channels": 1}
     ends = [[[-MAX, MAX, 256], [-1, 0, 255], [255, 256, -5]]]
@@ -204,9 +199,8 @@ def configuration_bounds() -> Cases:
         {"hs": [2, 4098]},
     ):
         single = {"local_heads": 1, "intra_heads": 1, "inter_head_width": 2} if "M" in change else {}
-        yield (
-            ", ".join(f"{name} {value}" for name, value in change.items()),
-            {"config": _fields(TINY, **change, **single)},
+        yield case(
+            ", ".join(f"{name} {value}" for name, value in change.items()), config=_fields(TINY, **change, **single)
         )
 
 
@@ -275,14 +269,12 @@ def fingerprint() -> Cases:
     yield "example", {"content": {"b": ["int16", [[1, -2]]], "a": ["int32", 7]}}
     yield "nothing", {"content": {}}
     yield "empty", {"content": {"config/lrp": ["int32", []]}}
-    yield (
+    yield case(
         "types",
-        {
-            "content": {
-                "a": ["int16", [-32768, 32767]],
-                "b": ["int32", [-(2**31), 2**31 - 1]],
-                "c": ["int64", [-(2**63), 2**63 - 1]],
-            }
+        content={
+            "a": ["int16", [-32768, 32767]],
+            "b": ["int32", [-(2**31), 2**31 - 1]],
+            "c": ["int64", [-(2**63), 2**63 - 1]],
         },
     )
     names = ("a/b", "a-b", "a.b", "ab", "A", "a/B", "a")
@@ -350,16 +342,14 @@ def tables_gaussian() -> Cases:
 @unit("traces", "trace_lines", ("13.1-7", "13.2-1", "13.2-2", "13.2-4"), "Digests are of other types or byte orders.")
 def traces() -> Cases:
     """Lines of stages of every type, grey and colour samples."""
-    yield (
+    yield case(
         "types",
-        {
-            "stages": [
-                ["z_hat", [[[1, -2]]]],
-                ["ep_anchor/0/3", [[[70000, -5]]]],
-                ["g_s/7", [[[300, -3, 0]]]],
-                ["samples", [[[255, 0, 7]]]],
-            ]
-        },
+        stages=[
+            ["z_hat", [[[1, -2]]]],
+            ["ep_anchor/0/3", [[[70000, -5]]]],
+            ["g_s/7", [[[300, -3, 0]]]],
+            ["samples", [[[255, 0, 7]]]],
+        ],
     )
     yield "grey", {"stages": [["samples", [[[7], [8]]]]]}
 
