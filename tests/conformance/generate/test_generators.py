@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from conformance.generate import expectation, generate, registry
 from conformance.generate.registry import Case, Unit, reject
 from conformance.kit import suites
 from conformance.kit.errors import KitError
-from conformance.kit.vectors import Accept
+from conformance.kit.vectors import Accept, edited
 from conformance.reach import census
 from conformance.synthetic import writer
 from conformance.synthetic.models import procedural as models
+from conformance.synthetic.models.edits import edits_between
 from refcodec.bitstream.container import parse
 from refcodec.codec import decode_stream
 from refcodec.errors import InvalidModel, ModelError, SymbolError
@@ -240,6 +242,55 @@ def test_suites_are_written_checked_and_rebuilt_as_they_were(kit, capsys):
     assert command("core", "--check") == 1 and "left.loclic" in capsys.readouterr().out
     assert command("core") == 0
     assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
+
+
+def test_streams_with_a_base_are_stored_as_edits_of_it(kit, case, monkeypatch):
+    root, made = kit
+    monkeypatch.setattr(registry, "SOUND", {})
+    registry.sound("whole")(lambda: case.data)
+    with pytest.raises(ValueError, match="two sound streams"):
+        registry.sound("whole")(lambda: b"")
+    cut = case.data[:7] + b"??" + case.data[9:-3]
+    made += [
+        replace(case, id="core/cut", data=cut, base="whole", model=None),
+        replace(case, id="core/same", base="whole"),
+    ]
+    monkeypatch.setattr(generate, "SOUND", registry.SOUND)
+    assert command("core") == 0 and command("core", "--check") == 0
+    loaded = suites.load(root / "suites" / "core" / "manifest.json")
+    suites.check_files([loaded])
+    _, _, refused, same = loaded.vectors
+    assert refused.read() == cut and refused.edits == ((7, 2, b"??"), (len(cut), 3, b""))
+    assert same.read() == case.data and not same.edits and same.file == refused.file
+    assert [p.name for p in (root / "suites" / "core" / "bases").iterdir()] == ["whole.loclic"]
+
+
+@given(old=st.binary(max_size=60), parts=st.lists(st.binary(max_size=20), max_size=3), data=st.data())
+def test_edits_between_give_the_other_file(old, parts, data):
+    new = old
+    for part in parts:
+        at = data.draw(st.integers(0, len(new)))
+        new = new[:at] + part + new[data.draw(st.integers(at, len(new))) :]
+    edits = edits_between(old, new)
+    assert edited(old, edits) == new and bool(edits) == (old != new)
+    assert all(a[0] + a[1] < b[0] for a, b in pairwise(edits))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "edits"),
+    [
+        (b"a" * 50, b"a" * 20 + b"b" + b"a" * 29, ((20, 1, b"b"),)),
+        (bytes(range(50)), bytes(range(20)) + b"!!" + bytes(range(20, 50)), ((20, 0, b"!!"),)),
+        (
+            bytes(range(80)),
+            b"!" + bytes(range(1, 30)) + bytes(range(35, 79)) + b"!",
+            ((0, 1, b"!"), (30, 5, b""), (79, 1, b"!")),
+        ),
+    ],
+    ids=["replaced", "put in", "all of these"],
+)
+def test_edits_are_few(old, new, edits):
+    assert edits_between(old, new) == edits
 
 
 def test_a_model_file_that_is_missing_or_damaged_is_noticed_and_made_again(kit):
