@@ -1,7 +1,8 @@
 """Model files that differ from another in a few bytes: the kit holds what differs, decoders get the whole file.
 
 Most are broken and must be refused; some are written in another way and hold the same model. They are made by the HDF5
-library, and versions of it differ in their bytes. So what a manifest says once about such a model is kept.
+library, and versions of it differ in their bytes. So what a manifest says once about such a model is kept. Streams are
+stored as edits of others too, by the same functions.
 """
 
 from __future__ import annotations
