@@ -15,7 +15,8 @@ from tiny_models import TINY, TINY_OLD, random_picture, spec_content, spec_model
 
 from conformance.cli import run_command
 from conformance.examples.specification import default_decoding, printed_decoding
-from conformance.kit import levels, suites
+from conformance.kit import levels
+from conformance.kit import vectors as kit_vectors
 from conformance.kit.clauses import LIST_PATH, SECTION, extract, listing, load
 from refcodec import errors, limits
 from refcodec.codec import decode_stream, encode_picture
@@ -252,12 +253,12 @@ def test_errors_are_those_of_the_document():
         and issubclass(c, (errors.InvalidStream, errors.Unsupported, errors.LimitExceeded, errors.ModelError))
     ]
     names = {c.__name__ for c in classes} - {"InvalidStream", "Unsupported"}
-    assert set(table) - {"name"} == names == set(suites.ERROR_CLASSES)
+    assert set(table) - {"name"} == names == set(kit_vectors.ERROR_CLASSES)
 
 
 def test_every_error_of_a_block_is_one_of_the_document():
     raised = {name for _, code in blocks("python") for name in re.findall(r'raise ValueError\("(\w+)"\)', code)}
-    assert raised <= set(suites.ERROR_CLASSES) and len(raised) > 8
+    assert raised <= set(kit_vectors.ERROR_CLASSES) and len(raised) > 8
     assert sum(code.count("raise") for _, code in blocks("python")) == sum(
         len(re.findall(r'raise ValueError\("\w+"\)', code)) for _, code in blocks("python")
     )
@@ -366,8 +367,8 @@ def test_limits_are_those_of_the_document():
 
 def test_profiles_and_levels_of_the_kit_are_those_of_the_document():
     assert levels.PICTURE_LEVELS == SPEC.PICTURE_LEVELS
-    assert set(suites.PROFILES) == {name for config in SPEC.PROFILES.values() for name in SPEC.profiles(config)}
-    assert "".join(suites.MODEL_LEVELS) == "".join(level for level, _, _ in SPEC.MODEL_LEVELS) + "D"
+    assert set(kit_vectors.PROFILES) == {name for config in SPEC.PROFILES.values() for name in SPEC.profiles(config)}
+    assert "".join(kit_vectors.MODEL_LEVELS) == "".join(level for level, _, _ in SPEC.MODEL_LEVELS) + "D"
 
 
 def test_limits_of_model_files_are_those_of_the_document():

@@ -231,6 +231,3 @@ def stored_patterns(model: Model) -> Iterator[tuple[Pattern, list[str]]]:
     """What the search has found: patterns, and the operations in which each is the best."""
     for text in json.loads(FOUND.read_text(encoding="utf-8")):
         yield from_text(model, text), text["best"]
-
-
-__all__ = ["RANDOM", "SEED", "STEPS", "Pattern", "aligned", "direct_patterns", "search", "stored_patterns", "targets"]

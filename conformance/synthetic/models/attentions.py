@@ -168,6 +168,3 @@ def logits() -> Content:
         if op.name == "local/0/qkv":
             content["formats"][n, 1] = INT16_MAX
     return content
-
-
-__all__ = ["CONFIG", "D", "attentions", "logits", "near_tie", "tie_octaves"]

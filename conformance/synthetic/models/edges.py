@@ -301,6 +301,3 @@ def edge_content(seed: int, number: int) -> dict[str, np.ndarray]:
         if op.name == "h_s/4":
             known.ranges["hyper_means"] = -limit, limit
     return content
-
-
-__all__ = ["LOGIT_SHIFTS", "Numbers", "edge_config", "edge_content"]

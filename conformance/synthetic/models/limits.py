@@ -174,6 +174,3 @@ def limits() -> Content:
         )
         content.update({f"layers/{op.name}/{name}": array for name, array in arrays.items()})
     return content
-
-
-__all__ = ["CONFIG", "limits", "signs"]

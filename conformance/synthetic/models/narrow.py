@@ -131,6 +131,3 @@ def narrow() -> Content:
         )
         content.update({f"layers/{op.name}/{name}": array for name, array in arrays.items()})
     return content
-
-
-__all__ = ["narrow"]

@@ -14,7 +14,7 @@ import pytest
 from tiny_models import TINY, tiny_content, tiny_model
 
 import refcodec
-from conformance.synthetic.models.structures import SMALL
+from conformance.synthetic.models.broken_files import SMALL
 from conformance.workbench.fuzz.models import hostile_model, model_corpus
 from refcodec import cli
 from refcodec.errors import InvalidModel, LimitExceeded, ModelError
