@@ -231,7 +231,7 @@ def reconstruction_digest(samples: NDArray[np.uint8]) -> bytes:
 
 
 def _check_consistent(header: Header, error: type[RefcodecError]) -> None:
-    """(SPEC 8.1-14 to 19) Raise ``error`` at the first rule over several fields that a header breaks."""
+    """(SPEC 8.1-14 to 8.1-19) Raise ``error`` at the first rule over several fields that a header breaks."""
     grid = header.grid
     tile = grid.tile(0)
     rules = (

@@ -5,7 +5,6 @@ import os
 import resource
 import tracemalloc
 
-import numpy as np
 import pytest
 from tiny_models import random_picture
 
@@ -110,7 +109,7 @@ def test_an_estimate_takes_neither_memory_nor_time():
 def test_limits_count_padded_pixels(tiny):
     """A picture of one column costs as much as one of 64."""
     assert limits.padded_pixels(1, 1 << 20) == 1 << 26 and limits.padded_pixels(64, 65) == 64 * 128
-    samples = np.zeros((200, 1), np.uint8)
+    samples = random_picture(200, 1, 0, 1)
     data = encode_picture(samples, 60, model=tiny).data
     narrow = Limits(max_pixels=64 * 256 - 1)
     for work in (
@@ -124,7 +123,7 @@ def test_limits_count_padded_pixels(tiny):
 
 
 def test_a_refusal_says_estimate_limit_and_remedy(tiny):
-    samples = np.zeros((256, 256), np.uint8)
+    samples = random_picture(256, 256, 0, 1)
     data = encode_picture(samples, 60, model=tiny).data
     for name, work in (
         ("encoding", lambda limit: encode_picture(samples, 60, model=tiny, limits=limit)),
@@ -194,7 +193,7 @@ def test_resource_limits_and_unknown_machines(tmp_path, monkeypatch):
 
 def test_limits_fit_the_machine_where_nobody_names_them(monkeypatch, tiny):
     """A machine of 4 MiB: pictures that need more are refused in both directions."""
-    samples = np.zeros((512, 512, 3), np.uint8)
+    samples = random_picture(512, 512)
     data = encode_picture(samples, 60, model=tiny).data
     monkeypatch.setattr(limits, "memory_allowed", lambda: 4 << 20)
     assert Limits().max_memory == 3 << 20
@@ -208,7 +207,7 @@ def test_limits_fit_the_machine_where_nobody_names_them(monkeypatch, tiny):
 
 def test_a_segment_longer_than_its_symbols_need_is_refused_at_once(tiny):
     """Four million words behind a small picture: no array of words is made of them."""
-    stream = parse(encode_picture(np.zeros((64, 64), np.uint8), 60, model=tiny).data)
+    stream = parse(encode_picture(random_picture(64, 64, 0, 1), 60, model=tiny).data)
     for part in (0, 1):
         segments = list(stream.segments())
         segments[part] += bytes(4 << 22)
@@ -229,16 +228,15 @@ def test_a_segment_longer_than_its_symbols_need_is_refused_at_once(tiny):
     ],
 )
 def test_lack_of_memory_or_threads_is_a_limit(monkeypatch, tiny, error, told):
-    import refcodec.codec as codec
 
-    data = encode_picture(np.zeros((64, 64), np.uint8), 60, model=tiny).data
+    data = encode_picture(random_picture(64, 64, 0, 1), 60, model=tiny).data
 
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr(codec, "walk", fail)
+    monkeypatch.setattr("refcodec.flow.walk", fail)
     for work in (
-        lambda: refcodec.encode(np.zeros((64, 64), np.uint8), model=tiny),
+        lambda: refcodec.encode(random_picture(64, 64, 0, 1), model=tiny),
         lambda: refcodec.decode(data, model=tiny),
     ):
         with pytest.raises(LimitExceeded, match=told) as caught:
@@ -293,12 +291,12 @@ def test_the_name_of_a_file_gets_advice():
 )
 def test_arguments_of_a_wrong_type_are_refused(more):
     with pytest.raises(UsageError):
-        refcodec.encode(np.zeros((8, 8), np.uint8), **more)
+        refcodec.encode(random_picture(8, 8, 0, 1), **more)
 
 
 @pytest.mark.parametrize("more", [{"threads": "2"}, {"model": 5}, {"limits": {}}, {"limits": 5}, {"trace": 5}], ids=str)
 def test_arguments_of_a_wrong_type_are_refused_by_the_decoder(tiny, more):
-    data = encode_picture(np.zeros((8, 8), np.uint8), 60, model=tiny).data
+    data = encode_picture(random_picture(8, 8, 0, 1), 60, model=tiny).data
     with pytest.raises(UsageError):
         refcodec.decode(data, **{"model": tiny, **more})
 
