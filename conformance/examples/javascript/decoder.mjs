@@ -1,30 +1,33 @@
 // A decoder of refcodec streams written from SPEC.md, without any package.
 //
-//     node decoder.mjs STREAM OUTPUT [--model MODEL] [--trace TRACE] [--level 1..7] [--verify]
+//     node decoder.mjs STREAM OUTPUT [--model MODEL] [--trace TRACE] [--level 1..8] [--verify] [--region X,Y,W,H]
 //
-// OUTPUT is a PGM or PPM file. Refusals are a JSON object on standard output, and exit code 65 for a stream, 77 for a
-// picture beyond the level (SPEC 12.2, 4 unless told), 78 for a model. Other exit codes: 64 usage, 66 a file that
-// cannot be read, 73 one that cannot be written, 1 a digest that differs (with --verify).
+// OUTPUT is a PGM or PPM file, or PAM for a picture with alpha. A picture that is stored without loss needs no model.
+// Refusals are a JSON object on standard output, and exit code 65 for a stream, 77 for a picture beyond the level (SPEC
+// 12.2; the default is 4), 78 for a model. Other exit codes: 64 usage, 66 a file that cannot be read, 73 a file that
+// cannot be written, 1 a digest that differs or is missing (with --verify).
 
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readFileSync, readSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 
-import { RangeDecoder } from "./coder.mjs";
 import { steps } from "./config.mjs";
-import { checkLevel, LONG_HEADER, paddedSize, readHeader, readSegments } from "./container.mjs";
+import { checkLevel, LONG_HEADER, readHeader, readStream } from "./container.mjs";
 import { exitCode, Refusal, require } from "./errors.mjs";
 import { readModelFile } from "./hdf5.mjs";
 import { buildModel } from "./model.mjs";
-import { newCodec, outputSamples, synthesis, walk } from "./networks.mjs";
+import { decodePicture } from "./picture.mjs";
+import { windowOf } from "./tiles.mjs";
 import { Trace } from "./trace.mjs";
 
-const USAGE = "decoder.mjs STREAM OUTPUT [--model MODEL] [--trace TRACE] [--level 1..7] [--verify]";
+const USAGE =
+  "decoder.mjs STREAM OUTPUT [--model MODEL] [--trace TRACE] [--level 1..8] [--verify] [--region X,Y,W,H]";
 const OPTIONS = {
   model: { type: "string" },
   trace: { type: "string" },
   level: { type: "string", default: "4" },
   verify: { type: "boolean", default: false },
+  region: { type: "string", default: "" },
 };
 
 /** End with a message that is no judgement on stream or model. */
@@ -33,17 +36,31 @@ function stop(code, message) {
   process.exit(code);
 }
 
+/** Whether options fit together: only a whole picture has a digest and a trace. */
+function optionsFit({ level, region, verify, trace }) {
+  return /^[1-8]$/.test(level) && /^$|^\d{1,7}(,\d{1,7}){3}$/.test(region) && !(region && (verify || trace));
+}
+
 /** The command line. */
 function commandLine() {
   try {
     const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true });
-    if (positionals.length === 2 && /^[1-7]$/.test(values.level)) {
+    if (positionals.length === 2 && optionsFit(values)) {
       return { ...values, stream: positionals[0], output: positionals[1], level: Number(values.level) };
     }
   } catch (error) {
     stop(64, error.message);
   }
   return stop(64, `usage: ${USAGE}`);
+}
+
+/** The region that is asked for, which is the picture unless told. [4.5-1] */
+function regionOf(text, { width, height }) {
+  const [x, y, w, h] = text ? text.split(",").map(Number) : [0, 0, width, height];
+  if (w === 0 || h === 0 || x + w > width || y + h > height) {
+    stop(64, `the region ${text} is not inside ${width}x${height}`);
+  }
+  return { x, y, width: w, height: h };
 }
 
 /** The first bytes of a file, which are all that limits need. [8.5-7] */
@@ -55,11 +72,13 @@ function headOf(path) {
   return head.subarray(0, count);
 }
 
-/** The checks of 8.5 in their order; limits before the stream is read whole. [8.5-1] to [8.5-11] */
-function readStream(path, level) {
-  const header = readHeader(headOf(path));
-  checkLevel(header, level);
-  return { header, ...readSegments(readFileSync(path), header) };
+/** A stream and the region that is asked for; limits are tested before the stream is read whole. [8.5-7] */
+function openStream({ stream, region: text, level }) {
+  const header = readHeader(headOf(stream));
+  const region = regionOf(text, header);
+  const window = windowOf(region, header);
+  checkLevel(header, level, window, region);
+  return { region, ...readStream(readFileSync(stream), header, window) };
 }
 
 /** The model that the stream names. [6.9-5] [6.10-2] */
@@ -74,16 +93,21 @@ function readModel(path, { fingerprint, quality }) {
   return model;
 }
 
-/** Samples of a stream. [6.10-3] */
-function decodePicture({ header, z, y }, model, trace) {
-  const record = trace ? (name, map) => trace.stage(name, map) : () => {};
-  const codec = newCodec(model, header.quality, record);
-  const zCoder = new RangeDecoder(z, "the z segment");
-  const yCoder = new RangeDecoder(y, "the y segment");
-  const yHat = walk(codec, paddedSize(header.height) / 16, paddedSize(header.width) / 16, zCoder, yCoder);
-  const samples = outputSamples(synthesis(codec, yHat), header);
-  trace?.samples(samples, header);
-  return samples;
+/** End with a failed check unless the digest is that of the samples. [8.1-20] [8.1-21] */
+function verify({ values }, digest) {
+  const found = createHash("sha256").update(values).digest("hex").slice(0, 32);
+  if (digest !== found) {
+    stop(1, `the digest is ${found}, the stream says ${digest ?? "nothing"}`);
+  }
+}
+
+/** The file of a picture: PGM, PPM, or PAM with alpha. */
+function pictureFile({ width, height, channels, values }) {
+  const type = { 2: "GRAYSCALE_ALPHA", 4: "RGB_ALPHA" }[channels];
+  const head = type
+    ? `P7\nWIDTH ${width}\nHEIGHT ${height}\nDEPTH ${channels}\nMAXVAL 255\nTUPLTYPE ${type}\nENDHDR\n`
+    : `P${channels === 1 ? 5 : 6}\n${width} ${height}\n255\n`;
+  return Buffer.concat([Buffer.from(head), values]);
 }
 
 /** Write a file at once: it is there whole or not at all. */
@@ -117,18 +141,16 @@ function main() {
   const options = commandLine();
   const trace = options.trace ? new Trace() : null;
   try {
-    const stream = readStream(options.stream, options.level);
-    const samples = decodePicture(stream, readModel(options.model, stream.header), trace);
-    const { width, height, channels, digest } = stream.header;
+    const { region, ...stream } = openStream(options);
+    const model = stream.header.lossless ? null : readModel(options.model, stream.header); // [6.10-5]
+    const samples = decodePicture(stream, model, region, trace);
     if (trace) {
       writeWhole(options.trace, trace.text());
     }
-    const head = Buffer.from(`P${channels === 1 ? 5 : 6}\n${width} ${height}\n255\n`);
-    writeWhole(options.output, Buffer.concat([head, samples]));
-    const found = createHash("sha256").update(samples).digest("hex").slice(0, 32);
-    if (options.verify && digest !== null && digest !== found) {
-      stop(1, `the digest is ${found}, the stream says ${digest}`); // [8.1-16]
+    if (options.verify) {
+      verify(samples, stream.header.digest);
     }
+    writeWhole(options.output, pictureFile(samples));
   } catch (error) {
     refuse(error);
   }

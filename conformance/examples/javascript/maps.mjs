@@ -79,3 +79,14 @@ export function masked(x, parity) {
   putHalf(out, parity, takeHalf(x, parity));
   return out;
 }
+
+/** Copy what of a part lies inside x; the part's first value belongs to (top, left), inside x or not. [4.4-4] */
+export function putPart(x, top, left, part) {
+  const n = x.channels;
+  const first = Math.max(0, -left);
+  const end = Math.min(part.width, x.width - left);
+  for (let row = Math.max(0, -top); row < Math.min(part.height, x.height - top); row++) {
+    const from = row * part.width * n;
+    x.values.set(part.values.subarray(from + first * n, from + end * n), ((top + row) * x.width + left + first) * n);
+  }
+}

@@ -189,24 +189,24 @@ export function synthesis(codec, yHat) {
   return values.get("g_s/7");
 }
 
-/** Samples of the picture: clamped, cropped, grey from three planes. [4.3-1] to [4.3-3] */
-export function outputSamples(planes, { height, width, channels }) {
-  const samples = Buffer.alloc(height * width * channels);
+/** Samples of a part of the planes: clamped, cropped, grey from three planes. [4.3-1] to [4.3-3] */
+export function outputSamples(planes, { x, y, width, height }, channels) {
+  const values = new Uint8Array(height * width * channels);
   const level = (at) => Math.max(0, Math.min(255, planes.values[at]));
   let out = 0;
-  for (let row = 0; row < height; row++) {
-    for (let column = 0; column < width; column++) {
+  for (let row = y; row < y + height; row++) {
+    for (let column = x; column < x + width; column++) {
       const at = (row * planes.width + column) * 3;
       const [r, g, b] = [level(at), level(at + 1), level(at + 2)];
       if (channels === 1) {
-        samples[out] = (r + 2 * g + b + 2) >> 2;
+        values[out] = (r + 2 * g + b + 2) >> 2;
       } else {
-        samples[out] = r;
-        samples[out + 1] = g;
-        samples[out + 2] = b;
+        values[out] = r;
+        values[out + 1] = g;
+        values[out + 2] = b;
       }
       out += channels;
     }
   }
-  return samples;
+  return { height, width, channels, values };
 }

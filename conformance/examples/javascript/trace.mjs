@@ -27,8 +27,8 @@ export class Trace {
   }
 
   /** The picture. [13.1-6] */
-  samples(samples, { height, width, channels }) {
-    this.add("samples", channels === 1 ? [height, width] : [height, width, channels], "uint8", samples);
+  samples({ height, width, channels, values }) {
+    this.add("samples", channels === 1 ? [height, width] : [height, width, channels], "uint8", values);
   }
 
   text() {
