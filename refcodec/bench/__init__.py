@@ -31,7 +31,8 @@ from ..errors import MissingInput, UsageError
 from ..io.console import note, result, result_json
 from ..io.files import write_bytes
 from ..io.options import add_limits, limits_of
-from ..io.pictures import Picture, check_size, read_picture, write_picture
+from ..io.pictures import Picture, read_picture, write_picture
+from ..io.sizes import check_size
 from ..limits import MAX_SIDE, Limits
 from ..memory import memory_estimate
 from ..model.config import PROFILES, Op

@@ -84,17 +84,7 @@ def test_a_stream_is_read_no_further_than_its_header_and_the_memory_allow(monkey
 
 def test_long_metadata_within_the_limits_is_read(tmp_path, stream):
     parsed = parse(stream)
-    header = parsed.header
-    long = serialise(
-        width=30,
-        height=20,
-        channels=1,
-        quality=60,
-        fingerprint=header.fingerprint,
-        z=parsed.z,
-        y=parsed.y,
-        chunks=(("exif", bytes(1 << 22)),),
-    )
+    long = serialise(parsed.header, [parsed.segments()], [("exif", bytes(1 << 22))])
     (tmp_path / "long").write_bytes(long)
     assert files.read_stream(tmp_path / "long", Limits()) == long
 
