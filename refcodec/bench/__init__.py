@@ -111,7 +111,7 @@ def picture(path: str | None, limits: Limits = Limits()) -> np.ndarray:
                 "the project's own pictures are not installed", where=str(own), cause="name a picture with --picture"
             )
         path = str(own)
-    return read_picture(path, limits).samples
+    return read_picture(path, limits, alpha=False).samples
 
 
 def fitted(samples: np.ndarray, width: int, height: int, limits: Limits = Limits()) -> np.ndarray:

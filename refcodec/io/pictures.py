@@ -189,7 +189,7 @@ class Picture:
 
 
 def read_picture(
-    source: str | os.PathLike[str] | bytes, limits: Limits = Limits(), depth: int | None = None
+    source: str | os.PathLike[str] | bytes, limits: Limits = Limits(), depth: int | None = None, *, alpha: bool = True
 ) -> Picture:
     """Read a picture from a file, from standard input (``-``) or from bytes. The content names the format.
 
@@ -207,6 +207,8 @@ def read_picture(
     depth : int or None
         8 reduces samples of more bits in PNG, TIFF, binary PPM and PGM, and NPY: a sample v of a picture whose white is
         m becomes ``(v * 255 + m // 2) // m``, which rounds to the nearest value. None refuses them.
+    alpha : bool
+        False refuses pictures that are transparent.
 
     Returns
     -------
@@ -220,15 +222,21 @@ def read_picture(
     InvalidImage
         Not a picture in a known format, or a damaged one.
     Unsupported
-        More than eight bits a sample, several frames, a colour space other than grey and RGB, or a kind of file that
+        More than eight bits per sample, several frames, a colour space other than grey and RGB, or a kind of file that
         Pillow does not read.
     UsageError
         ``depth`` is neither 8 nor None.
     LimitExceeded
         See `check_size`; also metadata or elements of the file beyond their bounds, and lack of memory.
     """
+    where = "the given bytes" if isinstance(source, bytes) else str(source)
     with opened(source) as file:
-        return picture_from(file, limits, "the given bytes" if isinstance(source, bytes) else str(source), depth)
+        picture = picture_from(file, limits, where, depth)
+    if not alpha and picture.samples.shape[2:] in ((2,), (4,)):
+        raise Unsupported(
+            "the picture is transparent", where=where, cause="flatten the picture onto a background first"
+        )
+    return picture
 
 
 def picture_from(file: IO[bytes], limits: Limits, where: str, depth: int | None = None) -> Picture:

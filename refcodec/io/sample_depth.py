@@ -96,7 +96,7 @@ def deep_samples(image: Any, reopened: Callable[[], Any], bits: int, where: str)
     raw = _raw_mode(image)
     known = image.format == "PNG" or (image.format == "TIFF" and image.tag_v2.get(262) in (1, 2))
     if known and bits in (12, 16) and image.mode in _GREY:
-        samples = np.asarray(image).astype(np.uint16)
+        samples: np.ndarray = np.asarray(image).astype(np.uint16)
     elif known and bits == 16 and raw == "LA;16B":  # as two bytes of grey and two of alpha
         samples = _loaded(image, "RGBA").view(">u2")
     elif known and bits == 16 and raw[:-4] in ("RGB", "RGBA") and raw[-4:] in _OTHER_ORDER:
