@@ -524,16 +524,17 @@ def decode_stream(data: Buffer, *, region: Iterable[int] | None = None, **option
     InvalidStream, Unsupported, LimitExceeded, ModelError, UsageError, CheckFailed
         As `decode_strips`.
     """
-    region = region if region is None else tuple(region)
+    header = parse_header(data)
+    wanted = check_region(region, header.width, header.height) if region is not None else None
     samples: list[np.ndarray] = []
 
     def place(first: int, rows: np.ndarray) -> None:
         if not samples:  # memory is taken when all checks have passed
-            height = parse_header(data).height if region is None else region[3]
+            height = wanted.height if wanted else header.height
             samples.append(np.empty((height, *rows.shape[1:]), np.uint8))
         samples[0][first : first + rows.shape[0]] = rows
 
-    stream = decode_strips(data, place, region=region, held=True, **options)
+    stream = decode_strips(data, place, region=wanted, held=True, **options)
     return samples[0], stream
 
 
@@ -560,6 +561,7 @@ def encode(
     exif: bytes | None = None,
     icc_profile: bytes | None = None,
     xmp: bytes | None = None,
+    tile: int | None = None,
 ) -> bytes:
     """Code a picture.
 
@@ -573,6 +575,8 @@ def encode(
     limits : Limits or None for the defaults
     exif, icc_profile, xmp : bytes or None
         Metadata to carry.
+    tile : int or None
+        Side of the tiles in samples, a multiple of 64; 0 for none, None to let the encoder choose.
 
     Returns
     -------
@@ -585,7 +589,13 @@ def encode(
         A subclass that says what is wrong.
     """
     return encode_picture(
-        image, quality, model=model, threads=threads, limits=limits, chunks=metadata_chunks(exif, icc_profile, xmp)
+        image,
+        quality,
+        model=model,
+        threads=threads,
+        limits=limits,
+        chunks=metadata_chunks(exif, icc_profile, xmp),
+        tile=tile,
     ).data
 
 
@@ -602,6 +612,7 @@ def decode(
     threads: int | None = None,
     limits: Limits | None = None,
     trace: Trace | None = None,
+    region: Iterable[int] | None = None,
 ) -> np.ndarray:
     """Decode a stream.
 
@@ -614,6 +625,8 @@ def decode(
     limits : Limits or None for the defaults
     trace : callable(name, array) or None
         Sees every named intermediate result [H, W, C].
+    region : x, y, width and height, or None
+        The part of the picture that is wanted, in samples: exactly that part of the whole picture.
 
     Returns
     -------
@@ -624,4 +637,4 @@ def decode(
     RefcodecError
         A subclass that says what is wrong.
     """
-    return decode_stream(data, model=model, threads=threads, limits=limits, trace=trace)[0]
+    return decode_stream(data, model=model, threads=threads, limits=limits, trace=trace, region=region)[0]

@@ -20,7 +20,7 @@ MAX_LATENT_POSITIONS = 1 << 23
 """Largest tile in positions of 16x16 samples (SPEC 9.1-2): sums of global attention stay below 2^62."""
 
 MAX_TILES = 1 << 16
-"""Most tiles of a picture (SPEC 9.1-9): the index stays below a megabyte. Tiles of 512x512 reach 17 gigapixels."""
+"""Most tiles of a picture (SPEC 9.1-8): the index stays below a megabyte. Tiles of 512x512 reach 17 gigapixels."""
 
 MAX_SEGMENT_BYTES = (1 << 31) - 1
 """Longest segment (SPEC 9.1-4): every length and offset inside one fits a signed 32-bit integer."""
@@ -46,7 +46,7 @@ def default_memory() -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest cost of one picture that a caller accepts (SPEC 9.1-8).
+    """Largest cost of one picture that a caller accepts (SPEC 9.1-9).
 
     Attributes
     ----------

@@ -347,7 +347,8 @@ def test_limits_are_those_of_the_document():
     assert allowed["width"] == allowed["height"] == range(1, limits.MAX_SIDE + 1)
     assert limits.MAX_LATENT_POSITIONS == 2**23 and limits.MAX_SYMBOL == SPEC.CODER_MAX_SYMBOL
     assert limits.MAX_METADATA_BYTES == 2**24
-    assert SPEC.PICTURE_LEVELS[-1] == (7, limits.MAX_LATENT_POSITIONS, limits.MAX_SIDE)
+    assert SPEC.PICTURE_LEVELS[-2] == (7, limits.MAX_LATENT_POSITIONS, limits.MAX_SIDE)
+    assert SPEC.PICTURE_LEVELS[-1] == (8, (limits.MAX_SIDE // 16) ** 2, limits.MAX_SIDE)
     assert SPEC.PICTURE_LEVELS[5][1] * 256 == limits.Limits().max_pixels
 
 

@@ -15,6 +15,7 @@ PICTURE_LEVELS = (
     (5, 2**17, 2**16),
     (6, 2**19, 2**17),
     (7, 2**23, 2**20),
+    (8, 2**32, 2**20),
 )
 """(SPEC 12.2) Level, most latent positions, longest side."""
 

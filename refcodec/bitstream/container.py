@@ -7,6 +7,7 @@ broken, in the order of SPEC 8.5; writing refuses everything that reading would 
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -238,7 +239,7 @@ def reconstruction_digest(samples: NDArray[np.uint8]) -> bytes:
 
 
 def _check_consistent(header: Header, error: type[RefcodecError]) -> None:
-    """(SPEC 8.1-15 to 20) Raise ``error`` at the first rule over several fields that a header breaks."""
+    """(SPEC 8.1-14 to 19) Raise ``error`` at the first rule over several fields that a header breaks."""
     grid = header.grid
     tile = grid.tile(0)
     rules = (
@@ -524,7 +525,8 @@ def serialise(
     UsageError
         A value, a tag or a payload is one that a decoder would refuse.
     """
-    start, chunks = pack_header(header), tuple(chunks)
+    header, chunks = _with_integers(header), tuple(chunks)
+    start = pack_header(header)
     views = [(as_view(z), as_view(y)) for z, y in segments]
     if len(views) != header.tiles:
         raise UsageError("every tile has two segments", tiles=header.tiles, given=len(views))
@@ -556,6 +558,13 @@ def pack_header(header: Header) -> bytes:
     )
     _check_consistent(header, UsageError)
     return packed
+
+
+def _with_integers(header: Header) -> Header:
+    """The header with Python's integers, which do not wrap; what is no integer stays for `pack` to refuse."""
+    names = ("width", "height", "channels", "quality", "tile_width", "tile_height", "depth")
+    values = {name: getattr(header, name) for name in names}
+    return replace(header, **{name: operator.index(n) for name, n in values.items() if hasattr(n, "__index__")})
 
 
 def _pack_entry(z: memoryview, y: memoryview, tiled: bool) -> bytes:

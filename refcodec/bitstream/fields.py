@@ -71,8 +71,6 @@ class Field:
             return f"{self.allowed.start}..{self.allowed.stop - 1}"
         if isinstance(self.allowed, tuple):
             return " or ".join(str(shown(value)) for value in self.allowed)
-        if self.code == "B":
-            return "0..255"
         return f"any {self.end - self.offset} bytes"
 
 
@@ -108,8 +106,8 @@ FIELDS = (
         None,
         "fingerprint of the model that decodes the stream; zero if it is stored without loss",
     ),
-    Field("tile_width", 32, "B", None, "width of a tile in units of 64 samples; 0: the picture is one tile"),
-    Field("tile_height", 33, "B", None, "height of a tile in units of 64 samples; 0: the picture is one tile"),
+    Field("tile_width", 32, "B", range(256), "width of a tile in units of 64 samples; 0: the picture is one tile"),
+    Field("tile_height", 33, "B", range(256), "height of a tile in units of 64 samples; 0: the picture is one tile"),
     Field("depth", 34, "B", (8,), "bits per sample", cause="the stream is damaged, or a later version wrote it"),
     Field("reserved", 35, "B", (0,), "reserved"),
     Field("digest", 36, f"{DIGEST_BYTES}s", None, "digest of the decoded samples", flag=DIGEST_FLAG),

@@ -21,6 +21,7 @@ from refcodec.limits import Limits
 from refcodec.memory import memory_estimate, model_bytes
 from refcodec.model.procedural import procedural_model
 from refcodec.system_memory import memory_allowed
+from refcodec.tiles import TileGrid
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_the_estimate_bounds_what_is_taken_within_a_factor_two(tiny, backend, si
     ways = {"model": tiny, "threads": 1, "backend": backend}
     samples = random_picture(height, width)
     data = encode_picture(samples, 60, **ways).data  # packs the weights
-    header = parse(data).header
+    segments = parse(data).segment_bytes
     for encoding, work in (
         (True, lambda: encode_picture(samples, 60, **ways)),
         (False, lambda: decode_stream(data, **ways)),
@@ -62,7 +63,7 @@ def test_the_estimate_bounds_what_is_taken_within_a_factor_two(tiny, backend, si
             backend,
             threads=1,
             encoding=encoding,
-            segments=0 if encoding else header.z_length + header.y_length,
+            segments=0 if encoding else segments,
         ) - model_bytes(tiny)
         peak = taken(work)
         assert peak < most < 2 * peak + memory.BASE[backend], (size, encoding, peak, most)
@@ -96,8 +97,8 @@ def test_an_estimate_takes_neither_memory_nor_time():
     for rows, columns in ((4, 65536), (65536, 4), (65536, 128), (128, 65536)):
         found = []
         peak = taken(
-            lambda r=rows, c=columns, found=found: found.append(
-                memory._maps.__wrapped__(PROFILES["mlicpp"], r, c, "numba", 1, True, False, 0, 0)
+            lambda grid=TileGrid(rows, columns, rows, columns), found=found: found.append(
+                memory._maps.__wrapped__(PROFILES["mlicpp"], grid, grid.whole, "numba", 1, True, False, 0, 0)
             )
         )
         assert peak < 1 << 21 < 1 << 30 < found[0]
@@ -208,10 +209,10 @@ def test_limits_fit_the_machine_where_nobody_names_them(monkeypatch, tiny):
 def test_a_segment_longer_than_its_symbols_need_is_refused_at_once(tiny):
     """Four million words behind a small picture: no array of words is made of them."""
     stream = parse(encode_picture(np.zeros((64, 64), np.uint8), 60, model=tiny).data)
-    header = stream.header
-    for part in ("z", "y"):
-        segments = {"z": stream.z, "y": stream.y, part: getattr(stream, part) + bytes(4 << 22)}
-        data = serialise(width=64, height=64, channels=1, quality=60, fingerprint=header.fingerprint, **segments)
+    for part in (0, 1):
+        segments = list(stream.segments())
+        segments[part] += bytes(4 << 22)
+        data = serialise(stream.header, [tuple(segments)])
 
         def refused(data=data):
             with pytest.raises(CoderError, match="words are left"):

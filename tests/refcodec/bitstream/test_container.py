@@ -11,15 +11,7 @@ from spec import spec_module
 
 from refcodec import limits
 from refcodec.bitstream import container
-from refcodec.bitstream.container import (
-    Header,
-    Stream,
-    check_limits,
-    parse,
-    parse_header,
-    reconstruction_digest,
-    serialise,
-)
+from refcodec.bitstream.container import Header, parse, parse_header, parse_index, reconstruction_digest, serialise
 from refcodec.bitstream.crc32c import crc32c
 from refcodec.bitstream.fields import FIELDS, FIXED_SIZE, HEADER_SIZE
 from refcodec.bitstream.info import describe
@@ -29,7 +21,6 @@ from refcodec.errors import (
     ChunkError,
     HeaderError,
     InvalidStream,
-    LimitExceeded,
     TrailingBytes,
     TruncatedStream,
     UnknownRequiredChunk,
@@ -37,7 +28,6 @@ from refcodec.errors import (
     Unsupported,
     UsageError,
 )
-from refcodec.limits import Limits
 
 SPEC = spec_module()
 FINGERPRINT = bytes(range(16))
@@ -47,28 +37,32 @@ CHUNKS = (("exif", b"II*\0"), ("zz 9", b""))
 same = settings(derandomize=True, deadline=None, max_examples=150)
 
 
-def arguments(**changes):
-    """Arguments of a small valid stream."""
-    return {
-        "width": 40,
-        "height": 30,
-        "channels": 3,
-        "quality": 60,
-        "fingerprint": FINGERPRINT,
-        "z": b"\x5a\xa5",
-        "y": b"\x01\x02\x03",
-        "digest": None,
-        "chunks": (),
-        **changes,
-    }
+SEGMENTS = ((b"\x5a\xa5", b"\x01\x02\x03"),)
+TILE_SEGMENTS = ((b"", b"\x00"), (b"\x07", b""), (b"", b""), (b"\x04\x05", b"\x03"))
 
 
-def small(**changes) -> bytes:
-    return serialise(**arguments(**changes))
+def small(segments=SEGMENTS, chunks=(), **changes) -> bytes:
+    """A small valid stream, but for the changes."""
+    values = {"width": 40, "height": 30, "channels": 3, "quality": 60, "fingerprint": FINGERPRINT, **changes}
+    return serialise(Header(**values), segments, chunks)
 
 
 PLAIN = small()
 FULL = small(digest=DIGEST, chunks=CHUNKS)
+TILED = small(TILE_SEGMENTS, CHUNKS, width=100, height=70, tile_width=64, tile_height=64)
+INDEX = 36  # offset of the index in a stream without a digest
+
+
+def checksum(data: bytes) -> int:
+    """What the last four bytes should be: segments of a tiled stream are left out."""
+    body = data[:-4]
+    try:
+        header = parse_header(body)
+        index = parse_index(body, header)
+    except (InvalidStream, Unsupported):
+        return crc32c(body)
+    start = header.size + header.index_size
+    return crc32c(body[:start] + body[index[-1].end :] if header.tiled else body)
 
 
 def seal(body: bytes) -> bytes:
@@ -78,7 +72,8 @@ def seal(body: bytes) -> bytes:
 
 def patched(data: bytes, offset: int, replacement: bytes) -> bytes:
     """Replace some bytes of ``data`` and make the checksum right again."""
-    return seal(data[:offset] + replacement + data[offset + len(replacement) : -4])
+    damaged = data[:offset] + replacement + data[offset + len(replacement) :]
+    return damaged[:-4] + checksum(damaged).to_bytes(4, "little")
 
 
 def chunk(tag: bytes, payload: bytes = b"", length: int | None = None) -> bytes:
@@ -106,81 +101,92 @@ def refusal(data: bytes) -> str:
     assert ours == defined
     if not ours:
         header = stream.header
-        for name in (
-            "width",
-            "height",
-            "channels",
-            "quality",
-            "fingerprint",
-            "digest",
-            "z_length",
-            "y_length",
-            "version",
-            "tile_width",
-            "tile_height",
-        ):
+        for name in ("width", "height", "channels", "quality", "fingerprint", "digest", "version", "depth", "lossless"):
             assert getattr(header, name) == fields[name], name
-        assert (stream.z, stream.y, list(stream.chunks)) == (fields["z"], fields["y"], fields["chunks"])
+        assert (header.tile_width, header.tile_height) == (64 * fields["tile_width"], 64 * fields["tile_height"])
+        assert [stream.segments(n) for n in range(header.tiles)] == fields["segments"]
+        assert list(stream.chunks) == fields["chunks"]
     return ours
 
 
 # Round trips
 
-tags = st.one_of(st.sampled_from(container.KNOWN_CHUNKS), st.from_regex(r"\A[a-z][A-Za-z0-9 ]{3}\Z"))
-streams = st.fixed_dictionaries(
-    {
-        "width": st.integers(1, 1 << 20),
-        "height": st.integers(1, 2048),
-        "channels": st.sampled_from([1, 3]),
-        "quality": st.integers(1, 100),
-        "fingerprint": st.binary(min_size=16, max_size=16),
-        "z": st.binary(max_size=20),
-        "y": st.binary(max_size=20),
-        "digest": st.none() | st.binary(min_size=16, max_size=16),
-        "chunks": st.lists(st.tuples(tags, st.binary(max_size=20)), max_size=4, unique_by=lambda item: item[0]),
-    }
-)
+tags = st.one_of(st.sampled_from(container.METADATA), st.from_regex(r"\A[a-z][A-Za-z0-9 ]{3}\Z"))
+chunk_lists = st.lists(st.tuples(tags, st.binary(max_size=20)), max_size=4, unique_by=lambda item: item[0])
+sides = st.integers(1, 300) | st.sampled_from([1 << 20, (1 << 20) - 1, 64 * 255])
+tile_sides = st.sampled_from([64, 128, 64 * 255])
+
+
+@st.composite
+def headers(draw) -> Header:
+    width, height, tiles = draw(sides), draw(st.integers(1, 300)), (0, 0)
+    if draw(st.booleans()):
+        tiles = draw(st.sampled_from([64 * 255, 64 * 64]) if width > 300 else tile_sides), draw(tile_sides)
+    return Header(
+        width,
+        height,
+        draw(st.sampled_from([1, 3])),
+        draw(st.integers(1, 100)),
+        draw(st.binary(min_size=16, max_size=16)),
+        *tiles,
+        digest=draw(st.none() | st.binary(min_size=16, max_size=16)),
+    )
+
+
+@st.composite
+def streams(draw) -> tuple[Header, list[tuple[bytes, bytes]], list[tuple[str, bytes]]]:
+    header = draw(headers())
+    some = draw(st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), min_size=1, max_size=5))
+    return header, [some[n % len(some)] for n in range(header.tiles)], draw(chunk_lists)
+
+
+def spec_fields(header: Header) -> dict:
+    """The header as the specification's writer takes it."""
+    names = ("width", "height", "channels", "quality", "fingerprint", "digest", "lossless")
+    fields = {name: getattr(header, name) for name in names}
+    return {**fields, "tile_width": header.tile_width // 64, "tile_height": header.tile_height // 64}
 
 
 @same
-@given(streams)
-def test_what_is_written_is_read_back(values):
-    data = serialise(**values)
-    assert data == SPEC.serialise_stream(**values)
-    header = Header(
-        values["width"],
-        values["height"],
-        values["channels"],
-        values["quality"],
-        values["fingerprint"],
-        len(values["z"]),
-        len(values["y"]),
-        values["digest"],
-    )
-    assert parse(data) == Stream(header, values["z"], values["y"], tuple(values["chunks"]))
-    assert parse_header(data[:60]) == header
+@given(streams())
+def test_what_is_written_is_read_back(made):
+    header, segments, chunks = made
+    data = serialise(header, segments, chunks)
+    assert data == SPEC.serialise_stream(spec_fields(header), segments, chunks)
+    stream = parse(data)
+    assert stream.header == header and stream.chunks == tuple(chunks)
+    assert [stream.segments(n) for n in range(header.tiles)] == segments
+    assert parse_header(data[:52]) == header
+    assert stream.segment_bytes == sum(len(z) + len(y) for z, y in segments)
     assert refusal(data) == ""
 
 
 @same
-@given(streams)
-def test_the_overhead_is_what_the_format_promises(values):
-    data = serialise(**{**values, "chunks": ()})
-    assert len(data) - len(values["z"]) - len(values["y"]) == (48 if values["digest"] is None else 64)
+@given(streams())
+def test_the_overhead_is_what_the_format_promises(made):
+    header, segments, _ = made
+    more = len(serialise(header, segments)) - sum(len(z) + len(y) for z, y in segments)
+    assert more == 40 + (12 * len(segments) if header.tiled else 8) + (0 if header.digest is None else 16)
 
 
 def test_the_bytes_stand_where_the_diagram_says():
-    assert FULL[:44] == (
-        b"\x89LIC"
-        + bytes([0, 1, 3, 60])
-        + b"\x28\0\0\0"
-        + b"\x1e\0\0\0"
-        + FINGERPRINT
-        + bytes(4)
-        + b"\x02\0\0\0"
-        + b"\x03\0\0\0"
+    assert FULL[:36] == (
+        b"\x89LIC" + bytes([1, 1, 3, 60]) + b"\x28\0\0\0" + b"\x1e\0\0\0" + FINGERPRINT + b"\0\0\x08\0"
     )
-    assert FULL[44:-4] == (DIGEST + b"\x5a\xa5" + b"\x01\x02\x03" + b"exif\x04\0\0\0II*\0" + b"zz 9\0\0\0\0")
+    assert FULL[36:60] == DIGEST + b"\x02\0\0\0" + b"\x03\0\0\0"
+    assert FULL[60:-4] == b"\x5a\xa5" + b"\x01\x02\x03" + b"exif\x04\0\0\0II*\0" + b"zz 9\0\0\0\0"
+
+
+def test_a_tiled_stream_has_a_checksum_for_every_tile_and_none_over_all_segments():
+    entries = b"".join(
+        b"".join(number.to_bytes(4, "little") for number in (len(z), len(y), crc32c(z + y))) for z, y in TILE_SEGMENTS
+    )
+    body = b"".join(z + y for z, y in TILE_SEGMENTS)
+    assert TILED[32:36] == b"\x01\x01\x08\0" and TILED[INDEX:][: len(entries)] == entries
+    end = INDEX + len(entries)
+    assert TILED[end:][: len(body)] == body
+    tail = TILED[end + len(body) : -4]
+    assert crc32c(TILED[:end] + tail) == int.from_bytes(TILED[-4:], "little")
 
 
 def test_the_field_table_is_that_of_the_specification():
@@ -195,12 +201,15 @@ def test_the_field_table_is_that_of_the_specification():
     long = {field.name: (field.offset, 4, field.allowed) for field in FIELDS if field.code == "I"}
     assert long == {name: (offset, 4, allowed) for name, offset, size, allowed in SPEC.CONTAINER_FIELDS if size == 4}
     assert [field.offset for field in FIELDS[1:]] == [field.end for field in FIELDS[:-1]]
-    assert (FIXED_SIZE, HEADER_SIZE) == (44, 60)
+    assert (FIXED_SIZE, HEADER_SIZE) == (36, 52)
 
 
 def test_bytes_like_arguments_are_read_alike():
-    assert parse(bytearray(FULL)) == parse(memoryview(FULL)) == parse(FULL)
-    assert serialise(**arguments(width=np.uint32(40), height=np.uint8(30), z=memoryview(b"\x5a\xa5"))) == PLAIN
+    for kind in (bytearray, memoryview):
+        stream = parse(kind(FULL))
+        assert (stream.header, stream.segments(0), stream.chunks) == (parse(FULL).header, SEGMENTS[0], CHUNKS)
+    segments = ((memoryview(b"\x5a\xa5"), bytearray(b"\x01\x02\x03")),)
+    assert small(segments, width=np.uint32(40), height=np.uint8(30)) == PLAIN
 
 
 # Header fields
@@ -210,27 +219,26 @@ def test_bytes_like_arguments_are_read_alike():
     ("offset", "value", "error", "field"),
     [
         *[(i, bytes([PLAIN[i] ^ 1]), BadMagic, "magic") for i in range(4)],
-        (4, b"\x01", UnknownVersion, "version"),
+        (4, b"\x00", UnknownVersion, "version"),
+        (4, b"\x02", UnknownVersion, "version"),
         (4, b"\xff", UnknownVersion, "version"),
-        (5, b"\x02", HeaderError, "flags"),
+        (5, b"\x04", HeaderError, "flags"),
         (5, b"\x80", HeaderError, "flags"),
-        (5, b"\x03", HeaderError, "flags"),
+        (5, b"\x05", HeaderError, "flags"),
         (6, b"\x00", HeaderError, "channels"),
         (6, b"\x02", HeaderError, "channels"),
         (6, b"\x04", HeaderError, "channels"),
-        (7, b"\x00", HeaderError, "quality"),
         (7, b"\x65", HeaderError, "quality"),
         (8, bytes(4), HeaderError, "width"),
         (8, b"\x01\x00\x10\x00", HeaderError, "width"),
         (12, bytes(4), HeaderError, "height"),
         (12, b"\x01\x00\x10\x00", HeaderError, "height"),
-        (32, b"\x01\x00", HeaderError, "tile_width"),
-        (32, b"\x00\x80", HeaderError, "tile_width"),
-        (34, b"\x01\x00", HeaderError, "tile_height"),
-        (34, b"\x00\x80", HeaderError, "tile_height"),
-        (36, b"\0\0\0\x80", HeaderError, "z_length"),
-        (40, b"\0\0\0\x80", HeaderError, "y_length"),
-        (8, b"\0\0\x10\0\x01\x08\0\0", HeaderError, "width, height"),
+        (34, b"\x00", HeaderError, "depth"),
+        (34, b"\x07", HeaderError, "depth"),
+        (34, b"\x09", HeaderError, "depth"),
+        (34, b"\x10", HeaderError, "depth"),
+        (35, b"\x01", HeaderError, "reserved"),
+        (35, b"\x80", HeaderError, "reserved"),
     ],
 )
 def test_the_first_illegal_values_are_refused_by_name(offset, value, error, field):
@@ -241,6 +249,32 @@ def test_the_first_illegal_values_are_refused_by_name(offset, value, error, fiel
             read(data)
         assert caught.value.values["field"] == field
         assert "allowed" in caught.value.values and "value" in caught.value.values and "SPEC 8.1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "words"),
+    [
+        (5, b"\x02", "without loss has a quality or a model"),
+        (5, b"\x02\x03\x00", "without loss has a quality or a model"),  # the fingerprint is left
+        (7, b"\x00", "quality step is 0"),
+        (32, b"\x01\x00", "a width or a height"),
+        (32, b"\x00\x01", "a width or a height"),
+        (8, b"\0\0\x10\0\x01\x08\0\0", "too many latent positions"),
+        (8, b"\0\0\x10\0\x01\x01\0\0" + FINGERPRINT + b"\x01\x01", "too many tiles"),
+    ],
+)
+def test_fields_that_do_not_hold_together_are_refused(offset, value, words):
+    data = patched(PLAIN, offset, value)
+    assert refusal(data) == "HeaderError"
+    with pytest.raises(HeaderError, match=words):
+        parse_header(data)
+
+
+def test_version_0_has_its_own_message():
+    with pytest.raises(UnknownVersion, match="before the format's version 1"):
+        parse(patched(PLAIN, 4, b"\0"))
+    with pytest.raises(UnknownVersion, match="later version"):
+        parse(patched(PLAIN, 4, b"\2"))
 
 
 @pytest.mark.parametrize(
@@ -260,11 +294,24 @@ def test_the_last_legal_values_are_accepted(offset, value):
     assert refusal(patched(PLAIN, offset, value)) == ""
 
 
-def test_lengths_below_the_bound_are_legal_in_the_header():
-    data = patched(PLAIN, 36, b"\xff\xff\xff\x7f\xff\xff\xff\x7f")
-    header = parse_header(data)
-    assert header.z_length == header.y_length == 2**31 - 1
+def test_the_largest_number_of_tiles_is_accepted():
+    data = small([(b"", b"")] * (1 << 16), width=1 << 20, height=256, tile_width=64, tile_height=64)
+    assert parse(data).header.tiles == 1 << 16
+    with pytest.raises(UsageError, match="too many tiles"):
+        small([], width=1 << 20, height=257, tile_width=64, tile_height=64)
+
+
+def test_lengths_in_the_index():
+    longest, longer = b"\xff\xff\xff\x7f", b"\0\0\0\x80"
+    data = patched(PLAIN, INDEX, longest + longest)
+    (entry,) = parse_index(data, parse_header(data))
+    assert entry.z_length == entry.y_length == 2**31 - 1
     assert refusal(data) == "TruncatedStream"
+    for at, name in ((INDEX, "z"), (INDEX + 4, "y"), (INDEX + 12, "z"), (INDEX + 40, "y")):
+        damaged = patched(TILED if at > INDEX + 4 else PLAIN, at, longer)
+        assert refusal(damaged) == "HeaderError"
+        with pytest.raises(HeaderError, match=f"the {name} segment of tile {(at - INDEX) // 12}"):
+            parse(damaged)
 
 
 @pytest.mark.parametrize(
@@ -286,8 +333,15 @@ def test_lengths_below_the_bound_are_legal_in_the_header():
         ({"digest": bytes(20)}, "digest"),
         ({"digest": b""}, "digest"),
         ({"width": 1 << 20, "height": 2049}, "positions"),
-        ({"z": "text"}, "bytes-like"),
-        ({"y": None}, "bytes-like"),
+        ({"tile_width": 63, "tile_height": 64}, "multiple of 64"),
+        ({"tile_width": 64 * 256, "tile_height": 64}, "range"),
+        ({"tile_width": 64}, "a width or a height"),
+        ({"depth": 10}, "depth"),
+        ({"lossless": True}, "a quality or a model"),
+        ({"segments": ()}, "two segments"),
+        ({"segments": SEGMENTS * 2}, "two segments"),
+        ({"segments": [("text", b"")]}, "bytes-like"),
+        ({"segments": [(b"", None)]}, "bytes-like"),
         ({"chunks": [("exif", b""), ("exif", b"")]}, "twice"),
         ({"chunks": [("EXIF", b"")]}, "requires"),
         ({"chunks": [("xmp", b"")]}, "tag"),
@@ -308,16 +362,16 @@ def test_the_writer_refuses_what_a_reader_would(changes, name):
 # Damage
 
 
-@pytest.mark.parametrize("data", [PLAIN, FULL, small(digest=DIGEST), small(z=b"", y=b"")])
+@pytest.mark.parametrize("data", [PLAIN, FULL, TILED, small(digest=DIGEST), small([(b"", b"")])])
 def test_every_truncation_is_refused(data):
     stream = parse(data)
-    without_chunks = stream.header.size + len(stream.z) + len(stream.y) + 4
+    without_chunks = stream.header.size + stream.header.index_size + stream.segment_bytes + 4
     for size in range(len(data)):
         expected = BadMagic if size < 4 else TruncatedStream if size < without_chunks else ChecksumError
         assert refusal(data[:size]) == expected.__name__, size
 
 
-@pytest.mark.parametrize("data", [PLAIN, FULL])
+@pytest.mark.parametrize("data", [PLAIN, FULL, TILED])
 def test_every_flipped_bit_is_refused(data):
     seen = set()
     for bit in range(8 * len(data)):
@@ -339,9 +393,9 @@ def test_appended_bytes_are_refused(data, tail):
 
 @same
 @given(
-    st.sampled_from([PLAIN, FULL]),
+    st.sampled_from([PLAIN, FULL, TILED]),
     st.integers(0, 30),
-    st.lists(st.tuples(st.integers(0, 43), st.integers(0, 255)), max_size=3),
+    st.lists(st.tuples(st.integers(0, 43) | st.integers(30, 40), st.integers(0, 255)), max_size=3),
     st.binary(max_size=12),
 )
 def test_arbitrary_damage_is_judged_as_specified(data, cut, edits, tail):
@@ -357,7 +411,7 @@ def test_arbitrary_damage_is_judged_as_specified(data, cut, edits, tail):
 @given(st.binary(max_size=80))
 def test_arbitrary_bytes_after_the_magic_and_version_are_judged_as_specified(data):
     refusal(data)
-    refusal(b"\x89LIC\0" + data)
+    refusal(b"\x89LIC\1" + data)
     refusal(with_tail(data))
 
 
@@ -379,15 +433,45 @@ def test_the_order_of_checks():
     everything_wrong = b"\x89LIC\x07" + b"\xff" * 70
     assert refusal(b"\x88" + everything_wrong[1:]) == "BadMagic"
     assert refusal(everything_wrong[:5]) == refusal(everything_wrong) == "UnknownVersion"
-    assert refusal(b"\x89LIC\0" + b"\xff" * 38) == "TruncatedStream"
-    assert refusal(b"\x89LIC\0" + b"\xff" * 39) == "HeaderError"
-    assert refusal(FULL[:59]) == "TruncatedStream"
-    assert refusal(FULL[:8] + bytes(4) + FULL[12:59]) == "HeaderError"
+    assert refusal(b"\x89LIC\1" + b"\xff" * 30) == "TruncatedStream"
+    assert refusal(b"\x89LIC\1" + b"\xff" * 31) == "HeaderError"
+    assert refusal(FULL[:51]) == "TruncatedStream"
+    assert refusal(FULL[:8] + bytes(4) + FULL[12:51]) == "HeaderError"
     too_large = FULL[:8] + b"\0\0\x10\0\0\0\x10\0" + FULL[16:]
-    assert refusal(too_large[:59]) == "TruncatedStream"
-    assert refusal(too_large[:60]) == "HeaderError"
-    assert refusal(FULL[:60]) == "TruncatedStream"
+    assert refusal(too_large[:51]) == "TruncatedStream"
+    assert refusal(too_large[:52]) == "HeaderError"
+    assert refusal(FULL[:59]) == refusal(FULL[:60]) == "TruncatedStream"
+    long = PLAIN[:INDEX] + b"\0\0\0\x80" + PLAIN[INDEX + 4 :]
+    assert refusal(long[: INDEX + 7]) == "TruncatedStream"
+    assert refusal(long[: INDEX + 8]) == "HeaderError"
     assert refusal(PLAIN[:-4] + b"junk" + PLAIN[-4:]) == "ChecksumError"
+
+
+# Tiles
+
+
+@pytest.mark.parametrize("tile", [0, 1, 3])
+def test_a_damaged_tile_is_named_and_spoils_no_other(tile):
+    entry = parse(TILED).index[tile]
+    damaged = TILED[: entry.start] + bytes([TILED[entry.start] ^ 1]) + TILED[entry.start + 1 :]
+    assert refusal(damaged) == "ChecksumError"
+    with pytest.raises(ChecksumError, match=f"tile {tile} "):
+        parse(damaged)
+    others = [n for n in range(4) if n != tile]
+    stream = parse(damaged, others)
+    assert [stream.segments(n) for n in others] == [TILE_SEGMENTS[n] for n in others]
+    assert SPEC.parse_stream(damaged, others)["segments"][others[0]] == TILE_SEGMENTS[others[0]]
+    with pytest.raises(ChecksumError, match=f"tile {tile} "):
+        stream.segments(tile)
+    with pytest.raises(ValueError, match="ChecksumError"):
+        SPEC.parse_stream(damaged, [tile])
+
+
+def test_a_wrong_checksum_in_the_index_is_the_tiles():
+    data = patched(TILED, INDEX + 12 + 8, b"\x01\x02\x03\x04")
+    assert refusal(data) == "ChecksumError"
+    with pytest.raises(ChecksumError, match="tile 1 "):
+        parse(data)
 
 
 # Chunks
@@ -416,6 +500,7 @@ def test_unknown_optional_chunks_are_kept_in_order():
         (chunk(b"abcd") + chunk(b"xmp ") + chunk(b"abcd"), ChunkError),
         (b"".join(chunk(b"a%03d" % i) for i in range(65)), ChunkError),
         (chunk(b"EXIF"), UnknownRequiredChunk),
+        (chunk(b"ALPh"), UnknownRequiredChunk),
         (chunk(b"Z   ", b"payload"), UnknownRequiredChunk),
         (chunk(b"exif") + chunk(b"Abcd") + b"x", UnknownRequiredChunk),
         (chunk(b"exif") + chunk(b"exif") + chunk(b"Abcd"), ChunkError),
@@ -452,36 +537,27 @@ def test_the_digest_is_taken_over_the_samples_in_row_major_order(shape):
 
 def test_info_accounts_for_every_byte():
     info = describe(FULL)
-    assert (info.header_bytes, info.z_bytes, info.y_bytes) == (60, 2, 3)
-    assert (info.metadata_bytes, info.checksum_bytes) == (20, 4)
+    assert (info.header_bytes, info.index_bytes, info.z_bytes, info.y_bytes) == (52, 8, 2, 3)
+    assert (info.chunk_bytes, info.checksum_bytes) == (20, 4)
     assert info.total_bytes == len(FULL) == 89
     assert info.bits_per_pixel == pytest.approx(8 * 89 / 1200)
     as_dict = json.loads(json.dumps(info.as_dict()))
     assert as_dict["chunks"] == [{"tag": "exif", "bytes": 4}, {"tag": "zz 9", "bytes": 0}]
     assert [row["name"] for row in as_dict["fields"]] == [field.name for field in FIELDS]
-    assert as_dict["fields"][4] == {"offset": 7, "name": "quality", "value": 60, "meaning": "quality step"}
+    assert as_dict["fields"][4]["offset"] == 7 and as_dict["fields"][4]["value"] == 60
     assert as_dict["fields"][-1]["value"] == DIGEST.hex() and len(describe(PLAIN).fields) == len(FIELDS) - 1
     assert as_dict["fingerprint"] == FINGERPRINT.hex() and as_dict["digest"] == DIGEST.hex()
     assert (as_dict["version"], as_dict["width"], as_dict["height"], as_dict["channels"], as_dict["quality"]) == (
-        0,
+        1,
         40,
         30,
         3,
         60,
     )
-    assert describe(PLAIN).digest is None and describe(PLAIN).metadata_bytes == 0
-
-
-def test_limits_are_tested_on_the_header_alone():
-    header = parse_header(FULL[:60])
-    check_limits(header, Limits(max_pixels=64 * 64))  # 40 x 30, padded
-    check_limits(header, Limits(max_memory=5000), memory=5000)
-    check_limits(header, Limits(max_memory=5000))
-    check_limits(header, Limits(max_memory=None), memory=1 << 60)
-    with pytest.raises(LimitExceeded, match="4096"):
-        check_limits(header, Limits(max_pixels=64 * 64 - 1))
-    with pytest.raises(LimitExceeded, match="5001"):
-        check_limits(header, Limits(max_memory=5000), memory=5001)
+    assert describe(PLAIN).digest is None and describe(PLAIN).chunk_bytes == 0
+    tiled = describe(TILED)
+    assert (tiled.tiles, tiled.tile_width, tiled.tile_height, tiled.index_bytes) == (4, 64, 64, 48)
+    assert (tiled.z_bytes, tiled.y_bytes, tiled.depth, tiled.alpha, tiled.lossless) == (3, 2, 8, False, False)
 
 
 def test_the_specification_uses_the_limits_of_the_package():

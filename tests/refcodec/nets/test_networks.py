@@ -230,11 +230,11 @@ def outcome_of(model, z, y, backend):
 def test_damaged_segments_are_refused_alike():
     model = tiny_model()
     stream = parse(encode_picture(random_picture(64, 64), 60, model=model).data)
-    whole = [outcome_of(model, stream.z, stream.y, backend) for backend in BACKENDS]
+    whole = [outcome_of(model, *stream.segments(), backend) for backend in BACKENDS]
     assert whole[0] == whole[1] and not isinstance(whole[0], str)
     rng = np.random.default_rng(15)
     for n in range(20):
-        segments = [bytearray(stream.z), bytearray(stream.y)]
+        segments = [*map(bytearray, stream.segments())]
         damaged = segments[n % 4 > 0]
         damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
         z, y = map(bytes, segments)

@@ -1,0 +1,121 @@
+"""What replaces the samples under rectangles before a picture is coded: a smooth surface that continues the rest.
+
+A decoder writes the stored samples over it, so it need only be cheap. The surface is a grid of cells of 8x8 pixels,
+completed from the cells around by a pyramid and a few steps of diffusion, and interpolated between their centres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .rectangles import BLOCK, Rectangle
+from .samples import Source
+
+CELL = 8
+
+_SMOOTHINGS = 8
+"""Steps of diffusion on every level of the pyramid."""
+
+Grid = NDArray[np.float32]
+
+
+def _halved(x: Grid) -> Grid:
+    """Sums of 2x2 cells, missing ones zero."""
+    padded = np.pad(x, [(0, x.shape[0] % 2), (0, x.shape[1] % 2)] + [(0, 0)] * (x.ndim - 2))
+    return padded[::2, ::2] + padded[1::2, ::2] + padded[::2, 1::2] + padded[1::2, 1::2]
+
+
+def completed(values: Grid, known: Grid) -> Grid:
+    """Give unknown cells values that continue the known ones.
+
+    Parameters
+    ----------
+    values : [h, w, c] float32
+        Where nothing is known, anything finite.
+    known : [h, w] float32
+        1 for known cells, 0 for others.
+
+    Returns
+    -------
+    [h, w, c] float32
+        Known values as they are; 128 everywhere if nothing is known.
+    """
+    if known.all():
+        return values
+    if known.shape == (1, 1):
+        return np.full_like(values, 128)
+    weight = _halved(known)
+    coarse = completed(
+        _halved(values * known[..., np.newaxis]) / np.maximum(weight, 1)[..., np.newaxis], np.minimum(weight, 1)
+    )
+    result = coarse.repeat(2, axis=0).repeat(2, axis=1)[: known.shape[0], : known.shape[1]]
+    fixed = known[..., np.newaxis] > 0
+    result = np.where(fixed, values, result)
+    for _ in range(_SMOOTHINGS):
+        p = np.pad(result, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        mean = (p[:-2, 1:-1] + p[2:, 1:-1] + p[1:-1, :-2] + p[1:-1, 2:]) * np.float32(0.25)
+        result = np.where(fixed, values, mean)
+    return result
+
+
+def _places(first: int, count: int, cells: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Grid]:
+    """The two cells whose centres are around every pixel, and the weight of the second."""
+    at = np.clip(
+        (np.arange(first, first + count, dtype=np.float32) + np.float32(0.5)) / CELL - np.float32(0.5), 0, cells - 1
+    )
+    low = at.astype(np.intp)
+    return low, np.minimum(low + 1, cells - 1), at - low.astype(np.float32)
+
+
+def filled(source: Source, rectangles: Sequence[Rectangle], height: int, width: int) -> Source:
+    """A source of the same picture with a smooth surface in place of its rectangles.
+
+    Parameters
+    ----------
+    source : callable
+        Gives strips of the picture.
+    rectangles : sequence of Rectangle
+        Each begins at multiples of 8 pixels; they are filled.
+    height, width : int
+        Size of the picture.
+
+    Returns
+    -------
+    callable
+        Strips as ``source`` gives them, filled.
+    """
+    if not rectangles:
+        return source
+    shape = -(-height // CELL), -(-width // CELL)
+    known = np.ones(shape, np.float32)
+    for y, x, w, h in rectangles:
+        known[y // CELL : -(-(y + h) // CELL), x // CELL : -(-(x + w) // CELL)] = 0
+    values: Grid | None = None
+    for first in range(0, height, BLOCK):
+        strip = source(first, min(BLOCK, height - first)).astype(np.float32)
+        if values is None:
+            values = np.empty((*shape, strip.shape[2]), np.float32)
+        padded = np.pad(strip, ((0, -len(strip) % CELL), (0, -width % CELL), (0, 0)), mode="edge")
+        cells = padded.reshape(len(padded) // CELL, CELL, shape[1], CELL, -1).mean(axis=(1, 3))
+        values[first // CELL : first // CELL + len(cells)] = cells
+    surface = completed(np.asarray(values), known)
+
+    def strips(first: int, count: int) -> NDArray[np.uint8]:
+        strip = source(first, count).copy()
+        for y, x, w, h in rectangles:
+            top, bottom = max(first, y), min(first + count, y + h)
+            if top < bottom:
+                above, below, part = _places(top, bottom - top, shape[0])
+                left, right, share = _places(x, w, shape[1])
+                upper, lower = (
+                    surface[rows][:, left] * (1 - share)[:, np.newaxis] + surface[rows][:, right] * share[:, np.newaxis]
+                    for rows in (above, below)
+                )
+                part = part[:, np.newaxis, np.newaxis]
+                strip[top - first : bottom - first, x : x + w] = np.rint(upper * (1 - part) + lower * part)
+        return strip
+
+    return strips
