@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import InvalidImage, Unsupported
 from ..limits import Limits
+from ..lossless.filters import Filters, filter_rows
 from .files import Output, transfer_error
 from .pillow_samples import opaque_dropped
 from .sample_depth import check_depth, reduced, told
@@ -295,11 +296,11 @@ BAND = 1 << 18
 """Bytes that are filtered at once, so that they stay in a core's caches."""
 
 IDAT = 1 << 16
-"""Least length of a chunk of samples, but for the last."""
+"""Length of a chunk of samples, but for the last."""
 
 
 class _PngWriter:
-    """Writes PNG: of every row the filter whose bytes, taken as signed, have the smallest sum of magnitudes."""
+    """Writes PNG, with the filter of every row that makes the sum of magnitudes smallest."""
 
     def __init__(self, out: Output, height: int, width: int, channels: int, metadata: Mapping[str, bytes]) -> None:
         self._out, self._channels = out, channels
@@ -323,31 +324,18 @@ class _PngWriter:
         count = max(1, BAND // (rows[0].size))
         for first in range(0, rows.shape[0], count):
             band = rows[first : first + count].reshape(-1, *self._above.shape)
-            self._ready += self._deflate.compress(_filtered(band, self._above).data)
+            self._ready += self._deflate.compress(filter_rows(band, self._above, Filters.SUM).data)
             self._above = band[-1].copy()
-            if len(self._ready) >= IDAT:
-                self._chunk(b"IDAT", self._ready)
-                self._ready = b""
+            while len(self._ready) >= IDAT:  # chunks that do not depend on the heights of strips
+                self._chunk(b"IDAT", self._ready[:IDAT])
+                self._ready = self._ready[IDAT:]
 
     def finish(self) -> None:
         """Write the last samples and the end."""
-        self._chunk(b"IDAT", self._ready + self._deflate.flush())
+        self._ready += self._deflate.flush()
+        for first in range(0, len(self._ready), IDAT):
+            self._chunk(b"IDAT", self._ready[first : first + IDAT])
         self._chunk(b"IEND", b"")
-
-
-def _filtered(rows: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Rows [n, w, c] by PNG's filters, each with the number of its filter before it: [n, 1 + w * c] uint8."""
-    left, up = np.zeros_like(rows), np.concatenate((above[np.newaxis], rows[:-1]))
-    left[:, 1:] = rows[:, :-1]
-    average = (left & up) + ((left ^ up) >> 1)  # half of the sum, rounded down, without a ninth bit
-    out = np.empty((rows.shape[0], 1 + rows[0].size), np.uint8)
-    least = np.full(rows.shape[0], np.iinfo(np.int64).max)
-    for number, predicted in enumerate((None, left, up, average)):
-        bytes_ = (rows if predicted is None else rows - predicted).reshape(rows.shape[0], -1)
-        cost = np.minimum(bytes_, -bytes_).sum(axis=1, dtype=np.int64)
-        better = cost < least
-        out[better, 0], out[better, 1:], least[better] = number, bytes_[better], cost[better]
-    return out
 
 
 ROW_FORMATS = ("PNM", "NPY", "PNG")

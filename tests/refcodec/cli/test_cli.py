@@ -169,8 +169,7 @@ def test_every_refusal_has_its_code_and_writes_nothing(tmp_path, small, stream, 
         return str(tmp_path / name)
 
     good = stream.read_bytes()
-    alpha, deep, cmyk = tmp_path / "alpha.png", tmp_path / "deep.png", tmp_path / "cmyk.jpg"
-    Image.new("RGBA", (4, 4), (1, 2, 3, 4)).save(alpha)
+    deep, cmyk = tmp_path / "deep.png", tmp_path / "cmyk.jpg"
     Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(deep)
     Image.new("CMYK", (4, 4)).save(cmyk)
     version = bytearray(good)
@@ -187,7 +186,6 @@ def test_every_refusal_has_its_code_and_writes_nothing(tmp_path, small, stream, 
         (65, "encode", file("empty.png", b""), coded),
         (65, "encode", file("text.png", b"no picture at all"), coded),
         (65, "encode", file("cut.png", small.read_bytes()[:200]), coded),
-        (69, "encode", str(alpha), coded),
         (69, "encode", str(deep), coded),
         (69, "encode", str(cmyk), coded),
         (77, "decode", str(stream), out, "--max-pixels", "100"),
@@ -203,6 +201,21 @@ def test_every_refusal_has_its_code_and_writes_nothing(tmp_path, small, stream, 
         (2, "encode", str(small), coded, "-q", "0"),
         (2, "encode", str(small), coded, "-q", "5", "--size", "5"),
         (2, "encode", str(small), coded, "--threads", "1000"),
+        (2, "encode", str(small), coded, "-q", "5", "--lossless"),
+        (2, "encode", str(small), coded, "--size", "5", "--lossless"),
+        (2, "encode", str(small), coded, "--lossless", "--model", "default"),
+        (2, "encode", str(small), coded, "--lossless", "--tile", "64"),
+        (2, "encode", str(small), coded, "--lossless", "--rectangles", "none"),
+        (2, "encode", str(small), coded, "--tile", "100"),
+        (2, "encode", str(small), coded, "--tile", "-64"),
+        (2, "encode", str(small), coded, "--tile", "some"),
+        (2, "encode", str(small), coded, "--rectangles", "many"),
+        (2, "encode", str(small), coded, "--depth", "10"),
+        (2, "decode", str(stream), out, "--region", "0,0,49,40"),
+        (2, "decode", str(stream), out, "--region", "0,0,0,1"),
+        (2, "decode", str(stream), out, "--region", "1,2,3"),
+        (2, "decode", str(stream), out, "--region", "a,b,c,d"),
+        (2, "decode", str(stream), out, "--region", "0,0,9,9", "--verify"),
         (2, "encode", str(small)),
         (2, "nothing"),
     ]
@@ -221,12 +234,12 @@ def test_json_errors_have_fields(tmp_path, capsys):
 
 
 def test_a_bug_is_one_line(monkeypatch, tmp_path, small, capsys):
-    import refcodec.cli.commands as commands
+    import refcodec.cli.strips as strips
 
     def broken(*args, **more):
         raise ZeroDivisionError("made for this test")
 
-    monkeypatch.setattr(commands, "encode_picture", broken)
+    monkeypatch.setattr(strips, "encode_picture", broken)
     line = refused(capsys, 70, "encode", str(small), str(tmp_path / "o.loclic"))
     assert "ZeroDivisionError" in line and line.count("\n") == 1
     assert not (tmp_path / "o.loclic").exists()
@@ -370,12 +383,12 @@ def test_progress_is_a_percentage_of_the_work(tmp_path, small, monkeypatch):
     [("scipy", "scipy"), ("llvmlite", "numba"), ("h5py.h5f", "h5py"), ("matplotlib", "refcodec[plot]")],
 )
 def test_a_missing_package_is_named(monkeypatch, tmp_path, small, capsys, module, package):
-    import refcodec.cli.commands as commands
+    import refcodec.cli.strips as strips
 
     def lacking(*args, **more):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr(commands, "read_picture", lacking)
+    monkeypatch.setattr(strips, "read_picture", lacking)
     line = refused(capsys, 69, "encode", str(small), str(tmp_path / "o.loclic"))
     assert f'pip install "{package}"' in line and line.count("\n") == 1
 
