@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .arith.engine import Engine
-from .arith.maps import Map, borrowed_pool
-from .arith.strips import Rows
+from .arith.maps import borrowed_pool
 from .bitstream.container import (
+    ALPHA,
+    LOSSLESS,
     Header,
     Stream,
     pack_chunks,
@@ -30,26 +31,36 @@ from .bitstream.container import (
     parse_header,
     serialise,
 )
-from .bitstream.fields import DIGEST_BYTES, Buffer, as_view
-from .entropy.ports import Port, Reader, Writer
+from .bitstream.fields import DIGEST_BYTES, FINGERPRINT_BYTES, Buffer, as_view
+from .entropy.costs import BlockBits
 from .entropy.rans import STATE_BYTES, WORD_BYTES
-from .errors import CheckFailed, CoderError, InvalidStream, ModelError, UsageError, within_resources
+from .errors import CheckFailed, CoderError, ModelError, UsageError, within_resources
+from .flow import Flow, Trace
 from .limits import Limits, check_memory, check_padded, check_pixels, padded_pixels
+from .lossless.rectangles import Rectangle
 from .memory import MOST_INTERVALS, memory_estimate
 from .model.config import Config
 from .model.integer_model import Model
 from .model.registry import find_model, load_model
-from .nets.analysis import analysis_strips
-from .nets.hyperprior import hyper_analysis
-from .nets.synthesis import REACH, synthesis_strips
-from .planes import ArrayRows, SampleRows, check_samples, crop_samples, padding
+from .nets.synthesis import REACH
+from .planes import ArrayRows, SampleRows, check_samples
 from .progress import Progress, Work
-from .slices import walk
-from .tile_rows import CodeRow, LatentRows, y_hat_rows
+from .stored import (
+    BlockErrors,
+    Choice,
+    Colours,
+    Overlay,
+    Replaced,
+    Visible,
+    chosen,
+    code_alpha,
+    code_whole,
+    may_gain,
+    whole_strips,
+)
 from .tiles import STRIDE, UNIT, Region, Tile, Window, check_region
 
 ModelArgument = Model | str | os.PathLike[str] | None
-Trace = Callable[[str, np.ndarray], None]
 Strips = Callable[[int, np.ndarray], None]
 """Is given the first row and the samples [n, W] or [n, W, C] of a strip, from the top down."""
 
@@ -67,24 +78,28 @@ class Coded:
     Attributes
     ----------
     data : bytes
-    model : Model
+    model : Model or None
+        None if the whole picture is stored without loss.
     z_bytes, y_bytes : int
         Sizes of the coded segments of all tiles.
+    stored : tuple of Rectangle
+        Rectangles that are stored without loss.
     """
 
     data: bytes
-    model: Model
-    z_bytes: int
-    y_bytes: int
+    model: Model | None
+    z_bytes: int = 0
+    y_bytes: int = 0
+    stored: tuple[Rectangle, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoded(Coded):
     """A stream of a picture in memory.
 
     Attributes
     ----------
-    reconstruction : np.ndarray [H, W, 3] or [H, W], uint8
+    reconstruction : np.ndarray [H, W] or [H, W, C], uint8
         What every decoder returns for these bytes.
     """
 
@@ -114,105 +129,6 @@ def _check_arguments(threads: object, limits: object, trace: object) -> None:
         raise UsageError("a trace is a function of a name and an array", type=type(trace).__name__)
 
 
-class _TileTrace:
-    """(SPEC 13.1-8) A trace that names the stages of a tile ``tiles/k/...`` while that tile is coded."""
-
-    def __init__(self, trace: Trace) -> None:
-        self._trace, self.prefix = trace, ""
-
-    def __call__(self, name: str, values: np.ndarray) -> None:
-        self._trace(self.prefix + name, values)
-
-
-class _Flow:
-    """What both directions share: the engine, the model, how the picture is cut, and who is told.
-
-    Parameters
-    ----------
-    region : Region
-        What is wanted of the picture.
-    """
-
-    def __init__(self, engine: Engine, model: Model, header: Header, region: Region, work: Work) -> None:
-        self.engine, self.model, self.grid = engine, model, header.grid
-        self._channels, self._region, self._work = header.channels, region, work
-        self._trace: _TileTrace | None = None
-        if header.tiled and engine.trace:
-            engine.trace = self._trace = _TileTrace(engine.trace)
-
-    def latents(self, source: SampleRows) -> LatentRows:
-        """(SPEC 4.2, 6.2) y of the whole picture: pad, g_a."""
-        config, grid = self.model.config, self.grid
-        x = Rows(STRIDE * grid.height, STRIDE * grid.width, 4, padding(source))
-
-        def strips() -> Iterator[tuple[int, np.ndarray]]:
-            for first, rows in analysis_strips(self.engine, config, x):
-                self._work.step("analysis", rows.shape[0] / grid.height)
-                yield first, rows
-
-        return LatentRows(self.engine, strips(), config.M)
-
-    def encoder(self, latents: LatentRows, segments: list[tuple[bytes, bytes]]) -> CodeRow:
-        """(SPEC 6.4, 6.9) Tiles by an encoder, which adds their segments to a list."""
-        model = self.model
-
-        def code_row(tiles: list[Tile]) -> Iterator[tuple[Tile, Map]]:
-            maps = latents.row(tiles)
-            for tile in tiles:
-                y = maps.pop(0)
-                self._name(f"tiles/{tile.index}/")
-                port = Writer(self.engine, y, hyper_analysis(self.engine, y), model.tables.gaussian, model.factorized)
-                y_hat = self._walk(tile, port)
-                segments.append(port.finish())
-                yield tile, y_hat
-
-        return code_row
-
-    def decoder(self, stream: Stream) -> CodeRow:
-        """(SPEC 7) Tiles by a decoder."""
-        model = self.model
-
-        def code_row(tiles: list[Tile]) -> Iterator[tuple[Tile, Map]]:
-            for tile in tiles:
-                self._name(f"tiles/{tile.index}/")
-                try:
-                    port = Reader(
-                        self.engine.backend, *stream.segments(tile.index), model.tables.gaussian, model.factorized
-                    )
-                    y_hat = self._walk(tile, port)
-                    port.finish()
-                except InvalidStream as error:
-                    if stream.header.tiled:
-                        error.values.setdefault("tile", tile.index)
-                    raise
-                yield tile, y_hat
-
-        return code_row
-
-    def _name(self, prefix: str) -> None:
-        if self._trace:
-            self._trace.prefix = prefix
-
-    def _walk(self, tile: Tile, port: Port) -> Map:
-        """(SPEC 6.3) Code one tile: its y_hat."""
-        watched = self._work.watched(port, tile)
-        y_hat = walk(self.engine, self.model.config, self.model.medians, watched, tile.height, tile.width)
-        self._name("")
-        return y_hat
-
-    def samples(self, code_row: CodeRow) -> Iterator[tuple[int, np.ndarray]]:
-        """(SPEC 4.3, 4.5) Strips of the region: y_hat as it is coded, g_s, clamp to 0..255, crop."""
-        config, region, part = self.model.config, self._region, self.grid.window(self._region, REACH)
-        y_hat = y_hat_rows(self.engine, self.grid, part, config.M, code_row)
-        x, y = region.x - STRIDE * part.left, region.y - STRIDE * part.top
-        for first, planes in synthesis_strips(self.engine, config, y_hat):
-            top, end = max(first, y), min(first + planes.shape[0], y + region.height)
-            if top < end:  # not for rows that lie in the reach around the region, or in the padding
-                rows = np.clip(planes[top - first : end - first, x : x + region.width], 0, 255).astype(np.uint8)
-                yield top - y, crop_samples(rows, end - top, region.width, self._channels)
-                self._work.step("synthesis", (end - top) / region.height)
-
-
 def _tile_side(tile: int | None, width: int, height: int) -> int:
     """(SPEC 4.4-4) Side of the tiles in samples, 0 for none; None lets the encoder choose."""
     if tile is None:
@@ -236,6 +152,9 @@ def encode_strips(
     digest: bool = True,
     progress: Progress | None = None,
     tile: int | None = None,
+    exact: bool = False,
+    lossless: bool = False,
+    rectangles: bool = True,
     strips: Strips | None = None,
     held: bool = False,
 ) -> Coded:
@@ -262,6 +181,13 @@ def encode_strips(
     tile : int or None
         Side of the tiles in samples, a multiple of 64; 0 for none. None lets the encoder choose: tiles of ``TILE`` for
         pictures of more than ``TILED_FROM`` padded pixels.
+    exact : bool
+        Keep the colours of transparent pixels; otherwise they become what codes cheaply.
+    lossless : bool
+        Store the whole picture without loss. Quality and model are not used.
+    rectangles : bool
+        Store parts without loss where that costs less than coding them: text, drawings, flat colours. Photographs have
+        none, which is found quickly; other pictures are coded twice.
     strips : callable(first row, samples) or None
         Gets the reconstruction in strips, from the top down.
     held : bool
@@ -272,32 +198,107 @@ def encode_strips(
     UsageError, LimitExceeded, ModelError
     """
     _check_arguments(threads, limits, trace)
-    limits = limits or Limits()
+    limits, chunks = limits or Limits(), tuple(chunks)
     check_pixels(source.width, source.height, limits)
-    model = _resolve(model)
-    side = _tile_side(tile, source.width, source.height)
-    header = Header(source.width, source.height, source.channels, _step(quality, model), model.fingerprint, side, side)
-    chunks = tuple(chunks)
+    colours: SampleRows = Colours(source)
+    header = Header(colours.width, colours.height, colours.channels, 0, bytes(FINGERPRINT_BYTES), lossless=True)
+    if not lossless:
+        model = _resolve(model)
+        side = _tile_side(tile, source.width, source.height)
+        header = Header(
+            colours.width, colours.height, colours.channels, _step(quality, model), model.fingerprint, side, side
+        )
     pack_header(header)  # refuses what no stream may carry before the picture is coded
     for _ in pack_chunks(chunks, header):
         pass
+    if source.channels != colours.channels:
+        chunks = (*chunks, (ALPHA, code_alpha(source)))
+        colours = colours if exact or lossless else Visible(source)
+    outlet = _Outlet(digest, strips)
+    if not isinstance(model, Model) or lossless:
+        return _encode_whole(header, colours, code_whole(colours), chunks, outlet)
     _check_memory("encoding", header, model, limits, backend, threads, trace is not None, encoding=True, held=held)
-    whole = Region(0, 0, source.width, source.height)
-    work = Work(model, True, header.grid.needed(header.grid.whole), progress)
-    segments: list[tuple[bytes, bytes]] = []
-    digested = hashlib.sha256()
     with borrowed_pool() as pool:
         engine = Engine(model.layers, model.tables, header.quality - 1, threads, backend, trace, pool)
-        flow = _Flow(engine, model, header, whole, work)
-        for first, rows in flow.samples(flow.encoder(flow.latents(source), segments)):
-            if digest:
-                digested.update(rows.data)
-            if strips:
-                strips(first, rows)
-    if digest:
-        header = replace(header, digest=digested.digest()[:DIGEST_BYTES])
+        coder = _Encoder(engine, model, header, progress)
+        stored = coder.worth_storing(colours) if rectangles and may_gain(colours) else Choice()
+        if stored.whole:
+            header = Header(header.width, header.height, header.channels, 0, bytes(FINGERPRINT_BYTES), lossless=True)
+            return _encode_whole(header, colours, stored.payload, chunks, outlet)
+        if stored.rectangles:
+            chunks = (*chunks, (LOSSLESS, stored.payload))
+            colours = Replaced(colours, stored.rectangles)
+        segments = coder.code(colours, outlet.through(header, chunks))
     z_bytes, y_bytes = (sum(len(pair[part]) for pair in segments) for part in (0, 1))
-    return Coded(serialise(header, segments, chunks), model, z_bytes, y_bytes)
+    return Coded(serialise(outlet.sealed(header), segments, chunks), model, z_bytes, y_bytes, stored.rectangles)
+
+
+class _Outlet:
+    """Where the reconstruction goes: to the digest and to the caller."""
+
+    def __init__(self, digest: bool, strips: Strips | None) -> None:
+        self._digest, self._strips = hashlib.sha256() if digest else None, strips
+
+    def __call__(self, first: int, samples: np.ndarray) -> None:
+        if self._digest:
+            self._digest.update(np.ascontiguousarray(samples).data)
+        if self._strips:
+            self._strips(first, samples)
+
+    def through(self, header: Header, chunks: Sequence[tuple[str, bytes]]) -> Strips:
+        """Strips of decoded colours, which get what is stored for them as in a decoder."""
+        overlay = Overlay(header, chunks, Region(0, 0, header.width, header.height))
+        return lambda first, rows: self(first, overlay.finished(first, rows))
+
+    def sealed(self, header: Header) -> Header:
+        """The header with the digest."""
+        return replace(header, digest=self._digest.digest()[:DIGEST_BYTES]) if self._digest else header
+
+
+def _encode_whole(
+    header: Header, colours: SampleRows, payload: bytes, chunks: Sequence[tuple[str, bytes]], outlet: _Outlet
+) -> Coded:
+    """(SPEC 8.11) A picture that is stored without loss as a whole."""
+    chunks = (*chunks, (LOSSLESS, payload))
+    place = outlet.through(header, chunks)
+    for first in range(0, header.height, UNIT):
+        rows = colours.rows(first, UNIT)
+        place(first, rows if header.channels > 1 else rows[:, :, 0])
+    return Coded(serialise(outlet.sealed(header), (), chunks), None)
+
+
+class _Encoder:
+    """Codes colours by the networks, once or twice."""
+
+    def __init__(self, engine: Engine, model: Model, header: Header, progress: Progress | None) -> None:
+        self._engine, self._model, self._header, self._progress = engine, model, header, progress
+        self._passes, self._done = 1, 0
+
+    def code(self, colours: SampleRows, place: Strips, costs: BlockBits | None = None) -> list[tuple[bytes, bytes]]:
+        """The segments of every tile; ``place`` gets strips of the reconstruction."""
+        segments: list[tuple[bytes, bytes]] = []
+        grid = self._header.grid
+        work = Work(self._model, True, grid.needed(grid.whole), self._share)
+        whole = Region(0, 0, self._header.width, self._header.height)
+        flow = Flow(self._engine, self._model, self._header, whole, work)
+        for first, rows in flow.samples(flow.encoder(colours, segments, costs)):
+            place(first, rows)
+        self._done += 1
+        return segments
+
+    def worth_storing(self, colours: SampleRows) -> Choice:
+        """What costs less stored than coded: what coding costs is found by coding."""
+        self._passes = 2
+        grid, errors = self._header.grid, BlockErrors(colours)
+        costs = BlockBits(self._model.tables.gaussian, self._model.factorized, grid.height, grid.width)
+        trace, self._engine.trace = self._engine.trace, None
+        self.code(colours, errors.add, costs)
+        self._engine.trace = trace
+        return chosen(colours, costs.bits, errors.errors, self._header.quality)
+
+    def _share(self, share: float) -> None:
+        if self._progress:
+            self._progress((self._done + share) / self._passes)
 
 
 def encode_picture(samples: np.ndarray, quality: int = 60, **options: Any) -> Encoded:
@@ -305,7 +306,7 @@ def encode_picture(samples: np.ndarray, quality: int = 60, **options: Any) -> En
 
     Parameters
     ----------
-    samples : np.ndarray [H, W, 3] or [H, W], uint8
+    samples : np.ndarray [H, W], or [H, W, C] with 2 (grey, alpha), 3 or 4 (RGB, alpha) channels, uint8
     quality : int in 1..100
     **options
         As in `encode_strips`.
@@ -474,34 +475,36 @@ def decode_strips(
         wanted = check_region(region, header.width, header.height)
         if verify:
             raise UsageError("only a whole picture can be verified", region=list(wanted))
-    # Which positions of y_hat a region needs is known without the model: g_s has one structure.
     part = header.grid.window(wanted, REACH)
-    tiles = header.grid.needed(part)
-    check_padded(
-        STRIDE * STRIDE * sum(tile.height * tile.width for tile in tiles),
-        limits,
-        "byte 8 (SPEC 8.1)",
-        width=header.width,
-        height=header.height,
-    )
+    tiles = [] if header.lossless else header.grid.needed(part)
+    pixels = STRIDE * STRIDE * sum(tile.height * tile.width for tile in tiles)
+    if header.lossless:
+        pixels = padded_pixels(header.width, wanted.y + wanted.height)
+    check_padded(pixels, limits, "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
     stream = parse(data, None if region is None else [tile.index for tile in tiles])
-    found = stream_model(header, model)
-    check_segments(stream, found.config, tiles)
-    longest = max(stream.index[tile.index].z_length + stream.index[tile.index].y_length for tile in tiles)
-    _check_memory(
-        "decoding", header, found, limits, backend, threads, trace is not None, part=part, segments=longest, held=held
-    )
-    work = Work(found, False, tiles, progress)
-    digested = hashlib.sha256()
-    with borrowed_pool() as pool:
-        engine = Engine(found.layers, found.tables, header.quality - 1, threads, backend, trace, pool)
-        flow = _Flow(engine, found, header, wanted, work)
-        for first, rows in flow.samples(flow.decoder(stream)):
-            if verify:
-                digested.update(rows.data)
-            strips(first, rows)
+    overlay, outlet = Overlay(header, stream.chunks, wanted), _Outlet(verify, strips)
+    if header.lossless:
+        for first, rows in whole_strips(stream, wanted):
+            outlet(first, overlay.finished(first, rows))
+    else:
+        found = stream_model(header, model)
+        check_segments(stream, found.config, tiles)
+        longest = max(stream.index[tile.index].z_length + stream.index[tile.index].y_length for tile in tiles)
+        _check_memory(
+            *("decoding", header, found, limits, backend, threads, trace is not None),
+            part=part,
+            segments=longest,
+            held=held,
+        )
+        work = Work(found, False, tiles, progress)
+        with borrowed_pool() as pool:
+            engine = Engine(found.layers, found.tables, header.quality - 1, threads, backend, trace, pool)
+            flow = Flow(engine, found, header, wanted, work)
+            for first, rows in flow.samples(flow.decoder(stream)):
+                outlet(first, overlay.finished(first, rows))
+    overlay.end()
     if verify:
-        _check_digest(header, digested.digest()[:DIGEST_BYTES])
+        _check_digest(header, outlet.sealed(header).digest)
     return stream
 
 
@@ -538,10 +541,10 @@ def decode_stream(data: Buffer, *, region: Iterable[int] | None = None, **option
     return samples[0], stream
 
 
-def _check_digest(header: Header, computed: bytes) -> None:
+def _check_digest(header: Header, computed: bytes | None) -> None:
     if header.digest is None:
         raise CheckFailed("the stream carries no digest of its reconstruction", where="header flags (SPEC 8.1)")
-    if computed != header.digest:
+    if computed is not None and computed != header.digest:
         raise CheckFailed(
             "the reconstruction differs from the encoder's",
             where="header offset 36 (SPEC 8.1)",
@@ -562,13 +565,16 @@ def encode(
     icc_profile: bytes | None = None,
     xmp: bytes | None = None,
     tile: int | None = None,
+    exact: bool = False,
+    lossless: bool = False,
+    rectangles: bool = True,
 ) -> bytes:
     """Code a picture.
 
     Parameters
     ----------
-    image : np.ndarray [H, W, 3] or [H, W], uint8
-        RGB or grey samples.
+    image : np.ndarray [H, W], or [H, W, C] with 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha) channels, uint8
+        Colours are not multiplied by alpha.
     quality : int in 1..100
     model : Model, name, path or None for the default
     threads : int or None for all cores
@@ -577,6 +583,12 @@ def encode(
         Metadata to carry.
     tile : int or None
         Side of the tiles in samples, a multiple of 64; 0 for none, None to let the encoder choose.
+    exact : bool
+        Keep the colours of transparent pixels.
+    lossless : bool
+        Store the whole picture without loss. Quality and model are not used.
+    rectangles : bool
+        Store parts without loss where that costs less than coding them.
 
     Returns
     -------
@@ -630,7 +642,7 @@ def decode(
 
     Returns
     -------
-    np.ndarray [H, W, 3] or [H, W], uint8
+    np.ndarray [H, W], or [H, W, C] with 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha) channels, uint8
 
     Raises
     ------

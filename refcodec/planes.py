@@ -12,7 +12,7 @@ from .limits import MAX_SIDE, padded
 
 
 class SampleRows(Protocol):
-    """A picture that is read from the top down, for pictures that need not fit into memory.
+    """A picture that is read in strips of rows, so that it need not fit into memory.
 
     Attributes
     ----------
@@ -25,8 +25,11 @@ class SampleRows(Protocol):
     width: int
     channels: int
 
-    def read(self, count: int) -> np.ndarray:
-        """The next rows, [n, width, channels] uint8: ``count``, or what is left of the picture."""
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """Rows ``first`` and on, [n, width, channels] uint8: ``count``, or what is left of the picture.
+
+        The encoder asks for all rows from the top down; where it stores samples without loss, several times.
+        """
 
 
 class ArrayRows:
@@ -35,24 +38,26 @@ class ArrayRows:
     def __init__(self, samples: np.ndarray) -> None:
         self.samples = samples if samples.ndim == 3 else samples[:, :, np.newaxis]
         self.height, self.width, self.channels = self.samples.shape
-        self._next = 0
 
-    def read(self, count: int) -> np.ndarray:
-        """As `SampleRows.read`; a view."""
-        rows = self.samples[self._next : self._next + count]
-        self._next += rows.shape[0]
-        return rows
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """As `SampleRows.rows`; a view."""
+        return self.samples[first : first + count]
 
 
-def padding(source: SampleRows) -> Callable[[int, np.ndarray], None]:
-    """(SPEC 4.2-3) A function (first row, out [n, Wp, 4]) that pads the rows of a picture in their order."""
-    last = np.empty((1, 0, 0), np.uint8)
+def padding(rows: Callable[[int, int], np.ndarray], height: int) -> Callable[[int, np.ndarray], None]:
+    """(SPEC 4.2-3) A function (first row, out [n, Wp, 4]) that pads rows of colour samples.
+
+    Parameters
+    ----------
+    rows : callable(first, count)
+        Gives rows [n, W, 1 or 3] uint8.
+    height : int
+        Rows of the picture.
+    """
 
     def fill(first: int, out: np.ndarray) -> None:
-        nonlocal last
-        rows = source.read(out.shape[0])
-        last = rows[-1:].copy() if rows.shape[0] else last
-        pad_rows(rows if rows.shape[0] else last, 0, out)
+        start = min(first, height - 1)
+        pad_rows(rows(start, min(out.shape[0], height - start)), 0, out)
 
     return fill
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 from .errors import UsageError
 from .limits import padded
-from .model.config import Op
 
 STRIDE = 16
 """Samples of one latent position, in both directions (SPEC 4.2)."""
@@ -138,19 +136,4 @@ def check_region(region: Iterable[int], width: int, height: int) -> Region:
     return found
 
 
-@lru_cache(maxsize=16)
-def synthesis_reach(ops: tuple[Op, ...]) -> int:
-    """(SPEC 4.5-3) Positions of y_hat around its own that a sample depends on.
-
-    A convolution of side k reads k // 2 positions around. After n pixel shuffles a position is 2^-n of one of y_hat.
-    The sum over all convolutions of g_s is an upper bound, for those of a skip lie beside others.
-    """
-    sixteenths, scale = 0, STRIDE
-    for op in ops:
-        if op.name.startswith("g_s/") and op.kernel and not op.name.endswith(("/skip", "/upsample")):
-            sixteenths += scale * (op.kernel // 2)
-            scale = scale // 2 if op.shuffle else scale
-    return -(-sixteenths // STRIDE)
-
-
-__all__ = ["STRIDE", "UNIT", "Region", "Tile", "TileGrid", "Window", "check_region", "synthesis_reach"]
+__all__ = ["STRIDE", "UNIT", "Region", "Tile", "TileGrid", "Window", "check_region"]

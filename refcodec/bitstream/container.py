@@ -32,6 +32,8 @@ from ..limits import (
     MAX_SEGMENT_BYTES,
     MAX_TILES,
 )
+from ..lossless.rectangles import Rectangles, longest_rectangles
+from ..lossless.samples import SamplesReader, longest_samples
 from ..tiles import UNIT, TileGrid
 from .crc32c import crc32c
 from .fields import (
@@ -68,16 +70,6 @@ _CHECKSUM_BYTES = 4
 _CHUNK_HEAD = 8  # tag and length
 _ENTRY_BYTES = 8  # lengths of the two segments
 _TILE_ENTRY_BYTES = 12  # and their checksum
-
-
-def longest_alpha(width: int, height: int) -> int:
-    """X."""
-    return 2 * height * (width + 1) + 64
-
-
-def longest_rectangles(width: int, height: int, channels: int) -> int:
-    """X."""
-    return 2 * height * (width * channels + 1) + 64 + 16 * 65536
 
 
 @dataclass(frozen=True)
@@ -380,9 +372,10 @@ def parse_index(data: Buffer, header: Header) -> tuple[Entry, ...]:
 def chunk_limit(tag: str, header: Header) -> int:
     """(SPEC 8.4-9) Largest payload of a chunk in bytes."""
     if tag == ALPHA:
-        return longest_alpha(header.width, header.height)
+        return longest_samples(header.height, header.width, 1)
     if tag == LOSSLESS:
-        return longest_rectangles(header.width, header.height, header.channels)
+        longest = longest_samples if header.lossless else longest_rectangles
+        return longest(header.height, header.width, header.channels)
     return MAX_METADATA_BYTES
 
 
@@ -479,7 +472,19 @@ def parse(data: Buffer, tiles: Collection[int] | None = None) -> Stream:
             cause="the writer is faulty",
             missing=LOSSLESS,
         )
+    _check_stored(dict(chunks), header)
     return replace(stream, chunks=chunks)
+
+
+def _check_stored(payloads: dict[str, bytes], header: Header) -> None:
+    """(SPEC 8.5-11) What the heads of ALPH and LOSS say; nothing is inflated."""
+    if ALPHA in payloads:
+        SamplesReader(payloads[ALPHA], header.height, header.width, 1)
+    if LOSSLESS in payloads:
+        if header.lossless:
+            SamplesReader(payloads[LOSSLESS], header.height, header.width, header.channels)
+        else:
+            Rectangles(payloads[LOSSLESS], header.width, header.height, header.channels)
 
 
 def _checksum(body: Buffer, header: Header, start: int, end: int) -> int:
@@ -563,8 +568,9 @@ def pack_header(header: Header) -> bytes:
 def _with_integers(header: Header) -> Header:
     """The header with Python's integers, which do not wrap; what is no integer stays for `pack` to refuse."""
     names = ("width", "height", "channels", "quality", "tile_width", "tile_height", "depth")
-    values = {name: getattr(header, name) for name in names}
-    return replace(header, **{name: operator.index(n) for name, n in values.items() if hasattr(n, "__index__")})
+    values: dict[str, Any] = {name: getattr(header, name) for name in names}
+    values = {name: operator.index(n) for name, n in values.items() if hasattr(n, "__index__")}
+    return replace(header, **values)
 
 
 def _pack_entry(z: memoryview, y: memoryview, tiled: bool) -> bytes:

@@ -26,7 +26,8 @@ class Port(Protocol):
         """Symbols of one half of slice i [h, w / 2, C], int32; row of the Gaussian table and mean (Q6) by symbol."""
 
 
-def _channel_index(shape: tuple[int, int, int]) -> np.ndarray:
+def channel_index(shape: tuple[int, ...]) -> np.ndarray:
+    """The table of every symbol of z [h, w, hyper]: its channel."""
     return np.broadcast_to(np.arange(shape[2], dtype=np.int32), shape)
 
 
@@ -51,7 +52,7 @@ class Writer:
     def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """(SPEC 6.9) round(z - median), coded by channel."""
         symbols = self._engine.symbols(interior(self._z), medians)
-        self._z_coder.put(symbols, _channel_index(shape), self._factorized)
+        self._z_coder.put(symbols, channel_index(shape), self._factorized)
         return symbols
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -81,7 +82,7 @@ class Reader:
 
     def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """(SPEC 7) Symbols of z; its segment ends here."""
-        symbols = self._z_coder.get(_channel_index(shape), self._factorized)
+        symbols = self._z_coder.get(channel_index(shape), self._factorized)
         self._z_coder.finish()
         return symbols
 

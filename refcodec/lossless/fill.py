@@ -6,7 +6,8 @@ completed from the cells around by a pyramid and a few steps of diffusion, and i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,9 @@ CELL = 8
 _SMOOTHINGS = 8
 """Steps of diffusion on every level of the pyramid."""
 
-Grid = NDArray[np.float32]
+Grid: TypeAlias = NDArray[np.float32]
+
+Hidden: TypeAlias = Callable[[int, int], NDArray[np.bool_]]
 
 
 def _halved(x: Grid) -> Grid:
@@ -117,5 +120,57 @@ def filled(source: Source, rectangles: Sequence[Rectangle], height: int, width: 
                 part = part[:, np.newaxis, np.newaxis]
                 strip[top - first : bottom - first, x : x + w] = np.rint(upper * (1 - part) + lower * part)
         return strip
+
+    return strips
+
+
+def filled_where(source: Source, hidden: Hidden, height: int, width: int) -> Source:
+    """A source of the same picture with a smooth surface in place of hidden pixels.
+
+    Parameters
+    ----------
+    source : callable
+        Gives strips of the picture.
+    hidden : callable
+        Gives rows ``first`` to ``first + count`` of a mask, [count, width] bool.
+    height, width : int
+        Size of the picture.
+
+    Returns
+    -------
+    callable
+        Strips as ``source`` gives them, filled.
+    """
+    shape = -(-height // CELL), -(-width // CELL)
+    known = np.zeros(shape, np.float32)
+    values: Grid | None = None
+    for first in range(0, height, BLOCK):
+        count = min(BLOCK, height - first)
+        strip, seen = source(first, count).astype(np.float32), (~hidden(first, count)).astype(np.float32)
+        if values is None:
+            values = np.zeros((*shape, strip.shape[2]), np.float32)
+        pad = ((0, -count % CELL), (0, -width % CELL))
+        rows = -(-count // CELL)
+        weight = np.pad(seen, pad).reshape(rows, CELL, shape[1], CELL).sum(axis=(1, 3))
+        sums = np.pad(strip * seen[..., np.newaxis], (*pad, (0, 0))).reshape(rows, CELL, shape[1], CELL, -1)
+        at = first // CELL
+        values[at : at + rows] = sums.sum(axis=(1, 3)) / np.maximum(weight, 1)[..., np.newaxis]
+        known[at : at + rows] = weight > 0
+    surface = completed(np.asarray(values), known)
+
+    def strips(first: int, count: int) -> NDArray[np.uint8]:
+        strip: NDArray[np.uint8] = source(first, count)
+        mask = hidden(first, count)
+        if not mask.any():
+            return strip
+        above, below, part = _places(first, len(strip), shape[0])
+        left, right, share = _places(0, width, shape[1])
+        upper, lower = (
+            surface[rows][:, left] * (1 - share)[:, np.newaxis] + surface[rows][:, right] * share[:, np.newaxis]
+            for rows in (above, below)
+        )
+        part = part[:, np.newaxis, np.newaxis]
+        smooth = np.rint(upper * (1 - part) + lower * part).astype(np.uint8)
+        return np.where(mask[..., np.newaxis], smooth, strip)
 
     return strips

@@ -1,0 +1,222 @@
+"""Samples that a stream stores without loss (SPEC 8.10, 8.11), as the codec uses them.
+
+A decoder puts them over or beside the colours that the networks make: rectangles and alpha. A picture that is stored
+as a whole needs neither networks nor a model. An encoder splits alpha off, and gives the networks something cheap where
+their colours are not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .bitstream.container import ALPHA, LOSSLESS, Header, Stream
+from .lossless.choose import choose_rectangles, graphics
+from .lossless.fill import filled, filled_where
+from .lossless.rectangles import Rectangle, Rectangles, pack_rectangles
+from .lossless.samples import SamplesReader, encode_samples, strip_rows
+from .planes import SampleRows
+from .tiles import Region
+
+LAMBDAS = (0.0018, 0.18)
+"""Lambda of the lowest and of the highest quality step of the default model: bits per unit of squared error, times the
+pixel's three channels. Other models have others; it weighs the choice of rectangles alone."""
+
+
+class Colours:
+    """The colour samples of a picture that may have alpha, as `SampleRows`."""
+
+    def __init__(self, source: SampleRows) -> None:
+        self.height, self.width = source.height, source.width
+        self.channels = source.channels - 1 + source.channels % 2  # 1 of 1 and 2, 3 of 3 and 4
+        self._source = source
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """As `SampleRows.rows`."""
+        return self._source.rows(first, count)[:, :, : self.channels]
+
+
+class Replaced:
+    """A picture some of whose samples are replaced, as `SampleRows`."""
+
+    def __init__(self, colours: SampleRows, rectangles: Sequence[Rectangle]) -> None:
+        self.height, self.width, self.channels = colours.height, colours.width, colours.channels
+        self._rows = filled(colours.rows, rectangles, self.height, self.width)
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """As `SampleRows.rows`."""
+        return self._rows(first, count)
+
+
+class Visible:
+    """A picture whose transparent pixels have colours that code cheaply, as `SampleRows`."""
+
+    def __init__(self, source: SampleRows) -> None:
+        colours = Colours(source)
+        self.height, self.width, self.channels = colours.height, colours.width, colours.channels
+        self._rows = filled_where(
+            colours.rows, lambda first, count: source.rows(first, count)[:, :, -1] == 0, self.height, self.width
+        )
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """As `SampleRows.rows`."""
+        return self._rows(first, count)
+
+
+def code_alpha(source: SampleRows) -> bytes:
+    """(SPEC 8.10) The payload of ALPH: the last channel."""
+
+    def alpha(first: int, count: int) -> np.ndarray:
+        return source.rows(first, count)[:, :, -1:]
+
+    return encode_samples(alpha, source.height, source.width, 1)
+
+
+def code_whole(colours: SampleRows) -> bytes:
+    """(SPEC 8.11) The payload of LOSS that stores a whole picture."""
+    return encode_samples(colours.rows, colours.height, colours.width, colours.channels)
+
+
+def may_gain(colours: SampleRows) -> bool:
+    """Whether a part of a picture looks as if storing it costs less; no for photographs, and that is found quickly."""
+    return bool(graphics(colours.rows, colours.height, colours.width).any())
+
+
+class Choice(NamedTuple):
+    """What is stored without loss: rectangles, their payload of LOSS, and whether that is the whole picture."""
+
+    rectangles: tuple[Rectangle, ...] = ()
+    payload: bytes = b""
+    whole: bool = False
+
+
+def chosen(colours: SampleRows, bits: np.ndarray, errors: np.ndarray, step: int) -> Choice:
+    """What costs less stored than coded, by bits and lambda times squared error.
+
+    Parameters
+    ----------
+    bits, errors : np.ndarray [ceil(H / 64), ceil(W / 64)], float64
+        Bits and squared error of every block of 64x64 samples, as coded.
+    step : int
+        Quality step, 1..100.
+    """
+    low, high = LAMBDAS
+    weight = low * (high / low) ** ((step - 1) / 99) / 3
+    found = choose_rectangles(colours.rows, colours.height, colours.width, bits, errors, weight)
+    if not found:
+        return Choice()
+    whole, payload = (
+        code_whole(colours),
+        pack_rectangles(found, colours.rows, colours.width, colours.height, colours.channels),
+    )
+    rest = bits + weight * errors
+    for y, x, width, height in found:
+        rest[y // 64 : -(-(y + height) // 64), x // 64 : -(-(x + width) // 64)] = 0
+    if 8 * len(whole) <= 8 * len(payload) + rest.sum():  # rectangles share no colours and no repetitions
+        return Choice((Rectangle(0, 0, colours.width, colours.height),), whole, True)
+    return Choice(tuple(found), payload)
+
+
+class BlockErrors:
+    """Adds up the squared error of every block of 64x64 samples, strip by strip."""
+
+    def __init__(self, colours: SampleRows) -> None:
+        self._colours = colours
+        self.errors = np.zeros((-(-colours.height // 64), -(-colours.width // 64)))
+
+    def add(self, first: int, rows: np.ndarray) -> None:
+        """Count a strip of the reconstruction, [n, W, C] or [n, W] uint8."""
+        wanted = self._colours.rows(first, rows.shape[0]).astype(np.int32)
+        error = np.square(wanted - rows.reshape(wanted.shape)).sum(axis=2)
+        across = np.add.reduceat(error, np.arange(0, error.shape[1], 64), axis=1)
+        np.add.at(self.errors, np.arange(first, first + rows.shape[0]) // 64, across)
+
+
+class Overlay:
+    """Puts stored rectangles over decoded colours, and alpha beside them, strip by strip from the top down.
+
+    Parameters
+    ----------
+    header : Header
+    chunks : sequence of (tag, payload)
+    region : Region
+        The part of the picture that the strips are of.
+
+    Raises
+    ------
+    ChunkError
+        By every method: a payload is damaged.
+    """
+
+    def __init__(self, header: Header, chunks: Sequence[tuple[str, bytes]], region: Region) -> None:
+        payloads = dict(chunks)
+        self._region = region
+        self._rectangles: Rectangles | None = None
+        if LOSSLESS in payloads and not header.lossless:
+            self._rectangles = Rectangles(payloads[LOSSLESS], header.width, header.height, header.channels)
+        self._alpha: SamplesReader | None = None
+        if ALPHA in payloads:
+            self._alpha = SamplesReader(payloads[ALPHA], header.height, header.width, 1)
+            self._each = strip_rows(header.width, 1)
+            skip(self._alpha, region.y, self._each)
+
+    def finished(self, first: int, rows: np.ndarray) -> np.ndarray:
+        """The samples of a strip, [n, w], or [n, w, C] with 2 to 4 channels; ``rows`` may be changed."""
+        if self._rectangles:
+            self._rectangles.apply(rows, self._region.y + first, self._region.x)
+        if self._alpha is None:
+            return rows
+        alpha = np.concatenate([*_read(self._alpha, rows.shape[0], self._each)])
+        alpha = alpha[:, self._region.x : self._region.x + self._region.width]
+        return np.concatenate((rows.reshape(*alpha.shape[:2], -1), alpha), axis=2)
+
+    def end(self) -> None:
+        """Check what is left of alpha, where the strips were those of a whole picture or of its end."""
+        if self._alpha is not None and self._alpha.left:
+            skip(self._alpha, self._alpha.left, self._each)
+
+
+def _read(reader: SamplesReader, count: int, each: int) -> Iterator[np.ndarray]:
+    while count:
+        rows = reader.read(min(count, each))
+        count -= rows.shape[0]
+        yield rows
+
+
+def skip(reader: SamplesReader, count: int, each: int) -> None:
+    """Read rows that are not wanted."""
+    for _ in _read(reader, count, each):
+        pass
+
+
+def whole_strips(stream: Stream, region: Region) -> Iterator[tuple[int, np.ndarray]]:
+    """(SPEC 8.11) Strips of a region of a picture that is stored as a whole: first row, samples [n, w, 3] or [n, w]."""
+    header = stream.header
+    payload = stream.chunk(LOSSLESS)
+    assert payload is not None  # parse refuses a lossless stream without it
+    reader = SamplesReader(payload, header.height, header.width, header.channels)
+    each = strip_rows(header.width, header.channels)
+    skip(reader, region.y, each)
+    first = 0
+    for rows in _read(reader, region.height, each):
+        rows = rows[:, region.x : region.x + region.width]
+        yield first, np.ascontiguousarray(rows if header.channels > 1 else rows[:, :, 0])
+        first += rows.shape[0]
+    skip(reader, reader.left, each)
+
+
+__all__ = [
+    "BlockErrors",
+    "Choice",
+    "Colours",
+    "Overlay",
+    "Replaced",
+    "Visible",
+    "chosen",
+    "code_alpha",
+    "code_whole",
+    "may_gain",
+    "whole_strips",
+]
