@@ -85,22 +85,14 @@ def _stripped(picture: Picture | None, strip: str | None) -> dict[str, bytes | N
     return {name: None if name in words or "all" in words else data for name, data in kept.items()}
 
 
-def _coding_options(args: Namespace) -> dict[str, Any]:
-    """Arguments of ``encode_picture`` for the options that were given."""
-    named = {
-        "tile": args.tile,
-        "exact": args.exact or None,
-        "lossless": args.lossless or None,
-        "rectangles": None if args.rectangles == "auto" else False,
-    }
-    return {name: value for name, value in named.items() if value is not None}
-
-
 def _coded(args: Namespace, original: Original, model: Model | None) -> tuple[int, Trial]:
-    """Code a picture: the quality step, 0 without loss, and the stream."""
+    """Code a picture: the quality step that was asked for, 0 for none, and the stream."""
     kept = _stripped(original.picture, args.strip)
     options: dict[str, Any] = {
-        **_coding_options(args),
+        "tile": args.tile,
+        "exact": args.exact,
+        "lossless": args.lossless,
+        "rectangles": args.rectangles == "auto",
         "model": model,
         "threads": args.threads,
         "chunks": metadata_chunks(kept["exif"], kept["icc"], kept["xmp"]),
@@ -122,8 +114,8 @@ def _coded(args: Namespace, original: Original, model: Model | None) -> tuple[in
     if not searched:
         quality = args.quality if args.quality is not None else min(DEFAULT_QUALITY, steps)
         return quality, encode(quality)
-    rows = original.rows
-    budget = args.size if args.size is not None else int(args.bpp * rows.height * rows.width / 8)
+    pixels = original.source.height * original.source.width
+    budget = args.size if args.size is not None else int(args.bpp * pixels / 8)
     quality, trial = best_fit(encode, steps, budget)
     if trial is None:
         smallest = len(encode(quality).data)
@@ -160,8 +152,8 @@ def encode(args: Namespace) -> int:
         quality, trial = _coded(args, original, model)
         seconds = time.perf_counter() - start
         write_bytes(args.out, trial.data, args.force)
-        source, fidelity = original.rows, trial.measured()
-    width, height, size = source.width, source.height, len(trial.data)
+    (source, _), (coded, fidelity) = original, trial
+    width, height, size = source.width, source.height, len(coded.data)
     if args.json:
         result_json(
             {
@@ -169,21 +161,22 @@ def encode(args: Namespace) -> int:
                 "height": height,
                 "channels": source.channels - (source.channels in (2, 4)),
                 "alpha": source.channels in (2, 4),
-                "lossless": model is None,
+                "lossless": coded.model is None,
+                "rectangles": len(coded.stored),
                 "quality": quality,
                 "bytes": size,
                 "bits_per_pixel": 8 * size / (width * height),
-                "z_bytes": trial.coded.z_bytes,
-                "y_bytes": trial.coded.y_bytes,
-                "model": model.name if model else None,
-                "fingerprint": model.fingerprint.hex() if model else None,
+                "z_bytes": coded.z_bytes,
+                "y_bytes": coded.y_bytes,
+                "model": coded.model.name if coded.model else None,
+                "fingerprint": coded.model.fingerprint.hex() if coded.model else None,
                 "reconstruction_sha256": fidelity.sha256,
                 "psnr": _finite(fidelity.psnr),
                 "seconds": seconds,
             }
         )
     elif str(args.out) != "-":
-        how, psnr = (f"at quality {quality}", f"{fidelity.psnr:.2f} dB, ") if model else ("without loss", "")
+        how, psnr = (f"at quality {quality}", f"{fidelity.psnr:.2f} dB, ") if coded.model else ("without loss", "")
         note(
             f"{width}x{height} {how}: {size} bytes, {8 * size / (width * height):.4f} bits per pixel, "
             f"{psnr}{seconds:.2f} s"
@@ -273,9 +266,10 @@ def info(args: Namespace) -> int:
         return 0
     for _, name, value, meaning in facts.fields:
         result(f"{name:14s} {value!s:34s} {meaning}")
-    for name in ("tiles", "alpha", "lossless"):
-        value = getattr(facts, name)
-        result(f"{name:14s} {value if name == 'tiles' else 'yes' if value else 'no'}")
+    for name in ("alpha", "lossless"):
+        result(f"{name:14s} {'yes' if getattr(facts, name) else 'no'}")
+    for name in ("tiles", "rectangles"):
+        result(f"{name:14s} {getattr(facts, name)}")
     for name in ("total", "header", "index", "z", "y", "chunk", "checksum"):
         result(f"{name + ' bytes':14s} {getattr(facts, name + '_bytes')}")
     result(f"bits per pixel {facts.bits_per_pixel:.4f}")

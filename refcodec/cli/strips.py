@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..bitstream.container import Header, Stream
-from ..codec import Coded, decode_strips, encode_picture, encode_strips
+from ..codec import Coded, decode_strips, encode_strips
 from ..io.pictures import Picture, opened_rows, read_picture, writing_rows
-from ..io.rows import RawRows
 from ..limits import Limits
 from ..planes import ArrayRows, SampleRows
 from ..tiles import Region
@@ -32,7 +30,7 @@ class Fidelity:
     Parameters
     ----------
     source : SampleRows
-        The original picture, from its first row on.
+        The original picture.
     """
 
     def __init__(self, source: SampleRows) -> None:
@@ -46,7 +44,7 @@ class Fidelity:
         count = max(1, BAND // pixels[0].size)
         for top in range(0, rows.shape[0], count):
             band = pixels[top : top + count]
-            original = self._source.read(band.shape[0])
+            original = self._source.rows(first + top, band.shape[0])
             colours = original.shape[2] - (original.shape[2] in (2, 4))
             difference = original[:, :, :colours].astype(np.int32) - band[:, :, :colours]
             if colours < original.shape[2]:
@@ -65,19 +63,11 @@ class Fidelity:
         return 10 * math.log10(255 * 255 * self._samples / self._error) if self._error else math.inf
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A stream and how faithful it is.
-
-    Attributes
-    ----------
-    coded : Coded
-    measured : callable
-        Gives the fidelity of its reconstruction.
-    """
+class Trial(NamedTuple):
+    """A stream and how faithful it is."""
 
     coded: Coded
-    measured: Callable[[], Fidelity]
+    fidelity: Fidelity
 
     @property
     def data(self) -> bytes:
@@ -85,64 +75,34 @@ class Trial:
         return self.coded.data
 
 
-class Original(Protocol):
-    """A picture that is to be coded."""
+class Original(NamedTuple):
+    """A picture that is to be coded.
 
-    @property
-    def rows(self) -> SampleRows:
-        """Its samples from the first row on."""
+    Attributes
+    ----------
+    source : SampleRows
+    picture : Picture or None
+        The picture with its metadata; None for a file of samples that is read in strips, and has none.
+    """
 
-    @property
-    def picture(self) -> Picture | None:
-        """The picture with its metadata; None for a file of samples that is read in strips, and has none."""
-
-    def encode(self, *quality: int, **options: Any) -> Trial:
-        """Code it; arguments as `encode_picture`."""
-
-
-class _InMemory:
-    """A picture in memory."""
-
-    def __init__(self, picture: Picture) -> None:
-        self.picture = picture
-
-    @property
-    def rows(self) -> SampleRows:
-        return ArrayRows(self.picture.samples)
+    source: SampleRows
+    picture: Picture | None
 
     def encode(self, *quality: int, **options: Any) -> Trial:
-        coded = encode_picture(self.picture.samples, *quality, **options)
-
-        def measured() -> Fidelity:
-            fidelity = Fidelity(self.rows)
-            fidelity(0, coded.reconstruction)
-            return fidelity
-
-        return Trial(coded, measured)
-
-
-class _InFile:
-    """A file of samples that is read in strips."""
-
-    picture = None
-
-    def __init__(self, rows: RawRows) -> None:
-        self._rows = rows
-
-    @property
-    def rows(self) -> SampleRows:
-        return self._rows.fresh()
-
-    def encode(self, *quality: int, **options: Any) -> Trial:
-        fidelity = Fidelity(self.rows)
-        return Trial(encode_strips(self.rows, *quality, strips=fidelity, **options), lambda: fidelity)
+        """Code it; arguments as `encode_strips`."""
+        fidelity = Fidelity(self.source)
+        return Trial(encode_strips(self.source, *quality, strips=fidelity, **options), fidelity)
 
 
 @contextmanager
 def opened_original(source: str, limits: Limits, depth: int | None) -> Iterator[Original]:
     """Open a picture for coding, in strips if it is large and its format allows it; raises as `read_picture`."""
     with opened_rows(source, limits) as rows:
-        yield _InFile(rows) if rows else _InMemory(read_picture(source, limits, depth))
+        if rows is not None:
+            yield Original(rows, None)
+        else:
+            picture = read_picture(source, limits, depth)
+            yield Original(ArrayRows(picture.samples), picture)
 
 
 def sha256_of(data: bytes | memoryview, **options: Any) -> tuple[str, Stream]:

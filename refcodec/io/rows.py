@@ -1,7 +1,7 @@
 """Pictures row by row, for those that need not fit into memory: binary PPM and PGM, NPY, and written PNG.
 
 Files whose samples follow each other as they are (PPM, PGM, NPY) begin with a `Layout`. They are read whole by
-`read_raw`, or from the top down by `RawRows`. Writers take rows from the top down; `row_writer` chooses one.
+`read_raw`, or in parts by `RawRows`. Writers take rows from the top down; `row_writer` chooses one.
 """
 
 from __future__ import annotations
@@ -221,27 +221,19 @@ class RawRows:
         A plain one.
     where : str
         The place that errors name.
-    channels : int or None
-        Channels to give, None to look whether alpha is needed.
     """
 
-    def __init__(self, file: IO[bytes], layout: Layout, where: str, channels: int | None = None) -> None:
-        self._file, self._layout, self._where, self._next = file, layout, where, 0
+    def __init__(self, file: IO[bytes], layout: Layout, where: str) -> None:
+        self._file, self._layout, self._where = file, layout, where
         self.height, self.width = layout.shape[:2]
-        self.channels = channels or layout.channels
-        if channels is None and layout.channels in (2, 4):
-            self.channels -= self.fresh()._opaque()
+        self.channels = layout.channels
+        if self.channels in (2, 4):
+            count = max(1, _SCAN // (self.width * self.channels))
+            opaque = ((self.rows(first, count)[:, :, -1] == 255).all() for first in range(0, self.height, count))
+            self.channels -= all(opaque)
 
-    def fresh(self) -> RawRows:
-        """The same picture from its first row on."""
-        return RawRows(self._file, self._layout, self._where, self.channels)
-
-    def _opaque(self) -> bool:
-        count = max(1, _SCAN // (self.width * self.channels))
-        return all((self.read(count)[:, :, -1] == 255).all() for _ in range(0, self.height, count))
-
-    def read(self, count: int) -> np.ndarray:
-        """As `SampleRows.read`.
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """As `SampleRows.rows`.
 
         Raises
         ------
@@ -250,16 +242,14 @@ class RawRows:
         TransferError
             Reading fails.
         """
-        count = min(count, self.height - self._next)
-        shape = count, self.width, self._layout.channels
+        shape = max(0, min(count, self.height - first)), self.width, self._layout.channels
         try:
-            self._file.seek(self._layout.start + self._next * prod(shape[1:]))
+            self._file.seek(self._layout.start + first * self.width * self._layout.channels)
             data = self._file.read(prod(shape))
         except OSError as error:
             raise transfer_error("reading", self._where, error) from error
         if len(data) != prod(shape):
             raise InvalidImage("the file ends early", where=self._where, cause="it was changed while it was read")
-        self._next += count
         return np.frombuffer(data, np.uint8).reshape(shape)[:, :, : self.channels]
 
 

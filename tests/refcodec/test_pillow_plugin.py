@@ -16,6 +16,8 @@ from refcodec.bitstream.container import ALPHA, Header, parse, serialise
 from refcodec.errors import ModelError
 from refcodec.limits import Limits
 from refcodec.pillow_plugin import FORMAT
+from refcodec.planes import ArrayRows
+from refcodec.stored import code_alpha
 
 EXIF = b"MM\0*\0\0\0\x08\0\0"
 
@@ -23,6 +25,10 @@ EXIF = b"MM\0*\0\0\0\x08\0\0"
 def stream(channels: int = 3, chunks=(), **more) -> bytes:
     header = Header(width=7, height=5, channels=channels, quality=42, fingerprint=bytes(16), **more)
     return serialise(header, [(b"zz", b"yyyy")], chunks)
+
+
+def alpha_chunk(channels: int) -> list[tuple[str, bytes]]:
+    return [(ALPHA, code_alpha(ArrayRows(np.full((5, 7, channels), 9, np.uint8))))]
 
 
 def coded() -> SimpleNamespace:
@@ -39,7 +45,7 @@ def test_opening_reads_header_and_metadata_and_decodes_nothing(monkeypatch):
         assert (image.format, image.mode, image.size) == (FORMAT, "RGB", (7, 5))
         assert image.info == {"exif": b"Exif\0\0" + EXIF, "icc_profile": b"profile", "xmp": b"<x/>", "quality": 42}
         assert image.get_format_mimetype() == "image/x-loclic"
-    for channels, chunks, mode in ((1, (), "L"), (1, ((ALPHA, b"?"),), "LA"), (3, ((ALPHA, b"?"),), "RGBA")):
+    for channels, chunks, mode in ((1, (), "L"), (1, alpha_chunk(2), "LA"), (3, alpha_chunk(4), "RGBA")):
         with Image.open(io.BytesIO(stream(channels, chunks))) as image:
             assert image.mode == mode
 
@@ -50,7 +56,7 @@ def test_pixels_are_decoded_once_and_arrive_unchanged(monkeypatch, tmp_path, cha
     calls = []
     monkeypatch.setattr(codec, "decode_stream", lambda data, limits: calls.append(data) or (samples, None))
     path = tmp_path / "x.loclic"
-    path.write_bytes(stream(channels - (channels in (2, 4)), ((ALPHA, b"?"),) * (channels in (2, 4))))
+    path.write_bytes(stream(channels - 1, alpha_chunk(channels)) if channels in (2, 4) else stream(channels))
     image = Image.open(path)
     for _ in range(2):
         assert np.array_equal(np.asarray(image), samples)
@@ -103,6 +109,19 @@ def test_saving_passes_quality_and_metadata(monkeypatch, tmp_path):
     with pytest.raises(OSError, match="no quality"):
         source.save(tmp_path / "no.loclic", lossless=True, quality=50)
     assert not (tmp_path / "no.loclic").exists()
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize("options", [{"lossless": True}, {"exact": True, "tile": 64}])
+def test_alpha_survives_the_real_codec(tmp_path, mode, options):
+    source = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 70, 4), dtype=np.uint8)).convert(mode)
+    source.putalpha(source.getchannel("A").point(lambda v: v // 2))
+    source.save(tmp_path / "x.loclic", **options)
+    with Image.open(tmp_path / "x.loclic") as image:
+        assert image.mode == mode
+        assert np.array_equal(np.asarray(image.getchannel("A")), np.asarray(source.getchannel("A")))
+        if "lossless" in options:
+            assert np.array_equal(np.asarray(image), np.asarray(source))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])

@@ -47,14 +47,9 @@ def test_rows_of_a_file_are_those_of_the_picture(tmp_path, small_strips, kind, e
     path = stored(tmp_path / f"a{extension}", samples)
     with opened_rows(path, Limits(max_memory=1)) as rows:
         assert (rows.height, rows.width, rows.channels) == (37, 29, samples.shape[2] if samples.ndim == 3 else 1)
-        for counts in ([37], [1, 2, 3, 40, 5], [100]):
-            other, again = rows.fresh(), rows.fresh()
-            parts = []
-            for count in counts:
-                parts.append(again.read(count))
-                other.read(1)  # two readers of one file
-            assert again.read(5).shape[0] == 0
-            assert np.array_equal(np.concatenate(parts), samples.reshape(37, 29, -1))
+        for first, count in ((0, 37), (0, 1), (20, 5), (3, 100), (36, 1), (37, 4), (99, 1)):
+            expected = samples.reshape(37, 29, -1)[first : first + count]
+            assert np.array_equal(rows.rows(first, count), expected)
 
 
 def test_opaque_alpha_of_an_array_is_dropped_in_rows(tmp_path, small_strips, monkeypatch):
@@ -64,7 +59,7 @@ def test_opaque_alpha_of_an_array_is_dropped_in_rows(tmp_path, small_strips, mon
         samples[:, :, -1] = 255
         with opened_rows(stored(tmp_path / "a.npy", samples), Limits()) as rows:
             assert rows.channels == channels - 1
-            assert np.array_equal(rows.read(37), samples[:, :, :-1])
+            assert np.array_equal(rows.rows(0, 37), samples[:, :, :-1])
         samples[36, 28, -1] = 254
         with opened_rows(stored(tmp_path / "a.npy", samples), Limits()) as rows:
             assert rows.channels == channels
@@ -101,7 +96,7 @@ def test_damaged_files_are_refused_when_they_are_opened_or_read(tmp_path, small_
     with opened_rows(path, Limits()) as rows:
         path.write_bytes(data[:1000])
         with pytest.raises(InvalidImage, match="changed"):
-            rows.read(37)
+            rows.rows(0, 37)
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
