@@ -20,7 +20,8 @@ from refcodec.model.procedural import procedural_model
 
 @pytest.fixture(scope="module")
 def stream() -> bytes:
-    return encode_picture(np.zeros((20, 30), np.uint8), 60, model=procedural_model("tiny", 7)).data
+    model = procedural_model("tiny", 7)
+    return encode_picture(np.zeros((20, 30), np.uint8), 60, model=model, rectangles=False).data
 
 
 class Tap(io.RawIOBase):

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from refcodec.errors import InvalidImage, Unsupported, UsageError
 from refcodec.io.pictures import read_picture
@@ -167,6 +167,14 @@ def test_what_cannot_be_reduced_exactly_is_refused():
     for data in (bytes(multiplied), floats.getvalue(), bytes(inverted), plain, npy(DEEP.astype(np.uint32))):
         with pytest.raises(Unsupported):
             read_picture(data, depth=8)
+    if features.check("jpg_2000"):
+        file = io.BytesIO()
+        Image.fromarray(by_rule(of_channels(3))).save(file, "JPEG2000")
+        twelve = bytearray(file.getvalue())
+        siz = twelve.index(b"\xff\x4f\xff\x51")
+        twelve[siz + 42 : siz + 51 : 3] = b"\x0b\x0b\x0b"  # Ssiz: 12 bits
+        with pytest.raises(Unsupported, match="cannot be reduced"):
+            read_picture(bytes(twelve), depth=8)
     with pytest.raises(InvalidImage):
         read_picture(b"P5 1 1 0\n\0", depth=8)
     for depth in (16, 0, "8", True):
