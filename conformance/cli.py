@@ -21,6 +21,7 @@ COMMANDS = {
     "run": ("conformance.run.run", "run a decoder over the suites and report"),
     "encoder": ("conformance.run.encoder", "validate and decode the streams of an encoder"),
     "claim": ("conformance.run.claim", "make a claim file from a report, or check one"),
+    "export": ("conformance.run.export", "write streams and models as files, those stored as edits too"),
     "fluster": ("conformance.run.fluster", "export the suites for Fluster"),
     "bisect": ("conformance.run.bisect", "find the first value where a decoder's trace parts from the reference"),
     "inject": ("conformance.workbench.inject", "run one stage of decoding on given inputs"),

@@ -35,7 +35,7 @@ from .bitstream.fields import DIGEST_BYTES, FINGERPRINT_BYTES, Buffer, as_view
 from .entropy.costs import BlockBits
 from .entropy.rans import STATE_BYTES, WORD_BYTES
 from .errors import CheckFailed, CoderError, ModelError, UsageError, within_resources
-from .flow import Flow, Trace
+from .flow import Flow, Parts, Trace
 from .limits import Limits, check_memory, check_padded, check_pixels, padded_pixels
 from .lossless.rectangles import Rectangle
 from .memory import MOST_INTERVALS, memory_estimate
@@ -157,6 +157,7 @@ def encode_strips(
     rectangles: bool = True,
     strips: Strips | None = None,
     held: bool = False,
+    parts: Parts = Parts(),
 ) -> Coded:
     """(SPEC 6.10-4) Code a picture that is read in strips and need not fit into memory.
 
@@ -192,6 +193,8 @@ def encode_strips(
         Gets the reconstruction in strips, from the top down.
     held : bool
         The caller keeps the reconstruction, so it counts in the estimate of memory.
+    parts : Parts
+        Other classes and functions to code with, for measurements and tests.
 
     Raises
     ------
@@ -219,8 +222,8 @@ def encode_strips(
         return _encode_whole(header, colours, code_whole(colours), chunks, outlet)
     _check_memory("encoding", header, model, limits, backend, threads, trace is not None, encoding=True, held=held)
     with borrowed_pool() as pool:
-        engine = Engine(model.layers, model.tables, header.quality - 1, threads, backend, trace, pool)
-        coder = _Encoder(engine, model, header, progress)
+        engine = parts.engine(model.layers, model.tables, header.quality - 1, threads, backend, trace, pool)
+        coder = _Encoder(engine, model, header, progress, parts)
         stored = coder.worth_storing(colours) if rectangles and may_gain(colours) else Choice()
         if stored.whole:
             header = Header(header.width, header.height, header.channels, 0, bytes(FINGERPRINT_BYTES), lossless=True)
@@ -230,7 +233,7 @@ def encode_strips(
             colours = Replaced(colours, stored.rectangles)
         segments = coder.code(colours, outlet.through(header, chunks))
     z_bytes, y_bytes = (sum(len(pair[part]) for pair in segments) for part in (0, 1))
-    return Coded(serialise(outlet.sealed(header), segments, chunks), model, z_bytes, y_bytes, stored.rectangles)
+    return Coded(parts.serialise(outlet.sealed(header), segments, chunks), model, z_bytes, y_bytes, stored.rectangles)
 
 
 class _Outlet:
@@ -270,8 +273,9 @@ def _encode_whole(
 class _Encoder:
     """Codes colours by the networks, once or twice."""
 
-    def __init__(self, engine: Engine, model: Model, header: Header, progress: Progress | None) -> None:
+    def __init__(self, engine: Engine, model: Model, header: Header, progress: Progress | None, parts: Parts) -> None:
         self._engine, self._model, self._header, self._progress = engine, model, header, progress
+        self._parts = parts
         self._passes, self._done = 1, 0
 
     def code(self, colours: SampleRows, place: Strips, costs: BlockBits | None = None) -> list[tuple[bytes, bytes]]:
@@ -280,7 +284,7 @@ class _Encoder:
         grid = self._header.grid
         work = Work(self._model, True, grid.needed(grid.whole), self._share)
         whole = Region(0, 0, self._header.width, self._header.height)
-        flow = Flow(self._engine, self._model, self._header, whole, work)
+        flow = Flow(self._engine, self._model, self._header, whole, work, self._parts)
         for first, rows in flow.samples(flow.encoder(colours, segments, costs)):
             place(first, rows)
         self._done += 1
@@ -436,6 +440,7 @@ def decode_strips(
     progress: Progress | None = None,
     region: Iterable[int] | None = None,
     held: bool = False,
+    parts: Parts = Parts(),
 ) -> Stream:
     """(SPEC 6.10-3, 4.5) Decode a stream, or a region of it, to strips of samples.
 
@@ -446,8 +451,8 @@ def decode_strips(
         Gets the samples, [n, W, 3] or [n, W] uint8, from the top down.
     verify : bool
         Compare the reconstruction with the digest the stream carries.
-    model, threads, limits, backend, trace, progress
-        As in ``encode_picture``; limits are checked on the header, before memory is taken.
+    model, threads, limits, backend, trace, progress, parts
+        As in ``encode_strips``; limits are checked on the header, before memory is taken.
     region : x, y, width and height, or None
         The part of the picture that is wanted, in samples: exactly that part of the whole picture. Only the tiles that
         it needs are decoded and checked.
@@ -498,8 +503,8 @@ def decode_strips(
         )
         work = Work(found, False, tiles, progress)
         with borrowed_pool() as pool:
-            engine = Engine(found.layers, found.tables, header.quality - 1, threads, backend, trace, pool)
-            flow = Flow(engine, found, header, wanted, work)
+            engine = parts.engine(found.layers, found.tables, header.quality - 1, threads, backend, trace, pool)
+            flow = Flow(engine, found, header, wanted, work, parts)
             for first, rows in flow.samples(flow.decoder(stream)):
                 outlet(first, overlay.finished(first, rows))
     overlay.end()
@@ -608,6 +613,9 @@ def encode(
         limits=limits,
         chunks=metadata_chunks(exif, icc_profile, xmp),
         tile=tile,
+        exact=exact,
+        lossless=lossless,
+        rectangles=rectangles,
     ).data
 
 

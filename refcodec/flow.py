@@ -7,13 +7,14 @@ runs g_a as far as these tiles need.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from .arith.engine import Engine
 from .arith.maps import Map
 from .arith.strips import Rows
-from .bitstream.container import Header, Stream
+from .bitstream.container import Header, Stream, serialise
 from .entropy.costs import BlockBits
 from .entropy.ports import Port, Reader, Writer
 from .errors import InvalidStream
@@ -21,13 +22,23 @@ from .model.integer_model import Model
 from .nets.analysis import analysis_strips
 from .nets.hyperprior import hyper_analysis
 from .nets.synthesis import REACH, synthesis_strips
-from .planes import SampleRows, crop_samples, padding
+from .planes import SampleRows, crop_samples, pad_rows, padding
 from .progress import Work
 from .slices import walk
 from .tile_rows import CodeRow, LatentRows, y_hat_rows
 from .tiles import STRIDE, Region, Tile
 
 Trace = Callable[[str, np.ndarray], None]
+
+
+class Parts(NamedTuple):
+    """What coding is built from. Measurements (refcodec/bench/stopwatch.py) and tests exchange parts; no user does."""
+
+    engine: type[Engine] = Engine
+    reader: type[Reader] = Reader
+    writer: type[Writer] = Writer
+    pad_rows: Callable[[np.ndarray, int, np.ndarray], None] = pad_rows
+    serialise: Callable[..., bytes] = serialise
 
 
 class _TileTrace:
@@ -51,10 +62,13 @@ class Flow:
     region : Region
         What is wanted of the picture.
     work : Work
+    parts : Parts
     """
 
-    def __init__(self, engine: Engine, model: Model, header: Header, region: Region, work: Work) -> None:
-        self.engine, self.model, self.grid = engine, model, header.grid
+    def __init__(
+        self, engine: Engine, model: Model, header: Header, region: Region, work: Work, parts: Parts = Parts()
+    ) -> None:
+        self.engine, self.model, self.grid, self._parts = engine, model, header.grid, parts
         self._channels, self._region, self._work = header.channels, region, work
         self._trace: _TileTrace | None = None
         if header.tiled and engine.trace:
@@ -63,7 +77,9 @@ class Flow:
     def _latents(self, colours: SampleRows) -> LatentRows:
         """(SPEC 4.2, 6.2) y of the whole picture: pad, g_a."""
         config, grid = self.model.config, self.grid
-        x = Rows(STRIDE * grid.height, STRIDE * grid.width, 4, padding(colours.rows, colours.height))
+        x = Rows(
+            STRIDE * grid.height, STRIDE * grid.width, 4, padding(colours.rows, colours.height, self._parts.pad_rows)
+        )
 
         def strips() -> Iterator[tuple[int, np.ndarray]]:
             for first, rows in analysis_strips(self.engine, config, x):
@@ -84,7 +100,7 @@ class Flow:
                 y = maps.pop(0)
                 self._name(f"tiles/{tile.index}/")
                 z = hyper_analysis(self.engine, y)
-                writer = Writer(self.engine, y, z, model.tables.gaussian, model.factorized)
+                writer = self._parts.writer(self.engine, y, z, model.tables.gaussian, model.factorized)
                 y_hat = self._walk(tile, costs.watched(writer, tile.top, tile.left) if costs else writer)
                 segments.append(writer.finish())
                 yield tile, y_hat
@@ -100,7 +116,7 @@ class Flow:
                 self._name(f"tiles/{tile.index}/")
                 z, y = stream.segments(tile.index)
                 try:
-                    reader = Reader(self.engine.backend, z, y, model.tables.gaussian, model.factorized)
+                    reader = self._parts.reader(self.engine.backend, z, y, model.tables.gaussian, model.factorized)
                     y_hat = self._walk(tile, reader)
                     reader.finish()
                 except InvalidStream as error:
@@ -135,4 +151,4 @@ class Flow:
                 self._work.step("synthesis", (end - top) / region.height)
 
 
-__all__ = ["Flow", "Trace"]
+__all__ = ["Flow", "Parts", "Trace"]

@@ -9,7 +9,7 @@ for every shape of picture. Four kinds of memory are counted:
 - arrays outside the pool that live on: wide results, levels, means and symbols of half a slice, the encoder's
   intervals, the picture;
 - scratch, which an operation takes and gives back: NumPy's temporaries, and in the NumPy backend a band of float64 for
-  every thread, whose rows are as wide as the picture (`_NumpyScratch`);
+  every thread, whose rows are as wide as the picture (`_NumpyScratch`), of which the allocator keeps a part (`KEPT`);
 - segments: the copies that the decoder makes of them.
 
 Weights are counted apart (`model_bytes`). Not counted are the interpreter with its libraries, about 100 MiB, the stream
@@ -28,13 +28,14 @@ from operator import mul
 from types import SimpleNamespace
 from typing import Any
 
-from .arith import numpy_ops
 from .arith.backend import default_backend
 from .arith.engine import Engine
-from .arith.maps import BORDER, Pool, clear_border, interior
+from .arith.maps import BORDER, Pool, interior
+from .arith.numpy_ops import bands
 from .arith.strips import Rows, strip_rows
-from .model.config import Config, layer_table
+from .model.config import Config
 from .model.integer_model import Model
+from .model.layer_table import layer_table
 from .nets.analysis import ANALYSIS_WIDEST, analysis_strips
 from .nets.hyperprior import hyper_analysis
 from .nets.synthesis import SYNTHESIS_LAG, SYNTHESIS_WIDEST, synthesis_strips
@@ -59,9 +60,12 @@ CODER_SCRATCH = {"numba": 0, "numpy": 80}
 STRIPS = 4
 """Strips after which every later one holds what the one before it held; the estimate leaves out those between."""
 
-BASE = {"numba": 1 << 19, "numpy": 5 << 19}
-"""Bytes of what does not grow with the picture: plans of convolutions, tables, Python objects. NumPy takes 1.6 MiB
-more at most for narrow pictures: buffers of its library, one for each thread."""
+BASE = 3 << 17
+"""Bytes of what does not grow with the picture: plans of convolutions, tables, Python objects."""
+
+KEPT = 6 << 20
+"""Bytes of freed scratch that the C library's allocator keeps, at most, with the NumPy backend. Measured: nothing for
+97x61, 3.9 MiB for 1x16384 on two threads, which is less than a third of the largest scratch; 3 MiB on eight threads."""
 
 
 class _Phantom:
@@ -114,11 +118,11 @@ class _Held:
 
 
 class _Ledger(Pool):
-    """The pool's policy over blocks without memory, and the largest sum of all that was held at once."""
+    """The pool's policy over blocks without memory: the largest sum that was held at once, and the largest scratch."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.held = self.peak = 0
+        self.held = self.peak = self.scratch = 0
 
     def take(self, size: int) -> None:
         """Count bytes that stay."""
@@ -127,6 +131,7 @@ class _Ledger(Pool):
 
     def use(self, size: int) -> None:
         """Count bytes that are given back at once."""
+        self.scratch = max(self.scratch, size)
         self.peak = max(self.peak, self.held + size)
 
     def _new(self, length: int) -> Any:
@@ -158,7 +163,7 @@ class _NumbaScratch:
     def conv(self, *arguments: object) -> None:
         """Nothing."""
 
-    conv_sum = gdn = igdn = layer_norm = half = conv
+    conv_sum = gdn = igdn = layer_norm = half = clear_border = conv
 
     def local_attention(self, qkv: Any, layer: Any, table: object, out: Any, threads: int) -> None:
         """Heads too wide for the kernel are left to NumPy."""
@@ -183,10 +188,10 @@ class _NumbaScratch:
 
 
 class _NumpyScratch:
-    """The functions of numpy_ops.py: their temporaries in bytes, counted for all threads at once.
+    """The functions of arith/numpy_ops: their temporaries in bytes, counted for all threads at once.
 
-    Every function works on bands of rows whose number numpy_ops.py chooses by the size of a row. A band has at
-    least one row, and a row is as wide as the picture: for wide pictures that is most of what is counted here.
+    Every function works on bands of rows, as many as the size of a row allows (numpy_ops/bands.py). A band has at least
+    one row, and a row is as wide as the picture: for wide pictures that is most of what is counted here.
     """
 
     def __init__(self, ledger: _Ledger) -> None:
@@ -195,11 +200,13 @@ class _NumpyScratch:
     def _share(self, threads: int, height: int, size: int, row: int, band: Callable[[int], int]) -> None:
         """Count ``band(rows)`` bytes for every thread, for the rows of a band of rows of ``row`` float64 elements."""
         threads = min(threads, height) if size > 1 << 14 else 1
-        rows = max(1, min(-(-height // threads), numpy_ops._BAND // row))
+        rows = max(1, min(-(-height // threads), bands.BAND // row))
         self._use(threads * band(rows))
 
     def half(self, *arguments: object) -> None:
         """Nothing."""
+
+    clear_border = half
 
     def conv(self, x: Any, layer: Any, out: Any, add: Any, parity: int, threads: int) -> None:
         """Weights in float64; a band laid out for its windows, their sums, and their results."""
@@ -218,12 +225,12 @@ class _NumpyScratch:
         weights = k * k * inputs
         block = -(-weights // -(-weights // 576)) * (columns // across)
         windows = -(-width // k)
-        parts = -(-windows // max(1, numpy_ops.ONE_THREAD // block))
+        parts = -(-windows // max(1, bands.ONE_THREAD // block))
         windows = parts * -(-windows // parts)
         pitch = windows * stride * k + stride * (k - 1)
         threads = min(threads, height) if height * width * columns > 1 << 14 else 1
         rows = max(
-            1, min(numpy_ops._BAND // (pitch * k * inputs + windows * (k + 1) * columns), -(-height // (threads * k)))
+            1, min(bands.BAND // (pitch * k * inputs + windows * (k + 1) * columns), -(-height // (threads * k)))
         )
         lines, sums = 8 * rows * pitch * k * inputs, 8 * rows * windows * (k + 1) * columns
         result = (10 + 10 * (add is not None)) * rows * width * columns
@@ -331,7 +338,7 @@ class _Shadow(Engine):
 
     def __init__(self, config: Config, backend: str, threads: int, trace: bool, ledger: _Ledger) -> None:
         self.layers, self.step, self.threads, self.backend = _layers(config), 0, threads, backend
-        self._pool, self._clear = ledger, clear_border
+        self._pool = ledger
         self.tables: Any = SimpleNamespace(exp2=None)
         self._ops: Any = _NumbaScratch(ledger) if backend == "numba" else _NumpyScratch(ledger)
         self._fused: Any = self._ops
@@ -501,7 +508,7 @@ def _maps(
         ]
     for _, planes in synthesis_strips(engine, config, y_hat):
         ledger.use(min(planes.shape[0], lines or planes.shape[0]) * (9 * planes.shape[1] + 5 * row))
-    return ledger.peak
+    return ledger.peak + (min(ledger.scratch // 3, KEPT) if backend == "numpy" else 0)
 
 
 def _repeated(strips: Iterator[tuple[int, Any]], height: int) -> Iterator[tuple[int, Any]]:
@@ -574,7 +581,7 @@ def memory_estimate(
         _maps(model.config, grid, part, backend, thread_count(threads), encoding, trace, rows, row)
         + SEGMENT_COPIES[backend] * segments
         + model_bytes(model)
-        + BASE[backend]
+        + BASE
     )
 
 

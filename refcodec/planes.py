@@ -44,24 +44,6 @@ class ArrayRows:
         return self.samples[first : first + count]
 
 
-def padding(rows: Callable[[int, int], np.ndarray], height: int) -> Callable[[int, np.ndarray], None]:
-    """(SPEC 4.2-3) A function (first row, out [n, Wp, 4]) that pads rows of colour samples.
-
-    Parameters
-    ----------
-    rows : callable(first, count)
-        Gives rows [n, W, 1 or 3] uint8.
-    height : int
-        Rows of the picture.
-    """
-
-    def fill(first: int, out: np.ndarray) -> None:
-        start = min(first, height - 1)
-        pad_rows(rows(start, min(out.shape[0], height - start)), 0, out)
-
-    return fill
-
-
 def check_samples(samples: np.ndarray) -> None:
     """(SPEC 4.1) Refuse anything but uint8 [H, W] or [H, W, 2..4] with sides of 1..MAX_SIDE.
 
@@ -121,6 +103,28 @@ def pad_rows(samples: np.ndarray, first: int, out: np.ndarray) -> None:
     out[:there, :width, :3] = source[first : first + there]
     out[there:, :width, :3] = source[height - 1]
     out[:, width:] = out[:, width - 1 : width]
+
+
+def padding(
+    rows: Callable[[int, int], np.ndarray], height: int, pad: Callable[[np.ndarray, int, np.ndarray], None] = pad_rows
+) -> Callable[[int, np.ndarray], None]:
+    """(SPEC 4.2-3) A function (first row, out [n, Wp, 4]) that pads rows of colour samples.
+
+    Parameters
+    ----------
+    rows : callable(first, count)
+        Gives rows [n, W, 1 or 3] uint8.
+    height : int
+        Rows of the picture.
+    pad : callable
+        `pad_rows`, or one that is measured.
+    """
+
+    def fill(first: int, out: np.ndarray) -> None:
+        start = min(first, height - 1)
+        pad(rows(start, min(out.shape[0], height - start)), 0, out)
+
+    return fill
 
 
 def crop_samples(planes: np.ndarray, height: int, width: int, channels: int) -> np.ndarray:

@@ -14,16 +14,20 @@ from spec import blocks, sections, spec_module, text, universal_tables, words
 from tiny_models import TINY, TINY_OLD, random_picture, spec_content, spec_model, tiny_content, tiny_model
 
 from conformance.cli import run_command
-from conformance.kit import levels, suites
+from conformance.examples.specification import default_decoding, printed_decoding
+from conformance.kit import levels
+from conformance.kit import vectors as kit_vectors
 from conformance.kit.clauses import LIST_PATH, SECTION, extract, listing, load
 from refcodec import errors, limits
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import InvalidModel
-from refcodec.model import config as architecture
 from refcodec.model import file as model_file
 from refcodec.model import hdf5, hdf5_arrays
 from refcodec.model import tables as data
-from refcodec.model.integer_model import build_model, expected_arrays, fingerprint
+from refcodec.model.config import PROFILES, config_from
+from refcodec.model.integer_model import build_model, check_size, expected_arrays, fingerprint
+from refcodec.model.layer_table import layer_table
+from refcodec.model.registry import load_model
 from refcodec.trace import Recorder
 
 SPEC = spec_module()
@@ -31,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     path for package in ("refcodec", "weights_converter", "conformance") for path in (ROOT / package).rglob("*.py")
 )
-CONFIGS = {**architecture.PROFILES, "tests": TINY, "tests-old": TINY_OLD}
+CONFIGS = {**PROFILES, "tests": TINY, "tests-old": TINY_OLD}
 CLAUSES = extract(text())
 KNOWN = {*sections(), *(clause.id for clause in CLAUSES)}
 
@@ -82,13 +86,20 @@ def strings(path):
 
 def test_examples_run_as_printed():
     report: list[str] = []
-    runner, names = doctest.DocTestRunner(), {**vars(SPEC), "universal_tables": universal_tables()}
+    runner, names = doctest.DocTestRunner(), {**vars(SPEC), "universal_tables": universal_tables}
     for line, code in blocks("pycon"):
         example = doctest.DocTestParser().get_doctest(code, {}, "SPEC.md", "SPEC.md", line)
         example.globs = names
         runner.run(example, out=report.append, clear_globs=False)
     assert runner.summarize(verbose=False).attempted > 140
     assert not report, "".join(report)
+
+
+def test_the_decoding_with_the_default_model_is_current():
+    """(SPEC D.9) Its stream and its stages; the fingerprint is that of the model that is installed."""
+    stream, stages = printed_decoding(text())
+    assert (stream, stages) == default_decoding(), "run python -m conformance.examples.specification"
+    assert bytes.fromhex(stream)[16:32] == load_model().fingerprint and stages.count("\n") > 200
 
 
 def test_blocks_import_nothing_but_three_modules_and_use_no_float_function():
@@ -101,7 +112,7 @@ def test_blocks_import_nothing_but_three_modules_and_use_no_float_function():
             assert not (isinstance(node, ast.Constant) and isinstance(node.value, float))
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "math":
                 assert node.attr == "isqrt"
-    assert imported <= {"math", "hashlib", "struct"}
+    assert imported <= {"math", "hashlib", "struct", "zlib"}
 
 
 def test_no_name_is_defined_twice():
@@ -242,12 +253,12 @@ def test_errors_are_those_of_the_document():
         and issubclass(c, (errors.InvalidStream, errors.Unsupported, errors.LimitExceeded, errors.ModelError))
     ]
     names = {c.__name__ for c in classes} - {"InvalidStream", "Unsupported"}
-    assert set(table) - {"name"} == names == set(suites.ERROR_CLASSES)
+    assert set(table) - {"name"} == names == set(kit_vectors.ERROR_CLASSES)
 
 
 def test_every_error_of_a_block_is_one_of_the_document():
     raised = {name for _, code in blocks("python") for name in re.findall(r'raise ValueError\("(\w+)"\)', code)}
-    assert raised <= set(suites.ERROR_CLASSES) and len(raised) > 8
+    assert raised <= set(kit_vectors.ERROR_CLASSES) and len(raised) > 8
     assert sum(code.count("raise") for _, code in blocks("python")) == sum(
         len(re.findall(r'raise ValueError\("\w+"\)', code)) for _, code in blocks("python")
     )
@@ -273,13 +284,13 @@ def test_traces_are_those_of_the_document(config, quality, channels):
 
 
 def test_profiles_are_those_of_the_document():
-    assert {name: plain(config) for name, config in architecture.PROFILES.items()} == SPEC.PROFILES
+    assert {name: plain(config) for name, config in PROFILES.items()} == SPEC.PROFILES
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_layer_table_is_that_of_the_document(name):
     config = CONFIGS[name]
-    table, ours = SPEC.layer_table(plain(config)), architecture.layer_table(config)
+    table, ours = SPEC.layer_table(plain(config)), layer_table(config)
     assert [op["name"] for op in table] == [op.name for op in ours]
     for entry, op in zip(table, ours, strict=True):
         for field in entry.keys() - {"area", "inputs"}:
@@ -299,8 +310,8 @@ def test_the_layer_table_is_that_of_the_document(name):
     ],
 )
 def test_counts_are_the_published_ones(name, parameters, kilomacs):
-    config = architecture.PROFILES[name]
-    ops = architecture.layer_table(config)
+    config = PROFILES[name]
+    ops = layer_table(config)
     assert round(sum(op.macs for op in ops) / 1000, 2) == kilomacs
     folded = 2 * config.ch * (config.slices - 1)  # biases of the inter contexts' skip convolutions
     norms = config.slices * 2 * 3 * config.ch
@@ -332,6 +343,8 @@ def test_expected_arrays_are_those_of_the_document(name):
         {"inter_head_width": 24},
         {"qualities": 65},
         {"qualities": 0},
+        {"M": 72, "slices": 1, "inter_head_width": 2},
+        {"hyper": 4096},
     ],
 )
 def test_configurations_outside_the_rules_are_refused_by_both(change):
@@ -339,7 +352,7 @@ def test_configurations_outside_the_rules_are_refused_by_both(change):
     values = {**SPEC.PROFILES["default"], **change}
     assert not SPEC.config_is_valid(values)
     with pytest.raises(InvalidModel):
-        architecture.config_from({**values, "old_synthesis": False})
+        check_size(config_from({**values, "old_synthesis": False}))
 
 
 def test_limits_are_those_of_the_document():
@@ -354,8 +367,8 @@ def test_limits_are_those_of_the_document():
 
 def test_profiles_and_levels_of_the_kit_are_those_of_the_document():
     assert levels.PICTURE_LEVELS == SPEC.PICTURE_LEVELS
-    assert set(suites.PROFILES) == {name for config in SPEC.PROFILES.values() for name in SPEC.profiles(config)}
-    assert "".join(suites.MODEL_LEVELS) == "".join(level for level, _, _ in SPEC.MODEL_LEVELS) + "D"
+    assert set(kit_vectors.PROFILES) == {name for config in SPEC.PROFILES.values() for name in SPEC.profiles(config)}
+    assert "".join(kit_vectors.MODEL_LEVELS) == "".join(level for level, _, _ in SPEC.MODEL_LEVELS) + "D"
 
 
 def test_limits_of_model_files_are_those_of_the_document():
@@ -389,8 +402,8 @@ def test_models_are_the_same_in_both(config):
 
 
 CONV, GDN, GAIN, NORM = "layers/g_a/0/conv1", "layers/g_s/1/igdn", "layers/y", "layers/local/1/norm2"
-LAST_LRP = [op.name for op in architecture.layer_table(TINY)].index("lrp_anchor/1/2")
-WIDE = [op.name for op in architecture.layer_table(TINY)].index("ep_anchor/1/3")
+LAST_LRP = [op.name for op in layer_table(TINY)].index("lrp_anchor/1/2")
+WIDE = [op.name for op in layer_table(TINY)].index("ep_anchor/1/3")
 TINY_STARTS = tiny_content(TINY)["z/start"].tolist()
 DAMAGES = {
     "weight of -32768": (f"{CONV}/weight", (0, 0, 0, 0), -32768),

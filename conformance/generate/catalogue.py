@@ -6,7 +6,8 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator
 
-from ..kit.suites import Suite, load_all
+from ..kit.suites import load_all
+from ..kit.vectors import Suite
 from .registry import SUITES, generators
 
 

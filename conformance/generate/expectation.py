@@ -15,20 +15,11 @@ from refcodec.model.integer_model import Model
 from refcodec.trace import Recorder
 
 from ..kit.specification import definition, plain_content
-from ..kit.suites import ERROR_CLASSES
+from ..kit.vectors import ERROR_CLASSES, Accept, Reject
 from ..synthetic.models import procedural as models
-from .registry import Accept, Case, Reject
+from .registry import Case, reject
 
 BACKENDS = ("numba", "numpy")
-
-PHASES = {
-    "CoderError": "entropy",
-    "SymbolError": "entropy",
-    "ModelError": "model",
-    "InvalidModel": "model",
-    "LimitExceeded": "limits",
-}
-"""Phase of a refusal by its class (SPEC 7.6, 9.1, 10); every other class is the container's (SPEC 8.5)."""
 
 
 class Disagreement(Exception):
@@ -43,7 +34,7 @@ def _accept(samples: np.ndarray) -> Accept:
 def _reject(error: str) -> Reject:
     if error not in ERROR_CLASSES:
         raise Disagreement(f"{error} is no class by which streams are refused")
-    return Reject(error, phase=PHASES.get(error, "container"))
+    return reject(error)
 
 
 def decoded(data: bytes, model: Model | Path | None, backend: str, trace: Recorder | None = None) -> Accept | Reject:
@@ -115,7 +106,7 @@ def _as_said(case: Case, outcome: Accept | Reject) -> Accept | Reject:
     if said is None:
         return outcome
     if isinstance(said, Reject) and isinstance(outcome, Reject) and said.error == outcome.error:
-        return Reject(said.error, said.also, said.phase or outcome.phase)
+        return said
     if said != outcome:
         raise Disagreement(f"{case.id}: the generator says {said}, the reference {outcome}")
     return outcome

@@ -10,18 +10,25 @@ import argparse
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..kit.errors import FAILED, PASSED, KitError
+from ..kit.manifest import FORMAT
 from ..kit.strict_json import read_json
-from ..kit.suites import FORMAT, KIT
+from ..kit.suites import KIT
+from ..kit.vectors import Accept, Reject
 from ..synthetic.models import procedural as models
+from ..synthetic.models.edits import as_json, edits_between
 from .expectation import Disagreement, expectation
-from .registry import LICENCE, SUITES, Accept, Case, Reject, Unit, generators
+from .registry import LICENCE, SOUND, SUITES, Case, Unit, generators
 
 VERSION = 1
-MADE_FOLDERS = ("streams", "traces", "units")
+PINNED_FOLDERS = ("bases", "traces")
+"""Folders whose files the manifest's table pins."""
+
+MADE_FOLDERS = (*PINNED_FOLDERS, "streams", "units")
 """Folders of a suite whose every file a manifest names; others may hold more."""
 
 
@@ -37,13 +44,7 @@ def _hash(data: bytes) -> str:
 
 def _expect(outcome: Accept | Reject) -> dict[str, Any]:
     if isinstance(outcome, Accept):
-        return {
-            "outcome": "accept",
-            "width": outcome.width,
-            "height": outcome.height,
-            "channels": outcome.channels,
-            "samples": outcome.samples,
-        }
+        return {"outcome": "accept", **asdict(outcome)}
     also = {"also": list(outcome.also)} if outcome.also else {}
     return {"outcome": "reject", "class": outcome.error, "phase": outcome.phase, **also}
 
@@ -62,14 +63,22 @@ def _vector(case: Case | Unit, source: str, files: dict[str, bytes]) -> dict[str
         files[path] = (json.dumps(case.document, separators=(",", ":"), allow_nan=False) + "\n").encode()
         return {"id": case.id, "unit": path, "sha256": _hash(files[path]), **rest}
     outcome, trace = expectation(case)
-    path = f"streams/{name}.loclic"
-    files[path] = case.data
+    stored: dict[str, Any]
+    if case.base:
+        path, base = f"bases/{case.base}.loclic", SOUND[case.base]()
+        files[path] = base
+        edits = as_json(edits_between(base, case.data))
+        stored = {"base": path, "edits": edits} if edits else {"stream": path}  # sound itself, for a broken model
+    else:
+        path = f"streams/{name}.loclic"
+        files[path] = case.data
+        stored = {"stream": path}
     if trace:
         files[f"traces/{name}.jsonl"] = trace
         rest["trace"] = f"traces/{name}.jsonl"
     return {
         "id": case.id,
-        "stream": path,
+        **stored,
         "sha256": _hash(case.data),
         "model": case.model,
         "expect": _expect(outcome),
@@ -116,7 +125,7 @@ def build(suite: str, check: bool = False) -> dict[str, bytes]:
         "description": SUITES[suite],
         "licence": LICENCE,
         "models": {name: models.manifest_entry(name, check) for name in sorted(used)},
-        "files": {path: _hash(data) for path, data in files.items() if path.startswith("traces/")},
+        "files": {path: _hash(data) for path, data in files.items() if path.startswith(PINNED_FOLDERS)},
         "vectors": vectors,
     }
     return files | {"manifest.json": _listing(manifest)}

@@ -6,8 +6,12 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
+
+from ..kit.manifest import CLAUSE
+from ..kit.vectors import Accept, Reject
 
 LICENCE = "Apache-2.0"
 
@@ -22,50 +26,28 @@ SUITES = {
 }
 """Description of every suite."""
 
-MODULES = ("core", "default", "geometry", "entropy", "extremes", "invalid", "units")
-"""Modules of this package whose import registers generators; one for each suite."""
-
-SHARED = "gaps"
-"""Module that registers generators of several suites."""
+MODULES = {suite: (suite,) for suite in SUITES} | {
+    "invalid": ("invalid", "invalid_segments"),
+    "units": ("units_arithmetic", "units_attention", "units_codec", "units_coder"),
+}
+"""Modules of the folder ``suites`` whose import registers the generators of a suite, in the order of its vectors."""
 
 _ID = re.compile(r"[a-z0-9]+/[a-z0-9][a-z0-9.-]*")
-_CLAUSE = re.compile(r"[0-9A-Z]+(\.[0-9]+)*(-[0-9]+)?")
 
 
-@dataclass(frozen=True)
-class Accept:
-    """The decoder must return these samples; generators that leave the expectation to the reference need no such.
-
-    Attributes
-    ----------
-    width, height, channels : int
-    samples : str
-        SHA-256 of the samples in hexadecimal (SPEC 8.1-15).
-    """
-
-    width: int
-    height: int
-    channels: int
-    samples: str
+PHASES = {
+    "CoderError": "entropy",
+    "SymbolError": "entropy",
+    "ModelError": "model",
+    "InvalidModel": "model",
+    "LimitExceeded": "limits",
+}
+"""Phase of a refusal by its class (SPEC 7.6, 9.1, 10); every other class is the container's (SPEC 8.5)."""
 
 
-@dataclass(frozen=True)
-class Reject:
-    """The decoder must refuse.
-
-    Attributes
-    ----------
-    error : str
-        Name of the error class (SPEC 8.5, 7.6).
-    also : tuple of str
-        Classes that are equally right.
-    phase : str
-        "container", "model", "entropy" or "limits"; empty to let it follow from the class.
-    """
-
-    error: str
-    also: tuple[str, ...] = ()
-    phase: str = ""
+def reject(error: str, *also: str) -> Reject:
+    """A refusal by a class, in the phase of that class; the others are equally right."""
+    return Reject(error, PHASES.get(error, "container"), also)
 
 
 @dataclass(frozen=True)
@@ -92,6 +74,8 @@ class Case:
         Decode it with SPEC.md's blocks as well. They are slow: for streams of at most 64x64 and tiny models.
     trace : bool
         Store the digests of every stage.
+    base : str
+        Name of the `sound` stream as whose edits it is stored; "" for a file.
     licence : str
     """
 
@@ -104,6 +88,7 @@ class Case:
     expect: Accept | Reject | None = None
     definition: bool = False
     trace: bool = False
+    base: str = ""
     licence: str = LICENCE
 
 
@@ -185,17 +170,37 @@ def generator(suite: str, name: str) -> Callable[[Callable[[], Iterable[Made]]],
     return register
 
 
-def generators(suite: str) -> list[Generator]:
-    """The generators of a suite: those of its own module before others, in the order of their lines.
+SOUND: dict[str, Callable[[], bytes]] = {}
+"""Valid streams by name, of which others are edits."""
 
-    Not in the order of registration, which depends on what was imported before.
+
+def sound(name: str) -> Callable[[Callable[[], bytes]], Callable[[], bytes]]:
+    """Register a function that makes a valid stream; it runs once.
+
+    Raises
+    ------
+    ValueError
+        The name is taken.
     """
-    for module in (suite, SHARED) if suite in MODULES else ():
-        import_module(f"{__package__}.suites.{module}")
 
-    def place(g: Generator) -> tuple[bool, str, int]:
+    def register(function: Callable[[], bytes]) -> Callable[[], bytes]:
+        if name in SOUND:
+            raise ValueError(f"two sound streams are named {name!r}")
+        SOUND[name] = cache(function)
+        return SOUND[name]
+
+    return register
+
+
+def generators(suite: str) -> list[Generator]:
+    """The generators of a suite in the order of its modules and of their lines, whatever was imported before."""
+    modules = [f"{__package__}.suites.{name}" for name in MODULES.get(suite, ())]
+    for module in modules:
+        import_module(module)
+
+    def place(g: Generator) -> tuple[int, int]:
         module = g.function.__module__
-        return module != f"{__package__}.suites.{suite}", module, g.function.__code__.co_firstlineno
+        return modules.index(module) if module in modules else -1, g.function.__code__.co_firstlineno
 
     return sorted((g for g in _REGISTERED.values() if g.suite == suite), key=place)
 
@@ -211,10 +216,7 @@ def check(case: Made, source: Generator) -> None:
     where = f"generator {source.suite}/{source.name}, case {case.id!r}"
     if not _ID.fullmatch(case.id) or case.id.split("/")[0] != source.suite:
         raise ValueError(f"{where}: an id is {source.suite}/ and small letters, digits, dots and dashes")
-    if not case.clauses or not all(map(_CLAUSE.fullmatch, case.clauses)) or len(set(case.clauses)) < len(case.clauses):
+    if not case.clauses or not all(map(CLAUSE.fullmatch, case.clauses)) or len(set(case.clauses)) < len(case.clauses):
         raise ValueError(f"{where}: clauses {case.clauses} are not different identifiers")
     if not case.suggests.strip() or not case.origin.strip():
         raise ValueError(f"{where}: suggests or origin is empty")
-
-
-__all__ = ["LICENCE", "MODULES", "SUITES", "Accept", "Case", "Generator", "Reject", "Unit", "generator", "generators"]

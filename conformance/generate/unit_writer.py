@@ -9,25 +9,20 @@ is left out is all tables of annex A by name.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from refcodec.model.tables import load_arrays
 
 from ..kit.specification import definition
-from ..kit.suites import ERROR_CLASSES
+from ..kit.vectors import ERROR_CLASSES
+from ..run.units import live, plain
 from .registry import Unit, generator
 
 Input = dict[str, Any]
 Inputs = Callable[[], Iterable[tuple[str, Input]]]
-
-LONG = 4096
-"""Bytes beyond which a result is told by its length and SHA-256."""
 
 CHANGED = {"coder_symbol": "coder", "coder_step": "words", "coder_step_raw": "words", "put_half": "x"}
 """Functions that change a parameter: their results are an object with it beside what they return."""
@@ -39,36 +34,6 @@ def annex_a() -> dict[str, list[int]]:
     return {name: array.tolist() for name, array in load_arrays().items()}
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    if isinstance(value, (bytes, bytearray)):
-        if len(value) <= LONG:
-            return {"hex": value.hex()}
-        return {"length": len(value), "sha256": hashlib.sha256(value).hexdigest()}
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {name: plain(v) for name, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    return value
-
-
-def live(value: Any) -> Any:
-    """A value as the blocks take it, from its form in JSON; always a copy."""
-    if isinstance(value, list):
-        return [live(v) for v in value]
-    if not isinstance(value, dict):
-        return value
-    if set(value) == {"hex"}:
-        return bytes.fromhex(value["hex"])
-    if set(value) == {"runs"}:
-        return b"".join(bytes.fromhex(digits) * count for digits, count in value["runs"])
-    if set(value) == {"table"}:
-        return annex_a()[value["table"]]
-    return {name: live(v) for name, v in value.items()}
-
-
 def refusal(error: ValueError) -> dict[str, str]:
     """The class by which a block refuses (SPEC 7.6, 8.5)."""
     text = str(error)
@@ -78,7 +43,7 @@ def refusal(error: ValueError) -> dict[str, str]:
 def evaluate(function: str, given: Input) -> Any:
     """(SPEC 1.3-3) What a block returns for the input of a case, as JSON has it."""
     block = getattr(definition(), function)
-    arguments = live(given)
+    arguments = live(given, annex_a())
     if "tables" in inspect.signature(block).parameters and "tables" not in arguments:
         arguments["tables"] = annex_a()
     try:
@@ -87,6 +52,11 @@ def evaluate(function: str, given: Input) -> Any:
         return refusal(error)
     changed = CHANGED.get(function)
     return {"returns": result, changed: plain(arguments[changed])} if changed else result
+
+
+def case(name: str, **given: Any) -> tuple[str, Input]:
+    """A case's id and input."""
+    return name, given
 
 
 def unit(name: str, function: str, clauses: tuple[str, ...], suggests: str) -> Callable[[Inputs], Inputs]:
@@ -112,6 +82,3 @@ def unit(name: str, function: str, clauses: tuple[str, ...], suggests: str) -> C
         return inputs
 
     return register
-
-
-__all__ = ["CHANGED", "Input", "annex_a", "evaluate", "live", "plain", "refusal", "unit"]

@@ -96,6 +96,16 @@ def _check_blocks(text: str, sections: set[str]) -> None:
                 raise ValueError(f"line {line}: section {number} has a python block but no clause")
 
 
+def cited(text: str) -> tuple[str, ...]:
+    """Identifiers of clauses from a text such as "5.3-1..4 6.1-3", in which two dots stand for a run."""
+    found = []
+    for word in text.split():
+        first, _, last = word.partition("..")
+        section, _, number = first.rpartition("-")
+        found += [f"{section}-{n}" for n in range(int(number), int(last or number) + 1)]
+    return tuple(found)
+
+
 def listing(clauses: list[Clause]) -> str:
     """clauses.json: a list of objects, one a line."""
     rows = (json.dumps(asdict(clause), ensure_ascii=False) for clause in clauses)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from .errors import UsageError
-from .suites import MODEL_LEVELS, PROFILES, Accept, Vector
+from .vectors import MODEL_LEVELS, PROFILES, Accept, Vector
 
 PICTURE_LEVELS = (
     (1, 2**10, 2**12),

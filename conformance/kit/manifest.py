@@ -12,19 +12,19 @@ from typing import Any
 from .errors import SuiteDamaged
 from .strict_json import Fields, read_json, show
 from .text import MAX_NAME, is_name
-from .vectors import ERROR_CLASSES, MODEL_LEVELS, PHASES, PROFILES, Accept, Model, Reject, Suite, Vector
+from .vectors import ERROR_CLASSES, MODEL_LEVELS, PHASES, PROFILES, Accept, Edits, Model, Reject, Suite, Vector
 
-FORMAT = 1
+FORMAT = 2
 MAX_SIDE = 1 << 20
 MAX_PATH = 1000
 """Characters of a path."""
 
 MAX_OFFSET = 1 << 28
-"""Of an edit of a model's file, in bytes."""
+"""Of the end of an edit, in bytes."""
 
-_HEXADECIMAL = re.compile(r"[0-9a-f]+")
+_BYTES = re.compile(r"([0-9a-f]{2})*")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_CLAUSE = re.compile(r"[0-9A-Z]+(\.[0-9]+)*(-[0-9]+)?")
+CLAUSE = re.compile(r"[0-9A-Z]+(\.[0-9]+)*(-[0-9]+)?")
 
 
 def _inside(text: str, fields: Fields, folder: Path, root: Path) -> Path:
@@ -40,20 +40,16 @@ def _inside(text: str, fields: Fields, folder: Path, root: Path) -> Path:
     return path
 
 
-def _edits(fields: Fields) -> tuple[tuple[int, bytes], ...]:
-    edits = []
+def _edits(fields: Fields) -> Edits:
+    edits, end = [], 0
     for edit in fields.take("edits", list, []):
-        if not (
-            isinstance(edit, list)
-            and len(edit) == 2
-            and type(edit[0]) is int
-            and isinstance(edit[1], str)
-            and 0 <= edit[0] < MAX_OFFSET
-            and len(edit[1]) % 2 == 0
-            and _HEXADECIMAL.fullmatch(edit[1])
-        ):
-            raise fields.wrong(f"'edits' holds {show(edit)}, expected [offset, hexadecimal digits]")
-        edits.append((edit[0], bytes.fromhex(edit[1])))
+        if not (isinstance(edit, list) and list(map(type, edit)) == [int, int, str] and _BYTES.fullmatch(edit[2])):
+            raise fields.wrong(f"'edits' holds {show(edit)}, expected [offset, removed, hexadecimal digits]")
+        offset, removed, digits = edit
+        if not (end <= offset <= MAX_OFFSET and 0 <= removed <= MAX_OFFSET - offset):
+            raise fields.wrong(f"'edits' holds {show(edit)}, which overlaps the one before or ends beyond {MAX_OFFSET}")
+        edits.append((offset, removed, bytes.fromhex(digits)))
+        end = offset + removed
     return tuple(edits)
 
 
@@ -145,8 +141,12 @@ class _Reader:
         suite, _, own = name.partition("/")
         if suite != self.suite or not is_name(own):
             raise fields.wrong("an id is the suite's name, a slash, and letters, digits and ._+=,-")
-        unit = fields.optional("unit")
-        file = self._pin(unit or fields.text("stream"), fields.hexadecimal("sha256", 64), fields)
+        unit, sha256 = fields.optional("unit"), fields.hexadecimal("sha256", 64)
+        base = None if unit else self._side_file(fields, "base")
+        file = base or self._pin(unit or fields.text("stream"), sha256, fields)
+        edits = _edits(fields) if base else ()
+        if base and not edits:
+            raise fields.wrong("a 'base' needs 'edits' that make it the stream")
         model = fields.optional("model")
         if model is not None and model not in self.models:
             raise fields.wrong(f"model {show(model)} is not in the manifest's 'models'")
@@ -154,12 +154,12 @@ class _Reader:
         if isinstance(expect, Accept) and model is None:
             raise fields.wrong("a valid stream needs a model")
         clauses = fields.texts("clauses")
-        if not clauses or not all(map(_CLAUSE.fullmatch, clauses)):
+        if not clauses or not all(map(CLAUSE.fullmatch, clauses)):
             raise fields.wrong(f"'clauses' is {show(clauses)}, expected ids such as 5.3-2")
         made = Vector(
             name,
             file,
-            self.pinned[file],
+            sha256,
             None if model is None else self.models[model],
             expect,
             clauses,
@@ -168,6 +168,7 @@ class _Reader:
             fields.text("licence"),
             self._side_file(fields, "trace"),
             self._side_file(fields, "picture"),
+            edits,
         )
         fields.end()
         return made

@@ -2,8 +2,9 @@
 
 A kit is a folder with ``suites/NAME/manifest.json`` and the files that the manifests name, all inside the kit's folder.
 Every file is pinned by its SHA-256: streams and unit files by their vector's ``sha256``, models by their own, and
-everything else that vectors name (traces, pictures) by the manifest's table ``files``, path to SHA-256. Vectors are
-immutable: a changed vector gets a new id. conformance/run/README.md describes the fields.
+everything else that vectors name (traces, pictures, bases) by the manifest's table ``files``, path to SHA-256. Streams
+and models may be edits of another file. Vectors are immutable: a changed vector gets a new id.
+conformance/run/README.md describes the fields.
 """
 
 from __future__ import annotations
@@ -15,45 +16,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .errors import SuiteDamaged, UsageError
-from .manifest import FORMAT, parse
+from .manifest import parse
 from .reading import TooLarge, open_plain, read_plain
-from .vectors import (
-    ERROR_CLASSES,
-    MODEL_LEVELS,
-    PHASES,
-    PROFILES,
-    SPEC_VERSION,
-    UNSUPPORTED_CLASSES,
-    Accept,
-    Model,
-    Reject,
-    Suite,
-    Vector,
-)
-
-__all__ = [
-    "ERROR_CLASSES",
-    "FORMAT",
-    "KIT",
-    "MODEL_LEVELS",
-    "PHASES",
-    "PROFILES",
-    "SPEC_VERSION",
-    "UNSUPPORTED_CLASSES",
-    "Accept",
-    "Model",
-    "Reject",
-    "Selection",
-    "Suite",
-    "Vector",
-    "check_files",
-    "file_hash",
-    "kit_hash",
-    "load",
-    "load_all",
-    "parse",
-    "select",
-]
+from .vectors import Model, Suite, Vector, edited
 
 KIT = Path(__file__).resolve().parents[1] / "data"
 """The kit that comes with this package."""
@@ -62,7 +27,7 @@ MAX_MANIFEST = 16 << 20
 """Bytes; a larger manifest is not read."""
 
 MAX_EDITED = 1 << 30
-"""Bytes of all edited models of a suite together: an entry of a few bytes makes a model of another file's size."""
+"""Bytes of all edited models and streams of a suite: an entry of a few bytes makes a file of another one's size."""
 
 
 def file_hash(path: Path) -> str:
@@ -123,14 +88,15 @@ def check_files(suites: Iterable[Suite]) -> None:
 
 
 def _check_edits(suite: Suite) -> None:
-    """Compare every edited model with the SHA-256 that pins it; raises SuiteDamaged."""
-    edited = [(model, model.file) for model in suite.models.values() if model.file and model.edits]
-    total = sum(path.stat().st_size + sum(len(new) for _, new in model.edits) for model, path in edited)
+    """Compare every edited model and stream with the SHA-256 that pins it; raises SuiteDamaged."""
+    made = [(f"model {m.name!r}", m.file, m.edits, m.edited) for m in suite.models.values() if m.file and m.edits]
+    made += [(f"vector {v.id!r}", v.file, v.edits, v.sha256) for v in suite.vectors if v.edits]
+    total = sum(file.stat().st_size + sum(len(new) for *_, new in edits) for _, file, edits, _ in made)
     if total > MAX_EDITED:
-        raise SuiteDamaged(f"suite {suite.name!r}: its edited models have {total} bytes, at most {MAX_EDITED} are made")
-    for model, path in edited:
-        if hashlib.sha256(model.apply(path.read_bytes())).hexdigest() != model.edited:
-            raise SuiteDamaged(f"suite {suite.name!r}: model {model.name!r}: the edits do not give {model.edited}")
+        raise SuiteDamaged(f"suite {suite.name!r}: its edited files have {total} bytes, at most {MAX_EDITED} are made")
+    for what, file, edits, sha256 in made:
+        if hashlib.sha256(edited(file.read_bytes(), edits)).hexdigest() != sha256:
+            raise SuiteDamaged(f"suite {suite.name!r}: {what}: the edits do not give {sha256}")
 
 
 def kit_hash(suites: Iterable[Suite]) -> str:

@@ -39,6 +39,20 @@ SPEC_VERSION = 0
 """(SPEC 8.1) The version of streams that the suites test."""
 
 
+Edits = tuple[tuple[int, int, bytes], ...]
+"""Changes of a file: offset in it, bytes that are removed there, bytes that take their place. They do not overlap, and
+their offsets ascend."""
+
+
+def edited(data: bytes, edits: Edits) -> bytes:
+    """The bytes of a file after its edits."""
+    parts, at = [], 0
+    for offset, removed, new in edits:
+        parts += [data[at:offset], new]
+        at = offset + removed
+    return b"".join([*parts, data[at:]])
+
+
 @dataclass(frozen=True)
 class Model:
     """A model that vectors need.
@@ -61,8 +75,8 @@ class Model:
         Profiles that have its configuration (SPEC 12.1).
     level : str
         The letter of its level (SPEC 12.2).
-    edits : tuple of (int, bytes)
-        Bytes that take the place of others in the file, by offset: so a model that must be refused costs a few bytes.
+    edits : Edits
+        Changes of the file, so that a model that must be refused costs a few bytes.
     edited : str
         SHA-256 of the file after the edits, "" without edits.
     """
@@ -76,15 +90,8 @@ class Model:
     seed: int = 0
     profiles: tuple[str, ...] = ("full",)
     level: str = "D"
-    edits: tuple[tuple[int, bytes], ...] = ()
+    edits: Edits = ()
     edited: str = ""
-
-    def apply(self, data: bytes) -> bytes:
-        """The file's bytes after the edits; one at the end makes it longer."""
-        out = bytearray(data)
-        for offset, new in self.edits:
-            out[offset : offset + len(new)] = new
-        return bytes(out)
 
 
 @dataclass(frozen=True)
@@ -141,9 +148,9 @@ class Vector:
     id : str
         "suite/name", for good.
     file : Path
-        The stream, or the JSON file of unit cases.
+        The stream, the JSON file of unit cases, or the sound stream that `edits` change.
     sha256 : str
-        Of the file.
+        Of the stream after its edits, or of the file of unit cases.
     model : Model or None
     expect : Accept, Reject or None
         None for unit cases, whose file holds what is expected.
@@ -154,6 +161,8 @@ class Vector:
     origin, licence : str
     trace, picture : Path or None
         Digests of every stage; the decoded picture as PNG.
+    edits : Edits
+        Changes of the file that make the stream, none for a stream that is a file.
     """
 
     id: str
@@ -167,6 +176,11 @@ class Vector:
     licence: str
     trace: Path | None = None
     picture: Path | None = None
+    edits: Edits = ()
+
+    def read(self) -> bytes:
+        """The bytes of the stream or of the unit file; raises OSError."""
+        return edited(self.file.read_bytes(), self.edits)
 
     @property
     def suite(self) -> str:

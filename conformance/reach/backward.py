@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from refcodec.model.config import Op
 from refcodec.model.integer_model import Model
+from refcodec.model.layer_table import Op
 from refcodec.model.layers import Conv
 
 Slopes = dict[str, np.ndarray]

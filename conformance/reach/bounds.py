@@ -16,7 +16,8 @@ from pathlib import Path
 from refcodec.model.proof import Bound, bound_table
 
 from ..kit.errors import FAILED, PASSED
-from ..kit.suites import KIT, Accept, load
+from ..kit.suites import KIT, load
+from ..kit.vectors import Accept
 from ..synthetic.models.procedural import model
 from . import search
 from .probe import Reach, probe
@@ -115,11 +116,7 @@ def measured() -> dict[str, list[Row]]:
     """The tables of both models over the suite on disk."""
     vectors = load(KIT / "suites" / "extremes" / "manifest.json").vectors
     streams = {
-        name: [
-            (v.id, v.file.read_bytes())
-            for v in vectors
-            if isinstance(v.expect, Accept) and v.model and v.model.name == name
-        ]
+        name: [(v.id, v.read()) for v in vectors if isinstance(v.expect, Accept) and v.model and v.model.name == name]
         for name in MODELS
     }
     return {name: rows(name, streams[name]) for name in MODELS}

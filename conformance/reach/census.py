@@ -132,6 +132,3 @@ def escape_symbols(first: int, regular: int) -> list[int]:
             if abs(values[0]) <= MAX_SYMBOL:
                 found |= dict.fromkeys([values[0], max(-MAX_SYMBOL, min(MAX_SYMBOL, values[1]))])
     return list(found)
-
-
-__all__ = ["Census", "count", "escape_symbols"]

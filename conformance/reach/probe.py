@@ -320,6 +320,3 @@ def probe(data: bytes, model: Model, reach: Reach) -> None:
     head = stream.header
     port = Reader("numpy", stream.z, stream.y, model.tables.gaussian, model.factorized)
     measure(model, port, head.width, head.height, head.channels, head.quality, reach)
-
-
-__all__ = ["Probe", "Reach", "measure", "probe"]

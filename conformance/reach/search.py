@@ -19,8 +19,8 @@ import numpy as np
 
 from refcodec.arith.checkerboard import take
 from refcodec.limits import MAX_SYMBOL
-from refcodec.model.config import Op
 from refcodec.model.integer_model import Model
+from refcodec.model.layer_table import Op
 from refcodec.model.layers import Conv
 from refcodec.model.procedural import draws
 from refcodec.model.proof import bound_table, conv_extremes, tensor_channels
@@ -231,6 +231,3 @@ def stored_patterns(model: Model) -> Iterator[tuple[Pattern, list[str]]]:
     """What the search has found: patterns, and the operations in which each is the best."""
     for text in json.loads(FOUND.read_text(encoding="utf-8")):
         yield from_text(model, text), text["best"]
-
-
-__all__ = ["RANDOM", "SEED", "STEPS", "Pattern", "aligned", "direct_patterns", "search", "stored_patterns", "targets"]

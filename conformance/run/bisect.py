@@ -27,9 +27,10 @@ from pathlib import Path
 import numpy as np
 
 from ..kit.errors import FAILED, PASSED, KitError, UsageError
-from ..kit.suites import KIT, Vector, load_all
+from ..kit.suites import KIT, check_files, load_all
 from ..kit.text import say
-from ..locate.divergence import Divergence, Element, describe, first_divergence, next_stage
+from ..kit.vectors import Vector
+from ..locate.divergence import Divergence, describe, first_divergence, next_stage
 from ..locate.stages import Key
 from ..locate.traces import Folder, Stage, Trace, TraceError, read_trace
 from . import process
@@ -176,27 +177,34 @@ def chosen_vector(name: str, kit: Path = KIT) -> Vector:
     ------
     UsageError
         There is none of this id, or it is no valid stream.
+    SuiteDamaged
     """
-    found = [v for suite in load_all(kit, [name.split("/")[0]]) for v in suite.vectors if v.id == name]
+    suites = load_all(kit, [name.split("/")[0]])
+    check_files(suites)
+    found = [v for suite in suites for v in suite.vectors if v.id == name]
     if not found or found[0].outcome != "accept":
         raise UsageError(f"{name!r} is {'no vector of the suites' if not found else 'not a valid stream'}")
     return found[0]
 
 
-def _target(args: argparse.Namespace, vector: Vector | None) -> tuple[Path, Path | None]:
-    """Stream and model; raises UsageError where a vector's model is absent and something decodes."""
+def _target(args: argparse.Namespace, vector: Vector | None, folder: Path) -> tuple[Path, Path | None]:
+    """Stream and model, a vector's stream as a file in a folder; raises UsageError where a vector's model is absent and
+    something decodes.
+    """
     if vector is None:
         return args.stream, args.model
     assert vector.model is not None  # a valid stream has one
     model = args.model or locate(vector.model)
     if model is None and (args.decoder or args.reference != "none"):
         raise UsageError(absence(vector.model))
-    return vector.file, model
+    stream = folder / "stream.loclic"
+    stream.write_bytes(vector.read())
+    return stream, model
 
 
 def _run_decoder(args: argparse.Namespace, vector: Vector | None, folder: Path) -> Trace:
     """The trace that the command given as decoder writes."""
-    (stream, model), folder = _target(args, vector), folder / "tested"
+    (stream, model), folder = _target(args, vector, folder), folder / "tested"
     words = template(args.decoder, "decoder", {"stream", "trace"}, {"output", "model", "values"})
     folder.mkdir()
     trace, values = folder / "trace.jsonl", folder / "values"
@@ -221,7 +229,7 @@ def _reference(args: argparse.Namespace, vector: Vector | None, folder: Path) ->
     alone = command == ["none"]
     if alone and (vector is None or vector.trace is None):
         raise UsageError("--reference none needs a --vector that has a trace")
-    run = Reference(command, *_target(args, vector), folder, args.timeout)
+    run = Reference(command, *_target(args, vector, folder), folder, args.timeout)
     if vector is None or vector.trace is None:
         return run.trace()
     shipped = read_trace(vector.trace)
@@ -251,19 +259,3 @@ def _equal(args: argparse.Namespace, reference: Trace, tested: Trace) -> int:
         where = f"{key} ({node.pass_name})" if node.pass_name else str(key)
         say(f"it ends before {where}: if the decoder stopped there, look at SPEC {', '.join(node.clauses)}")
     return PASSED
-
-
-__all__ = [
-    "Divergence",
-    "Element",
-    "Key",
-    "Reference",
-    "ReferenceFailed",
-    "add_arguments",
-    "chosen_vector",
-    "describe",
-    "first_divergence",
-    "main",
-    "report",
-    "unit_vectors",
-]

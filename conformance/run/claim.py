@@ -22,19 +22,9 @@ from ..kit.errors import FAILED, PASSED, KitError, UsageError
 from ..kit.levels import belongs, parse_level
 from ..kit.reading import read_plain
 from ..kit.strict_json import Fields, read_json
-from ..kit.suites import (
-    KIT,
-    PROFILES,
-    SPEC_VERSION,
-    Accept,
-    Reject,
-    Suite,
-    Vector,
-    check_files,
-    kit_hash,
-    load_all,
-)
+from ..kit.suites import KIT, check_files, kit_hash, load_all
 from ..kit.text import say
+from ..kit.vectors import PROFILES, SPEC_VERSION, Accept, Reject, Suite, Vector
 from . import trace_check
 from .files import check_target, write
 from .outcomes import OUTCOMES, PASS, UNSUPPORTED

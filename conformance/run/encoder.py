@@ -27,7 +27,8 @@ from PIL import Image
 
 from ..kit.errors import NothingToDo, UsageError
 from ..kit.strict_json import read_json
-from ..kit.suites import KIT, Accept, Vector
+from ..kit.suites import KIT
+from ..kit.vectors import Accept, Vector
 from . import outcomes, process
 from .decoders import filled, template
 from .engine import Interrupted, Options, Result, gather

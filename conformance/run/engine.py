@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..kit.errors import KitError
-from ..kit.suites import Accept, Vector
 from ..kit.text import printable
+from ..kit.vectors import Accept, Vector
 from . import outcomes, process, trace_check, units
 from .decoders import Decoder, Job, Spec
 from .files import scratch
@@ -220,7 +219,7 @@ class Trial:
         return ended
 
     def _try_unit(self, vector: Vector, folder: Path) -> Result:
-        head, cases = units.read_cases(vector.file.read_bytes(), str(vector.file))
+        head, cases = units.read_cases(vector.read(), str(vector.file))
         words = units.asked(head, cases, self._options.units, folder)
         ended = self._run("units", lambda: process.run(words, self._options.limits, folder, self._stop))
         seen, verdict = units.judged(cases, ended, folder)
@@ -253,7 +252,7 @@ class Trial:
             limits_for(vector, self._options.limits),
         )
         # a copy, under a name that tells nothing, which a decoder may spoil
-        shutil.copyfile(vector.file, job.stream)
+        job.stream.write_bytes(vector.read())
         role = "decoder" if decoder is self._decoder else "reference"
         return self._run(role, lambda: decoder.run(job, self._stop)), job
 

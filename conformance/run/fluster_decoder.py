@@ -20,7 +20,7 @@ from typing import Any
 from fluster.codec import Codec, OutputFormat
 from fluster.decoder import Decoder, NotSupportedError, register_decoder
 
-from conformance.kit.suites import Accept, Reject
+from conformance.kit.vectors import Accept, Reject
 from conformance.run import outcomes, pictures, process
 from conformance.run.decoders import filled, parse
 from conformance.run.files import remove, scratch

@@ -14,8 +14,9 @@ from typing import Any
 
 from ..kit.errors import NothingToDo
 from ..kit.levels import level_of
-from ..kit.suites import Reject, Selection, Suite, Vector, check_files, kit_hash, load_all, select
+from ..kit.suites import Selection, check_files, kit_hash, load_all, select
 from ..kit.text import printable, put
+from ..kit.vectors import Reject, Suite, Vector
 from .report import expected_text
 from .report_text import table
 from .run import add_selection
@@ -59,7 +60,7 @@ def as_json(suites: Sequence[Suite], vectors: Sequence[Vector]) -> dict[str, Any
                 "expected": expected_text(v),
                 "level": level_of(v),
                 "model": v.model.name if v.model else None,
-                "bytes": v.file.stat().st_size,
+                "bytes": len(v.read()),
                 "clauses": list(v.clauses),
                 "suggests": v.suggests,
                 "origin": v.origin,

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 
 from ..kit.errors import SuiteDamaged, UsageError
 from ..kit.strict_json import read_json
-from ..kit.suites import Model, Vector, file_hash
+from ..kit.suites import file_hash
+from ..kit.vectors import Model, Vector, edited
 from . import process
 from .files import scratch
 from .outcomes import last_line
@@ -62,7 +63,7 @@ def _changed(model: Model, path: Path) -> Path | None:
 
 @cache
 def _copy(model: Model, path: Path) -> Path | None:
-    data = model.apply(path.read_bytes())
+    data = edited(path.read_bytes(), model.edits)
     if hashlib.sha256(data).hexdigest() != model.edited:
         return None
     target = Path(_copies().name) / (model.edited + ENDING)

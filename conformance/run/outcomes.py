@@ -19,8 +19,8 @@ import signal
 from dataclasses import dataclass
 
 from ..kit.strict_json import read_json
-from ..kit.suites import ERROR_CLASSES, UNSUPPORTED_CLASSES, Accept, Reject
 from ..kit.text import printable
+from ..kit.vectors import ERROR_CLASSES, UNSUPPORTED_CLASSES, Accept, Reject
 from . import process
 from .process import Ended
 

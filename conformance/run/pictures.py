@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..kit.npy import read_header
 from ..kit.reading import NotPlain, TooLarge, read_plain
-from ..kit.suites import Accept
+from ..kit.vectors import Accept
 
 FORMATS = ("pnm", "png", "npy", "raw")
 """What a decoder may be asked for: PGM or PPM, PNG, NPY of uint8 [H, W] or [H, W, 3], samples without a header.

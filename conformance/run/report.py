@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..kit.suites import Reject, Suite, Vector, kit_hash
+from ..kit.suites import kit_hash
 from ..kit.text import cleaned
+from ..kit.vectors import Reject, Suite, Vector
 from .baseline import Baseline, conclude, judge
 from .engine import Options, Result, counts
 from .outcomes import FAILURES, PASS

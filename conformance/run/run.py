@@ -25,8 +25,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..kit.errors import NothingToDo, UsageError
-from ..kit.suites import KIT, Selection, Suite, check_files, load_all, select
+from ..kit.suites import KIT, Selection, check_files, load_all, select
 from ..kit.text import put
+from ..kit.vectors import Suite
 from . import baseline, report_html, report_junit, report_text
 from .decoders import Spec, parse, template
 from .engine import Options, Result, Stopped, run_all

@@ -7,10 +7,13 @@ equal as integers or not at all: 1, 1.0 and true are three different results. Ex
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..kit.errors import SuiteDamaged
 from ..kit.reading import NotPlain, TooLarge, read_plain
@@ -22,7 +25,40 @@ from .outcomes import Seen, Verdict
 SPREAD, SPARE = 16, 1 << 20
 """How much longer than what is expected an answer may be, for indentation, and bytes that it may have at least."""
 
+LONG = 4096
+"""Bytes beyond which a result is told by its length and SHA-256."""
+
 Case = Mapping[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, (bytes, bytearray)):
+        if len(value) <= LONG:
+            return {"hex": value.hex()}
+        return {"length": len(value), "sha256": hashlib.sha256(value).hexdigest()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {name: plain(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
+
+
+def live(value: Any, tables: Mapping[str, list[int]]) -> Any:
+    """A value as SPEC.md's blocks take it, from its form in JSON and the tables of annex A; always a copy."""
+    if isinstance(value, list):
+        return [live(v, tables) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"hex"}:
+        return bytes.fromhex(value["hex"])
+    if set(value) == {"runs"}:
+        return b"".join(bytes.fromhex(digits) * count for digits, count in value["runs"])
+    if set(value) == {"table"}:
+        return tables[value["table"]]
+    return {name: live(v, tables) for name, v in value.items()}
 
 
 def read_cases(data: bytes, where: str) -> tuple[dict[str, Any], list[Case]]:

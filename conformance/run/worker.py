@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kit.suites import ERROR_CLASSES
+from ..kit.vectors import ERROR_CLASSES
 
 Function = Callable[..., np.ndarray]
 

@@ -77,6 +77,3 @@ def repaired(data: bytes, sound: bytes, blocks: list[tuple[int, int]]) -> bytes:
         if start + length + 4 <= len(out) and data[start : start + length] != sound[start : start + length]:
             out[start + length : start + length + 4] = lookup3(bytes(out[start : start + length])).to_bytes(4, "little")
     return bytes(out)
-
-
-__all__ = ["checked_blocks", "lookup3", "repaired"]

@@ -365,17 +365,3 @@ def hostile_stream(source: Corpus, seed: int, index: int) -> bytes:
     random = Random(f"{seed}/{index}")
     recipe = random.choices([r for r, _ in RECIPES], [w for _, w in RECIPES])[0]
     return recipe(random, random.choice(source.streams).copy(), source)
-
-
-__all__ = [
-    "Corpus",
-    "Forger",
-    "Parts",
-    "corpus",
-    "damaged",
-    "forge",
-    "hostile_stream",
-    "number",
-    "sealed",
-    "take_apart",
-]

@@ -254,20 +254,3 @@ def random_stream(
         return shaped_symbols(seed, f"y/{i}/{parity}", style, low, high)
 
     return stream_of(model, width, height, channels, quality, choose_z, choose_y, digest, chunks)
-
-
-__all__ = [
-    "STYLES",
-    "ChooseY",
-    "ChooseZ",
-    "ChosenSymbols",
-    "fill_y",
-    "fill_z",
-    "no_y",
-    "no_z",
-    "random_stream",
-    "regular_range",
-    "segments_of",
-    "shaped_symbols",
-    "stream_of",
-]

@@ -165,20 +165,20 @@ def main(args: argparse.Namespace) -> int:
     """
     if args.stream and args.vector:
         raise UsageError("give either --stream or --vector")
-    stream, path = args.stream, args.model
+    data, path = read_bytes(args.stream) if args.stream else None, args.model
     if args.vector:
         vector = chosen_vector(args.vector, args.kit)
         assert vector.model is not None  # a valid stream has one
-        stream, path = vector.file, path or locate(vector.model)
+        data, path = vector.read(), path or locate(vector.model)
         if path is None:
             raise UsageError(absence(vector.model))
-    model = load_model(path) if path or not stream else None
-    if stream is None:
+    model = load_model(path) if path or data is None else None
+    if data is None:
         result = compute(model or load_model(None), args.part, args.inputs, args.quality)
         write_bytes(args.out, npy_bytes(result), args.force)
         say(f"{args.out}: {args.part} of {args.inputs}, {result.dtype}{list(result.shape)}")
         return 0
-    found = record(model, read_bytes(stream), args.part)
+    found = record(model, data, args.part)
     save(found, args.inputs, args.out, args.force)
     for name in found.part.inputs:
         say(f"{args.inputs / file_of(name)}: {found.values[name].dtype}{list(found.values[name].shape)}")

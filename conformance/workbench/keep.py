@@ -19,9 +19,11 @@ from refcodec.model.procedural import build
 from refcodec.trace import Recorder
 
 from ..kit.errors import OutputFailed
-from ..kit.suites import FORMAT, Accept, Vector, file_hash, load
-from ..kit.suites import Model as ModelEntry
+from ..kit.manifest import FORMAT
+from ..kit.suites import file_hash, load
 from ..kit.text import as_name
+from ..kit.vectors import Accept, Vector
+from ..kit.vectors import Model as ModelEntry
 from ..synthetic.models import procedural as sources
 
 SUITE, LICENCE = "differential", "Apache-2.0"

@@ -24,8 +24,8 @@ from refcodec.arith.engine import Engine
 from refcodec.arith.maps import interior
 from refcodec.entropy.rans import RangeDecoder
 from refcodec.limits import MAX_SYMBOL
-from refcodec.model.config import Op
 from refcodec.model.integer_model import Model
+from refcodec.model.layer_table import Op
 from refcodec.model.proof import tensor_channels, tensor_range
 from refcodec.nets.heads import KIND
 from refcodec.planes import crop_samples

@@ -10,11 +10,9 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from ..arith.backend import default_backend
 from ..codec import decode_stream, encode_picture
 from ..errors import missing_package
+from ..machine import system, version
 from ..model.integer_model import Model
 from ..model.procedural import draws, procedural_model
 from ..model.registry import DEFAULT, load_model
@@ -160,26 +159,14 @@ def multiplication() -> str:
 
 def facts(backend: str) -> dict[str, str]:
     """What computes: versions, machine, processor as the compiler sees it, instruction."""
-    packages = {name: metadata.version(name) for name in ("numpy", "numba", "llvmlite") if _installed(name)}
-    known = {
-        "python": platform.python_version(),
-        **packages,
-        "machine": platform.machine(),
-        "system": platform.system(),
-    }
+    packages = {name: version(name) for name in ("numpy", "numba", "llvmlite")}
+    known = {**system(), **{name: text for name, text in packages.items() if text}}
     if backend == "numba":
         from llvmlite import binding
 
         cpu = os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
         known |= {"cpu": cpu, "instruction": multiplication()}
     return known
-
-
-def _installed(name: str) -> bool:
-    try:
-        return bool(metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return False
 
 
 def main(argv: list[str] | None = None) -> int:

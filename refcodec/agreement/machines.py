@@ -1,4 +1,4 @@
-"""Do all machines agree? The items of hashes.py computed in every way this host offers, each in a process of its own.
+"""Do all machines agree? The items of items.py computed in every way this host offers, each in a process of its own.
 
 Ways differ in the processor the compiler writes for, the backend, the number of threads, bounds checking, and the
 Python and packages. A way that this host cannot run is shown as not run and never counts as agreement. Interpreters
@@ -31,6 +31,7 @@ from typing import Any
 
 from ..errors import CheckFailed, UsageError
 from ..io.console import note, result, result_json
+from ..io.options import add_json
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -245,7 +246,7 @@ def table(outcomes: Sequence[Outcome]) -> list[str]:
         f = o.facts
         numba = "cpu" in f
         values = (
-            f["cpu"] if numba else f["machine"],
+            f["cpu"] if numba else f["architecture"],
             f.get("instruction", "-"),
             f["python"],
             f["numpy"],
@@ -288,7 +289,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="another interpreter with refcodec's packages; may be repeated",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json(parser)
 
 
 def main(args: argparse.Namespace) -> int:

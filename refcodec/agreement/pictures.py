@@ -15,9 +15,9 @@ from typing import Any
 
 from ..codec import decode_stream, encode_picture
 from ..errors import CheckFailed
-from ..io.console import note, result
+from ..io.console import note, result, result_json
 from ..io.files import list_pictures, write_bytes
-from ..io.options import add_limits, limits_of
+from ..io.options import add_json, add_limits, add_save_json, limits_of
 from ..io.pictures import read_picture
 from ..limits import Limits
 from ..model.integer_model import Model
@@ -105,7 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--qualities", default="1,25,50,75,100", help="comma-separated steps")
     parser.add_argument("--decode-only", action="store_true", help="encode in the first way only, decode in all")
     parser.add_argument("--model", help="model name or path")
-    parser.add_argument("--json", metavar="FILE", help="write every row, with hashes, to FILE")
+    add_json(parser)
+    add_save_json(parser, "every row, with hashes,")
     add_limits(parser)
 
 
@@ -120,16 +121,19 @@ def main(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     qualities = [int(q) for q in args.qualities.split(",")] if model.config.steps > 1 else [1]
     found = run(Path(args.folder), model, qualities, note, decode_only=args.decode_only, limits=limits_of(args))
-    if args.json:
-        write_bytes(args.json, json.dumps(found, indent=1).encode(), force=True)
-    for line in table(found).splitlines():
-        result(line)
+    if args.save_json:
+        write_bytes(args.save_json, json.dumps(found, indent=1).encode(), force=True)
+    if not args.json:
+        for line in table(found).splitlines():
+            result(line)
     bad = [r for r in found["rows"] if not all(r["encoded"] + r["decoded"])]
     if bad:
         raise CheckFailed(
             "some ways of computing disagree",
             where=bad[0]["picture"],
-            rows=len(bad),
             cause="a fault of refcodec, of Numba or of this machine: please report it",
+            **(found if args.json else {"rows": len(bad)}),  # one object holds the result and the failure
         )
+    if args.json:
+        result_json(found)
     return 0

@@ -1,4 +1,4 @@
-"""Does this machine compute the right bits? The items of hashes.py against the hashes the package carries.
+"""Does this machine compute the right bits? The items of items.py against the hashes the package carries.
 
 An item that differs is computed once more in the other backend, which separates a fault of one backend from one of the
 package. ``python -m refcodec.agreement.selftest --write`` makes the hashes again, to be run when the arithmetic or a

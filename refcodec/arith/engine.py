@@ -20,8 +20,8 @@ from ..model.tables import Tables
 from ..threads import thread_count
 from . import numpy_ops
 from .backend import BACKENDS, default_backend
-from .checkerboard import put, take, take_into
-from .maps import BORDER, Map, Pool, WideMap, clear_border, interior
+from .checkerboard import put, take
+from .maps import BORDER, Map, Pool, WideMap, interior
 from .numpy_ops import round_shift
 from .protocols import FusedOps, Ops
 
@@ -79,11 +79,10 @@ class Engine:
         self.threads = thread_count(threads)
         self._ops, self._fused = _backend(self.backend)
         self._pool = pool or Pool()
-        self._clear = clear_border if self._fused is None else self._fused.clear_border
 
     def map(self, height: int, width: int, channels: int) -> Map:
         """A map whose border is zero and whose interior is not set."""
-        return self._pool.map(height, width, channels, self._clear)
+        return self._pool.map(height, width, channels, self._ops.clear_border)
 
     def wide_map(self, height: int, width: int, channels: int) -> WideMap:
         """A map of int32, which a wide layer needs."""
@@ -232,10 +231,7 @@ class Engine:
         """(SPEC 6.3) One half of the checkerboard of a map: a packed map of half the width."""
         if out is None:
             out = self.map(x.shape[0] - 2 * BORDER, x.shape[1] // 2 - BORDER, x.shape[2])
-        if self._fused:
-            self._fused.half(x, parity, out)
-        else:
-            take_into(interior(x), parity, interior(out))
+        self._ops.half(x, parity, out)
         return out
 
     def conv_halves(

@@ -1,7 +1,7 @@
 """What the networks and the slice walk ask of an engine, and what an engine asks of a backend.
 
 Several classes answer the first: the integer engine, strips of it, floats for calibration, tensors for training. So the
-structure of the networks is written once. Two modules answer the second: numpy_ops.py and jit/backend.py.
+structure of the networks is written once. Two modules answer the second: numpy_ops and jit/backend.py.
 """
 
 from __future__ import annotations
@@ -127,6 +127,12 @@ class Ops(Protocol):
     Maps are int16 [H + 4, W + 4, C], of a wide layer int32; ``out`` is written, mostly its interior alone.
     """
 
+    def clear_border(self, out: Map, /) -> None:
+        """Make the border of a map zero."""
+
+    def half(self, x: Map, parity: int, out: Map, /) -> None:
+        """(SPEC 6.3) One half of the checkerboard of a map into a packed map."""
+
     def conv(
         self, x: Map, layer: Conv, out: Map | WideMap, add: Map | WideMap | None, parity: int, threads: int, /
     ) -> None:
@@ -166,13 +172,12 @@ class Ops(Protocol):
 
 
 class FusedOps(Ops, Protocol):
-    """A backend that also does in one pass what the engine else composes of NumPy's operations."""
+    """A backend that also does the steps of the slice walk in one pass each.
 
-    def clear_border(self, out: Map, /) -> None:
-        """Make the border of a map zero."""
-
-    def half(self, x: Map, parity: int, out: Map, /) -> None:
-        """(SPEC 6.3) One half of the checkerboard of a map into a packed map."""
+    The engine composes the same steps of its own methods. A trace sees what lies between them, and engines for floats
+    and for measurements replace single methods. A NumPy version of a step would be that composition a second time,
+    and no faster. So only kernels have these functions.
+    """
 
     def levels_and_means(
         self, parameters: WideMap, tables: Tables, limit: int, /

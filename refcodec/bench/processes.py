@@ -124,7 +124,8 @@ class Twin:
         command = [
             sys.executable,
             "-m",
-            "weights_converter.network.bench",
+            "weights_converter",
+            "bench",
             *([checkpoint] if checkpoint else []),
             "--config",
             json.dumps(config.as_dict()),
@@ -155,7 +156,7 @@ class Twin:
         if not answer:
             raise Unsupported(
                 "the twin has ended",
-                where="weights_converter.network.bench",
+                where="weights_converter bench",
                 cause="its message is above; it may lack memory, or the checkpoint is of another model",
             )
         return answer

@@ -1,8 +1,9 @@
-"""Where the time of a call goes: every operation of the engine and the ports, by stage, without a change to the codec.
+"""Where the time of a call goes: every operation of the engine and the ports, by stage.
 
-While ``watched`` holds, codec.py builds engines and ports whose public methods note when they begin and end; the
-outermost call counts, so an operation that is made of others is one. What lies between operations is counted too, and
-so the stages of a run sum to its time. An operation belongs to a stage by its name in the layer table.
+The codec is given parts (``codec.Parts``) that note when they begin and end: an engine and ports with timed public
+methods, and timed functions. The outermost call counts, so an operation that is made of others is one. The time between
+operations is counted too, and so the stages of a run sum to its time. The layer table's name of an operation tells its
+stage.
 """
 
 from __future__ import annotations
@@ -11,17 +12,14 @@ import functools
 import inspect
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .. import codec
-from ..arith.engine import Engine
 from ..arith.maps import interior
-from ..entropy.ports import Reader, Writer
+from ..flow import Parts
 
 CONTAINER, INPUT, CODER, WALK, OUTPUT, BETWEEN = (
     "container",
@@ -84,17 +82,6 @@ CONVOLUTION, OTHER, CODING = KINDS = ("convolution", "other", "coding")
 
 _NO_OPERATIONS = ("map", "show", "channels")
 """Public methods of the engine that compute nothing."""
-
-_FUNCTIONS = {
-    "parse_header": CONTAINER,
-    "check_limits": CONTAINER,
-    "parse": CONTAINER,
-    "memory_estimate": CONTAINER,
-    "check_segments": CONTAINER,
-    "serialise": CONTAINER,
-    "pad_rows": INPUT,
-}
-"""Functions of codec.py that are operations of a stage."""
 
 Key = tuple[str, str, str]
 """Stage, operation and kind."""
@@ -188,8 +175,8 @@ def timed_class(cls: type, clock: Clock, stage: str | None = None) -> type:
     return type(f"Timed{cls.__name__}", (cls,), methods)
 
 
-def _timed_function(name: str, clock: Clock) -> Callable[..., Any]:
-    function, key = getattr(codec, name), (_FUNCTIONS[name], name, OTHER)
+def _timed_function(function: Callable[..., Any], clock: Clock, stage: str) -> Callable[..., Any]:
+    key = (stage, function.__name__, OTHER)
 
     @functools.wraps(function)
     def timed(*args: Any, **kwargs: Any) -> Any:
@@ -198,32 +185,28 @@ def _timed_function(name: str, clock: Clock) -> Callable[..., Any]:
     return timed
 
 
-@contextmanager
-def watched(clock: Clock) -> Iterator[None]:
-    """Let every call of the codec in this process note its operations on the clock; for one thread at a time."""
-    timed: dict[str, Any] = {
-        "Engine": timed_class(Engine, clock),
-        "Reader": timed_class(Reader, clock, CODER),
-        "Writer": timed_class(Writer, clock, CODER),
-        **{name: _timed_function(name, clock) for name in _FUNCTIONS},
-    }
-    saved = {name: getattr(codec, name) for name in timed}
-    try:
-        for name, value in timed.items():
-            setattr(codec, name, value)
-        yield
-    finally:
-        for name, value in saved.items():
-            setattr(codec, name, value)
+def timed_parts(clock: Clock) -> Parts:
+    """The codec's parts, each of which notes its operations on the clock; for one thread at a time.
+
+    Checks and parsing need no timed part: they come before the first operation, so they count as container.
+    """
+    parts = Parts()
+    return Parts(
+        engine=timed_class(parts.engine, clock),
+        reader=timed_class(parts.reader, clock, CODER),
+        writer=timed_class(parts.writer, clock, CODER),
+        pad_rows=_timed_function(parts.pad_rows, clock, INPUT),
+        serialise=_timed_function(parts.serialise, clock, CONTAINER),
+    )
 
 
-def watch(run: Callable[[], Any]) -> tuple[Clock, dict[Key, float]]:
-    """Call the function once, watched: the clock, and the seconds of every operation."""
+def watch(run: Callable[[Parts], Any]) -> tuple[Clock, dict[Key, float]]:
+    """Call the function once with timed parts, with which it codes: the clock, and the seconds of every operation."""
     clock = Clock()
-    with watched(clock):
-        start = time.perf_counter()
-        run()
-        end = time.perf_counter()
+    parts = timed_parts(clock)
+    start = time.perf_counter()
+    run(parts)
+    end = time.perf_counter()
     return clock, clock.seconds(start, end)
 
 

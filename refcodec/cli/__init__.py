@@ -1,4 +1,7 @@
-"""``python -m refcodec``: arguments, exit codes and error lines; what the commands do is in commands.py."""
+"""``python -m refcodec``: arguments, exit codes and error lines.
+
+The commands themselves are in commands.py (pictures and streams), models.py and measuring.py.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,28 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import BUG, INTERRUPTED, RefcodecError, UsageError, within_resources
 from ..io.console import error_line, flush_results, result_json
-from ..io.options import add_limits, positive
+from ..io.options import add_json, add_limits, positive
 from ..model.config import PROFILES
-from . import commands
+from . import commands, measuring, models
 
 OWN_ARGUMENTS = {
-    "machines": ("agreement.machines", commands.machines, "do processors, backends, threads and Pythons agree?"),
-    "matrix": ("agreement.pictures", commands.agreement, "code pictures with both backends and many thread counts"),
+    "machines": ("agreement.machines", measuring.machines, "do processors, backends, threads and Pythons agree?"),
+    "matrix": ("agreement.pictures", measuring.agreement, "code pictures with both backends and many thread counts"),
     "rd": (
         "measure.rate_distortion",
-        commands.rate_distortion,
+        measuring.rate_distortion,
         "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF",
     ),
-    "bench": ("bench", commands.bench, "speed stage by stage, memory, and PyTorch beside it"),
+    "bench": ("bench.command", measuring.bench, "speed stage by stage, memory, and PyTorch beside it"),
 }
 """Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""
+
+
+DEVELOPMENT = """\
+commands of developers, for .github/CONTRIBUTING.md:
+  python -m refcodec.agreement.items             print the hash of every item of the self-test
+  python -m refcodec.agreement.selftest --write  make the self-test's hashes again
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,7 +78,7 @@ _region.__name__ = "region X,Y,WIDTH,HEIGHT"
 def _common(p: argparse.ArgumentParser, *, out: bool = False) -> None:
     p.add_argument("--model", metavar="M", help="name or path of the model")
     p.add_argument("--threads", type=positive, metavar="N", help="threads, all cores if not given; no byte changes")
-    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json(p)
     if out:
         p.add_argument("--force", action="store_true", help="overwrite an existing output")
 
@@ -107,7 +117,7 @@ def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     p = add("info", commands.info, "header, sizes and metadata of a stream; needs no model")
     p.add_argument("input", metavar="FILE")
-    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json(p)
 
 
 def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str]) -> None:
@@ -132,27 +142,27 @@ def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str])
     _common(p, out=True)
     add_limits(p)
 
-    p = add("selftest", commands.selftest, "does this machine compute the right bits?")
-    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    p = add("selftest", measuring.selftest, "does this machine compute the right bits?")
+    add_json(p)
     for name, (module, run, text) in OWN_ARGUMENTS.items():
         p = add(name, run, text)
         if name in words:
             import_module(f"refcodec.{module}").add_arguments(p)
-    add("warmup", commands.warmup, "compile and cache every kernel ahead")
+    add("warmup", measuring.warmup, "compile and cache every kernel ahead")
 
 
 def _models(add: Callable[..., argparse.ArgumentParser]) -> None:
     model = add("model", None, "list, describe and prove models")
     under = model.add_subparsers(required=True, metavar="ACTION")
     for name, run, text in (
-        ("list", commands.model_list, "installed models"),
-        ("info", commands.model_info, "configuration, cost and provenance"),
-        ("verify", commands.model_verify, "prove a model free of overflow"),
+        ("list", models.model_list, "installed models"),
+        ("info", models.model_info, "configuration, cost and provenance"),
+        ("verify", models.model_verify, "prove a model free of overflow"),
     ):
         p = under.add_parser(name, help=text, description=text)
         if name != "list":
             p.add_argument("name", metavar="M", nargs="?", default="default", help="name or path; the default model")
-        p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+        add_json(p)
         p.set_defaults(run=run)
     text = "build a model from a seed: full shape, proved, without a download"
     p = under.add_parser("procedural", help=text, description=text)
@@ -160,13 +170,18 @@ def _models(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.add_argument("--profile", required=True, choices=sorted(PROFILES), help="configuration")
     p.add_argument("--seed", type=int, required=True, metavar="S", help="0..2^64-1")
     p.add_argument("--force", action="store_true", help="overwrite an existing output")
-    p.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    p.set_defaults(run=commands.model_procedural)
+    add_json(p)
+    p.set_defaults(run=models.model_procedural)
 
 
 def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all commands, ready for these words; ``run`` of the result is the command's function."""
-    p = _Parser(prog="refcodec", description="The LoC-LIC image codec in exact integers.")
+    p = _Parser(
+        prog="refcodec",
+        description="The LoC-LIC image codec in exact integers.",
+        epilog=DEVELOPMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("--version", action="version", version=f"refcodec {__version__}")
     under = p.add_subparsers(required=True, metavar="COMMAND")
 

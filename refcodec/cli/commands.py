@@ -1,4 +1,4 @@
-"""What each command of ``python -m refcodec`` does; `refcodec.cli` holds their arguments and exit codes.
+"""The commands on pictures and streams; `refcodec.cli` holds the arguments and exit codes of all commands.
 
 Every function takes the parsed arguments, writes results to standard output and returns an exit code; whatever goes
 wrong is a RefcodecError. Outputs are checked before the work starts and renamed into place when it is done. What one
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import time
 from argparse import Namespace
-from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from ..arith.backend import prepare
 from ..bitstream.container import ALPHA, Stream, parse, parse_header
 from ..bitstream.fields import MAGIC, VERSION
 from ..bitstream.info import describe
-from ..codec import decode_stream, encode_picture, metadata_chunks
+from ..codec import decode_stream, metadata_chunks
 from ..errors import CheckFailed, OutputError, RefcodecError, UsageError
 from ..io.console import note, progress, result, result_json
 from ..io.files import (
@@ -47,10 +46,8 @@ from ..io.pictures import (
 from ..limits import Limits
 from ..measure.metrics import compare as compare_samples
 from ..measure.metrics import heatmap
-from ..model.config import parameter_count
 from ..model.integer_model import Model
-from ..model.proof import bound_table
-from ..model.registry import installed, load_model, model_path
+from ..model.registry import load_model
 from ..tiles import check_region
 from ..trace import Recorder, Stage, npy_bytes
 from .rate_search import best_fit
@@ -369,157 +366,3 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True)
     except OSError as e:
         raise OutputError("the folder cannot be created", where=str(folder), detail=str(e.strerror)) from None
-
-
-def _model_facts(model: Model, path: Path) -> dict[str, Any]:
-    parts: dict[str, float] = {}
-    for op in model.ops:
-        part = op.name.split("/")[0]
-        parts[part] = parts.get(part, 0) + op.macs / 1000
-    return {
-        "path": str(path),
-        "fingerprint": model.fingerprint.hex(),
-        "configuration": model.config.as_dict(),
-        "parameters": parameter_count(model.config),
-        "kmac_per_pixel": round(sum(parts.values()), 2),
-        "kmac_by_part": {k: round(v, 2) for k, v in parts.items() if v},
-        "provenance": dict(model.provenance),
-    }
-
-
-def model_list(args: Namespace) -> int:
-    """``model list``: what is installed; a file that holds no model is listed with the reason."""
-    rows = []
-    for path in installed():
-        row = {"name": path.stem, "fingerprint": None, "path": str(path)}
-        try:
-            row["fingerprint"] = load_model(path).fingerprint.hex()
-        except RefcodecError as e:
-            row["error"] = str(e)
-        rows.append(row)
-    if args.json:
-        result_json({"models": rows})
-    else:
-        for row in rows:
-            result(f"{row['name']:16s} {row['fingerprint'] or 'no model':32s}  {row['path']}")
-            if "error" in row:
-                note(f"{row['path']}: {row['error']}")
-    return 0
-
-
-def model_info(args: Namespace) -> int:
-    """``model info M``."""
-    facts = _model_facts(load_model(args.name), model_path(args.name))
-    if args.json:
-        result_json(facts)
-        return 0
-    card = facts["provenance"].get("card")
-    if isinstance(card, str):
-        del facts["provenance"]["card"]
-    for name, value in facts.items():
-        result(f"{name:15s} {value}")
-    for line in card.splitlines() if isinstance(card, str) else ():
-        result(line)
-    return 0
-
-
-def model_verify(args: Namespace) -> int:
-    """``model verify M``: loading proves it; the table shows how close each kind of bound is."""
-    model = load_model(args.name)
-    bounds = bound_table(model.ops, model.layers)
-    if args.json:
-        result_json(
-            {
-                "fingerprint": model.fingerprint.hex(),
-                "bounds": [
-                    {"name": b.name, "quantity": b.quantity, "worst": b.worst, "allowed": b.allowed, "bits": b.bits}
-                    for b in bounds
-                ],
-            }
-        )
-        return 0
-    tightest: dict[str, Any] = {}
-    for b in sorted(bounds, key=lambda b: b.worst / b.allowed):  # the last of a kind is the tightest
-        tightest[b.quantity] = b
-    result(f"{model.name}: fingerprint {model.fingerprint.hex()}, {len(bounds)} bounds hold (SPEC 9.2); the tightest:")
-    for b in tightest.values():
-        result(f"{b.quantity:28s} {b.name:24s} {b.worst} of {b.allowed}, {b.bits} bits")
-    return 0
-
-
-def model_procedural(args: Namespace) -> int:
-    """``model procedural --profile P --seed S OUT.h5``."""
-    from ..model.procedural import write_procedural
-
-    model = write_procedural(args.profile, args.seed, args.out, args.force)
-    if args.json:
-        result_json({"fingerprint": model.fingerprint.hex(), "profile": args.profile, "seed": args.seed})
-    else:
-        result(f"{args.out}: {args.profile}, seed {args.seed}, fingerprint {model.fingerprint.hex()}")
-    return 0
-
-
-def rate_distortion(args: Namespace) -> int:
-    """``rd FOLDER``."""
-    from ..measure import rate_distortion as rd
-
-    model = load_model(args.model)
-    prepare(args.threads, note)
-    common: dict[str, Any] = {"model": model, "threads": args.threads, "limits": limits_of(args)}
-    return rd.run(
-        args,
-        lambda samples, quality: encode_picture(samples, quality, **common).data,
-        lambda data: decode_stream(data, **common)[0],
-    )
-
-
-def agreement(args: Namespace) -> int:
-    """``matrix FOLDER``."""
-    from ..agreement import pictures as matrix
-
-    prepare(None, note)
-    return matrix.main(args)
-
-
-def selftest(args: Namespace) -> int:
-    """``selftest``."""
-    from ..agreement import selftest as self_test
-
-    prepare(None, note)
-    report = self_test.run()
-    if not args.json:
-        for difference in report.differences:
-            result(difference.line())
-    self_test.check(report, whole=args.json)
-    if args.json:
-        result_json(asdict(report))
-    else:
-        result(
-            f"this machine computes the right bits: {report.items} of {report.items} items, backend "
-            f"{report.backend}, {report.threads} threads, {report.seconds:.1f} s"
-        )
-    return 0
-
-
-def machines(args: Namespace) -> int:
-    """``machines``."""
-    from ..agreement.machines import main
-
-    return main(args)
-
-
-def bench(args: Namespace) -> int:
-    """``bench``."""
-    from ..bench import main
-
-    return main(args)
-
-
-def warmup(args: Namespace) -> int:
-    """``warmup``: compile and cache every kernel, by loading them and coding a small picture."""
-    prepare(None, note)
-    start = time.perf_counter()
-    samples = np.zeros((8, 8, 3), np.uint8)
-    decode_stream(encode_picture(samples, 1, rectangles=False).data, verify=True)
-    note(f"ready; a picture of 8x8 was coded and decoded in {time.perf_counter() - start:.2f} s")
-    return 0

@@ -9,7 +9,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -253,23 +253,15 @@ def writing(path: str | os.PathLike[str], force: bool = False) -> Iterator[Outpu
             yield Output(device, target)
         return
     target = _followed(target)
-    there = os.stat(target) if os.path.exists(target) else None
-    part = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.part")
-    private = partial(os.open, mode=0o600) if there else None  # nobody else reads what replaces a private file
-    with _creating(target):
-        file = open(part, "xb", opener=private)
-    try:
+    mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
+    with ExitStack() as stack:
+        with _creating(target):
+            file = stack.enter_context(replacing(target, mode))
         with _closed(file, target):
             yield Output(file, target)
-        if there:
-            with _creating(target):
-                os.chmod(part, stat.S_IMODE(there.st_mode))
         check_target(path, force)  # another process may have been faster
         with _creating(target):
-            os.replace(part, target)
-    except BaseException:
-        os.unlink(part)
-        raise
+            stack.close()
 
 
 @contextmanager
@@ -283,6 +275,52 @@ def _closed(file: IO[bytes], where: str) -> Iterator[None]:
         raise
     with _transferring(where):
         file.close()
+
+
+@contextmanager
+def replacing(target: str | os.PathLike[str], mode: int | None = None) -> Iterator[IO[bytes]]:
+    """Give a new file that takes the target's place when the block ends, and is removed if the block raises.
+
+    Parameters
+    ----------
+    target : str or path
+    mode : int or None
+        Permissions of the file. Until it is whole, nobody else can read it.
+
+    Raises
+    ------
+    OSError
+    """
+    part = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.part")
+    file = open(part, "xb", opener=None if mode is None else partial(os.open, mode=0o600))
+    try:
+        with file:
+            yield file
+        if mode is not None:
+            os.chmod(part, mode)
+        os.replace(part, target)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def user_home() -> Path | None:
+    """Home of the user; None for an unknown user without HOME."""
+    with suppress(RuntimeError, OSError):
+        return Path.home().resolve()
+    return None
+
+
+def user_cache() -> Path | None:
+    """Where this system keeps a user's caches; None for a user without a home."""
+    home = user_home()
+    if sys.platform == "win32":
+        folder = os.environ.get("LOCALAPPDATA") or (home and home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        folder = home and home / "Library" / "Caches"
+    else:
+        folder = os.environ.get("XDG_CACHE_HOME") or (home and home / ".cache")
+    return Path(folder) / "refcodec" if folder and os.path.isabs(folder) else None
 
 
 @contextmanager

@@ -18,6 +18,26 @@ def positive(text: str) -> int:
 positive.__name__ = "positive number"  # argparse names types in its messages
 
 
+def file_name(text: str) -> str:
+    """The name of a file; ValueError for ``-``."""
+    if text == "-":
+        raise ValueError
+    return text
+
+
+file_name.__name__ = "name of a file"
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The argument ``--json``, which means the same for every command."""
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def add_save_json(parser: argparse.ArgumentParser, content: str) -> None:
+    """The argument ``--save-json FILE``, for commands whose JSON is worth a file in addition to the table."""
+    parser.add_argument("--save-json", type=file_name, metavar="FILE", help=f"write {content} to FILE as JSON")
+
+
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Arguments by which a user bounds the cost of a picture."""
     parser.add_argument(

@@ -16,7 +16,7 @@ from .samples import Source, estimated_bits, keys_of
 PROBE_ROWS = 8
 """Rows of a block that the quick look reads."""
 
-MOST_PAIRS = 0.3
+MOST_PAIRS = 0.4
 """Share of different pairs of neighbours above which a block is taken for a photograph. Camera noise and grain make
 nearly all pairs of a photograph different; text, drawings, flat and dithered areas repeat theirs."""
 
@@ -26,9 +26,13 @@ RECTANGLE_BITS = 500.0
 SAVED = 0.9
 """Share of a block's bits that are saved when its samples are replaced by a smooth fill."""
 
-VISIBLE = 3.0
-"""Weight of the squared error of graphics. Ringing around letters and lines on a flat ground is seen far better than
-the same error in the texture of a photograph."""
+DEAR = 3.0
+"""Bits per pixel, of symbols and error together, above which a block is looked at closely although it looks like a
+photograph: text at the border of one is in such blocks."""
+
+LEAST_GAIN = 0.05
+"""Share of a picture's cost that all rectangles together must save. Less is not worth coding the rest a second time,
+and a photograph with a white sky or a black border stays as it is."""
 
 
 def graphics(source: Source, height: int, width: int) -> NDArray[np.bool_]:
@@ -55,18 +59,12 @@ def graphics(source: Source, height: int, width: int) -> NDArray[np.bool_]:
         pairs = keys * np.uint32(2654435761) ^ np.roll(keys, 1, axis=1) * np.uint32(40503)
         pairs = np.sort(pairs.reshape(len(strip), -1, BLOCK).swapaxes(0, 1).reshape(len(row), -1), axis=1)
         different = 1 + np.count_nonzero(pairs[:, 1:] != pairs[:, :-1], axis=1)
-        row[...] = different <= MOST_PAIRS * pairs.shape[1]
+        columns = np.minimum(BLOCK, width - BLOCK * np.arange(len(row)))
+        row[...] = different <= np.maximum(1, MOST_PAIRS * len(strip) * columns)
     return blocks
 
 
-def excess(
-    source: Source,
-    height: int,
-    width: int,
-    bits: NDArray[np.float64],
-    squared_error: NDArray[np.float64],
-    weight: float,
-) -> NDArray[np.float64]:
+def excess(source: Source, height: int, width: int, coded: NDArray[np.float64]) -> NDArray[np.float64]:
     """What every block costs more, in bits, if it is stored without loss.
 
     Parameters
@@ -75,26 +73,20 @@ def excess(
         Gives strips of the picture.
     height, width : int
         Size of the picture.
-    bits : [ceil(height / 64), ceil(width / 64)] float64
-        Bits of each block's symbols.
-    squared_error : as bits
-        Sum over each block's samples, all channels.
-    weight : float
-        Bits that one unit of squared error is worth: the step's lambda, divided by the channels if the mean squared
-        error in its loss is the mean over channels.
+    coded : [ceil(height / 64), ceil(width / 64)] float64
+        What each block costs, in bits, if it is not.
 
     Returns
     -------
     [ceil(height / 64), ceil(width / 64)] float64
-        Negative where storing is better; infinite for blocks that look like photographs.
+        Negative where storing is better; infinite for blocks that look like photographs and are coded well.
     """
-    result = np.full(bits.shape, np.inf)
-    for i, j in np.argwhere(graphics(source, height, width)).tolist():
-        coded = SAVED * bits[i, j] + VISIBLE * weight * squared_error[i, j]
-        if coded > 0:
-            y, x = i * BLOCK, j * BLOCK
-            pixels = source(y, min(BLOCK, height - y))[:, x : x + BLOCK]
-            result[i, j] = estimated_bits(pixels) - coded
+    result = np.full(coded.shape, np.inf)
+    close = (graphics(source, height, width) & (coded > 0)) | (coded > DEAR * BLOCK * BLOCK)
+    for i, j in np.argwhere(close).tolist():
+        y, x = i * BLOCK, j * BLOCK
+        pixels = source(y, min(BLOCK, height - y))[:, x : x + BLOCK]
+        result[i, j] = estimated_bits(pixels) - coded[i, j]
     return result
 
 
@@ -174,8 +166,17 @@ def choose_rectangles(
 
     Parameters
     ----------
-    source, height, width, bits, squared_error, weight
-        As for `excess`.
+    source : callable
+        Gives strips of the picture.
+    height, width : int
+        Size of the picture.
+    bits : [ceil(height / 64), ceil(width / 64)] float64
+        Bits of each block's symbols.
+    squared_error : as bits
+        Sum over each block's samples, all channels.
+    weight : float
+        Bits that one unit of squared error is worth: the step's lambda, divided by the channels if the mean squared
+        error in its loss is the mean over channels.
 
     Returns
     -------
@@ -183,7 +184,12 @@ def choose_rectangles(
         In raster order, without overlap, within the limits of SPEC 8.11; empty for photographs. One that covers the
         picture asks for a lossless stream.
     """
-    found = merged(excess(source, height, width, bits, squared_error, weight))
+    coded = SAVED * bits + weight * squared_error
+    costs = excess(source, height, width, coded)
+    found = merged(costs)
+    gain = -sum(float(costs[y : y + h, x : x + w].sum()) + RECTANGLE_BITS for y, x, h, w in found)
+    if gain < LEAST_GAIN * float(coded.sum()):
+        return []
     abreast = np.zeros(bits.shape[0] + 1, np.int64)
     for top, _, rows, _ in found:
         abreast[top] += 1

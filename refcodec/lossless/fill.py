@@ -20,7 +20,7 @@ CELL = 8
 _SMOOTHINGS = 8
 """Steps of diffusion on every level of the pyramid."""
 
-Grid: TypeAlias = NDArray[np.float32]
+Grid: TypeAlias = NDArray[np.floating]
 
 Hidden: TypeAlias = Callable[[int, int], NDArray[np.bool_]]
 
@@ -107,7 +107,7 @@ def filled(source: Source, rectangles: Sequence[Rectangle], height: int, width: 
     surface = completed(np.asarray(values), known)
 
     def strips(first: int, count: int) -> NDArray[np.uint8]:
-        strip = source(first, count).copy()
+        strip: NDArray[np.uint8] = source(first, count).copy()
         for y, x, w, h in rectangles:
             top, bottom = max(first, y), min(first + count, y + h)
             if top < bottom:

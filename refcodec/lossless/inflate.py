@@ -17,7 +17,7 @@ _CAUSE = "the stream is damaged or its writer is faulty"
 
 
 def longest(inflated: int) -> int:
-    """(SPEC 8.10-5) Bytes of the longest zlib stream that may hold so many bytes."""
+    """(SPEC 8.10-7) Bytes of the longest zlib stream that may hold so many bytes."""
     return 2 * inflated + 64
 
 

@@ -22,7 +22,7 @@ MAX_RECTANGLES = 1 << 16
 """Most rectangles of a stream, and not more than the padded picture has blocks (SPEC 8.11-2)."""
 
 MAX_ABREAST = 256
-"""Most rectangles that share a row of the picture (SPEC 8.11-7): a decoder that goes from top to bottom has so many
+"""Most rectangles that share a row of the picture (SPEC 8.11-6): a decoder that goes from top to bottom has so many
 inflaters at once, each of about 50 KB."""
 
 BLOCK = 64
@@ -41,7 +41,7 @@ class Rectangle(NamedTuple):
 
 
 def fault(rectangles: Sequence[Rectangle], width: int, height: int) -> tuple[int, str] | None:
-    """(SPEC 8.11-3 to 8.11-7) The first rectangle that breaks a rule, and the rule; None if there is none.
+    """(SPEC 8.11-3 to 8.11-6) The first rectangle that breaks a rule, and the rule; None if there is none.
 
     A sweep from top to bottom keeps the rectangles that are open in the order of x. They do not overlap, so a new one
     can only meet its two neighbours: n rectangles take O(n log n) steps.
@@ -74,7 +74,7 @@ def most_rectangles(height: int, width: int) -> int:
 
 
 def longest_rectangles(height: int, width: int, channels: int) -> int:
-    """(SPEC 8.11-8) Bytes that no payload of rectangles in such a picture exceeds; a sum of `longest_samples`."""
+    """(SPEC 8.11-11) Bytes that no payload of rectangles in such a picture exceeds; a sum of `longest_samples`."""
     count = most_rectangles(height, width)
     pixels = longest_samples(height, width, channels) - longest_samples(0, 0, channels)
     rows = 2 * height * min(width, MAX_ABREAST)  # a filter byte for every row of every rectangle
@@ -104,7 +104,8 @@ def pack_rectangles(rectangles: Iterable[Rectangle], source: Source, width: int,
         The rectangles are ones that a decoder would refuse.
     """
     rectangles = list(rectangles)
-    if not 1 <= len(rectangles) <= (most := most_rectangles(height, width)):
+    most = most_rectangles(height, width)
+    if not 1 <= len(rectangles) <= most:
         raise UsageError("there are too few or too many rectangles", count=len(rectangles), allowed=f"1..{most}")
     if found := fault(rectangles, width, height):
         raise UsageError(found[1], rectangle=rectangles[found[0]])
@@ -147,7 +148,8 @@ class Rectangles:
         if size < _COUNT.size:
             self._refuse("the list of rectangles is cut short", 0, bytes=size, needed=_COUNT.size)
         count = _COUNT.unpack_from(self._data)[0]
-        if not 1 <= count <= (most := most_rectangles(height, width)):
+        most = most_rectangles(height, width)
+        if not 1 <= count <= most:
             self._refuse("there are too few or too many rectangles", 0, count=count, allowed=f"1..{most}")
         start = _COUNT.size + count * _ENTRY.size
         if start > size:

@@ -26,8 +26,9 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Source: TypeAlias = Callable[[int, int], Pixels]
 """Gives rows ``first`` to ``first + count`` of a picture as [count, width, channels] uint8."""
 
-STRIP_BYTES = 1 << 20
-"""Bytes of the strips in which samples are coded and decoded, where one row is not longer."""
+STRIP_BYTES = 1 << 22
+"""Bytes of the strips in which samples are coded and decoded, where one row is not longer. Diagonals (filters.py) are
+slow in strips of few rows."""
 
 
 class Colour(IntEnum):
@@ -48,7 +49,7 @@ def strip_rows(width: int, channels: int) -> int:
 
 
 def longest_samples(height: int, width: int, channels: int) -> int:
-    """(SPEC 8.10-6) Bytes that no payload of such samples exceeds: kind, table, head, codes and colours."""
+    """(SPEC 8.11-11) Bytes that no payload of such samples exceeds: kind, table, head, codes and colours."""
     return 8 + 256 * channels + longest(height * (1 + width)) + longest((255 + height * width) * channels)
 
 
@@ -384,5 +385,8 @@ def encode_samples(source: Source, height: int, width: int, channels: int) -> by
 def estimated_bits(pixels: Pixels) -> int:
     """About the bits that samples [h, w, channels] add to a payload of their kind; at least a few."""
     source: Source = lambda first, count: pixels[first : first + count]  # noqa: E731
+    height, width, channels = pixels.shape
     few = list(_quick_plans(pixels))
-    return 8 * max(_LEAST_BYTES, min(len(_write(plan, source, *pixels.shape, level=4)) for plan in few) - _HEAD_BYTES)
+    return 8 * max(
+        _LEAST_BYTES, min(len(_write(plan, source, height, width, channels, level=4)) for plan in few) - _HEAD_BYTES
+    )

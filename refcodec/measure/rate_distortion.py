@@ -11,7 +11,6 @@ import io
 import json
 import math
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,12 +23,14 @@ import PIL
 from PIL import Image, features
 
 from ..errors import InvalidImage, MissingInput, Unsupported, UsageError
-from ..io.console import note, result
+from ..io.console import note, result, result_json
 from ..io.files import check_target, detail_of, read_bytes, write_bytes
-from ..io.options import add_limits, limits_of
+from ..io.options import add_json, add_limits, add_save_json, limits_of
 from ..io.pictures import read_picture
 from ..limits import Limits
+from ..machine import machine
 from . import metrics
+from .bd_rate import bd_rate
 
 EncodeFunction = Callable[[np.ndarray, int], bytes]
 DecodeFunction = Callable[[bytes], np.ndarray]
@@ -268,7 +269,7 @@ def measure(
             codec.name: {"version": features.version(codec.feature), "remarks": codec.remarks} for codec in codecs
         },
         "versions": _versions(),
-        "machine": _machine(),
+        "machine": machine(),
     }
 
 
@@ -320,10 +321,10 @@ def bd_rates(curves: dict[str, list[dict[str, Any]]], anchor: str = OWN) -> dict
     return {
         name: _finite(
             {
-                "codec_to_anchor": metrics.bd_rate(*columns(anchor), *columns(name)),
-                "anchor_to_codec": metrics.bd_rate(*columns(name), *columns(anchor)),
-                "codec_to_anchor_middle": metrics.bd_rate(*columns(anchor), *columns(name), MIDDLE_RATES),
-                "anchor_to_codec_middle": metrics.bd_rate(*columns(name), *columns(anchor), MIDDLE_RATES),
+                "codec_to_anchor": bd_rate(*columns(anchor), *columns(name)),
+                "anchor_to_codec": bd_rate(*columns(name), *columns(anchor)),
+                "codec_to_anchor_middle": bd_rate(*columns(anchor), *columns(name), MIDDLE_RATES),
+                "anchor_to_codec_middle": bd_rate(*columns(name), *columns(anchor), MIDDLE_RATES),
             }
         )
         for name in curves
@@ -339,15 +340,6 @@ def _versions() -> dict[str, str | None]:
         if features.check(name)
     }
     return {OWN: getattr(package, "__version__", None), "pillow": PIL.__version__, "numpy": np.__version__, **known}
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-    }
 
 
 # ----------------------------------------------------------------------------------------------------------- output
@@ -484,7 +476,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="threads of refcodec")
     parser.add_argument("--no-others", action="store_true", help="measure refcodec alone")
     parser.add_argument("--anchors", metavar="F.json", help="published points to compare with and draw")
-    parser.add_argument("--json", metavar="F", help="write every point, versions and machine (- is standard output)")
+    add_json(parser)
+    add_save_json(parser, "every point, versions and machine")
     parser.add_argument("--plot", metavar="F.png", help="draw the curves (needs Matplotlib)")
     parser.add_argument("--force", action="store_true", help="overwrite the outputs")
     add_limits(parser)
@@ -510,7 +503,7 @@ def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction
     RefcodecError
         Whatever stands in the way.
     """
-    for target in (args.json, args.plot):
+    for target in (args.save_json, args.plot):
         if target:
             check_target(target, args.force)
     published = read_published(args.anchors) if args.anchors else {}
@@ -529,11 +522,13 @@ def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction
     if published:
         found["published"] = published
         found["published_bd_rates"] = bd_rates({OWN: found["curves"][OWN], **published})
-    if args.json != "-":
+    if args.json:
+        result_json(found)
+    else:
         for line in table(found).splitlines():
             result(line)
-    if args.json:
-        write_bytes(args.json, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode(), args.force)
+    if args.save_json:
+        write_bytes(args.save_json, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode(), args.force)
     if args.plot:
         write_bytes(args.plot, plot(found, _plot_extension(args.plot)), args.force)
     return 0

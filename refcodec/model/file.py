@@ -16,28 +16,29 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidModel, LimitExceeded, ModelError
 from ..io.files import write_bytes
+from ..io.strict_json import json_object
 from .hdf5 import Hdf5
 from .hdf5_arrays import Stored, read_all
-from .integer_model import Content, check_layout, fingerprint, read_config
+from .integer_model import MAX_NUMBERS, Content, check_layout, fingerprint, read_config
 
 FORMAT = "refcodec-model"
-VERSION = 0
-"""Version of the schema (SPEC B.1-1); 0 until the format is declared frozen."""
-
-MAX_NUMBERS = 1 << 28
-"""Largest count of integers in a model (SPEC 9.1-7): twice the largest published configuration."""
+VERSION = 1
+"""Version of the schema (SPEC B.1-1)."""
 
 MAX_PROVENANCE = 1 << 20
 """Largest provenance text in bytes (SPEC B.1-3)."""
 
 MAX_NESTING = 64
 """Deepest nesting of the provenance (SPEC B.1-13): printing it takes as many levels of recursion."""
+
+MAX_DIGITS = 1000
+"""Characters of the longest integer of the provenance that is read as a number."""
 
 MAX_FLOATS = 1 << 24
 """Largest count of floats (SPEC B.1-4) in addition to a model's integers; they are not read for coding."""
@@ -230,13 +231,24 @@ def _check_kind(file: Hdf5) -> bytes | None:
             "not a refcodec model", where=file.where, cause="convert the checkpoint with weights_converter"
         )
     if (version := file.attributes.get("version")) != VERSION:
-        raise InvalidModel("unknown model version", where=file.where, version=str(version), known=VERSION)
-    claim = file.attributes.get("fingerprint")
-    if claim is not None and (not isinstance(claim, str) or len(claim) != 32 or set(claim) - set("0123456789abcdef")):
         raise InvalidModel(
-            "the claimed fingerprint is none", where=file.where, claimed=str(claim), allowed="32 hexadecimal digits"
+            "unknown model version",
+            where=file.where,
+            version=str(version),
+            known=VERSION,
+            cause="convert the checkpoint again: version 0 was the schema before the format" if version == 0 else "",
         )
-    return None if claim is None else bytes.fromhex(claim)
+    if "fingerprint" not in file.attributes:
+        return None
+    claim = file.attributes["fingerprint"]
+    if not isinstance(claim, str) or len(claim) != 32 or set(claim) - set("0123456789abcdef"):
+        raise InvalidModel(
+            "the claimed fingerprint is none",
+            where=file.where,
+            claimed=str(claim),
+            allowed="text of fixed length, 32 hexadecimal digits",
+        )
+    return bytes.fromhex(claim)
 
 
 def _read(file: Hdf5, where: str) -> ModelFile:
@@ -264,24 +276,24 @@ def _read(file: Hdf5, where: str) -> ModelFile:
     if (total := sum(d.size for d in found.values())) > MAX_NUMBERS:
         raise InvalidModel("the model is too large", where=where, numbers=total, allowed=MAX_NUMBERS)
     content |= read_all({name: d for name, d in found.items() if name not in content})
-    return ModelFile(content, {} if text is None else _provenance(text.read().tobytes(), text.where), claim)
+    provenance = {} if text is None else _provenance(text.read().tobytes(), text.where)
+    file.check_apart()
+    return ModelFile(content, provenance, claim)
 
 
 def _provenance(text: bytes, where: str) -> dict[str, Any]:
-    """(SPEC B.1-13) The provenance: one JSON object, which prints without an exception."""
+    """(SPEC B.1-13) The provenance: one JSON object, which prints without an exception.
 
-    def refuse(word: str) -> NoReturn:
-        raise ValueError(f"{word} is no number of JSON")
+    Numbers that Python does not hold are kept as text.
+    """
 
     def number(digits: str) -> float | str:
         return float(digits) if isfinite(float(digits)) else digits
 
-    try:
-        found = json.loads(text, parse_constant=refuse, parse_float=number)
-    except (ValueError, RecursionError) as e:  # not JSON or not UTF-8, integers of thousands of digits, deep nesting
-        raise InvalidModel("the provenance is no JSON", where=where, detail=str(e)[:200]) from e
-    if not isinstance(found, dict):
-        raise InvalidModel("the provenance is no JSON object", where=where)
+    def integer(digits: str) -> int | str:
+        return int(digits) if len(digits) <= MAX_DIGITS else digits
+
+    found = json_object(text, where, "the provenance", number, integer)
     level: list[Any] = [found]
     for _ in range(MAX_NESTING):
         level = [
@@ -326,6 +338,7 @@ def read_floats(path: Path) -> dict[str, np.ndarray]:
 
 __all__ = [
     "FORMAT",
+    "MAX_DIGITS",
     "MAX_FLOATS",
     "MAX_NESTING",
     "MAX_NUMBERS",

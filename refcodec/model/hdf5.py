@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import InvalidModel
-from .hdf5_arrays import MAX_CHUNKS, Stored
+from .hdf5_arrays import Stored
 from .hdf5_bytes import FileBytes
 from .hdf5_trees import ATTRIBUTE_NAMES, LINK_NAMES, MAX_ENTRIES, NOWHERE, heap_objects, old_tree
 
@@ -57,6 +57,12 @@ _ATTRIBUTE_BYTES = 64
 _WANTED = (b"format", b"version", b"fingerprint")
 """Attributes of a model. Others take no part (SPEC B.1-18), and a file may have millions."""
 
+_MAX_CONTINUATIONS = 1 << 12
+"""Most continuation blocks of an object header (SPEC B.1-20)."""
+
+Attributes = dict[str, str | int | None]
+"""The attributes of a model by name; None is one in a form that SPEC B.1-25 does not allow."""
+
 _TYPES = {
     b"\x10\x00\x00\x00\x01\x00\x00\x00\x00\x00\x08\x00": "uint8",
     b"\x10\x08\x00\x00\x02\x00\x00\x00\x00\x00\x10\x00": "int16",
@@ -91,8 +97,9 @@ class Hdf5(FileBytes):
 
     Attributes
     ----------
-    attributes : dict of str to str or int
-        Those of the root that a model has: short fixed-length ASCII text or integers. Others are passed over.
+    attributes : dict of str to str, int or None
+        Those of the root that a model has: short fixed-length ASCII text or integers; None in another form. Others are
+        passed over.
 
     Raises
     ------
@@ -104,11 +111,11 @@ class Hdf5(FileBytes):
 
     def __init__(self, file: BinaryIO, where: str) -> None:
         super().__init__(file, where)
-        self.attributes: dict[str, str | int] = {}
+        self.attributes: Attributes = {}
         self._objects = 0
-        head = self.block(0, min(48, self.size))
-        if head[:8] != b"\x89HDF\r\n\x1a\n":
+        if self.take(0, min(8, self.size)) != b"\x89HDF\r\n\x1a\n":
             raise InvalidModel("the model file cannot be read", where=where, cause="it is damaged or not HDF5")
+        head = self.block(0, min(48, self.size))
         self.known(
             len(head) == 48
             and head[8:12] == b"\2\x08\x08\0"
@@ -148,7 +155,7 @@ class Hdf5(FileBytes):
                 item = self._object(address, where)
                 if not item.is_group:
                     found[path] = self._dataset(item, path)
-                elif item.links and depth == MAX_DEPTH:
+                elif depth == MAX_DEPTH:
                     raise InvalidModel("groups are nested too deeply", where=self.where, group=path)
                 else:
                     waiting.append((f"{path}/", item, depth + 1))
@@ -157,10 +164,10 @@ class Hdf5(FileBytes):
     def _name(self, name: bytes, prefix: str) -> str:
         """(SPEC B.1-16) One part of a path, checked."""
         text = name.decode("ascii", "backslashreplace")
-        if len(prefix) + len(text) > MAX_PATH:
+        if len(prefix) + len(name) > MAX_PATH:
             raise InvalidModel("a path is too long", where=self.where, allowed=MAX_PATH)
-        if not text.isprintable():  # it would reach a terminal in messages
-            raise InvalidModel("a name holds control characters", where=ascii(f"{self.where}:{prefix}{text}"))
+        if not (name.isascii() and text.isprintable()):  # control characters would reach a terminal in messages
+            raise InvalidModel("a name holds other characters than ASCII", where=ascii(f"{self.where}:{prefix}{text}"))
         if text in ("", ".") or "/" in text:
             raise InvalidModel("a name that may stand for another object", where=f"{self.where}:{prefix}{text}")
         return text
@@ -185,7 +192,7 @@ class Hdf5(FileBytes):
         kept = math.prod(shape) * np.dtype(dtype).itemsize if layout[1] == 0 else _MOST_DIMENSIONS
         return Stored(path, dtype, shape, self, layout[: 4 + kept], item.parts.get(_FILTERS, b"")[:_MOST_FILTERS])
 
-    def _object(self, at: int, where: str, attributes: dict[str, str | int] | None = None) -> _Object:
+    def _object(self, at: int, where: str, attributes: Attributes | None = None) -> _Object:
         """(SPEC B.1-20) An object from its header; ``attributes`` takes the short attributes."""
         item, tables = _Object(), list[tuple[int, bytes]]()
         for kind, data in self._messages(at):
@@ -227,12 +234,13 @@ class Hdf5(FileBytes):
             size, length = 16, int.from_bytes(head[8:12], "little")
         shape = _NEW_MESSAGE if newer else _OLD_MESSAGE
         self.inside(at, size + length)
-        self.count(size)
+        self.count(at, size)
         blocks = deque([(at + size, length)])
+        left = _MAX_CONTINUATIONS
         while blocks:
             place, length = blocks.popleft()
             self.inside(place, length)
-            self.count(max(length, 1))
+            self.count(place, length)
             end, begin, data = place + length, place, b""
             while place + shape.size + order <= end:
                 if place + shape.size > begin + len(data):
@@ -243,7 +251,8 @@ class Hdf5(FileBytes):
                     raise InvalidModel("a message is longer than its header", where=self.where, offset=place)
                 self.known(not flags & 2, "a shared message")
                 if kind == _MORE:
-                    self.known(size >= 16 and len(blocks) < MAX_CHUNKS, "too many parts of an object header")
+                    left -= 1
+                    self.known(size >= 16 and left >= 0, "too many parts of an object header")
                     more, length = _PAIR.unpack(self.take(place, 16))
                     if newer:
                         self.known(length >= 8 and self.take(more, 4) == b"OCHK", "another continuation block")
@@ -289,7 +298,7 @@ class Hdf5(FileBytes):
         self.known(heap[:5] == b"HEAP\0", "another local heap")
         size, names = int.from_bytes(heap[8:16], "little"), int.from_bytes(heap[24:32], "little")
         self.inside(names, size)
-        self.count(size)
+        self.count(names, size)
         for _, node in old_tree(self, tree, 0, 8):
             head = self.take(node, 8)
             count = int.from_bytes(head[6:8], "little")
@@ -313,7 +322,7 @@ class Hdf5(FileBytes):
             for message in heap_objects(self, heap, names, LINK_NAMES):
                 yield self._link(message, where)
 
-    def _dense_attributes(self, data: bytes, attributes: dict[str, str | int], where: str) -> None:
+    def _dense_attributes(self, data: bytes, attributes: Attributes, where: str) -> None:
         """(SPEC B.1-25) Attributes of an attribute info message: of a root that has many."""
         self.known(len(data) >= 18 and data[0] == 0, "another attribute info message")
         at = 4 if data[1] & 1 else 2
@@ -334,8 +343,8 @@ def _shape(data: bytes) -> tuple[int, ...] | None:
     return tuple(int.from_bytes(data[n : n + 8], "little") for n in range(begin, begin + 8 * rank, 8))
 
 
-def _take_attribute(data: bytes, found: dict[str, str | int], where: str) -> None:
-    """(SPEC B.1-25) Note an attribute if it is one text of fixed length or one integer."""
+def _take_attribute(data: bytes, found: Attributes, where: str) -> None:
+    """(SPEC B.1-25) Note an attribute that a model has: one text of fixed length, one integer, or None."""
     version = data[0] if len(data) >= 9 else 0
     if version not in (1, 3) or (version == 3 and data[1]):
         return
@@ -343,17 +352,18 @@ def _take_attribute(data: bytes, found: dict[str, str | int], where: str) -> Non
     sizes = [-(-int.from_bytes(data[at : at + 2], "little") // pad) * pad for at in (2, 4, 6)]
     kind_at, space_at, value_at = (start + sum(sizes[:n]) for n in (1, 2, 3))
     name, kind = data[start:kind_at].partition(b"\0")[0], data[kind_at:space_at]
-    if name not in _WANTED or _shape(data[space_at:value_at]) != () or len(kind) < 8:
-        return
-    size = int.from_bytes(kind[4:8], "little")
-    value = data[value_at : value_at + size]
-    if size > _ATTRIBUTE_BYTES or len(value) != size:
+    if name not in _WANTED:
         return
     if name.decode() in found:
         raise InvalidModel("two attributes have one name", where=where)
-    if kind[0] == 0x13 and value.isascii():
+    size = int.from_bytes(kind[4:8], "little")
+    value = data[value_at : value_at + size]
+    found[name.decode()] = None
+    if _shape(data[space_at:value_at]) != () or len(value) != size:
+        return
+    if kind[:1] == b"\x13" and size <= _ATTRIBUTE_BYTES and value.isascii():
         found[name.decode()] = value.rstrip(b"\0").decode()
-    elif kind[0] == 0x10:
+    elif kind[:1] == b"\x10" and size in (1, 2, 4, 8) and kind[8:12] == bytes((0, 0, 8 * size, 0)):
         found[name.decode()] = int.from_bytes(value, "big" if kind[1] & 1 else "little", signed=bool(kind[1] & 8))
 
 

@@ -115,7 +115,7 @@ class Stored:
         for place, size in blocks:
             self.file.inside(place, size)
             if not self.counted:
-                self.file.count(size)
+                self.file.count(place, size)
         self.counted = True
 
     def _chunked(self) -> np.ndarray:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Iterator
 from typing import BinaryIO
+
+import numpy as np
 
 from ..errors import InvalidModel, ModelError
 
@@ -40,7 +43,7 @@ class FileBytes:
         self.where = where
         self._file, self._lock = file, threading.Lock()
         self.size = file.seek(0, 2)
-        self._left = self.size
+        self._left, self._spans = self.size, array("Q")
         self._window, self._window_at = b"", 0
         self.walking = threading.Lock()
 
@@ -56,11 +59,24 @@ class FileBytes:
                 cause="the file is damaged or cut short",
             )
 
-    def count(self, size: int) -> None:
-        """(SPEC B.1-26) Count bytes of a structure. If no two structures overlap, they are no more than the file's."""
+    def count(self, at: int, size: int) -> None:
+        """(SPEC B.1-26) Count bytes of a structure. If no two structures overlap, they are no more than the file's.
+
+        An empty structure counts as one byte, so that their number is bounded too.
+        """
         with self._lock:
-            self._left -= size
-        if self._left < 0:
+            self._left -= max(size, 1)
+            self._spans.extend((at, at + size) if size else ())
+        self._apart(self._left >= 0)
+
+    def check_apart(self) -> None:
+        """(SPEC B.1-26) Refuse the file if two of the structures that were counted share a byte."""
+        spans = np.frombuffer(self._spans, np.uint64).reshape(-1, 2)
+        spans = spans[np.argsort(spans[:, 0], kind="stable")]
+        self._apart(bool((spans[1:, 0] >= spans[:-1, 1]).all()))
+
+    def _apart(self, holds: bool) -> None:
+        if not holds:
             raise InvalidModel("structures overlap", where=self.where, cause="the file is damaged")
 
     def pieces(self, at: int, size: int) -> Iterator[bytes]:
@@ -80,7 +96,7 @@ class FileBytes:
     def block(self, at: int, size: int) -> bytes:
         """Bytes of metadata, which are counted."""
         data = self.take(at, size)
-        self.count(size)
+        self.count(at, size)
         return data
 
     def known(self, holds: bool, structure: str) -> None:

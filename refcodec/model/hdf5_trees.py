@@ -47,7 +47,7 @@ def old_tree(file: FileBytes, at: int, kind: int, key: int, counted: bool = Fals
         size, below = (key + 8) * count + key, list[tuple[int, int | None]]()
         data = file.take(at + 24, size)
         if not counted:
-            file.count(24 + size)
+            file.count(at, 24 + size)
         for place in range(0, size - key, key + 8):
             address = int.from_bytes(data[place + key : place + key + 8], "little")
             if found_level:
@@ -90,7 +90,7 @@ def heap_objects(file: FileBytes, heap: int, names: int, by: tuple[int, int, int
     for _, address, size in blocks:
         file.known(file.take(address, 5) == b"FHDB\0", "another direct block")
         file.inside(address, size)
-        file.count(size)
+        file.count(address, size)
     begins, left = [begin for begin, _, _ in blocks], sum(size for _, _, size in blocks)
     for record in _records(file, names, kind, record_bytes):
         identifier = record[id_at : id_at + id_size]

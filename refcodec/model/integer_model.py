@@ -9,19 +9,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidModel
-from .config import Config, Op, config_from, layer_table
+from .config import Config, config_from
+from .layer_table import Op, layer_table
 from .layers import Conv, Gain, Gdn, Layer, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from .proof import INT16_MAX, prove
 from .symbol_tables import TOTAL, SymbolTables
 from .tables import PINS, Tables, digest, tables_of
 
 Content = Mapping[str, np.ndarray]
+
+MAX_NUMBERS = 1 << 28
+"""Largest count of integers in a model (SPEC 9.1-7): twice the largest published configuration."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +109,26 @@ def read_config(content: Content, where: str) -> Config:
         raise InvalidModel("configuration fields are missing", where=where, fields=missing)
     if (old := values["old_synthesis"]) in (0, 1):  # another value is refused as no bool
         values["old_synthesis"] = bool(old)
-    return config_from(values, where)
+    config = config_from(values, where)
+    check_size(config, where)
+    return config
+
+
+def check_size(config: Config, where: str = "configuration") -> None:
+    """(SPEC 6.1-2) Refuse a configuration whose models are too large, even with the shortest tables of z.
+
+    Raises
+    ------
+    InvalidModel
+        It has more than `MAX_NUMBERS` integers.
+    """
+    fewest = (
+        sum(array.size for array in config_content(config).values())
+        + sum(size for _, size, _ in PINS.values())
+        + 3 * config.hyper
+        + sum(prod(shape) for _, shape in expected_arrays(config).values())
+    )
+    _require(fewest <= MAX_NUMBERS, "models would be too large", where, numbers=fewest, allowed=MAX_NUMBERS)
 
 
 def expected_arrays(config: Config) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -202,65 +226,12 @@ def _layer(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tabl
     wide = op.wide
     _require(limit == 0 if wide else 1 <= limit <= INT16_MAX, "clamp out of range", where, limit=limit)
     if op.kind == "conv":
-        weight, constants = arrays["weight"], arrays["constants"]
-        bias, shift, add_shift = (np.ascontiguousarray(constants[:, n]) for n in range(3))
-        _require(int(weight.min()) > -(1 << 15), "a weight is -32768", where)
-        for name, values in (("shift", shift), ("add_shift", add_shift)):
-            _require(
-                int(values.min()) >= 0 and int(values.max()) <= 30,
-                f"{name} out of range",
-                where,
-                smallest=int(values.min()),
-                largest=int(values.max()),
-                allowed="0..30",
-            )
-        table = None
-        if op.gelu:
-            _require(frac in tables.gelu, "no GELU table for these fraction bits", where, frac=frac)
-            table = tables.gelu[frac]
-        if op.name.startswith("lrp_") and not op.gelu:
-            _require(frac in tables.half_tanh, "no tanh table for these fraction bits", where, frac=frac)
-        _require(bool(op.add) or not add_shift.any(), "a branch shift without a branch", where)
-        return Conv(
-            op.name,
-            weight,
-            bias,
-            shift,
-            frac,
-            limit,
-            add_shift if op.add else None,
-            table,
-            op.stride,
-            op.shuffle,
-            op.depthwise,
-        )
-    numbers = [int(n) for n in arrays["constants"]] if "constants" in arrays else []
+        return _conv(op, arrays, frac, limit, tables, where)
     if op.kind in ("gdn", "igdn"):
-        gamma, beta = arrays["gamma"], arrays["beta"]
-        _require(
-            int(gamma.min()) >= 0 and int(gamma.max()) < 1 << 52,
-            "gamma out of range",
-            where,
-            smallest=int(gamma.min()),
-            largest=int(gamma.max()),
-        )
-        _require(
-            int(beta.min()) >= 1 and int(beta.max()) < 1 << 52, "beta out of range", where, smallest=int(beta.min())
-        )
-        _require(0 <= numbers[0] <= 36, "shift out of range", where, shift=numbers[0], allowed="0..36")
-        return Gdn(op.name, gamma, beta, numbers[0], frac, limit)
+        return _gdn(op, arrays, frac, limit, where)
     if op.kind == "gain":
-        m, s = arrays["multiplier"], arrays["shift"]
-        _require(
-            int(m.min()) >= 1 << 14 and int(m.max()) < 1 << 15,
-            "multiplier out of range",
-            where,
-            smallest=int(m.min()),
-            largest=int(m.max()),
-            allowed="2^14..2^15-1",
-        )
-        _require(int(s.min()) >= 1 and int(s.max()) <= 30, "shift out of range", where, allowed="1..30")
-        return Gain(op.name, m, s, frac, limit)
+        return _gain(op, arrays, frac, limit, where)
+    numbers = [int(n) for n in arrays["constants"]]
     if op.kind == "norm":
         _require(1 <= numbers[0] < 1 << 50, "epsilon out of range", where, epsilon=numbers[0])
         return Norm(op.name, numbers[0], frac, limit)
@@ -274,6 +245,69 @@ def _layer(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tabl
         return LocalAttention(op.name, numbers[0], arrays["bias"], op.heads, frac, limit)
     _require(numbers[2] <= 12, "context shift out of range", where, shift=numbers[2], allowed="0..12")
     return LinearAttention(op.name, numbers[0], numbers[1], numbers[2], op.heads, frac, limit)
+
+
+def _conv(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, tables: Tables, where: str) -> Conv:
+    weight, constants = arrays["weight"], arrays["constants"]
+    bias, shift, add_shift = (np.ascontiguousarray(constants[:, n]) for n in range(3))
+    _require(int(weight.min()) > -(1 << 15), "a weight is -32768", where)
+    for name, values in (("shift", shift), ("add_shift", add_shift)):
+        _require(
+            int(values.min()) >= 0 and int(values.max()) <= 30,
+            f"{name} out of range",
+            where,
+            smallest=int(values.min()),
+            largest=int(values.max()),
+            allowed="0..30",
+        )
+    table = None
+    if op.gelu:
+        _require(frac in tables.gelu, "no GELU table for these fraction bits", where, frac=frac)
+        table = tables.gelu[frac]
+    if op.tanh:
+        _require(frac in tables.half_tanh, "no tanh table for these fraction bits", where, frac=frac)
+    _require(bool(op.add) or not add_shift.any(), "a branch shift without a branch", where)
+    return Conv(
+        op.name,
+        weight,
+        bias,
+        shift,
+        frac,
+        limit,
+        add_shift if op.add else None,
+        table,
+        op.stride,
+        op.shuffle,
+        op.depthwise,
+    )
+
+
+def _gdn(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, where: str) -> Gdn:
+    gamma, beta, shift = arrays["gamma"], arrays["beta"], int(arrays["constants"][0])
+    _require(
+        int(gamma.min()) >= 0 and int(gamma.max()) < 1 << 52,
+        "gamma out of range",
+        where,
+        smallest=int(gamma.min()),
+        largest=int(gamma.max()),
+    )
+    _require(int(beta.min()) >= 1 and int(beta.max()) < 1 << 52, "beta out of range", where, smallest=int(beta.min()))
+    _require(0 <= shift <= 36, "shift out of range", where, shift=shift, allowed="0..36")
+    return Gdn(op.name, gamma, beta, shift, frac, limit)
+
+
+def _gain(op: Op, arrays: Mapping[str, np.ndarray], frac: int, limit: int, where: str) -> Gain:
+    m, s = arrays["multiplier"], arrays["shift"]
+    _require(
+        int(m.min()) >= 1 << 14 and int(m.max()) < 1 << 15,
+        "multiplier out of range",
+        where,
+        smallest=int(m.min()),
+        largest=int(m.max()),
+        allowed="2^14..2^15-1",
+    )
+    _require(int(s.min()) >= 1 and int(s.max()) <= 30, "shift out of range", where, allowed="1..30")
+    return Gain(op.name, m, s, frac, limit)
 
 
 def build_model(

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from ..errors import OutputError, UsageError
 from ..io.files import check_target
-from .config import PROFILES, Y_FRAC, Config, Op, layer_table
+from .config import PROFILES, Y_FRAC, Config
 from .file import write_model
 from .integer_model import Model, build_model, config_content
+from .layer_table import Op, layer_table
 from .layers import NORM_FRAC
 from .proof import INT16_MAX
 from .tables import load_arrays
@@ -351,7 +352,7 @@ def write_procedural(profile: str, seed: int, path: str | os.PathLike[str], forc
     Parameters
     ----------
     profile : str
-        A name of ``architecture.PROFILES``.
+        A name of ``config.PROFILES``.
     seed : int in 0..2^64 - 1
     path : path of the HDF5 file
     force : bool

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import InvalidModel
 from ..limits import MAX_LATENT_POSITIONS
-from .config import Op
+from .layer_table import Op
 from .layers import NORM_FRAC, Conv, Gain, Gdn, Layer, LinearAttention, LocalAttention, Norm, Sum
 
 INT32_MAX = (1 << 31) - 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import InvalidModel, LimitExceeded, ModelError, UsageError
+from ..io.files import user_cache
 from .file import read_claim, read_file
 from .integer_model import Model, build_model
 
@@ -43,9 +44,8 @@ os.register_at_fork(after_in_child=_renew) if hasattr(os, "register_at_fork") el
 
 def _folders() -> Iterator[str]:
     yield from filter(None, os.environ.get("REFCODEC_MODELS", "").split(os.pathsep))
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    if os.path.isabs(cache):  # a user without a home has no cache either
-        yield os.path.join(cache, "refcodec", "models")
+    if cache := user_cache():
+        yield str(cache / "models")
 
 
 def installed() -> list[Path]:

@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from refcodec.model.config import Config, layer_table
-from weights_converter.convert.published import published_key
+from refcodec.model.config import Config
+from refcodec.model.layer_table import layer_table
+from weights_converter.convert.names import published_key
 
 TINY = Config(
     N=(8, 8, 12),

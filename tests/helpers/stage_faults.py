@@ -13,8 +13,9 @@ from conformance.locate.stages import ANCHOR, CLAUSES, NONANCHOR, Key, keyed, ne
 from conformance.run.bisect import unit_vectors
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import interior
-from refcodec.model.config import PROFILES, layer_table
+from refcodec.model.config import PROFILES
 from refcodec.model.integer_model import Model
+from refcodec.model.layer_table import layer_table
 from refcodec.planes import crop_samples
 
 # ------------------------------------------------------------------------------------------------------------ stages

@@ -195,7 +195,7 @@ def write_suite(kit: Path, name: str, vectors: list[tuple[dict[str, Any], bytes]
     for vector, stream in vectors:
         (folder / vector["stream"]).write_bytes(stream)
     manifest = {
-        "format": 1,
+        "format": 2,
         "suite": name,
         "version": 1,
         "description": "A toy.",

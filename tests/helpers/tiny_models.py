@@ -8,11 +8,12 @@ from itertools import pairwise
 import numpy as np
 from spec import spec_module
 
-from refcodec.model.config import Config, Op, layer_table
+from refcodec.model.config import Config
 from refcodec.model.integer_model import Model, build_model
+from refcodec.model.layer_table import Op, layer_table
 from weights_converter.convert.calibrate import calibrate, choose_formats
-from weights_converter.convert.float_engine import Bottleneck
-from weights_converter.convert.published import FloatLayer
+from weights_converter.convert.code_length import Bottleneck
+from weights_converter.convert.folding import FloatLayer
 from weights_converter.convert.quantise import quantise
 
 TINY = Config(

@@ -66,7 +66,7 @@ def test_the_estimate_bounds_what_is_taken_within_a_factor_two(tiny, backend, si
             segments=0 if encoding else segments,
         ) - model_bytes(tiny)
         peak = taken(work)
-        assert peak < most < 2 * peak + memory.BASE[backend], (size, encoding, peak, most)
+        assert peak < most < 2 * peak + memory.BASE, (size, encoding, peak, most)
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
@@ -84,7 +84,7 @@ def test_the_estimate_knows_strips_borders_and_traces(monkeypatch, tiny, backend
                 130, 500, tiny, backend, channels=1, threads=1, trace=trace is not None, segments=len(data)
             ) - model_bytes(tiny)
             peaks.append(taken(lambda trace=trace: decode_stream(data, trace=trace, **ways)))
-            assert peaks[-1] < most < 2 * peaks[-1] + memory.BASE[backend]
+            assert peaks[-1] < most < 2 * peaks[-1] + memory.BASE
         assert backend == "numpy" or peaks[1] > 1.5 * peaks[0]  # NumPy's scratch is larger than either
     finally:
         memory._maps.cache_clear()
@@ -318,12 +318,12 @@ def test_progress_grows_to_one(tiny):
 @pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of a process is Linux's")
 def test_the_command_measures_what_processes_take(capsys):
-    assert main(["bench", "--estimates", "--model", "tiny", "--sizes", "300x200", "--threads", "1", "--json"]) == 0
+    assert main(["bench", "--estimates", "--model", "tiny", "--sizes", "97x61", "--threads", "1", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [(row["backend"], row["direction"]) for row in rows] == [
         (backend, direction) for backend in ("numba", "numpy") for direction in ("encode", "decode")
     ]
-    assert all(0 < row["taken_bytes"] < row["estimate_bytes"] < 3 * row["taken_bytes"] for row in rows), rows
+    assert all(0 < row["taken_bytes"] < row["estimate_bytes"] < 2 * row["taken_bytes"] for row in rows), rows
 
 
 def test_shapes_go_from_a_column_to_a_row():

@@ -16,7 +16,8 @@ from refcodec.bitstream.container import parse, serialise
 from refcodec.codec import decode_stream, decode_strips, encode_picture, encode_strips
 from refcodec.errors import ChecksumError, CoderError, LimitExceeded, UsageError
 from refcodec.limits import Limits
-from refcodec.model.config import PROFILES, layer_table
+from refcodec.model.config import PROFILES
+from refcodec.model.layer_table import layer_table
 from refcodec.nets.synthesis import REACH
 from refcodec.planes import ArrayRows
 from refcodec.tiles import STRIDE, Region, TileGrid

@@ -7,7 +7,7 @@ Every magnitude has 14 bits at its clamp, and the pictures calibrated on are pho
 charts reach further. What was compared, on 23 photographs of 256x256 that neither training nor calibration had seen, at
 qualities 1, 25, 50, 75 and 100, before training with the integers' own values: mean BD-rate of the integer codec
 against the bits of the coder's tables for the float network's symbols, with its standard error over the pictures (the
-final states of the coder, 16 bytes a picture, are inside and cost 0.3); the part of the synthesis in the BD-rate of
+final states of the coder, 16 bytes per picture, are inside and cost 0.3); the part of the synthesis in the BD-rate of
 the means; and the PSNR that the project's chart loses at quality 100. Headroom is bits kept free above what was seen.
 
 =====================================================  =================  ==========  ========
@@ -44,8 +44,11 @@ from typing import Any
 import numpy as np
 
 from refcodec.arith.engine import Y_MAX
+from refcodec.arith.maps import interior
+from refcodec.arith.protocols import NetworkOps
 from refcodec.errors import InvalidModel
-from refcodec.model.config import Y_FRAC, Config, Op, layer_table
+from refcodec.model.config import Y_FRAC, Config
+from refcodec.model.layer_table import Op, layer_table
 from refcodec.model.layers import LOGIT_FRAC, NORM_FRAC
 from refcodec.model.tables import FRACTION_BITS
 from refcodec.nets.analysis import analysis
@@ -55,8 +58,9 @@ from refcodec.planes import pad_samples
 from refcodec.slices import walk
 from refcodec.threads import thread_count
 
-from .float_engine import Bottleneck, EstimatingPort, FloatEngine
-from .published import FloatLayer
+from .code_length import Bottleneck, EstimatingPort
+from .float_engine import FloatEngine
+from .folding import FloatLayer
 
 LEAST, MOST = -6, 14
 """Exponents of the clamps whose cost is recorded."""
@@ -144,6 +148,15 @@ class FloatResult:
     samples: np.ndarray
 
 
+def latents(engine: NetworkOps, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The encoder's maps of y and z of samples [H, W, 3] uint8, by any engine."""
+    planes = pad_samples(samples)
+    x = engine.map(planes.shape[0], planes.shape[1], planes.shape[2])
+    interior(x)[...] = planes
+    y = analysis(engine, x)
+    return y, hyper_analysis(engine, y)
+
+
 def run_float(
     config: Config,
     layers: Mapping[str, FloatLayer],
@@ -161,15 +174,10 @@ def run_float(
         Quality step from 1.
     """
     engine = FloatEngine(config, layers, step - 1, trace)
-    planes = pad_samples(samples)
-    x = engine.map(planes.shape[0], planes.shape[1], planes.shape[2])
-    x[2:-2, 2:-2] = planes
-    y = analysis(engine, x)
-    z = hyper_analysis(engine, y)
+    y, z = latents(engine, samples)
     port = EstimatingPort(engine, bottleneck, y, z)
-    medians = bottleneck.medians.astype(np.float32)
-    y_hat = walk(engine, config, medians, port, planes.shape[0] // 16, planes.shape[1] // 16)
-    out = synthesis(engine, y_hat)[2:-2, 2:-2]
+    y_hat = walk(engine, config, bottleneck.medians.astype(np.float32), port, *interior(y).shape[:2])
+    out = interior(synthesis(engine, y_hat))
     return FloatResult(port.bits_y, port.bits_z, port.bits_y_tables, y_hat, out[: samples.shape[0], : samples.shape[1]])
 
 
@@ -179,7 +187,7 @@ def calibrate(
     bottleneck: Bottleneck,
     pictures: Sequence[np.ndarray],
     steps: Sequence[int],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Record:
     """Run pictures [H, W, 3] at quality steps and record every tensor; pictures are shared out to the cores.
 
@@ -209,7 +217,7 @@ def calibrate(
             for name, seen in record.items():
                 total.setdefault(name, Seen()).merge(seen)
             if progress:
-                progress(n + 1, len(pictures))
+                progress((n + 1) / len(pictures))
     return total
 
 

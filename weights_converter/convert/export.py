@@ -1,9 +1,9 @@
 """Integer model -> other files: its content as safetensors, or a PyTorch checkpoint of the published layout.
 
 Weights come from the integers and their shifts. What integers and shifts do not determine, because it was folded or is
-not linear in them, a model file carries beside its content: biases, norms, GDN, gains, the bottleneck and the tables
-of relative positions, as the checkpoint had them (SPEC B.1). So a round trip returns every such tensor as it was, and
-every weight within half a quantisation step.
+not linear in them, a model file carries in addition to its content: biases, norms, GDN, gains, the bottleneck and the
+tables of relative positions, as the checkpoint had them (SPEC B.1). So a round trip returns every such tensor as it
+was, and every weight within half a quantisation step.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from refcodec.model.layers import Conv
 from refcodec.model.proof import tensor_channels
 from refcodec.model.registry import load_model, model_path
 
-from ..formats.checkpoint import current_name
-from ..formats.writers import safetensors, torch_zip
-from .published import State, published_buffers, published_shapes, published_weights
+from ..formats.safetensors import safetensors
+from ..formats.spelling import current_name
+from ..formats.torch_writer import torch_zip
+from .folding import published_weights
+from .names import State, published_buffers, published_shapes
 from .quantise import conv_fracs
 
 
@@ -41,7 +43,7 @@ def _kept_shapes(config: Config, gained: bool) -> dict[str, tuple[int, ...]]:
 
 
 def kept_floats(config: Config, state: State) -> dict[str, np.ndarray]:
-    """The floats of a checkpoint to write beside the model's integers."""
+    """The floats of a checkpoint to write in addition to the model's integers."""
     return {name: state[name] for name in _kept_shapes(config, "gain" in state)}
 
 

@@ -21,13 +21,14 @@ from refcodec.model.integer_model import Model, build_model
 
 from ..formats.checkpoint import Checkpoint
 from .calibrate import Record, calibrate, choose_formats, record_content
+from .code_length import Bottleneck
 from .export import kept_floats
-from .float_engine import Bottleneck
-from .published import float_layers
+from .folding import float_layers
 from .quantise import quantise
 from .recognise import recognise
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[float], None]
+"""Takes the share of the work that is done, 0 to 1."""
 
 CALIBRATION_CROP = 256
 CALIBRATION_PICTURES = 16
@@ -51,6 +52,12 @@ def read_colour(path: str | Path) -> np.ndarray:
     return np.repeat(samples[:, :, None], 3, axis=2) if samples.ndim == 2 else samples
 
 
+def centre_crop(samples: np.ndarray, crop: int) -> np.ndarray:
+    """The middle [<= crop, <= crop, 3] of a picture [H, W, 3]."""
+    y, x = (max(0, (side - crop) // 2) for side in samples.shape[:2])
+    return np.ascontiguousarray(samples[y : y + crop, x : x + crop])
+
+
 def load_pictures(folder: Path, crop: int, most: int | None = None) -> list[tuple[str, np.ndarray]]:
     """Centre crops [<= crop, <= crop, 3] of the pictures in a folder, grey ones in three channels, sorted by name.
 
@@ -62,12 +69,7 @@ def load_pictures(folder: Path, crop: int, most: int | None = None) -> list[tupl
     paths = list_pictures(folder)
     if most is not None and len(paths) > most:
         paths = [paths[n * len(paths) // most] for n in range(most)]
-    pictures = []
-    for path in paths:
-        samples = read_colour(path)
-        y, x = (max(0, (s - crop) // 2) for s in samples.shape[:2])
-        pictures.append((path.name, np.ascontiguousarray(samples[y : y + crop, x : x + crop])))
-    return pictures
+    return [(path.name, centre_crop(read_colour(path), crop)) for path in paths]
 
 
 def default_pictures() -> Path:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from refcodec.errors import InvalidModel
-from refcodec.model.config import SCALE_FRAC, Y_FRAC, Config, Op, layer_table
+from refcodec.model.config import SCALE_FRAC, Y_FRAC, Config
 from refcodec.model.integer_model import config_content
+from refcodec.model.layer_table import Op, layer_table
 from refcodec.model.layers import (
     LOGIT_FRAC,
     Conv,
@@ -38,8 +39,8 @@ from refcodec.model.proof import (
 from refcodec.model.tables import load_tables
 
 from .calibrate import Format, lower
-from .float_engine import Bottleneck
-from .published import NORM_EPSILON, FloatLayer, gains
+from .code_length import Bottleneck
+from .folding import NORM_EPSILON, FloatLayer, gains
 from .tables import cdf_from_pmf
 
 Z_TAIL = 2.0**-17
@@ -70,7 +71,7 @@ def tensor_frac(name: str, formats: Mapping[str, Any]) -> int:
 def conv_fracs(op: Op, formats: Mapping[str, Any], channels: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
     """Fraction bits by input channel [Ci] and by output channel [Co] of a convolution's tensors.
 
-    A weight that stands for w is the integer round(w 2^(out - in + shift)).
+    A weight w becomes the integer round(w 2^(out - in + shift)).
     """
     if op.depthwise:
         inputs = np.array([tensor_frac(op.inputs[0], formats)])
@@ -122,7 +123,7 @@ class Quantiser:
         """Fraction bits of a tensor."""
         return tensor_frac(name, self.formats)
 
-    def run(self, progress: Callable[[int, int], None] | None = None) -> dict[str, np.ndarray]:
+    def run(self, progress: Callable[[float], None] | None = None) -> dict[str, np.ndarray]:
         """The content of every layer and the table of formats.
 
         Where a layer cannot be proved, the tensor that has too many fraction bits loses some and work goes on from
@@ -164,7 +165,7 @@ class Quantiser:
             self.content |= {f"layers/{op.name}/{k}": v for k, v in arrays.items()}
             n += 1
             if progress:
-                progress(n, len(self.ops))
+                progress(n / len(self.ops))
         self.content["formats"] = np.array(
             [(self.formats[op.name].frac, self.formats[op.name].limit) for op in self.ops], np.int32
         )
@@ -198,7 +199,7 @@ class Quantiser:
             shift = np.where(fits, shift, shift - 1)
         if op.add and (short := -int((shift + k_add).min())) > 0:  # the accumulator has fewer bits than its branch
             raise _TooFine(op.add, short)
-        constants = np.stack([offset, shift, add_shift]).astype(np.int32)  # rows of their own: kernels read them
+        constants = np.stack([offset, shift, add_shift]).astype(np.int32)  # separate rows: kernels read them
         gelu = self.tables.gelu[fmt.frac] if op.gelu else None
         layer = Conv(
             op.name,
@@ -310,7 +311,7 @@ def quantise(
     floats: Mapping[str, FloatLayer],
     formats: Mapping[str, Format],
     bottleneck: Bottleneck,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """The normative content of the integer model (SPEC 10.2).
 

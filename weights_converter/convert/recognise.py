@@ -21,7 +21,7 @@ def recognise(
 
     LoC-LIC and MLIC++, in their newer and older forms, differ in widths, in the number of convolutions of latent
     residual prediction and in the first block of g_s; all of it shows in shapes. Heads of the global attentions do not:
-    they are taken from a configuration stored beside the tensors, else they are the published ones.
+    they are taken from a configuration stored with the tensors, else they are the published ones.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def recognise(
     Raises
     ------
     InvalidModel
-        A tensor that tells a width is missing, or the widths are not a configuration (SPEC 6.1).
+        A tensor that gives a width is missing, or the widths are not a configuration (SPEC 6.1).
     """
 
     def refuse(name: str) -> NoReturn:

@@ -1,13 +1,12 @@
 """The universal integer tables of SPEC annex A, and the frequency rule of every symbol table (SPEC A.6).
 
-``python -m weights_converter.convert.tables`` computes them anew with 60 decimal digits and writes
+``python -m weights_converter tables`` computes them again with 60 decimal digits and writes
 refcodec/data/tables.h5. Each rounding is certified: a value closer to a tie than the working precision can tell apart
 raises an error, so the tables do not depend on the machine or on the library that made them.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from refcodec.errors import UsageError
 from refcodec.model.file import write_hdf5
 from refcodec.model.symbol_tables import TOTAL, SymbolTables
-from refcodec.model.tables import PATH, digest
+from refcodec.model.tables import digest
 
 DIGITS = 60
 FRACTION_BITS = range(4, 13)
@@ -32,19 +31,19 @@ SCALE_BITS = 96
 """Fraction bits of the multiplier that the frequency rule searches."""
 
 SMALLEST_WEIGHT = 1 << (WEIGHT_BITS - 18)
-"""A symbol is regular if its probability is 2^-18 or more: a quarter of what the smallest frequency stands for. Of the
-bounds 2^-16 .. 2^-20 this costs least on Gaussian data."""
+"""A symbol is regular if its probability is 2^-18 or more: a quarter of the probability of the smallest frequency.
+Of the bounds 2^-16 .. 2^-20 this costs least on Gaussian data."""
 
 
 @cache
 def _mp() -> Any:
-    """Make a context of mpmath of its own, with DIGITS digits."""
+    """Make a separate context of mpmath, with DIGITS digits."""
     try:
         import mpmath
     except ImportError:
         raise UsageError(
             "generating the tables needs mpmath",
-            where="weights_converter.convert.tables",
+            where="tables",
             cause="install the extra 'convert'",
         ) from None
     context = mpmath.mp.clone()
@@ -264,14 +263,8 @@ def write(tables: dict[str, np.ndarray], path: Path) -> None:
     write_hdf5(path, {}, tables, force=True)
 
 
-def main() -> int:
-    """Generate, write, and print the pins of refcodec.model.tables and SPEC annex A."""
-    tables = generate()
-    write(tables, PATH)
-    for name, table in tables.items():
-        print(f'    "{name}": ("{table.dtype}", {table.size}, "{digest(table)}"),')
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def pins(tables: dict[str, np.ndarray]) -> str:
+    """The lines that pin the tables in refcodec.model.tables and SPEC annex A."""
+    return "\n".join(
+        f'    "{name}": ("{table.dtype}", {table.size}, "{digest(table)}"),' for name, table in tables.items()
+    )

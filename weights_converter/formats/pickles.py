@@ -3,21 +3,23 @@
 A pickle is a program for a small stack machine. This one knows only the opcodes that describe plain data, and only the
 names that a checkpoint of tensors needs; every other opcode and name is refused when it is met, with its place. Nothing
 is ever imported or called: a tensor becomes a checked description of where its numbers lie, and the few harmless
-classes of optimizer states become an `Inert` that holds nothing.
+classes of optimizer states become an `Inert` that holds nothing. The standard library's `pickletools` reads the
+arguments of opcodes; those that are not allowed are refused before.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import pickletools
 import re
-import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from refcodec.errors import InvalidModel
 
-from .stored_tensors import MAX_ELEMENTS, is_shape, is_sizes, span
+from .pickled import INERT, INERT_OBJECTS, RESAVE, STORAGE_TYPES, Global, Inert, Pickled, Storage, StoredTensor
+from .stored_tensors import MAX_ELEMENTS, is_shape, is_sizes, shortened, span
 
 MAX_PICKLE_BYTES = 1 << 23
 """Longest pickle: a full training state of the largest configuration takes 0.4 MB."""
@@ -43,137 +45,13 @@ MAX_INTEGER_BYTES = 16
 MAX_KEY = 1 << 60
 """Integer keys stay below the modulus of Python's integer hash, where equal hashes cannot be made at will."""
 
-STORAGE_TYPES = {
-    "torch.DoubleStorage": "float64",
-    "torch.FloatStorage": "float32",
-    "torch.HalfStorage": "float16",
-    "torch.BFloat16Storage": "bfloat16",
-    "torch.LongStorage": "int64",
-    "torch.IntStorage": "int32",
-    "torch.ShortStorage": "int16",
-    "torch.CharStorage": "int8",
-    "torch.ByteStorage": "uint8",
-    "torch.BoolStorage": "bool",
-}
-
-INERT = frozenset(
-    [
-        "collections.Counter",
-        "collections.defaultdict",
-        "collections.deque",
-        "torch.device",
-        "_codecs.encode",
-        "numpy.dtype",
-        "numpy.ndarray",
-        "datetime.date",
-        "datetime.datetime",
-    ]
-    + [f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")]
-    + [f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")]
-    + [f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "float", "int", "list")]
-    + [f"torch.{name}" for name in ("float16", "float32", "float64", "bfloat16", "int32", "int64")]
-)
-"""Names met next to weights, in states of optimizers, metrics and arguments; each value becomes an `Inert`."""
-
-INERT_OBJECTS = frozenset(
-    ["argparse.Namespace", "types.SimpleNamespace"]
-    + [
-        f"{package}.utilities.{module}.AttributeDict"
-        for package, module in (
-            ("pytorch_lightning", "parsing"),
-            ("lightning.pytorch", "parsing"),
-            ("lightning.fabric", "data"),
-        )
-    ]
-)
-"""Classes whose objects are written by the opcode NEWOBJ or by a call; each becomes an `Inert`."""
+MAX_NAME_BYTES = 256
+"""Longest module or attribute name."""
 
 DAMAGED = "the checkpoint is damaged, hostile, or more than tensors and plain values"
 
-RESAVE = (
-    "only tensors and plain values are read, nothing is executed; in PyTorch, save the weights alone: "
-    "torch.save({'state_dict': net.state_dict()}, path)"
-)
-"""What to do about a file with objects."""
-
+_OPCODES = {info.code: info for info in pickletools.opcodes}
 _STORAGE_KEY = re.compile(r"[0-9A-Za-z_-]{1,64}")
-
-_REFUSED = {
-    b"0": "POP",
-    b"1": "POP_MARK",
-    b"2": "DUP",
-    b"F": "FLOAT",
-    b"I": "INT",
-    b"L": "LONG",
-    b"P": "PERSID",
-    b"S": "STRING",
-    b"T": "BINSTRING",
-    b"U": "SHORT_BINSTRING",
-    b"V": "UNICODE",
-    b"B": "BINBYTES",
-    b"d": "DICT",
-    b"g": "GET",
-    b"i": "INST",
-    b"l": "LIST",
-    b"o": "OBJ",
-    b"p": "PUT",
-    b"\x82": "EXT1",
-    b"\x83": "EXT2",
-    b"\x84": "EXT4",
-    b"\x8b": "LONG4",
-    b"\x8d": "BINUNICODE8",
-    b"\x8e": "BINBYTES8",
-    b"\x8f": "EMPTY_SET",
-    b"\x90": "ADDITEMS",
-    b"\x91": "FROZENSET",
-    b"\x92": "NEWOBJ_EX",
-    b"\x96": "BYTEARRAY8",
-    b"\x97": "NEXT_BUFFER",
-    b"\x98": "READONLY_BUFFER",
-}
-"""Names of the opcodes that are known but not allowed, for messages."""
-
-
-@dataclass(frozen=True, slots=True)
-class Global:
-    """A name on the allow-list, as met in the pickle."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Inert:
-    """Stands for an object of a harmless class; its content is dropped."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """A run of `count` elements of type `dtype` that the file keeps under `key`."""
-
-    key: str
-    dtype: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor as a view of a storage: offset, shape and strides in elements, proved to lie inside it."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Pickled:
-    """What one pickle held, where it ended, and every storage it named."""
-
-    value: Any
-    end: int
-    storages: dict[str, Storage]
 
 
 def read_pickle(data: bytes, source: str, start: int = 0) -> Pickled:
@@ -202,16 +80,12 @@ def read_pickle(data: bytes, source: str, start: int = 0) -> Pickled:
     return _Machine(data, source, start).run()
 
 
-def printable(text: str) -> str:
-    """Shorten a string from a file and escape what is not plain ASCII, fit for a message."""
-    return ascii(text[:80])[1:-1] + ("..." if len(text) > 80 else "")
-
-
 class _Machine:
     """The stack machine of the pickle language, reduced to plain data."""
 
     def __init__(self, data: bytes, source: str, start: int) -> None:
-        self.data, self.source, self.at = data, source, start
+        self.file, self.bytes, self.source = io.BytesIO(data), len(data), source
+        self.file.seek(start)
         self.opcode, self.opcode_at = "start", start
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -219,56 +93,46 @@ class _Machine:
         self.storages: dict[str, Storage] = {}
 
     def run(self) -> Pickled:
-        if len(self.data) > MAX_PICKLE_BYTES:
-            self.refuse("pickle too long", bytes=len(self.data), limit=MAX_PICKLE_BYTES)
+        if self.bytes > MAX_PICKLE_BYTES:
+            self.refuse("pickle too long", bytes=self.bytes, limit=MAX_PICKLE_BYTES)
         for _ in range(MAX_OPCODES):
-            self.opcode_at = self.at
-            self.opcode = "opcode"
-            code = self.take(1)
-            if code == b".":
-                self.opcode = "STOP"
+            self.opcode, self.opcode_at = "opcode", self.file.tell()
+            argument = self.fetch()
+            if self.opcode == "STOP":
                 value = self.pop()
                 if self.stack or self.marks:
                     self.refuse("pickle ends with values left over", values=len(self.stack))
-                return Pickled(value, self.at, self.storages)
-            if code not in _HANDLERS:
-                name = _REFUSED.get(code, "unknown")
-                self.refuse("opcode outside the allow-list", opcode=f"0x{code[0]:02x}", name=name)
-            self.opcode, handler = _HANDLERS[code]
-            handler(self)
+                return Pickled(value, self.file.tell(), self.storages)
+            _HANDLERS[self.opcode](self, argument)
             if len(self.stack) > MAX_STACK:
                 self.refuse("stack too deep", limit=MAX_STACK)
         self.refuse("too many opcodes", limit=MAX_OPCODES)
 
+    def fetch(self) -> Any:
+        """Take the next opcode, if it is allowed; its argument."""
+        code = self.file.read(1)
+        if not code:
+            self.refuse("pickle truncated")
+        known = _OPCODES.get(code.decode("latin-1"))
+        if known is None or (known.name not in _HANDLERS and known.name != "STOP"):
+            name = known.name if known else "unknown"
+            self.refuse("opcode outside the allow-list", opcode=f"0x{code[0]:02x}", name=name)
+        self.opcode = known.name
+        if known.arg is None or known.name == "GLOBAL":
+            return None
+        try:
+            argument = known.arg.reader(self.file)
+            length = len(argument.encode()) if isinstance(argument, str) else 0
+        except UnicodeError:
+            self.refuse("string is not UTF-8")
+        except ValueError as error:
+            self.refuse("pickle truncated", detail=str(error))
+        if length > MAX_STRING_BYTES:
+            self.refuse("string too long", bytes=length, limit=MAX_STRING_BYTES)
+        return argument
+
     def refuse(self, what: str, cause: str = DAMAGED, **values: Any) -> NoReturn:
         raise InvalidModel(what, where=f"{self.source}, {self.opcode} at byte {self.opcode_at}", cause=cause, **values)
-
-    # Bytes of the program.
-
-    def take(self, count: int) -> bytes:
-        if count > len(self.data) - self.at:
-            self.refuse("pickle truncated", wanted=count, left=len(self.data) - self.at)
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def number(self, form: str) -> Any:
-        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
-
-    def text(self, count: int) -> str:
-        if count > MAX_STRING_BYTES:
-            self.refuse("string too long", bytes=count, limit=MAX_STRING_BYTES)
-        try:
-            return self.take(count).decode("utf-8")
-        except UnicodeDecodeError:
-            self.refuse("string is not UTF-8")
-
-    def line(self) -> str:
-        end = self.data.find(b"\n", self.at, self.at + 256)
-        if end < 0:
-            self.refuse("name without end")
-        text = self.text(end - self.at)
-        self.take(1)
-        return text
 
     # Stack and memo.
 
@@ -309,26 +173,18 @@ class _Machine:
 
     # Plain data.
 
-    def protocol(self) -> None:
-        version = self.number("<B")
+    def protocol(self, version: int) -> None:
         if not 2 <= version <= 5 or self.stack or self.memo:
             self.refuse("protocol not 2 to 5 or not first", protocol=version)
 
-    def frame(self) -> None:
-        length = self.number("<Q")
-        if length > len(self.data) - self.at:
-            self.refuse("frame longer than the pickle", bytes=length, left=len(self.data) - self.at)
+    def frame(self, length: int) -> None:
+        if length > (left := self.bytes - self.file.tell()):
+            self.refuse("frame longer than the pickle", bytes=length, left=left)
 
-    def integer(self) -> None:
-        count = self.number("<B")
-        if count > MAX_INTEGER_BYTES:
-            self.refuse("integer too long", bytes=count, limit=MAX_INTEGER_BYTES)
-        self.push(int.from_bytes(self.take(count), "little", signed=True))
-
-    def short_bytes(self) -> None:
-        """Bytes occur in NumPy scalars only; their content is dropped."""
-        self.take(self.number("<B"))
-        self.push(Inert("bytes"))
+    def long_integer(self, value: int) -> None:
+        if value.bit_length() > 8 * MAX_INTEGER_BYTES:
+            self.refuse("integer too long", bits=value.bit_length(), limit=8 * MAX_INTEGER_BYTES)
+        self.push(value)
 
     def tuple_of(self, count: int) -> None:
         values = [self.pop() for _ in range(count)]
@@ -350,7 +206,7 @@ class _Machine:
                 self.refuse("dictionary key is neither a string nor a small integer", type=type(key).__name__)
             if isinstance(target, dict):
                 if key in target:
-                    self.refuse("duplicate dictionary key", key=printable(str(key)))
+                    self.refuse("duplicate dictionary key", key=shortened(str(key)))
                 target[key] = value
 
     # Names and what is made of them.
@@ -360,8 +216,15 @@ class _Machine:
             self.refuse("name is not made of strings")
         full = f"{module}.{attribute}"
         if not any(full in allowed for allowed in (STORAGE_TYPES, _BUILDERS, INERT, INERT_OBJECTS)):
-            self.refuse("name outside the allow-list", name=printable(full), cause=RESAVE)
+            self.refuse("name outside the allow-list", name=shortened(full), cause=RESAVE)
         self.push(Global(full))
+
+    def global_name(self) -> None:
+        """The name of the opcode GLOBAL; its reader in pickletools decodes escapes, which pickle does not."""
+        lines = [self.file.readline(MAX_NAME_BYTES) for _ in range(2)]
+        if not all(line.endswith(b"\n") for line in lines):
+            self.refuse("name without end")
+        self.name(*(line[:-1].decode("utf-8", "backslashreplace") for line in lines))
 
     def stack_name(self) -> None:
         attribute, module = self.pop(), self.pop()
@@ -401,11 +264,11 @@ class _Machine:
             self.refuse("persistent id is not a storage", type=type(value).__name__)
         kind, storage_type, key, location, count = value[:5]
         if type(kind) is not str or kind != "storage":
-            self.refuse("persistent id is not a storage", kind=printable(kind) if type(kind) is str else "")
+            self.refuse("persistent id is not a storage", kind=shortened(kind) if type(kind) is str else "")
         if not isinstance(storage_type, Global) or storage_type.name not in STORAGE_TYPES:
             self.refuse("unknown storage type")
         if type(key) is not str or not _STORAGE_KEY.fullmatch(key) or type(location) is not str:
-            self.refuse("storage key or location is not a name", key=printable(key) if type(key) is str else "")
+            self.refuse("storage key or location is not a name", key=shortened(key) if type(key) is str else "")
         if type(count) is not int or not 0 <= count <= MAX_ELEMENTS:
             self.refuse("impossible storage size", key=key, count=count if type(count) is int else "")
         found = Storage(key, STORAGE_TYPES[storage_type.name], count)
@@ -461,7 +324,7 @@ class _Machine:
 
 
 def _short(value: Any) -> Any:
-    """Make a refused number or size fit for a message, whatever it is."""
+    """Make a refused number or size fit for a message, of any type."""
     if type(value) is int:
         return value
     if isinstance(value, tuple | list) and len(value) <= 16 and all(type(entry) is int for entry in value):
@@ -476,41 +339,42 @@ _BUILDERS: dict[str, Callable[[_Machine, tuple[Any, ...]], Any]] = {
     "torch.Size": _Machine.size,
 }
 
-_HANDLERS: dict[bytes, tuple[str, Callable[[_Machine], None]]] = {
-    b"\x80": ("PROTO", _Machine.protocol),
-    b"\x95": ("FRAME", _Machine.frame),
-    b"(": ("MARK", _Machine.mark),
-    b"N": ("NONE", lambda m: m.push(None)),
-    b"\x88": ("NEWTRUE", lambda m: m.push(True)),
-    b"\x89": ("NEWFALSE", lambda m: m.push(False)),
-    b"K": ("BININT1", lambda m: m.push(m.number("<B"))),
-    b"M": ("BININT2", lambda m: m.push(m.number("<H"))),
-    b"J": ("BININT", lambda m: m.push(m.number("<i"))),
-    b"\x8a": ("LONG1", _Machine.integer),
-    b"G": ("BINFLOAT", lambda m: m.push(m.number(">d"))),
-    b"\x8c": ("SHORT_BINUNICODE", lambda m: m.push(m.text(m.number("<B")))),
-    b"X": ("BINUNICODE", lambda m: m.push(m.text(m.number("<I")))),
-    b")": ("EMPTY_TUPLE", lambda m: m.push(())),
-    b"\x85": ("TUPLE1", lambda m: m.tuple_of(1)),
-    b"\x86": ("TUPLE2", lambda m: m.tuple_of(2)),
-    b"\x87": ("TUPLE3", lambda m: m.tuple_of(3)),
-    b"t": ("TUPLE", lambda m: m.push(tuple(m.group()))),
-    b"]": ("EMPTY_LIST", lambda m: m.push([])),
-    b"a": ("APPEND", lambda m: m.append([m.pop()])),
-    b"e": ("APPENDS", lambda m: m.append(m.group())),
-    b"}": ("EMPTY_DICT", lambda m: m.push({})),
-    b"s": ("SETITEM", lambda m: m.set_items([m.pop(), m.pop()][::-1])),
-    b"u": ("SETITEMS", lambda m: m.set_items(m.group())),
-    b"q": ("BINPUT", lambda m: m.put(m.number("<B"))),
-    b"r": ("LONG_BINPUT", lambda m: m.put(m.number("<I"))),
-    b"\x94": ("MEMOIZE", lambda m: m.put(len(m.memo))),
-    b"h": ("BINGET", lambda m: m.get(m.number("<B"))),
-    b"j": ("LONG_BINGET", lambda m: m.get(m.number("<I"))),
-    b"c": ("GLOBAL", lambda m: m.name(m.line(), m.line())),
-    b"\x93": ("STACK_GLOBAL", _Machine.stack_name),
-    b"R": ("REDUCE", _Machine.reduce),
-    b"\x81": ("NEWOBJ", _Machine.new_object),
-    b"C": ("SHORT_BINBYTES", _Machine.short_bytes),
-    b"b": ("BUILD", _Machine.build),
-    b"Q": ("BINPERSID", _Machine.storage),
+_HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
+    "PROTO": _Machine.protocol,
+    "FRAME": _Machine.frame,
+    "MARK": lambda m, _: m.mark(),
+    "NONE": lambda m, _: m.push(None),
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    "BININT1": _Machine.push,
+    "BININT2": _Machine.push,
+    "BININT": _Machine.push,
+    "LONG1": _Machine.long_integer,
+    "BINFLOAT": _Machine.push,
+    "SHORT_BINUNICODE": _Machine.push,
+    "BINUNICODE": _Machine.push,
+    "SHORT_BINBYTES": lambda m, _: m.push(Inert("bytes")),  # they occur in NumPy scalars only
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    "TUPLE1": lambda m, _: m.tuple_of(1),
+    "TUPLE2": lambda m, _: m.tuple_of(2),
+    "TUPLE3": lambda m, _: m.tuple_of(3),
+    "TUPLE": lambda m, _: m.push(tuple(m.group())),
+    "EMPTY_LIST": lambda m, _: m.push([]),
+    "APPEND": lambda m, _: m.append([m.pop()]),
+    "APPENDS": lambda m, _: m.append(m.group()),
+    "EMPTY_DICT": lambda m, _: m.push({}),
+    "SETITEM": lambda m, _: m.set_items([m.pop(), m.pop()][::-1]),
+    "SETITEMS": lambda m, _: m.set_items(m.group()),
+    "BINPUT": _Machine.put,
+    "LONG_BINPUT": _Machine.put,
+    "MEMOIZE": lambda m, _: m.put(len(m.memo)),
+    "BINGET": _Machine.get,
+    "LONG_BINGET": _Machine.get,
+    "GLOBAL": lambda m, _: m.global_name(),
+    "STACK_GLOBAL": lambda m, _: m.stack_name(),
+    "REDUCE": lambda m, _: m.reduce(),
+    "NEWOBJ": lambda m, _: m.new_object(),
+    "BUILD": lambda m, _: m.build(),
+    "BINPERSID": lambda m, _: m.storage(),
 }
+"""What an opcode does with its argument."""

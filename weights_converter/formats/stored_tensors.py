@@ -19,12 +19,19 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from refcodec.errors import InvalidModel, MissingInput, TransferError
+from refcodec.io.console import printable
 
 MAX_CHECKPOINT_BYTES = (1 << 32) - 1
 """Largest checkpoint: training states of the largest configuration take 1.0 GB, and plain zip offsets end here."""
 
 MAX_TENSORS = 1 << 13
 """Most tensors a state dict may name: the largest configuration has about 1,500 with all its buffers."""
+
+MAX_JSON_BYTES = 1 << 20
+"""Longest meta.json or safetensors header: the largest configuration takes 0.2 MB, and a parsed byte costs up to 25."""
+
+MAX_LISTED = 8
+"""Most names listed in a message."""
 
 MAX_DIMENSIONS = 8
 """Most dimensions of a tensor: the network uses at most four."""
@@ -77,6 +84,39 @@ class TensorView:
     def is_float(self) -> bool:
         """Whether the elements are floating point numbers."""
         return "float" in self.dtype
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint file describes, before any tensor is read.
+
+    Attributes
+    ----------
+    tensors : dict of str to TensorView
+        The state dict with the names of the file, in its order.
+    meta : dict
+        The plain values next to it.
+    config : object
+        The value of ``config`` next to it, else None.
+    taken : str
+        Keys that lead to the state dict, joined by ``/``; empty if it is the whole file.
+    left : tuple of str
+        The same for the other state dicts of this family in the file.
+    prefix : str
+        The prefix of names that the caller asked for, if no key has that name.
+    """
+
+    tensors: dict[str, TensorView]
+    meta: dict[str, Any]
+    config: Any = None
+    taken: str = ""
+    left: tuple[str, ...] = ()
+    prefix: str = ""
+
+
+def shortened(text: str) -> str:
+    """A string of a file, cut and escaped, fit for a message."""
+    return printable(text[:80]) + ("..." if len(text) > 80 else "")
 
 
 def item_bytes(dtype: str) -> int:

@@ -1,7 +1,7 @@
 """Time the network side of LoC-LIC in PyTorch, to hold refcodec's times against.
 
-    python -m weights_converter.network.bench CHECKPOINT --size 768x512 --repeats 5 --threads 2 --json
-    python -m weights_converter.network.bench --config JSON --picture FILE --serve
+    python -m weights_converter bench CHECKPOINT --size 768x512 --repeats 5 --threads 2 --json
+    python -m weights_converter bench --config JSON --picture FILE --serve
 
 Encoding is timed with the reconstruction, decoding from given symbols, both without the entropy coder, in inference
 mode with denormals flushed, for contiguous and for channels-last tensors; the better of the two counts. A
@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refcodec.errors import RefcodecError, UsageError
-from refcodec.io.console import printable
+from refcodec.errors import UsageError
+from refcodec.io.strict_json import json_object
 from refcodec.model.config import config_from
 
 from ..convert.pipeline import read_colour
-from ..formats.checkpoint import parse_json, read_checkpoint
+from ..formats.checkpoint import read_checkpoint
 from .model import LoCLIC, analyse, from_checkpoint, synthesise
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -218,34 +218,6 @@ def load_picture(path: str | None, size: str | None) -> np.ndarray:
     return samples[:height, :width]
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m weights_converter.network.bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("checkpoint", nargs="?", help="file of torch.save or safetensors, or a checkpoint folder")
-    parser.add_argument("--config", help="configuration as JSON; needed without a checkpoint, whose own it overrides")
-    parser.add_argument("--picture", help="time this picture instead of a synthetic one")
-    parser.add_argument("--size", help="WIDTHxHEIGHT, default 768x512 or the whole picture")
-    parser.add_argument("--quality", type=int, default=60, help="1 to 100")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="default: as PyTorch chooses")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    parser.add_argument("--serve", action="store_true", help="answer lines on standard input")
-    chosen = parser.parse_args(arguments)
-    if chosen.checkpoint is None and chosen.config is None:
-        raise UsageError("give a checkpoint or a configuration")
-    if not 1 <= chosen.quality <= 100 or chosen.repeats < 1 or (chosen.threads is not None and chosen.threads < 1):
-        raise UsageError(
-            "quality is 1 to 100, repeats and threads at least 1",
-            quality=chosen.quality,
-            repeats=chosen.repeats,
-            threads=chosen.threads,
-        )
-    return chosen
-
-
 def measure(chosen: argparse.Namespace) -> None:
     """Load, time, print; with ``--serve`` go on answering."""
     if chosen.threads:
@@ -254,14 +226,14 @@ def measure(chosen: argparse.Namespace) -> None:
     samples = load_picture(chosen.picture, chosen.size)
     config = None
     if chosen.config is not None:
-        config = config_from(parse_json(chosen.config.encode(), "--config"), "--config").as_dict()
+        config = config_from(json_object(chosen.config.encode(), "--config", "the configuration"), "--config")
     if chosen.checkpoint is not None:
         model = from_checkpoint(read_checkpoint(chosen.checkpoint), config)
     else:
         assert config is not None  # one of the two is given
         torch.manual_seed(0)
         model = LoCLIC(config).eval()
-    q = torch.tensor([(model.config["qualities"] - 1) * (chosen.quality - 1) / 99])
+    q = torch.tensor([(model.config.qualities - 1) * (chosen.quality - 1) / 99])
     runs = work(model, network_input(samples), q)
     times = medians(runs, chosen.repeats)
     report = {
@@ -280,17 +252,3 @@ def measure(chosen: argparse.Namespace) -> None:
             print(f"{direction}: {row['seconds']:.3f} s ({row['best']})")
     if chosen.serve:
         serve(runs, {direction: row["best"] for direction, row in times.items()}, sys.stdin, sys.stdout)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code is that of the error taxonomy."""
-    try:
-        measure(_arguments(arguments))
-    except RefcodecError as error:
-        print(printable(str(error)), file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -159,7 +159,7 @@ def side_by_side(branches: list[nn.Sequential], x: Tensor, groups: int) -> list[
     Parameters
     ----------
     x : Tensor
-        [B, c, H, W] that all read, with one group; or their inputs beside each other, with a group each.
+        [B, c, H, W] that all read, with one group; or their inputs one after the other, with a group each.
     """
     pointwise, depthwise = zip(*((branch[0], branch[1]) for branch in branches), strict=True)
     x = F.conv2d(x, torch.cat([m.weight for m in pointwise]), torch.cat([m.bias for m in pointwise]), groups=groups)

@@ -25,14 +25,14 @@ from refcodec.arith.maps import BORDER, interior
 from refcodec.arith.numpy_ops import RELATIVE
 from refcodec.model.config import Y_FRAC
 
-from ..convert.published import NORM_EPSILON, FloatLayer
+from ..convert.folding import NORM_EPSILON, FloatLayer
 from .model import LoCLIC
 
 Y_LIMIT = Y_MAX / 2**Y_FRAC
 """Clamp of y, y_hat and means in steps of the quantiser."""
 
 Exact = Callable[[str, Tensor], Tensor]
-"""``exact(name, value)`` gives the value [B, C, H, W] that stands for an operation's own."""
+"""``exact(name, value)`` gives the value [B, C, H, W] that replaces an operation's own."""
 
 _RELATIVE = torch.from_numpy(RELATIVE)
 

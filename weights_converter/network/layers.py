@@ -1,7 +1,7 @@
 """The blocks of LoC-LIC in floating point PyTorch, for training and cross-checks; refcodec itself never needs them.
 
 Module and parameter names are those of published checkpoints. Tensors are [batch, channels, height, width] unless a
-docstring says otherwise; the heads of the entropy model run in torch_walk.py. Not importable without PyTorch (the
+docstring says otherwise; the heads of the entropy model run in walk.py. Not importable without PyTorch (the
 ``train`` extra).
 """
 
@@ -16,7 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..convert.published import LIKELIHOOD_MIN, SCALE_MIN, TAIL_MASS
+from refcodec.model.layer_table import Op
+
+from ..convert.names import (
+    BETA_BOUND,
+    BOTTLENECK_WIDTHS,
+    GAMMA_BOUND,
+    LIKELIHOOD_MIN,
+    PEDESTAL,
+    SCALE_MIN,
+    TAIL_MASS,
+)
 
 
 class Conv3x3(nn.Conv2d):
@@ -34,14 +44,6 @@ def conv1x1(i: int, o: int, stride: int = 1) -> nn.Conv2d:
 def subpel3x3(i: int, o: int, r: int) -> nn.Sequential:
     """3x3 convolution to r * r * o channels, then pixel shuffle: r times the height and width."""
     return nn.Sequential(Conv3x3(i, o * r * r), nn.PixelShuffle(r))
-
-
-def _gelu_between(layers: Sequence[nn.Module]) -> nn.Sequential:
-    """Layers in a row with a GELU between every two."""
-    separated: list[nn.Module] = []
-    for layer in layers:
-        separated += [layer, nn.GELU()]
-    return nn.Sequential(*separated[:-1])
 
 
 class _LowerBound(torch.autograd.Function):
@@ -72,27 +74,23 @@ def round_ste(x: Tensor) -> Tensor:
 class GDN(nn.Module):
     """Generalized divisive normalization, or its inverse, in CompressAI's reparametrisation."""
 
-    PEDESTAL = 2.0**-36
-    BETA_BOUND = (1e-6 + PEDESTAL) ** 0.5
-    GAMMA_BOUND = PEDESTAL**0.5
-
     def __init__(self, channels: int, inverse: bool = False) -> None:
         super().__init__()
         self.inverse = inverse
-        self.beta = nn.Parameter(torch.sqrt(torch.ones(channels) + self.PEDESTAL))
-        self.gamma = nn.Parameter(torch.sqrt(0.1 * torch.eye(channels) + self.PEDESTAL))
+        self.beta = nn.Parameter(torch.sqrt(torch.ones(channels) + PEDESTAL))
+        self.gamma = nn.Parameter(torch.sqrt(0.1 * torch.eye(channels) + PEDESTAL))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape: x / sqrt(beta + gamma . x^2), or times the root for the inverse."""
         c = x.size(1)
-        beta = lower_bound(self.beta, self.BETA_BOUND) ** 2 - self.PEDESTAL
-        gamma = lower_bound(self.gamma, self.GAMMA_BOUND) ** 2 - self.PEDESTAL
+        beta = lower_bound(self.beta, BETA_BOUND) ** 2 - PEDESTAL
+        gamma = lower_bound(self.gamma, GAMMA_BOUND) ** 2 - PEDESTAL
         norm = F.conv2d(x * x, gamma.view(c, c, 1, 1), beta)
         return x * torch.sqrt(norm) if self.inverse else x * torch.rsqrt(norm)
 
 
 class ResidualBlockWithStride(nn.Module):
-    """Two 3x3 convolutions and GDN beside a 1x1 convolution; half the height and width."""
+    """Two 3x3 convolutions and GDN, and a 1x1 convolution added; half the height and width."""
 
     def __init__(self, i: int, o: int, stride: int = 2) -> None:
         super().__init__()
@@ -105,7 +103,7 @@ class ResidualBlockWithStride(nn.Module):
 
 
 class ResidualBlockUpsample(nn.Module):
-    """Subpixel and 3x3 convolution and inverse GDN beside a subpixel convolution; twice the height and width."""
+    """Subpixel and 3x3 convolution and inverse GDN, and a subpixel convolution added; twice the height and width."""
 
     def __init__(self, i: int, o: int, r: int = 2) -> None:
         super().__init__()
@@ -118,7 +116,7 @@ class ResidualBlockUpsample(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with GELU beside the identity, or a 1x1 convolution where the width changes."""
+    """Two 3x3 convolutions with GELU, added to the identity, or to a 1x1 convolution where the width changes."""
 
     def __init__(self, i: int, o: int) -> None:
         super().__init__()
@@ -166,78 +164,36 @@ class SynthesisTransform(nn.Module):
         return self.synthesis_transform(y)
 
 
-class HyperAnalysis(nn.Module):
-    """h_a: latent to hyper latent."""
+class Row(nn.Module):
+    """Convolutions with a GELU between every two, in the member that published checkpoints have for them."""
 
-    def __init__(self, latent: int, h: int) -> None:
+    def __init__(self, attribute: str, ops: Sequence[Op]) -> None:
         super().__init__()
-        self.reduction = _gelu_between(
-            [Conv3x3(latent, h), Conv3x3(h, h), Conv3x3(h, h, 2), Conv3x3(h, h), Conv3x3(h, h, 2)]
-        )
+        self._attribute = attribute
+        layers: list[nn.Module] = []
+        for op in ops:
+            conv = nn.Conv2d(op.in_channels, op.channels, op.kernel, op.stride, op.kernel // 2)
+            layers += [nn.Sequential(conv, nn.PixelShuffle(2)) if op.shuffle else conv, nn.GELU()]
+        setattr(self, attribute, nn.Sequential(*layers[:-1]))
 
-    def forward(self, y: Tensor) -> Tensor:
-        """Latent y [B, M, H / 16, W / 16] -> z [B, h, H / 64, W / 64]."""
-        return self.reduction(y)
-
-
-class HyperSynthesis(nn.Module):
-    """h_s: hyper latent to hyper parameters, scales before means."""
-
-    def __init__(self, latent: int, h: int, widths: Sequence[int]) -> None:
-        super().__init__()
-        a, b = widths
-        self.increase = _gelu_between(
-            [Conv3x3(h, a), subpel3x3(a, a, 2), Conv3x3(a, b), subpel3x3(b, b, 2), Conv3x3(b, latent * 2)]
-        )
-
-    def forward(self, z: Tensor) -> Tensor:
-        """z_hat [B, h, H / 64, W / 64] -> [B, 2 M, H / 16, W / 16]."""
-        return self.increase(z)
-
-
-class ChannelContext(nn.Module):
-    """What the finished slices' channels say about the next; the parameter name is the published one."""
-
-    def __init__(self, i: int, o: int, hidden: Sequence[int]) -> None:
-        super().__init__()
-        a, b = hidden
-        self.fushion = _gelu_between([Conv3x3(i, a), Conv3x3(a, b), Conv3x3(b, o * 4)])
-
-
-class EntropyParameters(nn.Module):
-    """Contexts to the scales and means of a slice, by 1x1 convolutions."""
-
-    def __init__(self, i: int, o: int, hidden: Sequence[int]) -> None:
-        super().__init__()
-        widths = [i, *hidden, o]
-        self.fusion = _gelu_between([conv1x1(a, b) for a, b in pairwise(widths)])
-
-
-class LatentResidualPrediction(nn.Module):
-    """LRP: what rounding took from a slice, at most one half; without hidden widths the form of the weights of 2023."""
-
-    def __init__(self, i: int, o: int, hidden: Sequence[int] | None) -> None:
-        super().__init__()
-        d = abs(o - i)
-        widths = [i, *(hidden or (i - d // 4, i - d // 2, i - d * 3 // 4)), o]
-        self.lrp_transform = _gelu_between([Conv3x3(a, b) for a, b in pairwise(widths)])
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in, H, W] -> [B, out, H', W']."""
+        return getattr(self, self._attribute)(x)
 
 
 class EntropyBottleneck(nn.Module):
-    """Factorized prior of z: a monotone network a channel gives the logit of its cumulative distribution."""
-
-    FILTERS = (1, 3, 3, 3, 3, 1)
+    """Factorized prior of z: a monotone network per channel gives the logit of its cumulative distribution."""
 
     target: Tensor
 
     def __init__(self, channels: int, init: float = 10.0) -> None:
         super().__init__()
-        scale = init ** (1 / (len(self.FILTERS) - 1))
-        for i, (a, b) in enumerate(pairwise(self.FILTERS)):
+        scale = init ** (1 / (len(BOTTLENECK_WIDTHS) - 1))
+        for i, (a, b) in enumerate(pairwise(BOTTLENECK_WIDTHS)):
             flat = math.log(math.expm1(1 / scale / b))
             setattr(self, f"_matrix{i}", nn.Parameter(torch.full((channels, b, a), flat)))
             setattr(self, f"_bias{i}", nn.Parameter(torch.empty(channels, b, 1).uniform_(-0.5, 0.5)))
-            if i < len(self.FILTERS) - 2:
+            if i < len(BOTTLENECK_WIDTHS) - 2:
                 setattr(self, f"_factor{i}", nn.Parameter(torch.zeros(channels, b, 1)))
         self.quantiles = nn.Parameter(torch.tensor([-init, 0, init]).repeat(channels, 1, 1))
         tail = math.log(2 / TAIL_MASS - 1)
@@ -250,7 +206,7 @@ class EntropyBottleneck(nn.Module):
             value = getattr(self, f"_{kind}{i}")
             return value.detach() if frozen else value
 
-        last = len(self.FILTERS) - 2
+        last = len(BOTTLENECK_WIDTHS) - 2
         for i in range(last + 1):
             x = F.softplus(parameter("matrix", i)) @ x + parameter("bias", i)
             if i < last:

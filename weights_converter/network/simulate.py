@@ -20,20 +20,20 @@ from torch import Tensor
 from refcodec.arith.checkerboard import take as take_half
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import borrowed_pool, interior
-from refcodec.model.config import SCALE_FRAC, Y_FRAC, Config, layer_table
+from refcodec.model.config import SCALE_FRAC, Y_FRAC, Config
+from refcodec.model.layer_table import layer_table
 from refcodec.model.layers import Layer
 from refcodec.model.tables import Tables
 from refcodec.nets.analysis import analysis
 from refcodec.nets.hyperprior import hyper_analysis
 from refcodec.nets.synthesis import synthesis
-from refcodec.planes import pad_samples
 from refcodec.slices import walk
 
-from ..convert.calibrate import Record, choose_formats
-from ..convert.float_engine import Bottleneck
-from ..convert.published import FloatLayer, Maths, float_layers, folded
+from ..convert.calibrate import Record, choose_formats, latents
+from ..convert.code_length import Bottleneck
+from ..convert.folding import FloatLayer, Maths, float_layers, folded
 from ..convert.quantise import Quantiser, medians_of
-from ..formats.checkpoint import IGNORED
+from ..formats.spelling import IGNORED
 from .integer import TorchEngine, as_batch, as_map, instead, interior_of, nearest, take
 from .layers import gaussian_likelihood, lower_bound
 from .model import LoCLIC, Noise
@@ -91,7 +91,7 @@ def published(net: LoCLIC) -> dict[str, np.ndarray]:
     }
 
 
-def integer_layers(net: LoCLIC, config: Config, record: Record) -> IntegerLayers:
+def integer_layers(net: LoCLIC, record: Record) -> IntegerLayers:
     """Quantise a network as ``convert`` does.
 
     Raises
@@ -99,7 +99,7 @@ def integer_layers(net: LoCLIC, config: Config, record: Record) -> IntegerLayers
     InvalidModel
         No format proves a layer.
     """
-    state = published(net)
+    state, config = published(net), net.config
     quantiser = Quantiser(config, float_layers(config, state), choose_formats(config, record))
     quantiser.run()
     return IntegerLayers(config, quantiser.layers, medians_of(Bottleneck(state)), quantiser.tables)
@@ -133,12 +133,9 @@ def run_exact(model: IntegerLayers, samples: np.ndarray, step: int) -> Results:
         engine = Engine(
             model.layers, model.tables, step, 1, None, lambda name, values: results[name].append(values.copy()), pool
         )
-        planes = pad_samples(samples)
-        x = engine.map(*planes.shape)
-        interior(x)[...] = planes
-        y = analysis(engine, x)
-        port = _Encoder(engine, y, hyper_analysis(engine, y))
-        y_hat = walk(engine, model.config, model.medians, port, planes.shape[0] // 16, planes.shape[1] // 16)
+        y, z = latents(engine, samples)
+        port = _Encoder(engine, y, z)
+        y_hat = walk(engine, model.config, model.medians, port, *interior(y).shape[:2])
         synthesis(engine, y_hat)
     return results
 
@@ -190,7 +187,7 @@ def simulate(net: LoCLIC, model: IntegerLayers, x: Tensor, q: Tensor, noise: Noi
     pictures = samples.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
     steps = nearest_step(model.config, q)
     runs = [run_exact(model, picture, step) for picture, step in zip(pictures, steps.tolist(), strict=True)]
-    layers = torch_layers(net, model.config)
+    layers = torch_layers(net)
 
     def exact(name: str, value: Tensor) -> Tensor:
         layer = model.layers[name]
@@ -207,25 +204,25 @@ def simulate(net: LoCLIC, model: IntegerLayers, x: Tensor, q: Tensor, noise: Noi
     engine: Any = TorchEngine(
         layers, steps * (model.config.qualities - 1) / max(1, model.config.steps - 1), exact, half_tanh
     )
-    return code(net, model.config, engine, samples, torch.from_numpy(model.medians) * 2.0**-Y_FRAC, noise)
+    return code(net, engine, samples, torch.from_numpy(model.medians) * 2.0**-Y_FRAC, noise)
 
 
-def code(net: LoCLIC, config: Config, engine: Any, samples: Tensor, medians: Tensor, noise: Noise | None) -> Simulated:
+def code(net: LoCLIC, engine: Any, samples: Tensor, medians: Tensor, noise: Noise | None) -> Simulated:
     """Run the codec's networks on samples [B, 3, H, W] of 0..255 with an engine of tensors; medians [hyper]."""
     y: Any = analysis(engine, as_map(samples))  # type: ignore[arg-type]
     z: Any = hyper_analysis(engine, y)
     port: Any = _Port(net, y, z, noise)
     height, width = (n // 16 for n in samples.shape[2:])
     centre: Any = medians.to(samples.device)[:, None]
-    y_hat: Any = walk(engine, config, centre, port, height, width)
+    y_hat: Any = walk(engine, net.config, centre, port, height, width)
     out: Any = synthesis(engine, y_hat)
     return Simulated(as_batch(out) / 255, port.y_likelihoods, port.z_likelihoods, as_batch(y_hat), port.z_symbols)
 
 
-def torch_layers(net: LoCLIC, config: Config) -> dict[str, FloatLayer]:
+def torch_layers(net: LoCLIC) -> dict[str, FloatLayer]:
     """The layer table of a network in tensors, folded from its parameters with gradients."""
     parameters = dict(net.named_parameters())
-    return {op.name: folded(op, parameters.__getitem__, _MATHS) for op in layer_table(config)}
+    return {op.name: folded(op, parameters.__getitem__, _MATHS) for op in layer_table(net.config)}
 
 
 def _real(results: np.ndarray, layer: Any, like: Tensor) -> Tensor:

@@ -65,8 +65,7 @@ def walk(model: Any, hyper: Tensor, quantised: Quantised) -> Walk:
         Called for the anchors, then for the non-anchors of every slice.
     """
     config = model.config
-    latent, count = config["M"], config["slices"]
-    ch = latent // count
+    latent, count, ch = config.M, config.slices, config.ch
     # First layers, split by what they read.
     eps = [
         [_parts(m.fusion[0], [2 * latent], behind=True) for m in heads]

@@ -1,7 +1,7 @@
-"""How faithful an integer model is: rate and distortion beside the float network it was converted from.
+"""How faithful an integer model is: rate and distortion against the float network it was converted from.
 
 For every picture and quality step three codecs are compared: float throughout (estimated bits); integer throughout
-(real segments); and the mixture that tells the two halves of the loss apart, integer latents through the float
+(real segments); and the mixture that separates the two halves of the loss, integer latents through the float
 synthesis. Differences of rate are Bjontegaard's, over the mean curve of all pictures.
 """
 
@@ -14,18 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from refcodec.arith.maps import interior
 from refcodec.codec import encode_picture
 from refcodec.errors import InvalidModel
-from refcodec.measure.metrics import bd_rate, psnr
+from refcodec.measure.bd_rate import bd_rate
+from refcodec.measure.metrics import psnr
 from refcodec.model.config import Config
 from refcodec.model.integer_model import Model
 from refcodec.model.layers import Conv
 from refcodec.nets.synthesis import synthesis
 
 from ..convert.calibrate import run_float
+from ..convert.code_length import Bottleneck
 from ..convert.export import kept_floats
-from ..convert.float_engine import Bottleneck, FloatEngine
-from ..convert.published import FloatLayer
+from ..convert.float_engine import FloatEngine
+from ..convert.folding import FloatLayer
 from ..formats.checkpoint import Checkpoint
 
 
@@ -124,8 +127,8 @@ def compare_picture(
     coded = encode_picture(samples, step, model=model, trace=trace)
     engine = FloatEngine(config, floats, step - 1)
     y_hat = engine.map(latents[0].shape[0], latents[0].shape[1], config.M)
-    y_hat[2:-2, 2:-2] = np.concatenate(latents, axis=2)
-    mixed = synthesis(engine, y_hat)[2:-2, 2:-2][: samples.shape[0], : samples.shape[1]]
+    interior(y_hat)[...] = np.concatenate(latents, axis=2)
+    mixed = interior(synthesis(engine, y_hat))[: samples.shape[0], : samples.shape[1]]
     return {
         "pixels": samples.shape[0] * samples.shape[1],
         "float_bits": exact.bits_y + exact.bits_z,

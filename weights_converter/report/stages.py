@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import interior
 from refcodec.entropy.ports import Port, Writer
-from refcodec.model.config import SCALE_FRAC, Config, Op
+from refcodec.model.config import SCALE_FRAC, Config
 from refcodec.model.integer_model import Model
+from refcodec.model.layer_table import Op
 from refcodec.model.layers import Conv
 from refcodec.model.proof import tensor_channels
-from refcodec.nets.analysis import analysis
-from refcodec.nets.hyperprior import hyper_analysis
 from refcodec.nets.synthesis import synthesis
-from refcodec.planes import pad_samples
 from refcodec.slices import walk
 
-from ..convert.float_engine import Bottleneck, FloatEngine
-from ..convert.published import FloatLayer
+from ..convert.calibrate import latents
+from ..convert.code_length import Bottleneck
+from ..convert.float_engine import FloatEngine
+from ..convert.folding import FloatLayer
 from ..convert.quantise import tensor_frac
 from .evaluate import evaluate
 
@@ -94,14 +94,6 @@ class _Replayed:
         return next(self._symbols)
 
 
-def _latents(engine: Engine, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    planes = pad_samples(samples)
-    x = engine.map(planes.shape[0], planes.shape[1], planes.shape[2])
-    interior(x)[...] = planes
-    y = analysis(engine, x)
-    return y, hyper_analysis(engine, y)
-
-
 def _real(model: Model, name: str, values: np.ndarray) -> np.ndarray:
     """Integers of a tensor as float64; a wide layer's first half are scales."""
     exponent = np.full(values.shape[-1], tensor_frac(name, model.layers))
@@ -120,15 +112,15 @@ def compare_stages(
     pictures: Sequence[np.ndarray],
     steps: Sequence[int],
 ) -> dict[str, Stage]:
-    """Every tensor that the codec shows by name, integer beside float, summed over pictures [H, W, 3] and steps."""
+    """Every tensor that the codec shows by name, integer against float, summed over pictures [H, W, 3] and steps."""
     stages: dict[str, Stage] = {}
     for samples in pictures:
         for step in steps:
             whole: list[Named] = []
             engine = Engine(model.layers, model.tables, step - 1, trace=partial(_copy_to, whole))
-            y, z = _latents(engine, samples)
+            y, z = latents(engine, samples)
             recorder = _Recorder(Writer(engine, y, z, model.tables.gaussian, model.factorized))
-            size = y.shape[0] - 4, y.shape[1] - 4
+            size = interior(y).shape[:2]
             synthesis(engine, walk(engine, config, model.medians, recorder, *size))
             expected = iter(whole)
 
@@ -144,7 +136,7 @@ def compare_stages(
                 )
 
             twin = FloatEngine(config, floats, step - 1, compare)
-            _latents(twin, samples)
+            latents(twin, samples)
             medians = bottleneck.medians.astype(np.float32)
             synthesis(twin, walk(twin, config, medians, _Replayed(recorder.symbols), *size))
     return stages
@@ -211,7 +203,7 @@ def weight_notes(floats: Mapping[str, FloatLayer], model: Model) -> list[str]:
 def make_report(
     floats: Mapping[str, FloatLayer], bottleneck: Bottleneck, model: Model, pictures: Sequence[tuple[str, np.ndarray]]
 ) -> dict[str, Any]:
-    """Measure a model beside the float network it was made from.
+    """Compare a model with the float network that it was made from.
 
     Parameters
     ----------
@@ -223,7 +215,7 @@ def make_report(
         Plain values. ``layers`` has a row an operation: signal-to-noise ratio in dB against float, what it lost
         against its worst input, share of results on the clamp, bits of the largest weight, range of shifts, bits by
         which the worst accumulator stays below 2^31. ``notes`` are those of ``weight_notes``.
-        ``codec`` is the result of ``evaluate``. None stands for what
+        ``codec`` is the result of ``evaluate``. None marks what
         does not exist, such as the ratio of an exact stage.
     """
     config = model.config
@@ -253,6 +245,6 @@ def make_report(
 
 
 def report_paths(path: str) -> tuple[Path, Path, Path]:
-    """The three files of a report: JSON as named, a table and a page beside it."""
+    """The three files of a report: JSON as named, a table and a page next to it."""
     base = Path(path)
     return base, base.with_suffix(".txt"), base.with_suffix(".html")

@@ -3,12 +3,13 @@
 pictures.py  photographs of folders and tar files, the held-out subset, batches of crops
 plan.py      one plan of a whole training: stages, crops, learning rate; a training may be run in pieces
 loss.py      rate and distortion of a batch
-workers.py   one training step, shared out to cores; gradients that are not finite are skipped and counted
+trainer.py   one training step: gradients, on a GPU as graphs (graphs.py), on a CPU shared out to cores
+optimiser.py  the change of the weights: Adam, or SOAP (soap.py)
 state.py     the files of a run: state to go on from, weights in the published layout, log
 loop.py      the run itself
 validation.py  rate and distortion on held-out pictures and on folders
 command.py   arguments
 
 Nothing here is imported without PyTorch but command.py's arguments. What was compared before the defaults were chosen
-stands in weights_converter/training.md.
+is in weights_converter/training.md.
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import math
-import os
 import sys
 from dataclasses import fields
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from typing import Any
 
 from refcodec.errors import Unsupported, UsageError
 from refcodec.io.console import printable
+from refcodec.threads import thread_count
 
 from .plan import OPTIMISERS, Plan, schedule_from
 
@@ -43,7 +43,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         f"({','.join(f'{name}@{place}' if place else name for name, place in d.stages)})",
     )
     g.add_argument("--crops", help=f"SIDE[,SIDE@POSITION...] ({d.crops[0][0]})")
-    g.add_argument("--batch", type=int, help=f"crops a step ({d.batch})")
+    g.add_argument("--batch", type=int, help=f"crops per step ({d.batch})")
     g.add_argument("--rate", type=float, help=f"peak learning rate ({d.rate})")
     g.add_argument("--transform-rate", type=float, help=f"of g_a and g_s, in units of the rate ({d.transform_rate})")
     g.add_argument("--hold", type=float, help=f"share of the plan at the peak ({d.hold})")
@@ -83,7 +83,7 @@ def keep_memory() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, evaluate, plot: whatever the arguments ask for.
+    """Train, evaluate, plot, as the arguments ask.
 
     Raises
     ------
@@ -126,12 +126,9 @@ def _device(args: argparse.Namespace) -> Any:
 def _threads(args: argparse.Namespace) -> int:
     import torch
 
-    threads = args.threads or len(os.sched_getaffinity(0))
-    if not 1 <= threads <= 1024:
-        raise UsageError("threads out of range", where="--threads", value=threads)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    return int(threads)
+    return thread_count(args.threads)
 
 
 def _planned(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from random weights, half of the latents were dead after 25,000 steps. Here all 
 step.
 
 The linear path takes what the blocks have: in g_a the two 3x3 convolutions, with a bias that keeps GELU where it is the
-identity; in g_s the subpixel convolutions beside the blocks. What a residual block adds is zero at first. Channels
+identity; in g_s the subpixel convolutions next to the blocks. What a residual block adds is zero at first. Channels
 beyond the path keep their random weights.
 
 Latents are in rising order of energy. The coefficients of most energy come last, since the last slice is predicted
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..convert.names import GAMMA_BOUND
 from ..network.layers import EntropyBottleneck, ResidualBlock, ResidualBlockUpsample, ResidualBlockWithStride
 from ..network.model import LoCLIC
 from .pictures import Crops, Picture
@@ -160,7 +161,7 @@ def _analyse(block: ResidualBlockWithStride, level: _Level, scale: Tensor) -> No
     block.conv2.weight[:count] = 0
     block.conv2.weight[range(count), range(count), 1, 1] = 1
     block.conv2.bias[:count] = -F.gelu(torch.tensor(BIAS))  # type: ignore[index]
-    block.gdn.gamma[:count] = block.gdn.PEDESTAL**0.5
+    block.gdn.gamma[:count] = GAMMA_BOUND
     block.gdn.gamma[range(count), range(count)] = 0.1  # squared: little division at first
     block.skip.weight[:count] = 0
     block.skip.bias[:count] = 0  # type: ignore[index]
@@ -172,7 +173,7 @@ def _synthesise(net: LoCLIC, pictures: Tensor, levels: list[_Level]) -> None:
     for level in levels:
         x = level.coefficients(x)
         targets.append(x * level.scale[:, None, None])
-    q = torch.full((len(pictures),), 0.6 * (net.config["qualities"] - 1))
+    q = torch.full((len(pictures),), 0.6 * (net.config.qualities - 1))
     gain, inverse = net.gain_at(net.gain, q), net.gain_at(net.inv_gain, q)
     x = _apply(net.g_a, pictures)
     x = torch.round(x * gain) * inverse
@@ -217,14 +218,14 @@ def _apply(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def _spread(net: LoCLIC, pictures: Tensor) -> None:
     """Begin z where it survives rounding, and predictions of latents at their deviations at the middle quality."""
-    q = torch.full((len(pictures),), 0.5 * (net.config["qualities"] - 1))
+    q = torch.full((len(pictures),), 0.5 * (net.config.qualities - 1))
     y = _apply(net.g_a, pictures)
     _spread_hyper(net, y)
     y = y * net.gain_at(net.gain, q)
     deviation, mean = y.std((0, 2, 3)), y.mean((0, 2, 3))
     _begin_at(net.h_s.increase, deviation, mean)
-    width = net.config["M"] // net.config["slices"]
-    for i in range(net.config["slices"]):
+    width = net.config.M // net.config.slices
+    for i in range(net.config.slices):
         part = slice(i * width, (i + 1) * width)
         for half in (net.entropy_parameters_anchor, net.entropy_parameters_nonanchor):
             _begin_at(half[i].fusion, deviation[part], mean[part])  # type: ignore[union-attr, arg-type]
@@ -232,7 +233,7 @@ def _spread(net: LoCLIC, pictures: Tensor) -> None:
 
 def _spread_hyper(net: LoCLIC, y: Tensor) -> None:
     """Scale h_a at the middle quality, hyper gains at the others; a logistic density of z and noise together."""
-    levels = net.config["qualities"]
+    levels = net.config.qualities
     last = net.h_a.reduction[-1]
     assert isinstance(last, nn.Conv2d) and last.bias is not None
 
@@ -247,7 +248,7 @@ def _spread_hyper(net: LoCLIC, y: Tensor) -> None:
         net.hyper_gain[level] = (HYPER / z(level).square().mean((0, 2, 3)).sqrt()).log()
         net.hyper_inv_gain[level] = -net.hyper_gain[level]
     width = 3**0.5 / math.pi * (HYPER**2 + 1 / 12) ** 0.5
-    density = EntropyBottleneck(net.config["hyper"], width)
+    density = EntropyBottleneck(net.config.hyper, width)
     for name, parameter in density.named_parameters():
         if name.startswith("_bias"):
             parameter.mul_(BIASES)

@@ -24,10 +24,9 @@ from ..network.simulate import published
 from .loss import Trainee
 from .pictures import Ahead, Crops, Picture, digest_of, split
 from .plan import Plan
-from .replayed import Replayed
 from .state import CALIBRATION, CHECKPOINT, Log, Progress, State, write_checkpoint, write_state
+from .trainer import Outcome, Trainer
 from .validation import CROP, Point, centre_crops, mean_loss, measure
-from .workers import Outcome, Workers
 
 SPIKE = 10.0
 """A loss so many times the usual one is out of range: the step is left out."""
@@ -91,8 +90,8 @@ class Run:
             _filled(self.config, weights, pace.device) for weights in (state.weights, state.average)
         )
         self.trainee.record = self.average.record = state.record
-        self.workers = _workers(self.trainee, self.average, self.plan, pace)
-        self.workers.load_moments(state.moments)
+        self.trainer = Trainer(self.trainee, self.average, self.plan, pace.device, pace.threads, pace.compiled)
+        self.trainer.optimiser.load_moments(state.moments)
         self._rows: list[Outcome] = []
         self._since = self.progress.step, self.progress.seconds
         self.log.write(
@@ -152,7 +151,7 @@ class Run:
         self.save()
         if done:
             self.validate()
-        self.workers.close()
+        self.trainer.close()
         return done
 
     def _step(self, ahead: Ahead) -> None:
@@ -169,7 +168,7 @@ class Run:
         rate = plan.rate_at(position, p.step - p.stage_start)
         momentum = min(plan.average, (p.step + 1) / (p.step + 10))
         largest = SPIKE * p.typical if p.step - p.stage_start >= 100 else math.inf
-        outcome = self.workers.step(batch, p.step, stage, rate, momentum, largest)
+        outcome = self.trainer.step(batch, p.step, stage, rate, momentum, largest)
         p.step += 1
         p.seconds += time.monotonic() - start
         if outcome.fault:
@@ -264,25 +263,18 @@ class Run:
         """The run at rest."""
         weights, average, moments = (
             {name: value.detach().cpu() for name, value in tensors.items()}
-            for tensors in (self.trainee.state_dict(), self.average.state_dict(), self.workers.moments())
+            for tensors in (self.trainee.state_dict(), self.average.state_dict(), self.trainer.optimiser.moments())
         )
         return State(self.config, self.plan, self.progress, weights, average, moments, self.origin, self.trainee.record)
 
     def save(self) -> None:
         """Write state and checkpoint."""
         write_state(self.folder, self.state())
-        write_checkpoint(self.folder / CHECKPOINT, self.average.net, self.config)
-
-
-def _workers(trainee: Trainee, average: Trainee, plan: Plan, pace: Pace) -> Workers | Replayed:
-    """What carries out the steps."""
-    if pace.device.type == "cuda" and not pace.compiled:
-        return Replayed(trainee, average, plan, pace.device, pace.threads)
-    return Workers(trainee, average, plan, pace.device, pace.threads, pace.compiled)
+        write_checkpoint(self.folder / CHECKPOINT, self.average.net)
 
 
 def _filled(config: Config, weights: dict[str, torch.Tensor], device: torch.device) -> Trainee:
-    trainee = Trainee(LoCLIC(config.as_dict()))
+    trainee = Trainee(LoCLIC(config))
     trainee.load_state_dict(weights)
     return trainee.to(device)
 

@@ -8,15 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from refcodec.model.config import config_from
-
 from ..convert.calibrate import Record
 from ..network.layers import gaussian_likelihood, round_ste
 from ..network.model import LoCLIC, Noise
 from ..network.simulate import IntegerLayers, integer_layers, simulate
 
 BALANCE_CENTRE = 0.013
-"""Lambda whose loss keeps its weight, whatever the balance."""
+"""Lambda whose loss keeps its weight for every balance."""
 
 
 class Coded(NamedTuple):
@@ -36,19 +34,19 @@ class Coded(NamedTuple):
 
 
 class Trainee(nn.Module):
-    """A network, and what stages train it with beside itself.
+    """A network, and the auxiliary layer of a stage.
 
-    In the stage ``transforms`` an auxiliary layer stands in for the entropy model: a 1x1 convolution that starts as the
-    identity and turns hyper parameters into scales and means of all channels at once. So h_s may speak a language that
-    only the slices understand, and a trained entropy model is disturbed little while the transforms are trained without
-    it. In the stage ``quantised`` the values are those of the integer model that the weights make with the formats of
-    the calibration ``record``.
+    In the stage ``transforms`` an auxiliary layer replaces the entropy model: a 1x1 convolution that starts as the
+    identity and turns hyper parameters into scales and means of all channels at once. So h_s can keep a representation
+    that only the slices interpret, and training the transforms alone barely disturbs a trained entropy model. In the
+    stage ``quantised`` the values are those of the integer model that the weights make with the formats of the
+    calibration ``record``.
     """
 
     def __init__(self, net: LoCLIC) -> None:
         super().__init__()
         self.net = net
-        width = 2 * net.config["M"]
+        width = 2 * net.config.M
         self.shortcut = nn.Conv2d(width, width, 1)
         nn.init.dirac_(self.shortcut.weight)
         assert self.shortcut.bias is not None
@@ -66,7 +64,7 @@ class Trainee(nn.Module):
         """
         if stage == "quantised":
             assert self.record is not None
-            self._integers = integer_layers(self.net, config_from(self.net.config), self.record)
+            self._integers = integer_layers(self.net, self.record)
 
     def forward(self, x: Tensor, q: Tensor, noise: Noise | None, stage: str = "all") -> Coded:
         """Code a batch [B, 3, H, W] in [0, 1] at qualities [B]; without noise, what a codec would do."""

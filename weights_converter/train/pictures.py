@@ -91,7 +91,7 @@ def _read(path: Path, start: int, size: int, name: str) -> bytes:
 
 @contextmanager
 def _opened(data: bytes, name: str, action: str) -> Iterator[Image.Image]:
-    """Open a picture in one of the formats that run no external program, whatever its name says.
+    """Open a picture in one of the formats that run no external program, for any name.
 
     Decoders of Pillow raise exceptions of many types on damaged files, so each becomes an error of this project.
     """

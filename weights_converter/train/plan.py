@@ -41,7 +41,7 @@ class Plan:
     rate : float
         Peak of the learning rate.
     transform_rate : float
-        That of g_a and g_s, in units of the others': transforms that code well are spoilt by rates that entropy models
+        That of g_a and g_s, in units of the others': transforms that code well are damaged by rates that entropy models
         want.
     hold : float
         Share of the plan at the peak; a half cosine to ``floor`` times the peak follows.

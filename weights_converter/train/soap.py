@@ -4,57 +4,28 @@ A gradient of weights [out, in, kh, kw] is a tensor of which the modes out and i
 the running means of G G^T over each of them. Adam's second moments are taken there, where they are nearly independent,
 so a step follows the curvature that Adam alone, which looks at each weight by itself, cannot see. Vectors, and modes
 larger than `LARGEST`, are left as they are, and without any rotated mode this is Adam.
+
+Bases begin with the eigenvectors of the first gradient. From then on cores of the host find eigenvectors while training
+goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Tensor
 
 LARGEST = 512
-"""Modes beyond cost more time than they save steps: a rotation takes 2 n multiplications a weight."""
+"""Modes beyond cost more time than they save steps: a rotation takes 2 n multiplications per weight."""
 
-EVERY = 10
-"""Steps between two turns of the bases; each is one step of the power iteration."""
+EVERY = 40
+"""Steps between two copies of the means that bases come from; the bases are taken over half as many steps later."""
 
 BETAS = (0.95, 0.99)
 """Momenta of the first moments, and of second moments and of the means that the bases come from."""
-
-EPSILON = 1e-12
-
-
-class Soap(torch.optim.Optimizer):
-    """The optimiser; groups may have ``lr`` and ``weight_decay`` of their own.
-
-    Parameters
-    ----------
-    params : iterable
-        As for every optimiser of PyTorch.
-    lr : float
-    weight_decay : float
-        Decoupled, as AdamW's.
-    """
-
-    def __init__(self, params: Iterable[Any], lr: float, weight_decay: float = 0.0) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Change every parameter that has a gradient; a closure is not called."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    _step(parameter, self.state[parameter], group["lr"], group["weight_decay"])
-        return None
 
 
 def modes(parameter: Tensor) -> list[int]:
@@ -74,7 +45,7 @@ def outer(values: Tensor, shape: torch.Size) -> Tensor:
     return values.transpose(1, 2).reshape(shape)
 
 
-def rotated(values: Tensor, bases: dict[int, Tensor], back: bool = False) -> Tensor:
+def rotated(values: Tensor, bases: Mapping[int, Tensor], back: bool = False) -> Tensor:
     """Into the bases, or back; columns of a basis are its vectors."""
     if 0 in bases:
         basis = bases[0] if back else bases[0].T
@@ -90,42 +61,55 @@ def gram(values: Tensor, mode: int) -> Tensor:
     return rows @ rows.T
 
 
-def _step(parameter: Tensor, state: dict[str, Tensor], rate: float, decay: float) -> None:
-    which = modes(parameter)
-    gradient = inner(parameter.grad) if which else parameter.grad  # type: ignore[arg-type]
-    assert gradient is not None
-    if not state:  # the first gradient says only where to look: in bases of its own it would be degenerate
-        state["step"] = torch.zeros(())
-        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-        for mode in which:
-            state[f"gram_{mode}"] = gram(gradient, mode)
-            state[f"basis_{mode}"] = torch.linalg.eigh(state[f"gram_{mode}"])[1].flip(1).contiguous()
-        if which:
-            return
-    state["step"] = state["step"].cpu() + 1  # on a GPU, reading it would wait for everything before
-    count = int(state["step"])
-    bases = {mode: state[f"basis_{mode}"] for mode in which}
-    seen = rotated(gradient, bases)
-    mean, square = state["exp_avg"].lerp_(seen, 1 - BETAS[0]), state["exp_avg_sq"]
-    square.mul_(BETAS[1]).addcmul_(seen, seen, value=1 - BETAS[1])
-    scale = (square / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
-    change = rotated(mean / scale, bases, back=True).div_(1 - BETAS[0] ** count)
-    if decay:
-        parameter.mul_(1 - rate * decay)
-    parameter.sub_(outer(change, parameter.shape) if which else change, alpha=rate)
-    for mode in which:
-        state[f"gram_{mode}"].lerp_(gram(gradient, mode), 1 - BETAS[1])
-    if which and count % EVERY == 0:
-        _turn(state, bases)
+class Bases:
+    """Bases of all rotated modes and the means they come from, each kind in one piece of memory.
+
+    Parameters
+    ----------
+    parameters : mapping of str to Tensor
+        Those whose modes are rotated.
+    like : Tensor
+        Of the device and type of the matrices.
+
+    Attributes
+    ----------
+    grams, bases, following : Tensor
+        [n] the running means of G G^T, the bases, and the bases that follow them.
+    pending : bool
+        Whether ``following`` was begun and is not in use yet.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], like: Tensor) -> None:
+        places = [(name, mode) for name, parameter in parameters.items() for mode in modes(parameter)]
+        self._places = {place: n for n, place in enumerate(places)}
+        self._sizes = [parameters[name].size(0 if mode == 0 else 1) for name, mode in places]
+        self._ends = np.cumsum([0] + [size * size for size in self._sizes]).tolist()
+        self.grams, self.bases = (like.new_zeros(self._ends[-1]) for _ in range(2))
+        for n in range(len(self._sizes)):
+            self._at(self.bases, n).fill_diagonal_(1)
+        self.following = self.bases.clone()
+        self.pending = False
+        self._found: list[Future[Tensor]] = []
+
+    def _at(self, flat: Tensor, n: int) -> Tensor:
+        return flat[self._ends[n] : self._ends[n + 1]].view(self._sizes[n], self._sizes[n])
+
+    def of(self, flat: Tensor, name: str) -> dict[int, Tensor]:
+        """Matrices of a parameter, by mode."""
+        return {mode: self._at(flat, n) for mode in (0, 2) if (n := self._places.get((name, mode))) is not None}
+
+    def begin(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to find the eigenvectors that the means have now."""
+        grams = self.grams.to("cpu", copy=True)
+        self._found = [pool.submit(_eigenvectors, self._at(grams, n)) for n in range(len(self._sizes))]
+        self.pending = bool(self._found)
+
+    def bring(self) -> None:
+        """Wait for what `begin` began, and put it into ``following``."""
+        if self._found:
+            self.following.copy_(torch.cat([future.result().flatten() for future in self._found]))
+            self._found = []
 
 
-def _turn(state: dict[str, Tensor], bases: dict[int, Tensor]) -> None:
-    """Turn the bases towards the eigenvectors of the means, largest first, and the moments with them."""
-    mean, square = rotated(state["exp_avg"], bases, back=True), state["exp_avg_sq"]
-    turned = {}
-    for mode, basis in bases.items():
-        product = state[f"gram_{mode}"] @ basis
-        order = (basis * product).sum(0).argsort(descending=True, stable=True)
-        square = square.index_select(mode, order)
-        turned[mode] = state[f"basis_{mode}"] = torch.linalg.qr(product[:, order])[0]
-    state["exp_avg"], state["exp_avg_sq"] = rotated(mean, turned), square
+def _eigenvectors(gram: Tensor) -> Tensor:
+    return torch.from_numpy(np.linalg.eigh(gram.double().numpy())[1]).to(gram.dtype)

@@ -1,7 +1,7 @@
 """The files of a run: ``state.pt`` to go on from, ``checkpoint.pt`` in the published layout, ``log.jsonl``.
 
 The checkpoint holds the moving average and is what ``convert`` takes; with ``calibration.json``, which the stage
-``quantised`` leaves, it gives the integer model that was trained. All files are written beside their target and
+``quantised`` leaves, it gives the integer model that was trained. All files are written next to their target and
 renamed, so an interruption leaves the last whole ones. A state is read without executing anything in it.
 """
 
@@ -28,9 +28,8 @@ from refcodec.model.registry import load_model, model_path
 
 from ..convert.calibrate import Record, record_content, record_from
 from ..convert.export import published_state
-from ..convert.recognise import recognise
 from ..formats.checkpoint import Checkpoint, read_checkpoint
-from ..formats.writers import torch_zip
+from ..formats.torch_writer import torch_zip
 from ..network.model import LoCLIC, from_checkpoint
 from ..network.simulate import published
 from .plan import Plan, plan_from
@@ -42,7 +41,7 @@ FORMAT = "refcodec training state 3"
 
 @dataclass
 class Progress:
-    """How far a run has come: everything that its next step depends on beside tensors and plan.
+    """How far a run has come: everything that its next step depends on except tensors and plan.
 
     Attributes
     ----------
@@ -167,7 +166,7 @@ def _tensors(values: Any) -> dict[str, Tensor]:
     return values
 
 
-def write_checkpoint(path: Path, net: LoCLIC, config: Config) -> None:
+def write_checkpoint(path: Path, net: LoCLIC) -> None:
     """Write a network as torch.save would: ``state_dict`` and ``config``.
 
     Raises
@@ -178,7 +177,7 @@ def write_checkpoint(path: Path, net: LoCLIC, config: Config) -> None:
     arrays = published(net)
     if wrong := sorted(name for name, array in arrays.items() if not np.isfinite(array).all()):
         raise InvalidModel("weights are not finite", where=str(path), names=wrong[:5])
-    write_bytes(path, torch_zip(arrays, config.as_dict()), force=True)
+    write_bytes(path, torch_zip(arrays, net.config.as_dict()), force=True)
 
 
 def start_from(source: str) -> tuple[LoCLIC, Config, dict[str, Any]]:
@@ -204,11 +203,10 @@ def start_from(source: str) -> tuple[LoCLIC, Config, dict[str, Any]]:
         checkpoint = Checkpoint(tensors, model.config.as_dict(), model.fingerprint.hex(), form="model")
     else:
         checkpoint = read_checkpoint(path)
-    config = recognise(checkpoint.tensors, checkpoint.config, source)
-    net = from_checkpoint(checkpoint, config.as_dict())
+    net = from_checkpoint(checkpoint)
     return (
         net,
-        config,
+        net.config,
         {"from": path.name, "form": checkpoint.form, "sha256": checkpoint.source_sha256, "meta": checkpoint.meta},
     )
 
@@ -226,7 +224,7 @@ def start_fresh(profile: str, seed: int, qualities: int | None = None) -> tuple[
     values = PROFILES[profile].as_dict()
     config = config_from({**values, "qualities": qualities or values["qualities"]}, "--qualities")
     torch.manual_seed(seed)
-    return LoCLIC(config.as_dict()), config, {"from": profile, "form": "fresh", "seed": seed}
+    return LoCLIC(config), config, {"from": profile, "form": "fresh", "seed": seed}
 
 
 class Log:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 
 from refcodec.io.files import list_pictures
 
-from ..convert.pipeline import read_colour
+from ..convert.pipeline import centre_crop, read_colour
 from .loss import Trainee
 from .pictures import Picture
 
@@ -33,12 +33,7 @@ class Point:
 
 def centre_crops(pictures: Sequence[Picture]) -> list[np.ndarray]:
     """Centre crops [<= CROP, <= CROP, 3]."""
-    crops = []
-    for picture in pictures:
-        samples = picture.samples()
-        y, x = (max(0, (side - CROP) // 2) for side in samples.shape[:2])
-        crops.append(np.ascontiguousarray(samples[y : y + CROP, x : x + CROP]))
-    return crops
+    return [centre_crop(picture.samples(), CROP) for picture in pictures]
 
 
 def folder_pictures(folder: str) -> list[np.ndarray]:
@@ -58,7 +53,6 @@ def measure(
     stage: str,
     device: torch.device,
     threads: int,
-    progress: Callable[[int, int], None] | None = None,
 ) -> list[Point]:
     """Code pictures [H, W, 3] one by one at every quality.
 
@@ -82,12 +76,8 @@ def measure(
         return float(coded.bits_y + coded.bits_z) / (height * width), mse
 
     jobs = [(float(q), samples) for q in qualities for samples in pictures]
-    rows = []
     with ThreadPoolExecutor(threads if device.type == "cpu" else 1) as pool:
-        for done, row in enumerate(pool.map(one, jobs), 1):
-            rows.append(row)
-            if progress:
-                progress(done, len(jobs))
+        rows = list(pool.map(one, jobs))
     points = []
     for n, q in enumerate(qualities):
         part = rows[n * len(pictures) : (n + 1) * len(pictures)]

@@ -53,6 +53,7 @@ export function configFault(config) {
     [() => config.window === 5, "window is not 5"],
     [() => config.slices <= 32 && config.qualities <= 64, "too many slices or qualities"],
     [() => Number.isInteger(ch) && ch % 2 === 0, "M does not divide into slices of even width"],
+    [() => ch <= 64, "a slice has more than 64 channels"],
     [() => widths.every((n) => n % 2 === 0), "a width is odd"],
     [() => ch % config.local_heads === 0 && ch % config.intra_heads === 0, "heads do not divide a slice"],
     [() => interHeadsDivide(config), "heads of the inter attention do not divide its width"],

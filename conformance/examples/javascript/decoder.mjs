@@ -65,7 +65,10 @@ function readStream(path, level) {
 /** The model that the stream names. [6.9-5] [6.10-2] */
 function readModel(path, { fingerprint, quality }) {
   require(path, "ModelError", `model ${fingerprint} is needed, none is given`);
-  const model = buildModel(readModelFile(readFileSync(path)));
+  const { file, arrays, claim } = readModelFile(readFileSync(path));
+  const model = buildModel(arrays);
+  file.checkApart();
+  require(claim === null || claim === model.fingerprint, "InvalidModel", `the file claims to be ${claim}`); // [B.1-17]
   require(model.fingerprint === fingerprint, "ModelError", `model ${fingerprint} is needed, not ${model.fingerprint}`);
   require(quality <= steps(model.config), "ModelError", `the model has no quality step ${quality}`);
   return model;

@@ -3,18 +3,23 @@
 import { requireModel } from "./errors.mjs";
 import { readDataset } from "./hdf5_arrays.mjs";
 import { heapObjects, linksOf } from "./hdf5_links.mjs";
-import { MESSAGE, messagesOf, openFile, readAttribute, readDataspace } from "./hdf5_objects.mjs";
+import { MESSAGE, messagesOf, openFile, readAttribute, readDataspace, readDatatype } from "./hdf5_objects.mjs";
 
 const MAX_OBJECTS = 2 ** 14;
 const MAX_NESTING = 8;
 const MAX_PROVENANCE = 2 ** 20;
 const MAX_FLOATS = 2 ** 24;
-const GROUP_MESSAGES = [MESSAGE.link, MESSAGE.linkInfo, MESSAGE.groupInfo, MESSAGE.symbolTable];
+const MAX_PATH = 512;
+const MAX_TEXT = 64;
+const MAX_LEVELS = 64;
+const VERSION = 1;
+const GROUP_MESSAGES = [MESSAGE.link, MESSAGE.linkInfo, MESSAGE.symbolTable];
 
-/** Names are text without control characters, and no part is empty or a full stop. [B.1-16] */
-function checkName(name) {
-  const fair = name !== "" && name !== "." && !name.includes("/") && !/[\u0000-\u001f\u007f-\u009f]/.test(name);
+/** Names are printable ASCII, and no part is empty or a full stop. [B.1-16] */
+function checkName(name, path) {
+  const fair = /^[\x20-\x7e]+$/.test(name) && name !== "." && !name.includes("/");
   requireModel(fair, `a name that may not be: ${JSON.stringify(name)}`);
+  requireModel(path.length <= MAX_PATH, "a path is too long");
 }
 
 /** Every dataset by its path, in a walk that meets each object once. [B.1-5] to [B.1-7] */
@@ -25,17 +30,19 @@ function datasetsOf(file, root) {
   while (groups.length) {
     const group = groups.shift();
     for (const [name, address] of linksOf(file, group.messages)) {
-      checkName(name);
       const path = group.path === "" ? name : `${group.path}/${name}`;
+      checkName(name, path);
       requireModel(!met.has(address), `${path} is a second name of an object`);
       met.add(address);
       requireModel(met.size <= MAX_OBJECTS + 1, `more than ${MAX_OBJECTS} objects`);
       const messages = messagesOf(file, address);
-      if (messages.some((m) => m.type === MESSAGE.layout)) {
+      const isGroup = messages.some((m) => GROUP_MESSAGES.includes(m.type));
+      const isArray = messages.some((m) => m.type === MESSAGE.layout);
+      requireModel(isGroup !== isArray, `${path} is not just a group or an array`); // [B.1-7]
+      if (isArray) {
         datasets.set(path, readDataset(file, messages));
         continue;
       }
-      requireModel(messages.some((m) => GROUP_MESSAGES.includes(m.type)), `${path} is neither group nor array`);
       requireModel(group.depth < MAX_NESTING, `${path} is nested too deep`);
       groups.push({ path, depth: group.depth + 1, messages });
     }
@@ -43,12 +50,15 @@ function datasetsOf(file, root) {
   return datasets;
 }
 
-/** Attributes of the root by name; more than eight of them stand in a heap. */
+/** Attributes of the root that models have, by name; more than eight of them stand in a heap. [B.1-25] */
 function rootAttributes(file, root) {
   const attributes = new Map();
   const add = (at) => {
     const attribute = readAttribute(file, at);
-    attributes.set(attribute.name, attribute);
+    if (attribute && ["format", "version", "fingerprint"].includes(attribute.name)) {
+      requireModel(!attributes.has(attribute.name), `two attributes ${attribute.name}`);
+      attributes.set(attribute.name, attribute);
+    }
   };
   for (const { type, at } of messagesOf(file, root)) {
     if (type === MESSAGE.attribute) {
@@ -65,20 +75,53 @@ function rootAttributes(file, root) {
   return attributes;
 }
 
-/** What the root says: format and version. [B.1-1] [B.1-17] */
+/** The text of an attribute without the zeros at its end. [B.1-25] */
+function textOf(file, attribute) {
+  const { name, size } = readDatatype(file, attribute.type);
+  requireModel(name === "text" && size <= MAX_TEXT, `the attribute ${attribute.name} is no text of fixed length`);
+  return file.text(attribute.value, size).replace(/\0+$/, "");
+}
+
+/** The integer of an attribute. [B.1-25] */
+function integerOf(file, attribute) {
+  const { size, whole, bigEndian } = readDatatype(file, attribute.type);
+  requireModel(whole && [1, 2, 4, 8].includes(size), `the attribute ${attribute.name} is no integer`);
+  const bytes = Buffer.from(file.part(attribute.value, size));
+  return Number(BigInt(`0x${(bigEndian ? bytes : bytes.reverse()).toString("hex")}`));
+}
+
+/** Check format and version; the fingerprint that the root claims, or null. [B.1-1] [B.1-17] [B.1-27] */
 function checkAttributes(file, root) {
   const attributes = rootAttributes(file, root);
-  for (const name of ["format", "version"]) {
-    const attribute = attributes.get(name);
-    requireModel(attribute, `the attribute ${name} is missing`);
-    requireModel(readDataspace(file, attribute.space).length === 0, `the attribute ${name} is a list`);
+  for (const [name, { space }] of attributes) {
+    requireModel(readDataspace(file, space).length === 0, `the attribute ${name} is a list`);
   }
-  const format = attributes.get("format");
-  const text = format.type.name === "text" && file.text(format.value, format.type.size).replace(/\0.*$/s, "");
-  requireModel(text === "refcodec-model", "the attribute format is another");
-  const { type, value } = attributes.get("version");
-  const zero = /^u?int/.test(type.name) && file.part(value, type.size).every((byte) => byte === 0);
-  requireModel(zero, "the attribute version is another than 0");
+  const [format, version, claim] = ["format", "version", "fingerprint"].map((name) => attributes.get(name));
+  requireModel(format && textOf(file, format) === "refcodec-model", "the attribute format is missing or another");
+  requireModel(version && integerOf(file, version) === VERSION, "the attribute version is missing or another");
+  const text = claim ? textOf(file, claim) : null;
+  requireModel(text === null || /^[0-9a-f]{32}$/.test(text), "the attribute fingerprint is none");
+  return text;
+}
+
+/** What JSON.parse leaves open in a text that it accepts: names that are twice there, and depth. [B.1-13] */
+function checkNamesAndDepth(text) {
+  const open = []; // a set of names for every open object, null for a list
+  let last = "";
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]:]/g)) {
+    if (token === "{" || token === "[") {
+      open.push(token === "{" ? new Set() : null);
+      requireModel(open.length <= MAX_LEVELS, "provenance is nested too deep");
+    } else if (token === "}" || token === "]") {
+      open.pop();
+    } else if (token === ":") {
+      const names = open[open.length - 1];
+      requireModel(!names.has(last), "provenance has a name twice");
+      names.add(last);
+    } else {
+      last = JSON.parse(token);
+    }
+  }
 }
 
 /** Provenance is one JSON object, if it is there. [B.1-3] [B.1-13] */
@@ -88,14 +131,17 @@ function checkProvenance(dataset) {
   }
   const fits = dataset.type === "uint8" && dataset.dims.length === 1 && dataset.dims[0] <= MAX_PROVENANCE;
   requireModel(fits, `provenance is ${dataset.type} [${dataset.dims}]`);
+  let text = "";
   let content = null;
   try {
-    content = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(dataset.read()));
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(dataset.read());
+    content = JSON.parse(text);
   } catch (error) {
     requireModel(false, `provenance cannot be read: ${error.detail ?? error.message}`);
   }
   const isObject = typeof content === "object" && content !== null && !Array.isArray(content);
   requireModel(isObject, "provenance is not a JSON object");
+  checkNamesAndDepth(text);
 }
 
 /** The group `float` holds float32 alone, which are not read. [B.1-4] */
@@ -108,15 +154,15 @@ function checkFloats(floats) {
   requireModel(numbers <= MAX_FLOATS, `${numbers} numbers in float`);
 }
 
-/** The arrays of a model file by name: type, dimensions and a function that reads the bytes. */
+/** The arrays of a model file by name: type, dimensions and a function that reads the bytes; the file, and what it claims to be. */
 export function readModelFile(buffer) {
   const { file, root } = openFile(buffer);
-  checkAttributes(file, root);
+  const claim = checkAttributes(file, root);
   const datasets = datasetsOf(file, root);
   checkProvenance(datasets.get("provenance"));
   datasets.delete("provenance");
   const floats = [...datasets].filter(([path]) => path.startsWith("float/"));
   checkFloats(floats);
   floats.forEach(([path]) => datasets.delete(path));
-  return datasets;
+  return { file, arrays: datasets, claim };
 }

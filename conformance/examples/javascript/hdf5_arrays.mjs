@@ -16,7 +16,7 @@ function size(dims) {
 }
 
 /** Filters of an array: none, shuffle, gzip or both in this order. [B.1-9] */
-function readFilters(file, message) {
+function readFilters(file, message, width) {
   if (!message) {
     return [];
   }
@@ -28,6 +28,8 @@ function readFilters(file, message) {
     const named = version === 1 || code >= 256;
     const name = named ? file.uint(at + 2, 2) : 0;
     const values = file.uint(at + (named ? 6 : 4), 2);
+    const fits = code !== SHUFFLE || (values > 0 && file.uint(at + (named ? 8 : 6) + name, 4) === width);
+    requireModel(fits, "shuffle of another width than the numbers'");
     at += (named ? 8 : 6) + name + 4 * values + (version === 1 && values % 2 ? 4 : 0);
     filters.push(code);
   }
@@ -111,8 +113,8 @@ function placeChunk(out, dims, data, chunk, place, width) {
   }
 }
 
-/** How a chunked array is read, or a refusal. [B.1-10] [B.1-15] */
-function chunkedReader(file, at, array, filters) {
+/** The bytes of a chunked array. [B.1-10] [B.1-15] */
+function readChunks(file, at, array, filters) {
   const { dims, width } = array;
   const rank = dims.length;
   const tree = file.address(at + 3);
@@ -121,44 +123,39 @@ function chunkedReader(file, at, array, filters) {
   requireModel(chunk.every((n, d) => n >= 1 && n <= dims[d]), "a chunk is larger than its array");
   const across = dims.map((n, d) => Math.ceil(n / chunk[d]));
   requireModel(size(across) <= MAX_CHUNKS, `an array in ${size(across)} chunks`);
-  return () => {
-    requireModel(tree !== null, "the chunks of an array are not stored");
-    const out = Buffer.alloc(size(dims) * width);
-    const seen = new Set();
-    for (const { stored, mask, place, address } of chunksOf(file, tree, rank)) {
-      const fits = place.every((n, d) => n < dims[d] && n % chunk[d] === 0) && !seen.has(place.join());
-      requireModel(fits, "the file is damaged: a chunk at a wrong place");
-      seen.add(place.join());
-      requireModel(stored <= 2 * size(chunk) * width + 64, `a chunk is stored in ${stored} bytes`);
-      const used = filters.filter((_, n) => !((mask >> n) & 1));
-      const data = inflateChunk(file.part(address, stored), size(chunk) * width, width, used);
-      placeChunk(out, dims, data, chunk, place, width);
-    }
-    requireModel(seen.size === size(across), "a chunk is missing");
-    return out;
-  };
+  requireModel(tree !== null, "the chunks of an array are not stored");
+  const out = Buffer.alloc(size(dims) * width);
+  const seen = new Set();
+  for (const { stored, mask, place, address } of chunksOf(file, tree, rank)) {
+    const fits = place.every((n, d) => n < dims[d] && n % chunk[d] === 0) && !seen.has(place.join());
+    requireModel(fits, "the file is damaged: a chunk at a wrong place");
+    seen.add(place.join());
+    requireModel(stored <= 2 * size(chunk) * width + 64, `a chunk is stored in ${stored} bytes`);
+    const used = filters.filter((_, n) => !((mask >> n) & 1));
+    const data = inflateChunk(file.own(address, stored), size(chunk) * width, width, used);
+    placeChunk(out, dims, data, chunk, place, width);
+  }
+  requireModel(seen.size === size(across), "a chunk is missing");
+  return out;
 }
 
-/** A function that reads an array whole, which takes memory only when it is called. [B.1-8] */
-function readerOf(file, messages, array) {
+/** The bytes of an array. [B.1-8] */
+function readArray(file, messages, array) {
   const { at } = messageOf(messages, MESSAGE.layout);
   const bytes = size(array.dims) * array.width;
-  const filters = readFilters(file, messageOf(messages, MESSAGE.filters));
-  const external = messages.some((m) => m.type === MESSAGE.external);
   const storage = file.uint(at + 1, 1);
-  requireModel(!external && storage <= 2, "external or virtual storage");
-  requireModel(file.uint(at, 1) === 3, "a data layout of another version than 3, which this reader does not know");
   if (storage === 2) {
-    return chunkedReader(file, at, array, filters);
+    const filters = readFilters(file, messageOf(messages, MESSAGE.filters), array.width);
+    return readChunks(file, at, array, filters);
   }
   const stored = storage === 0 ? file.uint(at + 2, 2) : file.length(at + 10);
   const address = storage === 0 ? at + 4 : file.address(at + 2);
   requireModel(stored === bytes, `an array of ${bytes} bytes is stored in ${stored}`);
   requireModel(bytes === 0 || address !== null, "an array is not stored");
-  return () => (bytes === 0 ? Buffer.alloc(0) : file.part(address, bytes));
+  return bytes === 0 ? Buffer.alloc(0) : storage === 0 ? file.part(address, bytes) : file.own(address, bytes);
 }
 
-/** A dataset: type, dimensions, and the function that reads it. [B.1-2] */
+/** A dataset: type, dimensions, and the function that reads it, for only then its storage counts. [B.1-2] [B.1-28] */
 export function readDataset(file, messages) {
   const space = messageOf(messages, MESSAGE.dataspace);
   const datatype = messageOf(messages, MESSAGE.datatype);
@@ -166,5 +163,10 @@ export function readDataset(file, messages) {
   const type = readDatatype(file, datatype.at);
   const dims = readDataspace(file, space.at);
   requireModel(Number.isSafeInteger(size(dims) * type.size), "an array of too many numbers");
-  return { type: type.name, dims, read: readerOf(file, messages, { dims, width: type.size }) };
+  const { at } = messageOf(messages, MESSAGE.layout);
+  const known = file.uint(at, 1) === 3 && file.uint(at + 1, 1) <= 2;
+  requireModel(known, "virtual storage, or a data layout of another version than 3"); // [B.1-24]
+  let bytes = null;
+  const read = () => (bytes ??= readArray(file, messages, { dims, width: type.size }));
+  return { type: type.name, dims, read };
 }

@@ -8,6 +8,23 @@ const UNDEFINED = 2n ** 64n - 1n;
 export class Bytes {
   constructor(buffer) {
     this.buffer = buffer;
+    this.spans = [];
+    this.headers = new Map(); // messages of objects by the address of their header
+  }
+
+  /** A part of the file that no other structure may share. [B.1-26] */
+  own(at, length) {
+    if (length > 0) {
+      this.spans.push([at, at + length]);
+    }
+    return this.part(at, length);
+  }
+
+  /** No two structures share a byte. [B.1-26] */
+  checkApart() {
+    this.spans.sort((a, b) => a[0] - b[0]);
+    const apart = this.spans.every(([from], n) => n === 0 || from >= this.spans[n - 1][1]);
+    requireModel(apart, "two structures of the file share bytes");
   }
 
   /** A part of the file, or a refusal if it is not inside. */

@@ -14,9 +14,10 @@ function bytesFor(greatest) {
 /** A link message: name and address of the object. [B.1-5] */
 function readLink(file, at) {
   const flags = file.uint(at + 1, 1);
+  requireModel(file.uint(at, 1) === 1 && (flags & ~0x1b) === 0, "a link of another form"); // [B.1-21]
   const kind = flags & 8 ? file.uint(at + 2, 1) : 0;
   requireModel(kind === 0, "a soft or an external link");
-  const lengthAt = at + 2 + (flags & 8 ? 1 : 0) + (flags & 4 ? 8 : 0) + (flags & 16 ? 1 : 0);
+  const lengthAt = at + 2 + (flags & 8 ? 1 : 0) + (flags & 16 ? 1 : 0);
   const width = 1 << (flags & 3);
   const length = file.uint(lengthAt, Math.min(width, 6));
   const nameAt = lengthAt + width;
@@ -83,11 +84,14 @@ function* treeRecords(file, at) {
   }
 }
 
-/** Places of what stands in a heap, by a tree whose records hold identifiers `offset` bytes in. */
+/** Places of what stands in a heap, by a tree whose records hold identifiers `offset` bytes in; attributes are first. */
 export function* heapObjects(file, heap, tree, offset) {
   const blocks = heapBlocks(file, heap);
   for (const record of treeRecords(file, tree)) {
-    yield heapPlace(file, blocks, record + offset);
+    const managed = file.uint(record + offset, 1) >> 4 === 0;
+    if (managed || offset !== 0) {
+      yield heapPlace(file, blocks, record + offset);
+    } // a long attribute is none of a model's [B.1-25]
   }
 }
 
@@ -130,10 +134,10 @@ export function* linksOf(file, messages) {
     } else if (type === MESSAGE.symbolTable) {
       yield* tableLinks(file, at);
     } else if (type === MESSAGE.linkInfo) {
-      const first = at + 2 + (file.uint(at + 1, 1) & 1 ? 8 : 0);
-      const heap = file.address(first);
+      requireModel(file.uint(at, 2) === 0, "a table of links of another form"); // [B.1-21]
+      const heap = file.address(at + 2);
       if (heap !== null) {
-        for (const place of heapObjects(file, heap, file.address(first + 8), 4)) {
+        for (const place of heapObjects(file, heap, file.address(at + 10), 4)) {
           yield readLink(file, place);
         }
       }

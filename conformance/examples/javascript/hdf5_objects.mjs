@@ -6,7 +6,9 @@ import { requireModel } from "./errors.mjs";
 const SIGNATURE = "894844460d0a1a0a";
 const CONTINUATION = 0x10;
 const MAX_MESSAGES = 4096;
-const CLASSES = { 0: "integer", 1: "float", 3: "text" };
+const CLASSES = { 0x10: "integer", 0x11: "float", 0x13: "text" };
+const FLOAT32 = "11201f000400000000002000170800177f000000";
+const UNREAD = [0, 4, 5, 10, 18]; // nothing, fill values, group info, time
 
 /** Numbers of the header messages that are read here. */
 export const MESSAGE = {
@@ -14,9 +16,7 @@ export const MESSAGE = {
   linkInfo: 2,
   datatype: 3,
   link: 6,
-  external: 7,
   layout: 8,
-  groupInfo: 10,
   filters: 11,
   attribute: 12,
   symbolTable: 17,
@@ -26,13 +26,10 @@ export const MESSAGE = {
 /** The file's bytes and the address of the root's object header. */
 export function openFile(buffer) {
   const file = new Bytes(buffer);
-  const known = buffer.length >= 12 && buffer.subarray(0, 8).toString("hex") === SIGNATURE && buffer[8] <= 3;
-  requireModel(known, "this is no HDF5 file");
-  const late = buffer[8] >= 2;
-  const widths = late ? file.uint(9, 2) : file.uint(13, 2);
-  requireModel(widths === 0x0808, "addresses of the HDF5 file have not 8 bytes");
-  const first = buffer[8] === 1 ? 28 : 24;
-  return { file, root: late ? file.address(36) : file.address(first + 4 * 8 + 8) };
+  const head = buffer.subarray(0, 12).toString("hex");
+  requireModel(head === `${SIGNATURE}02080800`, "this is no HDF5 file with a superblock of version 2"); // [B.1-19]
+  requireModel(file.length(12) === 0 && file.address(20) === null, "the superblock is another than that of models");
+  return { file, root: file.address(36) };
 }
 
 /** Blocks of messages that an object header continues in, each visited once. */
@@ -52,15 +49,18 @@ function collect(file, blocks, head) {
   const messages = [];
   for (const { block, follow } of blocks) {
     let [at] = block;
+    file.own(at, block[1] - at);
     while (at + head.bytes <= block[1]) {
       const type = head.type(at);
       const length = file.uint(at + head.lengthAt, 2);
       const data = at + head.bytes;
       requireModel(data + length <= block[1], "the file is damaged: a message leaves its object header");
+      requireModel((file.uint(at + head.flagsAt, 1) & 2) === 0, "a message stands outside its object"); // [B.1-20]
       if (type === CONTINUATION) {
         follow(data);
-      } else if (type !== 0) {
-        messages.push({ type, at: data, length, shared: (file.uint(at + head.flagsAt, 1) & 2) !== 0 });
+      } else if (!UNREAD.includes(type)) {
+        requireModel(Object.values(MESSAGE).includes(type), `a message of kind ${type}`); // [B.1-20]
+        messages.push({ type, at: data, length });
       }
       requireModel(messages.length <= MAX_MESSAGES, "an object header has too many messages");
       at = data + length;
@@ -94,14 +94,17 @@ function messagesOfVersion1(file, at) {
 
 /** The messages of an object: type, place and length of the data. */
 export function messagesOf(file, at) {
-  return file.is(at, "OHDR") ? messagesOfVersion2(file, at) : messagesOfVersion1(file, at);
+  if (!file.headers.has(at)) {
+    file.headers.set(at, file.is(at, "OHDR") ? messagesOfVersion2(file, at) : messagesOfVersion1(file, at));
+  }
+  return file.headers.get(at);
 }
 
-/** The first message of a type; a shared one stands elsewhere, which model files have no use for. [B.1-11] */
+/** The message of a type, of which an object has one at most. [B.1-7] */
 export function messageOf(messages, type) {
-  const found = messages.find((m) => m.type === type);
-  requireModel(!found || !found.shared, "a type or shape stands outside its object");
-  return found;
+  const found = messages.filter((m) => m.type === type);
+  requireModel(found.length < 2, "an object has two messages of a kind");
+  return found[0];
 }
 
 /** Dimensions of a dataspace. */
@@ -116,30 +119,33 @@ export function readDataspace(file, at) {
 
 /** A datatype as int16, uint8, float32 ... or text; other types have another name. [B.1-2] [B.1-11] */
 export function readDatatype(file, at) {
-  const kind = CLASSES[file.uint(at, 1) & 15] ?? "another type";
+  const kind = CLASSES[file.uint(at, 1)] ?? "another type";
   const bits = file.uint(at + 1, 3);
   const size = file.uint(at + 4, 4);
   if (kind === "integer") {
-    const plain = (bits & 7) === 0 && file.uint(at + 8, 2) === 0 && file.uint(at + 10, 2) === 8 * size;
-    return { name: plain ? `${bits & 8 ? "" : "u"}int${8 * size}` : "another integer", size };
+    const whole = file.uint(at + 8, 2) === 0 && file.uint(at + 10, 2) === 8 * size;
+    const plain = whole && (bits & 7) === 0;
+    return { name: plain ? `${bits & 8 ? "" : "u"}int${8 * size}` : "another integer", size, whole, bigEndian: bits & 1 };
   }
   if (kind === "float") {
-    const single = size === 4 && (bits & 0x41) === 0 && file.uint(at + 10, 2) === 32 && file.uint(at + 16, 4) === 127;
+    const single = file.part(at, 20).toString("hex") === FLOAT32;
     return { name: single ? "float32" : "another float", size };
   }
   return { name: kind, size };
 }
 
-/** An attribute: name, type, dimensions, and where its value begins. */
+/** An attribute: name, type, dimensions, and where its value begins; null if models have none of its form. [B.1-25] */
 export function readAttribute(file, at) {
   const version = file.uint(at, 1);
+  if (version !== 1 && (version !== 3 || file.uint(at + 1, 1) !== 0)) {
+    return null;
+  }
   const sizes = [2, 4, 6].map((offset) => file.uint(at + offset, 2));
   const [name, type, space] = version === 1 ? sizes.map((n) => Math.ceil(n / 8) * 8) : sizes;
   const nameAt = at + (version === 3 ? 9 : 8);
-  const shared = version > 1 && (file.uint(at + 1, 1) & 3) !== 0;
   return {
     name: file.text(nameAt, sizes[0]).replace(/\0.*$/s, ""),
-    type: shared ? { name: "shared type", size: 0 } : readDatatype(file, nameAt + name),
+    type: nameAt + name,
     space: nameAt + name + type,
     value: nameAt + name + type + space,
   };

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from refcodec.codec import encode_picture
 
+from ...kit.clauses import cited
 from ...synthetic.models.procedural import model
 from ..pictures import picture
 from ..registry import Case, generator
@@ -21,20 +22,7 @@ QUALITIES = {
 }
 """Quality steps by picture."""
 
-CLAUSES = (
-    "1.4-1",
-    "4.1-2",
-    "4.3-1",
-    "4.3-2",
-    "6.1-9",
-    "6.9-4",
-    "6.10-1",
-    "6.10-2",
-    "6.10-3",
-    "6.10-4",
-    "8.1-15",
-    "12.1-2",
-)
+CLAUSES = cited("1.4-1 4.1-2 4.3-1..2 6.1-9 6.9-4 6.10-1..4 8.1-15 12.1-2")
 
 
 @generator("default", "pictures")

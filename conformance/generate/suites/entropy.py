@@ -17,12 +17,13 @@ from refcodec.limits import MAX_SYMBOL
 from refcodec.model.integer_model import Model
 from refcodec.model.symbol_tables import SymbolTables
 
+from ...kit.clauses import cited
 from ...reach.census import escape_symbols
 from ...synthetic.models import wires
 from ...synthetic.models.procedural import model
 from ...synthetic.writer import STYLES, ChooseZ, fill_y, fill_z, no_y, random_stream, regular_range, stream_of
 from ...synthetic.z_tables import EXACT_SYMBOLS, SHAPES, TABLES, Z_DIGITS
-from ..registry import Case, Reject, generator
+from ..registry import Case, generator, reject
 
 BLOCK = 64
 BLOCK_SYMBOLS = 16 * wires.CONFIG.M
@@ -91,22 +92,7 @@ def gaussian() -> Iterator[Case]:
             f"entropy/gaussian-{first:03}-{first + GROUP - 1:03}",
             stream_of(made, width, height, choose_z=choose_z, choose_y=InTurn(wanted)),
             "wires",
-            (
-                "7.1-1",
-                "7.1-2",
-                "7.2-1",
-                "7.2-2",
-                "7.2-3",
-                "7.2-4",
-                "7.2-5",
-                "7.4-1",
-                "7.4-2",
-                "6.8-6",
-                "A.5-2",
-                "A.7-1",
-                "A.8-1",
-                "10.2-19",
-            ),
+            cited("7.1-1..2 7.2-1..5 7.4-1..2 6.8-6 A.5-2 A.7-1 A.8-1 10.2-19"),
             f"A row of the Gaussian tables of levels {first}..{first + GROUP - 1} differs, or where it begins, "
             "or an escape's sign, length or remainder is read wrongly.",
             f"levels {first}..{first + GROUP - 1}, every symbol in turn",
@@ -141,21 +127,7 @@ def z_tables() -> Iterator[Case]:
             f"entropy/z-tables-{name}",
             stream_of(made, BLOCK * columns, BLOCK * rows, choose_z=fill_z(turns)),
             name,
-            (
-                "7.1-1",
-                "7.1-2",
-                "7.1-3",
-                "7.1-4",
-                "7.2-1",
-                "7.2-2",
-                "7.2-3",
-                "7.2-5",
-                "6.4-3",
-                "6.4-4",
-                "6.4-5",
-                "10.2-17",
-                "10.2-18",
-            ),
+            cited("7.1-1..4 7.2-1..3 7.2-5 6.4-3..5 10.2-17..18"),
             "A table of z is searched wrongly at its ends or at a multiple of 256, or the tables are taken in another "
             "order than channel by channel.",
             "every symbol of every channel's table in turn",
@@ -284,7 +256,7 @@ def empty() -> Iterator[Case]:
             ("7.3-2", "7.6-1", "8.3-2", "1.4-2"),
             suggests,
             f"1x1, no bytes in {name}",
-            Reject("CoderError"),
+            reject("CoderError"),
             definition=True,
         )
 

@@ -12,11 +12,15 @@ import numpy as np
 from refcodec.arith.checkerboard import ANCHOR, take
 from refcodec.limits import MAX_SYMBOL
 from refcodec.model.procedural import draws
+from refcodec.model.proof import INT16_MAX
+from refcodec.model.registry import load_model
 
+from ...kit.clauses import cited
 from ...reach.search import RANDOM, SEED, STEPS, Pattern, direct_patterns, stored_patterns
-from ...synthetic.models import attentions, limits
-from ...synthetic.models.procedural import model
+from ...synthetic.models import attentions, broken_models, limits
+from ...synthetic.models.procedural import edited_file, model
 from ...synthetic.writer import ChooseY, fill_y, fill_z, no_y, random_stream, stream_of
+from ...synthetic.z_tables import Z_EXOTIC
 from ..registry import Case, generator
 from .entropy import block_scales
 
@@ -49,23 +53,9 @@ def at_limits() -> Iterator[Case]:
             "limits",
             (
                 *ACCUMULATORS,
-                "5.3-5",
-                "5.3-6",
-                "5.3-8",
-                "5.4-1",
-                "5.4-2",
-                "5.5-1",
-                "5.5-3",
-                "5.8-4",
-                "9.2-3",
-                "9.2-5",
-                "9.2-7",
-                "10.2-3",
-                "10.2-4",
-                "10.2-6",
-                "10.2-8",
-                "10.2-9",
-                "10.2-14",
+                *cited(
+                    "5.3-5..6 5.3-8 5.4-1..2 5.5-1 5.5-3 5.8-4 9.2-3 9.2-5 9.2-7 10.2-3..4 10.2-6 10.2-8..9 10.2-14"
+                ),
             ),
             "A register is too narrow: an accumulator of 32 bits overflows before its end, pairs of 16-bit products "
             "are summed in 32 bits with saturation, a norm of 52 bits or a logit of 33 bits is cut.",
@@ -120,30 +110,9 @@ def clamps() -> Iterator[Case]:
             f"extremes/clamps-{style}-q{quality:03}",
             random_stream(model("narrow"), SEED, 192, 128, channels, quality, style),
             "narrow",
-            (
-                "4.3-1",
-                "4.3-3",
-                "5.1-1",
-                "5.2-1",
-                "5.2-2",
-                "5.3-3",
-                "5.3-6",
-                "5.3-11",
-                "5.4-1",
-                "5.4-2",
-                "5.4-3",
-                "5.5-3",
-                "5.8-6",
-                "5.9-3",
-                "5.9-5",
-                "6.8-5",
-                "6.8-8",
-                "6.9-1",
-                "6.9-2",
-                "10.2-5",
-                "10.2-10",
-                "10.2-20",
-                "10.2-21",
+            cited(
+                "4.3-1 4.3-3 5.1-1 5.2-1..2 5.3-3 5.3-6 5.3-11 5.4-1..3 5.5-3 5.8-6"
+                " 5.9-3 5.9-5 6.8-5 6.8-8 6.9-1..2 10.2-5 10.2-10 10.2-20..21"
             ),
             "A clamp is missing, not symmetric, or applied before GELU; or a shift rounds towards zero.",
             f"style {style}, seed {SEED}, step {quality}",
@@ -251,26 +220,7 @@ def attention_sums() -> Iterator[Case]:
             f"extremes/attention-{name}",
             stream_of(made, size, size, choose_y=choose_y),
             "attentions",
-            (
-                "5.7-1",
-                "5.7-2",
-                "5.7-3",
-                "5.7-4",
-                "5.8-1",
-                "5.8-3",
-                "5.8-4",
-                "5.8-5",
-                "5.8-6",
-                "5.9-2",
-                "5.9-3",
-                "5.9-4",
-                "5.9-5",
-                "5.9-6",
-                "6.7-3",
-                "6.7-5",
-                "10.2-13",
-                "10.2-15",
-            ),
+            cited("5.7-1..4 5.8-1 5.8-3..6 5.9-2..6 6.7-3 6.7-5 10.2-13 10.2-15"),
             "A softmax loses its maximum, an exponential is 0 too early, the reciprocal or a quotient is "
             "rounded instead of cut, or keys outside the picture or of another half take part.",
             origin,
@@ -307,7 +257,7 @@ def logits() -> Iterator[Case]:
             f"extremes/logits-{name}",
             stream_of(made, 128, 128, choose_y=_anchors(field)),
             "logits",
-            ("5.2-2", "5.8-4", "5.8-5", "5.7-3", "6.5-2", "9.2-5", "10.2-13", "10.2-14"),
+            cited("5.2-2 5.8-4..5 5.7-3 6.5-2 9.2-5 10.2-13..14"),
             "The position bias is added before the shift's floor in floating point: product, 1/2 and bias need "
             "61 bits, a double has 53. Logits are 1 too great then.",
             f"symbols of anchors within {bound}, seed {SEED}",
@@ -341,3 +291,63 @@ def z_ends() -> Iterator[Case]:
                 "y_hat is not clamped before or after its residual, or the gain of another step is taken.",
                 f"every symbol of y is {end}",
             )
+
+
+@generator("extremes", "models")
+def limits_of_models() -> Iterator[Case]:
+    """Models that reach a bound of the proof exactly, and one whose shifts, clamps and formats are at their limits."""
+    for n, sound in enumerate(broken_models.SOUND):
+        yield Case(
+            f"extremes/model-{sound.name}",
+            random_stream(load_model(edited_file(sound.model)), 10 + n, 40, 70),
+            sound.model,
+            sound.clauses,
+            f"A model with {sound.says} is refused, or such shifts and clamps are computed otherwise.",
+            f"nano-7 with {sound.says}, random symbols, seed {10 + n}",
+        )
+
+
+@generator("extremes", "norm-ties")
+def norm_ties() -> Iterator[Case]:
+    """Normalisations whose quotients are -15/2, -1/2, 1/2 and 15/2 exactly: each rounding rule but halves up gives
+    another number for one of them.
+    """
+
+    def choose_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+        symbols = np.zeros(levels.shape, np.int32)
+        if (i, parity) == (0, ANCHOR):
+            for n, (row, column) in enumerate(np.ndindex(levels.shape[:2])):
+                symbols[row, column, n % levels.shape[2]] = 1 - 2 * ((row + column) % 2)
+        return symbols
+
+    yield Case(
+        "extremes/norm-ties",
+        stream_of(model("attentions"), 64, 64, choose_y=choose_y),
+        "attentions",
+        ("5.2-3", "5.6-1", "5.6-3"),
+        "A quotient of the normalisation is rounded to even or away from zero.",
+        "one symbol 1 or -1 among zeros at every anchor of slice 0",
+        definition=True,
+    )
+
+
+@generator("extremes", "mean-ends")
+def mean_ends() -> Iterator[Case]:
+    """Means that saturate at either end, and symbols that bring y_hat from there back to 1 and -1."""
+
+    def choose_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        symbols = np.zeros(shape, np.int32)
+        symbols[:, :, list(Z_EXOTIC)] = [512 * (-1) ** n for n in range(len(Z_EXOTIC))]
+        return symbols
+
+    def choose_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+        return np.where(np.abs(means) == INT16_MAX, -512 * np.sign(means), 0)
+
+    yield Case(
+        "extremes/mean-ends",
+        stream_of(model("wires"), 64, 64, choose_z=choose_z, choose_y=choose_y),
+        "wires",
+        ("5.1-2", "6.8-5", "6.9-1"),
+        "Means saturate at another number than 32767 and -32767.",
+        "symbols 512 and -512 of z, and of y those of the other sign",
+    )

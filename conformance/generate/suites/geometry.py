@@ -14,6 +14,7 @@ import numpy as np
 from refcodec.codec import encode_picture
 from refcodec.model.procedural import draws
 
+from ...kit.clauses import cited
 from ...synthetic.models.procedural import model
 from ...synthetic.writer import no_z, random_stream, stream_of
 from ..pictures import cut
@@ -31,7 +32,7 @@ CORNERS = tuple(m + d for m in (16, 64, 128) for d in (-1, 0, 1))
 LONG = (1000, 4095, 4097, 16385)
 """Long sides of extreme aspect ratios."""
 
-SIZE = ("4.1-1", "4.2-1", "4.3-2", "5.3-1", "6.3-1", "6.3-2", "8.1-6", "8.1-7", "9.1-1", "12.2-1", "12.2-3")
+SIZE = cited("4.1-1 4.2-1 4.3-2 5.3-1 6.3-1..2 8.1-6..7 9.1-1 12.2-1 12.2-3")
 SUGGESTS = (
     "Rows and columns are mixed up, the picture is padded to another size, cropped at the wrong side, or a "
     "block of positions is cut wrongly at the edge of a map."
@@ -136,4 +137,21 @@ def qualities() -> Iterator[Case]:
             "another channel.",
             f"20x16 samples at ({2 * step}, {step}) of chart.png, quality {step}",
             definition=step in (1, 37, 100),
+        )
+
+
+@generator("geometry", "tall")
+def tall() -> Iterator[Case]:
+    """Thousands of rows: decoders that work strip by strip or block by block have more than one of them, and sums over
+    all positions exceed 32 bits.
+    """
+    for name, height, seed in (("wide-7", 8200, 1), ("slices-7", 11300, 3)):
+        data = random_stream(model(name), seed, 64, height, style="plain")
+        yield Case(
+            f"geometry/tall-{name.removesuffix('-7')}-{height}",
+            data,
+            name,
+            ("1.3-4", "4.1-1", "5.9-2", "5.9-3", "9.1-1"),
+            "Strips or blocks are not joined rightly, or sums over positions wrap in 32 bits.",
+            f"64x{height}, random symbols, seed {seed}",
         )

@@ -9,36 +9,41 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from functools import cache
 from itertools import pairwise
 
 from refcodec.bitstream.crc32c import crc32c
 from refcodec.bitstream.fields import FIELDS
 
-from ...synthetic.models.procedural import model
+from ...synthetic.models import broken_files, broken_models
+from ...synthetic.models.procedural import manifest_entry, model
 from ...synthetic.streams import Parts, sealed, take_apart
 from ...synthetic.writer import random_stream
-from ..registry import Case, generator
-from . import invalid_segments
+from ..registry import Case, generator, reject, sound
 
 CHUNKS = (("exif", b"II*\0\x08\0\0\0"), ("zz 9", b"abc"), ("xmp ", b""))
 
 
-@cache
+@sound("whole")
 def whole() -> bytes:
     """A valid stream with everything that a stream may have."""
     return random_stream(model("tiny-7"), 21, 5, 3, style="plain", chunks=CHUNKS)
 
 
-@cache
+@sound("bare")
 def bare() -> bytes:
     """A valid stream with nothing that may be absent."""
     return random_stream(model("single-7"), 22, 2, 1, 1, style="plain", digest=False)
 
 
-def refused(name: str, data: bytes, clauses: tuple[str, ...], suggests: str, origin: str) -> Case:
+@sound("nano")
+def nano() -> bytes:
+    """A valid stream of the model that broken ones are made of."""
+    return random_stream(model(broken_models.BASE), 1, 24, 16)
+
+
+def refused(name: str, data: bytes, clauses: tuple[str, ...], suggests: str, origin: str, base: str = "bare") -> Case:
     """A case that needs no model; every clause of the order of checks that it exercises is named beside 1.4-2."""
-    return Case(f"invalid/{name}", data, None, ("1.4-2", "3-5", *clauses), suggests, origin)
+    return Case(f"invalid/{name}", data, None, ("1.4-2", "3-5", *clauses), suggests, origin, base=base)
 
 
 def _with(name: str, value: int) -> bytes:
@@ -129,6 +134,7 @@ def truncated() -> Iterator[Case]:
                     (step, *digest, "7.6-5"),
                     "A stream that ends early is read past its end, or taken as complete.",
                     f"the first {at} of {len(data)} bytes",
+                    base,
                 )
 
 
@@ -211,6 +217,7 @@ def damaged() -> Iterator[Case]:
                     ("8.2-1", "8.2-2", "8.5-9"),
                     "The checksum does not cover every byte before it, or is not compared.",
                     f"bit 4 of byte {at} of {len(data)}",
+                    "whole",
                 )
 
 
@@ -329,4 +336,22 @@ def chunks() -> Iterator[Case]:
         )
 
 
-__all__ = ["bare", "boundaries", "invalid_segments", "refused", "whole"]
+@generator("invalid", "models")
+def models() -> Iterator[Case]:
+    """Models with one fault each: every number out of its range, every rule of configurations, symbol tables and proofs
+    broken by the least amount, every structure of model files that readers refuse. The stream is valid but for the
+    model it names, whose file is that of nano-7 after some edits.
+    """
+    data = nano()
+    for fault in (*broken_models.FAULTS, *broken_files.FAULTS):
+        named = bytes.fromhex(manifest_entry(fault.model)["fingerprint"])  # (SPEC 8.1)
+        yield Case(
+            f"invalid/model-{fault.name}",
+            sealed(data[:16] + named + data[32:-4]),
+            fault.model,
+            fault.clauses,
+            f"A model is loaded that has {fault.says}; a decoder that checks models refuses it as a whole.",
+            f"nano-7 with {fault.says}",
+            reject("InvalidModel"),
+            base="nano",
+        )

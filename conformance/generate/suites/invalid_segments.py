@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from functools import cache
 
 import numpy as np
 
@@ -18,19 +17,50 @@ from refcodec.model.integer_model import Model
 from refcodec.model.symbol_tables import LENGTH_BITS, LOW, SymbolTables, intervals
 from refcodec.slices import walk
 
+from ...kit.vectors import Reject
 from ...synthetic.models.procedural import model
 from ...synthetic.streams import Parts, sealed, take_apart
 from ...synthetic.writer import random_stream, regular_range, stream_of
 from ..expectation import decoded
-from ..registry import Case, Reject, generator
+from ..registry import Case, generator, reject, sound
 
 MODEL = "tiny-7"
 
 
-@cache
+@sound("early")
+def early() -> bytes:
+    """A valid stream whose segments both have words: with escapes, six symbols of z do. In its z segment a word can be
+    written before it is due.
+    """
+    return random_stream(model(MODEL), 23, 5, 3, style="escapes", digest=False)
+
+
+@sound("late")
+def late() -> bytes:
+    """A valid stream in whose z segment a word can be written too late."""
+    return random_stream(model(MODEL), 29, 5, 3, style="escapes", digest=False)
+
+
+@sound("attentions")
+def attentions() -> bytes:
+    """A valid stream of zeros whose y segment is a state that four bytes hold."""
+    return stream_of(model("attentions"), 16, 16, digest=False)
+
+
+@sound("heads")
+def heads() -> bytes:
+    """A valid stream of a model with one quality step."""
+    return random_stream(model("heads-7"), 24, 3, 3, style="plain")
+
+
+@sound("zeros")
+def zeros() -> bytes:
+    """A valid stream of zeros."""
+    return stream_of(model(MODEL), 4, 4, digest=False)
+
+
 def _base() -> Parts:
-    """A valid stream whose segments both have words: with escapes, six symbols of z do."""
-    return take_apart(random_stream(model(MODEL), 23, 5, 3, style="escapes", digest=False))
+    return take_apart(early())
 
 
 def _rebuilt(z: bytes | None = None, y: bytes | None = None) -> bytes:
@@ -53,7 +83,7 @@ def _either(data: bytes) -> Reject:
     """What must happen to a damaged segment: its symbols are any, so one may be out of range before words run out."""
     found = decoded(data, model(MODEL), "numpy")
     assert isinstance(found, Reject)
-    return Reject(found.error, tuple({"CoderError", "SymbolError"} - {found.error}))
+    return reject(found.error, *({"CoderError", "SymbolError"} - {found.error}))
 
 
 STATES = {
@@ -65,9 +95,6 @@ STATES = {
     "2-64-less-1": (1 << 64) - 1,
 }
 """First states that no encoder writes."""
-
-EARLY, LATE = 23, 29
-"""Seeds of streams in whose z segment a word can be written before it is due, and one can be left out."""
 
 DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "word-missing": (lambda s: s[:-4], "7.6-3"),
@@ -109,6 +136,7 @@ def segments() -> Iterator[Case]:
                 f"the {part} segment of seed 23: {name.replace('-', ' ')}",
                 _either(stream),
                 definition=True,
+                base="early",
             )
 
         for name, value in STATES.items():
@@ -142,7 +170,7 @@ def forged_states() -> Iterator[Case]:
     made = model(MODEL)
     suggests = "The first state of a segment, or its length, is not checked by itself but by what follows it."
 
-    def case(name: str, of: str, data: bytes, clauses: tuple[str, ...], origin: str) -> Case:
+    def case(name: str, of: str, base: str, data: bytes, clauses: tuple[str, ...], origin: str) -> Case:
         return Case(
             f"invalid/forged-{name}",
             data,
@@ -150,12 +178,13 @@ def forged_states() -> Iterator[Case]:
             ("1.4-2", "7.6-5", *clauses),
             suggests,
             origin,
-            Reject("CoderError"),
+            reject("CoderError"),
             definition=True,
+            base=base,
         )
 
-    for name, seed in (("early", EARLY), ("late", LATE)):
-        parts = take_apart(random_stream(made, seed, 5, 3, style="escapes", digest=False))
+    for name, base, seed in (("early", early, 23), ("late", late, 29)):
+        parts = take_apart(base())
         c, f, x, words = _first_step(parts.z, made.factorized)
         parts.z = _forged(c, f, x >> 32, [x & 0xFFFFFFFF, *words]) if name == "early" else _forged(c, f, x, words)
         assert (_value(parts.z) < LOW) if name == "early" else (_value(parts.z) >= LOW << 32)
@@ -163,16 +192,18 @@ def forged_states() -> Iterator[Case]:
         yield case(
             f"word-{name}",
             MODEL,
+            name,
             sealed(parts.body),
             ("7.3-1", "7.6-2"),
             f"the z segment of seed {seed}, its first word written {name}",
         )
-    parts = take_apart(stream_of(model("attentions"), 16, 16, digest=False))
+    parts = take_apart(attentions())
     assert len(parts.y) == 8 and LOW <= _value(parts.y) < 1 << 32
     parts.y = parts.y[:4]
     parts.put_lengths()
     yield case(
         "state-of-four-bytes",
+        "attentions",
         "attentions",
         sealed(parts.body),
         ("7.6-1",),
@@ -211,8 +242,9 @@ def borders() -> Iterator[Case]:
             ("1.4-2", "8.1-11", "8.1-12", "8.3-1", *clauses),
             "A length is trusted before it is compared with the stream's size, or the sum of lengths wraps.",
             f"z_length {z_length} instead of {z}, y_length {y_length} instead of {y}",
-            _either(data) if error == "CoderError" else Reject(error),
+            _either(data) if error == "CoderError" else reject(error),
             definition=error == "CoderError",
+            base="early",
         )
 
 
@@ -308,8 +340,9 @@ def symbols() -> Iterator[Case]:
                     ("1.4-2", "7.2-6", "9.1-3", "8.9-1"),
                     "A decoded symbol is not compared with 32767, so that symbol * 64 + mean leaves its bounds.",
                     f"symbol {symbol} at place {place} of {part}, zeros elsewhere",
-                    Reject("SymbolError"),
+                    reject("SymbolError"),
                     definition=where != "middle",
+                    base="zeros",
                 )
 
 
@@ -329,8 +362,9 @@ def escapes_cut() -> Iterator[Case]:
                 ("1.4-2", "7.2-2", "7.2-3", "7.6-3", "7.6-5"),
                 "Words that are missing are read as zeros, or a symbol that is not whole as one that is.",
                 f"zeros, and for the last symbol of {part} an escape that ends after {what}",
-                Reject("CoderError"),
+                reject("CoderError"),
                 definition=True,
+                base="zeros",
             )
 
 
@@ -354,10 +388,11 @@ def other_models() -> Iterator[Case]:
             ("1.4-2", "6.10-2", "8.1-8", "8.5-11", "8.9-1"),
             suggests,
             f"fingerprint {name}",
-            Reject("ModelError"),
+            reject("ModelError"),
+            base="early",
         )
     for quality in (2, 50, 100):
-        parts = take_apart(random_stream(model("heads-7"), 24, 3, 3, style="plain"))
+        parts = take_apart(heads())
         parts.put("quality", quality)
         yield Case(
             f"invalid/quality-{quality:03}-of-one",
@@ -366,7 +401,8 @@ def other_models() -> Iterator[Case]:
             ("1.4-2", "6.1-3", "6.9-5", "8.5-11", "8.9-1"),
             "A quality step that the model lacks reads past the end of its gains, or is ignored.",
             f"quality {quality}, the model has one step",
-            Reject("ModelError"),
+            reject("ModelError"),
+            base="heads",
         )
 
 
@@ -402,8 +438,6 @@ def bombs() -> Iterator[Case]:
             "Memory or time is spent on a size before the segment is looked at; or a size that is allowed is "
             "taken as a wrong field.",
             f"{width}x{height} in {len(data)} bytes",
-            Reject(classes[0], tuple(classes[1:])),
+            reject(*classes),
+            base="zeros",
         )
-
-
-__all__ = ["OneSymbol", "escape"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from refcodec.agreement.operations import numbers
 
-from ..unit_writer import Input, annex_a, unit
+from ..unit_writer import Input, annex_a, case, unit
 
 MAX, INT32_MAX = 32767, 2**31 - 1
 Cases = Iterator[tuple[str, Input]]
@@ -86,13 +86,11 @@ def _convolutions(kernel: int, inputs: int, **op: Any) -> Cases:
     operation = {**OPERATION, "kernel": kernel, **op}
     name = f"conv{kernel}{'s' if op else ''}"
     for height, width in ((1, 1), (1, 4), (4, 1), (3, 5), (4, 6)):
-        yield (
+        yield case(
             f"{height}x{width}",
-            {
-                "x": numbers(f"{name}/x{height}{width}", -4095, 4095, height, width, inputs),
-                "op": operation,
-                "layer": _layer(name, 5, kernel, inputs),
-            },
+            x=numbers(f"{name}/x{height}{width}", -4095, 4095, height, width, inputs),
+            op=operation,
+            layer=_layer(name, 5, kernel, inputs),
         )
     layer, x = _bounds(4, kernel, inputs, 4095)
     yield "accumulators of 2^31 - 1", {"x": x, "op": operation, "layer": layer}
@@ -137,13 +135,11 @@ def conv_1x1() -> Cases:
 def conv_3x3() -> Cases:
     """Windows of 3x3: maps smaller and larger than the window, accumulators at both ends of 32 bits, samples."""
     yield from _convolutions(3, 4)
-    yield (
+    yield case(
         "samples",
-        {
-            "x": numbers("samples", 0, 255, 4, 4, 3),
-            "op": {**OPERATION, "kernel": 3},
-            "layer": _layer("samples", 3, 3, 3, limit_in=255),
-        },
+        x=numbers("samples", 0, 255, 4, 4, 3),
+        op={**OPERATION, "kernel": 3},
+        layer=_layer("samples", 3, 3, 3, limit_in=255),
     )
 
 
@@ -162,13 +158,11 @@ def conv_5x5() -> Cases:
 def conv_stride_2() -> Cases:
     """A stride of 2 with windows of 3x3 and 1x1: maps of even and odd size."""
     yield from _convolutions(3, 4, stride=2)
-    yield (
+    yield case(
         "1x1 window",
-        {
-            "x": numbers("stride/x", -4095, 4095, 4, 5, 2),
-            "op": {**OPERATION, "stride": 2},
-            "layer": _layer("stride", 3, 1, 2),
-        },
+        x=numbers("stride/x", -4095, 4095, 4, 5, 2),
+        op={**OPERATION, "stride": 2},
+        layer=_layer("stride", 3, 1, 2),
     )
 
 
@@ -188,13 +182,11 @@ def shuffle() -> Cases:
         "limit": MAX,
     }
     yield "numbers of outputs", {"x": np.zeros((2, 2, 2), np.int64), "op": operation, "layer": distinct}
-    yield (
+    yield case(
         "random",
-        {
-            "x": numbers("shuffle/x", -4095, 4095, 2, 3, 4),
-            "op": {**operation, "kernel": 3},
-            "layer": _layer("shuffle", 8, 3, 4),
-        },
+        x=numbers("shuffle/x", -4095, 4095, 2, 3, 4),
+        op={**operation, "kernel": 3},
+        layer=_layer("shuffle", 8, 3, 4),
     )
 
 
@@ -202,9 +194,9 @@ def shuffle() -> Cases:
 def shuffle_alone() -> Cases:
     """The rearrangement alone: numbers that tell where they come from."""
     for height, width, channels in ((1, 1, 1), (1, 2, 2), (2, 1, 3), (3, 2, 2)):
-        yield (
+        yield case(
             f"{height}x{width}x{4 * channels}",
-            {"x": np.arange(height * width * 4 * channels).reshape(height, width, 4 * channels)},
+            x=np.arange(height * width * 4 * channels).reshape(height, width, 4 * channels),
         )
 
 
@@ -224,14 +216,12 @@ def branch() -> Cases:
         ("stride", {**operation, "stride": 2}, (2, 2, 4)),
         ("shuffle", {**operation, "shuffle": True}, (6, 8, 1)),
     ):
-        yield (
+        yield case(
             name,
-            {
-                "x": x,
-                "op": op,
-                "layer": _layer("branch", 4, 3, 2, add=True),
-                "branch": numbers(f"branch/{name}", -4095, 4095, *shape),
-            },
+            x=x,
+            op=op,
+            layer=_layer("branch", 4, 3, 2, add=True),
+            branch=numbers(f"branch/{name}", -4095, 4095, *shape),
         )
     for add_shift in range(31):
         v = min(MAX, INT32_MAX >> add_shift)
@@ -254,13 +244,11 @@ def depthwise() -> Cases:
     operation = {**OPERATION, "kernel": 3, "depthwise": True}
     for height, width in ((1, 1), (1, 3), (4, 2), (3, 4)):
         for gelu in (False, True):
-            yield (
+            yield case(
                 f"{height}x{width}{' with GELU' if gelu else ''}",
-                {
-                    "x": numbers(f"depthwise/{height}{width}", -4095, 4095, height, width, 5),
-                    "op": {**operation, "gelu": gelu},
-                    "layer": _layer("depthwise", 5, 3, 1, limit_in=4095),
-                },
+                x=numbers(f"depthwise/{height}{width}", -4095, 4095, height, width, 5),
+                op={**operation, "gelu": gelu},
+                layer=_layer("depthwise", 5, 3, 1, limit_in=4095),
             )
     layer, x = _bounds(3, 3, 1, MAX)
     yield "accumulators at both ends", {"x": np.repeat(x, 3, axis=2), "op": operation, "layer": layer}
@@ -271,17 +259,11 @@ def wide() -> Cases:
     """Layers without a clamp: results up to 2^31 - 1 and down to 1 - 2^31."""
     operation = {**OPERATION, "wide": True}
     layer = _layer("wide", 6, 1, 4)
-    yield (
+    yield case(
         "random",
-        {
-            "x": numbers("wide/x", -4095, 4095, 2, 3, 4),
-            "op": operation,
-            "layer": {
-                **layer,
-                "constants": [[b, n % 3, 0] for n, (b, _, _) in enumerate(layer["constants"])],
-                "limit": 0,
-            },
-        },
+        x=numbers("wide/x", -4095, 4095, 2, 3, 4),
+        op=operation,
+        layer={**layer, "constants": [[b, n % 3, 0] for n, (b, _, _) in enumerate(layer["constants"])], "limit": 0},
     )
     bound, x = _bounds(2, 1, 2, MAX, limit=0)
     for name, sign in (("greatest", 1), ("least", -1)):
@@ -332,13 +314,11 @@ def gelu() -> Cases:
         for limit in (5, len(table), MAX):
             layer = {"weight": [[[[1, 0]]]], "constants": [[0, 0, 0]], "frac": frac, "limit": limit}
             yield f"q{frac}, clamp {limit}", {"x": [[[v, 0] for v in near]], "op": operation, "layer": layer}
-    yield (
+    yield case(
         "3x3",
-        {
-            "x": numbers("gelu/x", -4095, 4095, 3, 3, 2),
-            "op": {**operation, "kernel": 3},
-            "layer": _layer("gelu", 4, 3, 2, frac=7),
-        },
+        x=numbers("gelu/x", -4095, 4095, 3, 3, 2),
+        op={**operation, "kernel": 3},
+        layer=_layer("gelu", 4, 3, 2, frac=7),
     )
 
 
@@ -370,13 +350,11 @@ def residual_sum() -> Cases:
         half = (1 << shift) >> 1
         values = [[(k << shift) + half + d for d in (-1, 0, 1)] for k in (-2, -1, 0, 1) if (2 << shift) <= MAX]
         if values:
-            yield (
+            yield case(
                 f"ties of shift {shift}",
-                {
-                    "a": [values],
-                    "b": np.zeros((1, len(values), 3), np.int64),
-                    "layer": {"constants": [0, 0, shift], "limit": MAX},
-                },
+                a=[values],
+                b=np.zeros((1, len(values), 3), np.int64),
+                layer={"constants": [0, 0, shift], "limit": MAX},
             )
     for v in (-MAX, MAX):
         yield f"ends {v}", {"a": [[[v]]], "b": [[[v]]], "layer": {"constants": [15, 14, 1], "limit": MAX}}
@@ -422,9 +400,8 @@ def rescale() -> Cases:
             | {-MAX, MAX}
         )
         for limit in (2, MAX):
-            yield (
-                f"shift {shift}, clamp {limit}",
-                {"x": [[[v] for v in values]], "layer": {"constants": [shift], "limit": limit}},
+            yield case(
+                f"shift {shift}, clamp {limit}", x=[[[v] for v in values]], layer={"constants": [shift], "limit": limit}
             )
 
 
@@ -437,39 +414,39 @@ def _norms(inverse: bool) -> Cases:
             "constants": [22],
             "limit": 8191,
         }
-        yield (
+        yield case(
             f"random, {channels} channels",
-            {"x": numbers(f"gdn/x{channels}", -8191, 8191, 2, 3, channels), "layer": layer, "inverse": inverse},
+            x=numbers(f"gdn/x{channels}", -8191, 8191, 2, 3, channels),
+            layer=layer,
+            inverse=inverse,
         )
     squares = [n for r in (1, 2, 3, 1000, 2**20 + 1, 2**26 - 1) for n in (r * r - 1, r * r, r * r + 1) if n >= 1]
     beta = [*squares, 2**52 - 1]
     alone = {"gamma": np.zeros((len(beta), len(beta)), np.int64), "beta": beta, "limit": MAX}
     for shift in (0, 20, 36):
-        yield (
+        yield case(
             f"roots, shift {shift}",
-            {
-                "x": [[[v] * len(beta) for v in (-MAX, -1, 0, 1, MAX)]],
-                "layer": {**alone, "constants": [shift]},
-                "inverse": inverse,
-            },
+            x=[[[v] * len(beta) for v in (-MAX, -1, 0, 1, MAX)]],
+            layer={**alone, "constants": [shift]},
+            inverse=inverse,
         )
     for root in (2, 3, 4, 7):
         x = [[[v] for v in range(-9, 10)]]
         for shift in (0, 1, 2):
-            yield (
+            yield case(
                 f"ties, root {root}, shift {shift}",
-                {
-                    "x": x,
-                    "layer": {"gamma": [[0]], "beta": [root * root], "constants": [shift], "limit": 15},
-                    "inverse": inverse,
-                },
+                x=x,
+                layer={"gamma": [[0]], "beta": [root * root], "constants": [shift], "limit": 15},
+                inverse=inverse,
             )
     gamma = (2**52 - 2) // (2 * MAX * MAX)
     largest = {"gamma": [[gamma, gamma], [gamma, gamma]], "beta": [2**52 - 1 - 2 * gamma * MAX * MAX, 1], "limit": MAX}
     for shift in (0, 25, 36):
-        yield (
+        yield case(
             f"greatest norm, shift {shift}",
-            {"x": [[[MAX, -MAX], [-MAX, 0], [1, MAX]]], "layer": {**largest, "constants": [shift]}, "inverse": inverse},
+            x=[[[MAX, -MAX], [-MAX, 0], [1, MAX]]],
+            layer={**largest, "constants": [shift]},
+            inverse=inverse,
         )
 
 
@@ -509,16 +486,15 @@ def norm() -> Cases:
     """
     for channels in (1, 2, 3, 18):
         for epsilon in sorted({1, 12345, channels**3}):
-            yield (
+            yield case(
                 f"random, {channels} channels, epsilon {epsilon}",
-                {
-                    "x": numbers(f"norm/x{channels}", -4095, 4095, 2, 3, channels),
-                    "layer": {"constants": [epsilon], "limit": MAX},
-                },
+                x=numbers(f"norm/x{channels}", -4095, 4095, 2, 3, channels),
+                layer={"constants": [epsilon], "limit": MAX},
             )
-    yield (
+    yield case(
         "small numbers",
-        {"x": [[[-1, 0, 0], [1, 0, 0], [-2, 1, 0], [5, -3, -4], [7, 7, 6]]], "layer": {"constants": [1], "limit": MAX}},
+        x=[[[-1, 0, 0], [1, 0, 0], [-2, 1, 0], [5, -3, -4], [7, 7, 6]]],
+        layer={"constants": [1], "limit": MAX},
     )
     for channels in (2, 12, 128):
         x = 23170 if channels == 128 else MAX
@@ -530,14 +506,16 @@ def norm() -> Cases:
             [-1, *[0] * (channels - 1)],
         ]
         for epsilon in (1, 2**50 - 1):
-            yield (
+            yield case(
                 f"ends of {channels} channels, epsilon {epsilon}",
-                {"x": [rows], "layer": {"constants": [epsilon], "limit": MAX}},
+                x=[rows],
+                layer={"constants": [epsilon], "limit": MAX},
             )
     for bits in range(50):
         epsilons = sorted({max(1, 2**bits - 1), 2**bits, min(2**bits + 1, 2**50 - 1)})
         for epsilon in epsilons:
-            yield (
+            yield case(
                 f"variance near 2^{bits}, epsilon {epsilon}",
-                {"x": [[[min(isqrt(2**bits), MAX), 0]]], "layer": {"constants": [epsilon], "limit": MAX}},
+                x=[[[min(isqrt(2**bits), MAX), 0]]],
+                layer={"constants": [epsilon], "limit": MAX},
             )

@@ -9,8 +9,9 @@ import numpy as np
 
 from refcodec.agreement.operations import numbers
 
+from ...kit.clauses import cited
 from ...synthetic.models.attentions import near_tie
-from ..unit_writer import Input, unit
+from ..unit_writer import Input, case, unit
 
 MAX = 32767
 Cases = Iterator[tuple[str, Input]]
@@ -73,7 +74,7 @@ def _local(name: str, height: int, width: int, heads: int, d: int, top: int, shi
 @unit(
     "local-attention",
     "local_attention",
-    ("5.8-1", "5.8-2", "5.8-3", "5.8-4", "5.8-5", "5.8-6", "5.8-7", "9.2-5", "10.2-13", "10.2-14"),
+    cited("5.8-1..7 9.2-5 10.2-13..14"),
     "Positions outside the picture are left out or are masked for anchors only in part, the bias is that of the key "
     "less the query, anchors see non-anchors, or heads and window positions are ordered otherwise in the result.",
 )
@@ -92,9 +93,11 @@ def local_attention() -> Cases:
         qkv[0, 1::2, :4] *= -1
         qkv[..., 8:] *= sign
         bias = [[(2**31 - 1) * (-1) ** n, -(2**31) + n] for n in range(81)]
-        yield (
+        yield case(
             f"greatest logits, sign {sign}",
-            {"qkv": qkv, "op": {"heads": 2}, "layer": {"constants": [0], "bias": bias, "limit": MAX}},
+            qkv=qkv,
+            op={"heads": 2},
+            layer={"constants": [0], "bias": bias, "limit": MAX},
         )
     places = {"constants": [30], "bias": [[n << 14] for n in range(81)], "limit": MAX}
     values = np.zeros((3, 4, 3), np.int64)
@@ -167,40 +170,33 @@ def linear_attention() -> Cases:
     yield "clamp", _linear("clamp", 2, 4, 1, 2, MAX, [4, 4, 2], limit=700)
     plain = {"constants": [0, 0, 0], "limit": MAX}
     for pair in ((1, 2), (-1, -2), (0, 1), (0, -1), (3, 4), (-3, -4)):
-        yield (
-            f"tie of {pair}",
-            {"queries": [[0]], "keys": [[0], [0]], "values": [[v] for v in pair], "op": {"heads": 1}, "layer": plain},
+        yield case(
+            f"tie of {pair}", queries=[[0]], keys=[[0], [0]], values=[[v] for v in pair], op={"heads": 1}, layer=plain
         )
     for v in (-MAX, MAX):
-        yield (
+        yield case(
             f"contexts clamped at {v}",
-            {
-                "queries": [[0, 0]],
-                "keys": [[7, 7]] * 3,
-                "values": [[v, v // 2]] * 3,
-                "op": {"heads": 1},
-                "layer": {"constants": [16, 16, 12], "limit": MAX},
-            },
+            queries=[[0, 0]],
+            keys=[[7, 7]] * 3,
+            values=[[v, v // 2]] * 3,
+            op={"heads": 1},
+            layer={"constants": [16, 16, 12], "limit": MAX},
         )
-        yield (
+        yield case(
             f"one position of {v}",
-            {
-                "queries": [[v, v]],
-                "keys": [[v, v]],
-                "values": [[v, v]],
-                "op": {"heads": 1},
-                "layer": {"constants": [16, 16, 0], "limit": MAX},
-            },
+            queries=[[v, v]],
+            keys=[[v, v]],
+            values=[[v, v]],
+            op={"heads": 1},
+            layer={"constants": [16, 16, 0], "limit": MAX},
         )
-    yield (
+    yield case(
         "keys far apart",
-        {
-            "queries": [[0, 0]],
-            "keys": [[MAX, -MAX], [-MAX, MAX], [0, 0]],
-            "values": [[1, 2], [30, 40], [500, 600]],
-            "op": {"heads": 1},
-            "layer": {"constants": [16, 0, 4], "limit": MAX},
-        },
+        queries=[[0, 0]],
+        keys=[[MAX, -MAX], [-MAX, MAX], [0, 0]],
+        values=[[1, 2], [30, 40], [500, 600]],
+        op={"heads": 1},
+        layer={"constants": [16, 0, 4], "limit": MAX},
     )
 
 
@@ -214,26 +210,24 @@ def linear_attention_halves() -> Cases:
     """Attention over maps: everywhere for the inter context; keys and values at anchors, results at non-anchors for the
     intra context.
     """
-    for name, (height, width) in product(("inter/1/attention", "intra/1/attention"), ((1, 2), (2, 2), (3, 4))):
+    for (name, split), (height, width) in product((("inter", False), ("intra", True)), ((1, 2), (2, 2), (3, 4))):
         maps = [numbers(f"halves/{part}/{height}", -4095, 4095, height, width, 4) for part in "qkv"]
-        yield (
+        yield case(
             f"{name}, {height}x{width}",
-            {
-                "maps": maps,
-                "op": {"name": name, "heads": 2, "channels": 4},
-                "layer": {"constants": [6, 7, 1], "limit": 4095},
-            },
+            maps=maps,
+            op={"split": split, "heads": 2, "channels": 4},
+            layer={"constants": [6, 7, 1], "limit": 4095},
         )
 
 
 @unit(
     "linear-attention-mask",
-    "mask_inputs",
-    ("6.7-4", "6.3-1"),
-    "Inputs of the intra context's first query and key layers are masked at the wrong half, or others are, too.",
+    "masked",
+    ("6.7-4", "6.1-10", "6.3-1"),
+    "Inputs of the intra context's first query and key layers are masked at the wrong half.",
 )
 def linear_attention_mask() -> Cases:
-    """Inputs of first layers of queries, keys and values of both contexts."""
+    """Inputs with one half alone; which operations have which mask, the layer table says."""
     x = np.arange(1, 25).reshape(3, 4, 2)
-    for part, leaf in product(("intra", "inter"), ("queries0", "keys0", "values0", "queries1")):
-        yield f"{part}, {leaf}", {"name": f"{part}/1/{leaf}", "maps": [x]}
+    for name, parity in (("anchors", 1), ("non-anchors", 0)):
+        yield name, {"x": x, "parity": parity}

@@ -11,8 +11,9 @@ import numpy as np
 from refcodec.agreement.operations import numbers
 from refcodec.model.config import PROFILES, Config
 
-from ...synthetic.models.configurations import CONFIGURATIONS, FLOORED
-from ..unit_writer import Input, annex_a, unit
+from ...kit.clauses import cited
+from ...synthetic.models.procedural import CONFIGURATIONS, FLOORED
+from ..unit_writer import Input, annex_a, case, unit
 
 MAX = 32767
 Cases = Iterator[tuple[str, Input]]
@@ -74,9 +75,10 @@ def checkerboard() -> Cases:
     """Both halves of maps whose numbers tell where they stand."""
     for parity in (0, 1):
         for height, width in ((1, 2), (2, 2), (3, 4)):
-            yield (
+            yield case(
                 f"parity {parity} of {height}x{width}",
-                {"x": np.arange(2 * height * width).reshape(height, width, 2), "parity": parity},
+                x=np.arange(2 * height * width).reshape(height, width, 2),
+                parity=parity,
             )
 
 
@@ -84,10 +86,7 @@ def checkerboard() -> Cases:
 def checkerboard_put() -> Cases:
     """A half written into a map that holds something else."""
     for parity in (0, 1):
-        yield (
-            f"parity {parity}",
-            {"x": np.full((3, 4, 1), 7), "parity": parity, "half": np.arange(6).reshape(3, 2, 1) + 100},
-        )
+        yield case(f"parity {parity}", x=np.full((3, 4, 1), 7), parity=parity, half=np.arange(6).reshape(3, 2, 1) + 100)
 
 
 @unit(
@@ -101,10 +100,7 @@ def output() -> Cases:
     planes = numbers("planes", -300, 600, 4, 5, 3)
     for channels in (1, 3):
         for height, width in ((1, 1), (4, 5), (3, 2)):
-            yield (
-                f"{height}x{width} of {channels}",
-                {"planes": planes, "height": height, "width": width, "channels": channels},
-            )
+            yield case(f"{height}x{width} of {channels}", planes=planes, height=height, width=width, channels=channels)
     near = [[[r, g, b] for r in (0, 1) for g in (0, 1, 2) for b in (0, 1, 255)]]
     yield "grey roundings", {"planes": near, "height": 1, "width": len(near[0]), "channels": 1}
     ends = [[[-MAX, MAX, 256], [-1, 0, 255], [255, 256, -5]]]
@@ -131,14 +127,15 @@ def _fields(config: Config, **changes: Any) -> Input:
     return {**config.as_dict(), **changes}
 
 
-CONFIGS = {**{name: config for name, config in PROFILES.items() if name != "default"}, **CONFIGURATIONS}
+CONFIGS = {name: config for name, config in PROFILES.items() if name != "default"}
+CONFIGS |= {f"{name}-7": config for name, config in CONFIGURATIONS.items()}
 TINY = PROFILES["tiny"]
 
 
 @unit(
     "layer-table",
     "layer_table",
-    ("6.1-6", "6.1-7", "6.1-8", "6.2-1", "6.2-2", "6.2-3", "6.2-4", "10.2-2"),
+    cited("6.1-6..8 6.1-10..11 6.2-1..4 10.2-2"),
     "Operations, their order, or what they read is another: every format and every name in a trace is shifted.",
 )
 def layer_table() -> Cases:
@@ -152,33 +149,23 @@ def configuration() -> Cases:
     """Valid configurations, and one change each that makes one invalid."""
     for name, config in CONFIGS.items():
         yield name, {"config": _fields(config)}
-    for name, value in (
-        ("M", 25),
-        ("M", 0),
-        ("M", 4098),
-        ("slices", 5),
-        ("slices", 24),
-        ("hyper", 7),
-        ("N", [6, 8]),
-        ("N", [6, 8, 13]),
-        ("hs", [8]),
-        ("chan", [12, 8, 4]),
-        ("ent", [16, 12]),
-        ("lrp", [12]),
-        ("lrp", [12, 8, 4]),
-        ("lrp", [0, 2]),
-        ("window", 3),
-        ("window", 7),
-        ("local_heads", 3),
-        ("intra_heads", 0),
-        ("intra_heads", 16),
-        ("inter_head_width", 3),
-        ("inter_head_width", 0),
-        ("qualities", 0),
-        ("qualities", 65),
-        ("old_synthesis", 2),
-        ("old_synthesis", -1),
-    ):
+    wrong: dict[str, tuple[Any, ...]] = {
+        "M": (25, 0, 4098),
+        "slices": (5, 24),
+        "hyper": (7,),
+        "N": ([6, 8], [6, 8, 13]),
+        "hs": ([8],),
+        "chan": ([12, 8, 4],),
+        "ent": ([16, 12],),
+        "lrp": ([12], [12, 8, 4], [0, 2]),
+        "window": (3, 7),
+        "local_heads": (3,),
+        "intra_heads": (0, 16),
+        "inter_head_width": (3, 0),
+        "qualities": (0, 65),
+        "old_synthesis": (2, -1),
+    }
+    for name, value in ((name, value) for name, values in wrong.items() for value in values):
         yield f"{name} {value}", {"config": _fields(TINY, **{name: value})}
 
 
@@ -199,22 +186,27 @@ def configuration_heads() -> Cases:
 def configuration_bounds() -> Cases:
     """Slices, qualities and widths at their bounds and beyond; heads that divide the channels once they are floored."""
     for name, config in FLOORED.items():
-        yield name, {"config": _fields(config)}
+        yield f"{name}-7", {"config": _fields(config)}
     for change in (
         {"M": 64, "slices": 32},
         {"M": 66, "slices": 33},
         {"qualities": 64},
         {"qualities": 65},
+        {"M": 64, "slices": 1},
+        {"M": 66, "slices": 1},
+        {"ent": [4096, 2, 4096]},
+        {"ent": [16, 4098, 8]},
+        {"chan": [4096, 2]},
+        {"chan": [2, 4098]},
+        {"hyper": 2718},
+        {"hyper": 2720},
         {"hyper": 4096},
-        {"hyper": 4098},
-        {"N": [4096, 2, 4096]},
         {"N": [6, 8, 4098]},
         {"hs": [2, 4098]},
     ):
         single = {"local_heads": 1, "intra_heads": 1, "inter_head_width": 2} if "M" in change else {}
-        yield (
-            ", ".join(f"{name} {value}" for name, value in change.items()),
-            {"config": _fields(TINY, **change, **single)},
+        yield case(
+            ", ".join(f"{name} {value}" for name, value in change.items()), config=_fields(TINY, **change, **single)
         )
 
 
@@ -223,7 +215,7 @@ def configuration_heads_floored() -> Cases:
     """Heads of the inter attention where their width does not divide the channels."""
     for name, config in FLOORED.items():
         for i in range(1, config.slices):
-            yield f"{name}, slice {i}", {"config": _fields(config), "i": i}
+            yield f"{name}-7, slice {i}", {"config": _fields(config), "i": i}
 
 
 @unit("configuration-lrp", "lrp_widths", ("6.1-5",), "A quotient of the derived widths is floored at another place.")
@@ -283,14 +275,12 @@ def fingerprint() -> Cases:
     yield "example", {"content": {"b": ["int16", [[1, -2]]], "a": ["int32", 7]}}
     yield "nothing", {"content": {}}
     yield "empty", {"content": {"config/lrp": ["int32", []]}}
-    yield (
+    yield case(
         "types",
-        {
-            "content": {
-                "a": ["int16", [-32768, 32767]],
-                "b": ["int32", [-(2**31), 2**31 - 1]],
-                "c": ["int64", [-(2**63), 2**63 - 1]],
-            }
+        content={
+            "a": ["int16", [-32768, 32767]],
+            "b": ["int32", [-(2**31), 2**31 - 1]],
+            "c": ["int64", [-(2**63), 2**63 - 1]],
         },
     )
     names = ("a/b", "a-b", "a.b", "ab", "A", "a/B", "a")
@@ -358,16 +348,14 @@ def tables_gaussian() -> Cases:
 @unit("traces", "trace_lines", ("13.1-7", "13.2-1", "13.2-2", "13.2-4"), "Digests are of other types or byte orders.")
 def traces() -> Cases:
     """Lines of stages of every type, grey and colour samples."""
-    yield (
+    yield case(
         "types",
-        {
-            "stages": [
-                ["z_hat", [[[1, -2]]]],
-                ["ep_anchor/0/3", [[[70000, -5]]]],
-                ["g_s/7", [[[300, -3, 0]]]],
-                ["samples", [[[255, 0, 7]]]],
-            ]
-        },
+        stages=[
+            ["z_hat", [[[1, -2]]]],
+            ["ep_anchor/0/3", [[[70000, -5]]]],
+            ["g_s/7", [[[300, -3, 0]]]],
+            ["samples", [[[255, 0, 7]]]],
+        ],
     )
     yield "grey", {"stages": [["samples", [[[7], [8]]]]]}
 

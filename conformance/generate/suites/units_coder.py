@@ -8,6 +8,7 @@ from typing import Any
 from refcodec.bitstream.crc32c import crc32c
 from refcodec.model.procedural import draws
 
+from ...kit.clauses import cited
 from ...kit.specification import definition
 from ..unit_writer import Input, unit
 from .invalid import FAULTY, bare, whole
@@ -247,7 +248,7 @@ def container() -> Cases:
 @unit(
     "container-chunks",
     "container_chunks",
-    ("8.4-1", "8.4-2", "8.4-3", "8.4-4", "8.4-8", "8.4-9", "8.4-10", "8.4-11", "8.4-12", "8.4-13", "9.1-5"),
+    cited("8.4-1..4 8.4-8..13 9.1-5"),
     "A rule about tags, lengths or the number of chunks is missing, too strict or too loose by one.",
 )
 def container_chunks() -> Cases:

@@ -14,7 +14,7 @@ from math import isqrt
 import numpy as np
 
 from refcodec.arith.numpy_ops import RELATIVE
-from refcodec.model.config import layer_table
+from refcodec.model.layer_table import layer_table
 from refcodec.model.procedural import draws
 from refcodec.model.proof import INT16_MAX, INT32_MAX
 
@@ -168,6 +168,3 @@ def logits() -> Content:
         if op.name == "local/0/qkv":
             content["formats"][n, 1] = INT16_MAX
     return content
-
-
-__all__ = ["CONFIG", "D", "attentions", "logits", "near_tie", "tie_octaves"]

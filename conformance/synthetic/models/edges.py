@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from refcodec.model.config import Config, Op, config_from, layer_table
+from refcodec.model.config import Config, config_from
+from refcodec.model.layer_table import Op, layer_table
 from refcodec.model.procedural import draws
 from refcodec.model.proof import GDN_MAX, INT16_MAX, INT32_MAX, Range, accumulator_range
 from refcodec.model.tables import load_tables
@@ -111,7 +112,7 @@ def _format(numbers: Numbers, op: Op, near_tie: bool) -> tuple[int, int]:
 
     A normalisation over 128 channels reads less than 32767 (SPEC 9.2-4).
     """
-    tabled = op.gelu or (op.name.startswith("lrp_") and not op.gelu)
+    tabled = op.gelu or op.tanh
     frac, bits, wide, rest = numbers.many(f"{op.name}/format", 4, 0, 1 << 16).tolist()
     frac = 4 + frac % 9 if tabled else frac % 16
     if op.kind == "norm":
@@ -300,6 +301,3 @@ def edge_content(seed: int, number: int) -> dict[str, np.ndarray]:
         if op.name == "h_s/4":
             known.ranges["hyper_means"] = -limit, limit
     return content
-
-
-__all__ = ["LOGIT_SHIFTS", "Numbers", "edge_config", "edge_content"]

@@ -1,7 +1,8 @@
 """Model files that differ from another in a few bytes: the kit holds what differs, decoders get the whole file.
 
 Most are broken and must be refused; some are written in another way and hold the same model. They are made by the HDF5
-library, and versions of it differ in their bytes. So what a manifest says once about such a model is kept.
+library, and versions of it differ in their bytes. So what a manifest says once about such a model is kept. Streams are
+stored as edits of others too, by the same functions.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
 import numpy as np
 
 from refcodec.model.integer_model import fingerprint
+
+from ...kit.vectors import Edits
 
 Change = Callable[[h5py.File], Any]
 
@@ -31,27 +32,40 @@ LARGE = 1 << 20
 
 @dataclass(frozen=True)
 class Edited:
-    """A model file made of another's.
+    """A model file made of another's, which must be refused unless it is sound.
 
     Attributes
     ----------
-    base : Path
-        The file that is changed.
+    name : str
+    clauses : tuple of str
+        The rule that is broken, and where it is enforced; or what is exercised.
+    says : str
+        What is wrong with it, or particular about it.
     change : callable(h5py.File)
-        Applied to the open file.
+        Applied to the open file of the other model.
+    sound : bool
+        A decoder must load it.
     same : bool
-        It holds the same content, so that its fingerprint is the base's.
+        It holds the same content, so that its fingerprint is the other model's.
     library : str or None
         Version of HDF5 whose format new parts have; None for the oldest that can hold them.
     patch : (bytes, bytes) or None
         Bytes of the changed file, which stand there once, and what takes their place: what the library never writes.
     """
 
-    base: Path
+    name: str
+    clauses: tuple[str, ...]
+    says: str
     change: Change
+    sound: bool = False
     same: bool = False
     library: str | None = None
     patch: tuple[bytes, bytes] | None = None
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return f"{'sound' if self.sound else 'broken'}-{self.name}"
 
 
 def changed(data: bytes, made: Edited) -> bytes:
@@ -67,19 +81,33 @@ def changed(data: bytes, made: Edited) -> bytes:
     return new
 
 
-def edits_between(old: bytes, new: bytes) -> list[tuple[int, bytes]]:
-    """What to write where, so that the old file becomes the new one, which is at least as long."""
-    short = np.frombuffer(new[: len(old)], np.uint8) != np.frombuffer(old[: len(new)], np.uint8)
-    places = np.flatnonzero(short)
-    edits = []
-    if places.size:
-        breaks = np.flatnonzero(np.diff(places) > NEAR)
-        for first, last in zip([0, *(breaks + 1)], [*breaks, places.size - 1], strict=True):
-            start, end = int(places[first]), int(places[last]) + 1
-            edits.append((start, new[start:end]))
-    if len(new) > len(old):
-        edits.append((len(old), new[len(old) :]))
-    return edits
+def edits_between(old: bytes, new: bytes) -> Edits:
+    """Edits by which a file becomes another: bytes that differ, and one place where bytes are put in or left out.
+
+    Before that place bytes are compared from the front, behind it from the end, and it is where fewest bytes differ.
+    """
+    common = min(len(old), len(new))
+    a, b = np.frombuffer(old, np.uint8), np.frombuffer(new, np.uint8)
+    front, back = a[:common] != b[:common], a[len(old) - common :] != b[len(new) - common :]
+    cost = np.append(0, np.cumsum(front)) + np.append(np.cumsum(back[::-1])[::-1], 0)
+    place = common - int(np.argmin(cost[::-1]))
+    removed, put = len(old) - common, len(new) - common
+    spots = [(n, n + 1, n, n + 1) for n in np.flatnonzero(front[:place]).tolist()]
+    spots += [(place, place + removed, place, place + put)] if removed or put else []
+    behind = (place + np.flatnonzero(back[place:])).tolist()
+    spots += [(removed + n, removed + n + 1, put + n, put + n + 1) for n in behind]
+    joined: list[tuple[int, int, int, int]] = []
+    for spot in spots:
+        if joined and spot[0] - joined[-1][1] < NEAR:
+            start, _, new_start, _ = joined.pop()
+            spot = start, spot[1], new_start, spot[3]
+        joined.append(spot)
+    return tuple((start, end - start, new[first:last]) for start, end, first, last in joined)
+
+
+def as_json(edits: Edits) -> list[list[Any]]:
+    """Edits as manifests hold them."""
+    return [[offset, removed, new.hex()] for offset, removed, new in edits]
 
 
 def file_fingerprint(data: bytes) -> bytes | None:
@@ -108,43 +136,22 @@ def file_fingerprint(data: bytes) -> bytes | None:
     return fingerprint(content)
 
 
-def entry_of(made: Edited, stored: dict[str, Any] | None) -> dict[str, Any]:
-    """A manifest's entry: fingerprint, base and its SHA-256, edits, SHA-256 of the result.
+def entry_of(path: Path, made: Edited, stored: dict[str, Any] | None) -> dict[str, Any]:
+    """A manifest's entry: fingerprint, the file that is changed and its SHA-256, edits, SHA-256 of the result.
 
-    What is stored is kept if it is of the same base.
+    What is stored is kept if it is of the same file.
     """
-    old = made.base.read_bytes()
+    old = path.read_bytes()
     base = hashlib.sha256(old).hexdigest()
     if stored and stored["sha256"] == base:
         return stored
     new = changed(old, made)
-    new += old[len(new) :]  # a file that became shorter keeps its end, which nothing reads
     named = file_fingerprint(old if made.same else new) or file_fingerprint(old)
     assert named is not None
     return {
         "fingerprint": named.hex(),
-        "file": f"../../models/{made.base.name}",
+        "file": f"../../models/{path.name}",
         "sha256": base,
-        "edits": [[at, run.hex()] for at, run in edits_between(old, new)],
+        "edits": as_json(edits_between(old, new)),
         "edited": hashlib.sha256(new).hexdigest(),
     }
-
-
-@cache
-def _copies() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="edited-models-")
-
-
-def made_file(made: Edited, entry: dict[str, Any]) -> Path:
-    """The whole file of an entry, for as long as this process lives."""
-    path = Path(_copies().name) / f"{entry['edited']}.h5"
-    if not path.is_file():
-        data = bytearray(made.base.read_bytes())
-        for at, run in entry["edits"]:
-            new = bytes.fromhex(run)
-            data[at : at + len(new)] = new
-        path.write_bytes(data)
-    return path
-
-
-__all__ = ["Change", "Edited", "changed", "edits_between", "entry_of", "file_fingerprint", "made_file"]

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from refcodec.model.config import Config, Op, layer_table
+from refcodec.model.config import Config
+from refcodec.model.layer_table import Op, layer_table
 from refcodec.model.procedural import draws
 from refcodec.model.proof import GDN_MAX, INT16_MAX, INT32_MAX
 
@@ -173,6 +174,3 @@ def limits() -> Content:
         )
         content.update({f"layers/{op.name}/{name}": array for name, array in arrays.items()})
     return content
-
-
-__all__ = ["CONFIG", "limits", "signs"]

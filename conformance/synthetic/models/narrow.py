@@ -10,7 +10,7 @@ from math import isqrt
 
 import numpy as np
 
-from refcodec.model.config import Op, layer_table
+from refcodec.model.layer_table import Op, layer_table
 from refcodec.model.procedural import draws
 from refcodec.model.proof import GDN_MAX, INT16_MAX, INT32_MAX
 from refcodec.model.tables import load_arrays
@@ -131,6 +131,3 @@ def narrow() -> Content:
         )
         content.update({f"layers/{op.name}/{name}": array for name, array in arrays.items()})
     return content
-
-
-__all__ = ["narrow"]

@@ -17,14 +17,17 @@ from typing import Any
 import numpy as np
 
 from refcodec.errors import ModelError
-from refcodec.model.config import PROFILES, Config, layer_table
+from refcodec.model.config import PROFILES, Config
 from refcodec.model.file import read_content, write_model
 from refcodec.model.integer_model import Model, build_model, fingerprint, read_config
+from refcodec.model.layer_table import layer_table
 from refcodec.model.procedural import build
 from refcodec.model.registry import DEFAULT
 
+from ...kit import vectors
 from ...kit.strict_json import read_json
-from .edits import Change, Edited, entry_of, made_file
+from ...run.models import locate
+from .edits import Edited, entry_of
 
 Content = Mapping[str, np.ndarray]
 
@@ -33,48 +36,28 @@ FOLDER = Path(__file__).parents[2] / "data" / "models"
 STALE = "0" * 64
 """Stands for the hash of a model's file that is missing or of another content."""
 
-MID = Config(
-    N=(12, 16, 24),
-    M=40,
-    slices=5,
-    hyper=12,
-    hs=(16, 24),
-    chan=(20, 16),
-    ent=(24, 20, 16),
-    lrp=(16, 12),
-    inter_head_width=8,
-    qualities=5,
-)
+# N, M, slices, hyper, hs, chan, ent, lrp, window, local_heads, intra_heads, inter_head_width, qualities, old_synthesis
+MID = Config((12, 16, 24), 40, 5, 12, (16, 24), (20, 16), (24, 20, 16), (16, 12), 5, 2, 2, 8, 5)
 """Between tiny and the default: five slices, up to four heads of the inter attention."""
 
-TINY_OLD = Config(
-    N=(4, 6, 8),
-    M=12,
-    slices=2,
-    hyper=4,
-    hs=(4, 6),
-    chan=(6, 4),
-    ent=(8, 6, 4),
-    lrp=(),
-    local_heads=3,
-    intra_heads=1,
-    old_synthesis=True,
-)
+TINY_OLD = Config((4, 6, 8), 12, 2, 4, (4, 6), (6, 4), (8, 6, 4), (), 5, 3, 1, old_synthesis=True)
 """The older g_s and LRP, one quality, and other numbers of heads."""
 
-NANO = Config(
-    N=(2, 2, 2),
-    M=20,
-    slices=2,
-    hyper=2,
-    hs=(2, 2),
-    chan=(2, 2),
-    ent=(2, 2, 2),
-    lrp=(2, 2),
-    local_heads=1,
-    intra_heads=1,
-)
+NANO = Config((2, 2, 2), 20, 2, 2, (2, 2), (2, 2), (2, 2, 2), (2, 2), 5, 1, 1)
 """The smallest that has every operation: broken models are made of it."""
+
+CONFIGURATIONS = {
+    "single": Config((4, 6, 10), 10, 1, 2, (6, 2), (2, 4), (6, 10, 4), (4, 6), 5, 5, 1, 1, 2, True),
+    "heads": Config((6, 4, 8), 12, 3, 6, (4, 10), (6, 4), (8, 6, 4), (), 5, 4, 2, 1),
+    "slices": Config((2, 4, 6), 16, 8, 4, (4, 6), (4, 6), (4, 6, 8), (4, 6), 5, 1, 2, 4096),
+    "wide": Config((34, 10, 18), 20, 2, 18, (18, 10), (34, 18), (34, 66, 18), (18, 10), 5, 5, 2, 5),
+}
+"""Edges of what SPEC 6.1 allows. One slice, with gains and the older g_s but two widths of LRP; as many heads as
+channels, and derived widths of LRP; eight slices of two channels, of which the inter attention is one head; widths just
+above multiples of 16, 32 and 64."""
+
+FLOORED = {"floored": Config((2, 4, 2), 24, 3, 2, (2, 4), (4, 2), (4, 2, 2), (2, 4), 5, 2, 4, 6)}
+"""Eight channels a slice and heads of six: one head and two heads of eight channels, where quotients are not exact."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +75,8 @@ class Source:
     seed : int
     shipped : bool
         Whether the kit has it as a file.
-    edited : Edited or None
-        The file of another model with some bytes changed; such a model may be broken.
+    edited, base : Edited or None, str
+        How its file differs from that of the model named base; such a model may be broken.
     """
 
     name: str
@@ -103,6 +86,7 @@ class Source:
     seed: int = 0
     shipped: bool = True
     edited: Edited | None = None
+    base: str = ""
 
     @property
     def path(self) -> Path:
@@ -125,7 +109,7 @@ def _configured(name: str, config: Config, seed: int) -> Source:
     return Source(
         f"{name}-{seed}",
         cache(lambda: build(config, seed)),
-        f"procedural, a configuration of its own, seed {seed} (SPEC B.3)",
+        f"procedural, a configuration of its own ({name}), seed {seed} (SPEC B.3)",
         seed=seed,
     )
 
@@ -137,6 +121,7 @@ _SOURCES = {
         _configured("tiny-old", TINY_OLD, 7),
         _configured("mid", MID, 7),
         _configured("nano", NANO, 7),
+        *(_configured(name, config, 7) for name, config in {**CONFIGURATIONS, **FLOORED}.items()),
         _procedural("default", 7),
         _procedural("paper", 7),
         _procedural("mlicpp", 7),
@@ -145,7 +130,7 @@ _SOURCES = {
     )
 }
 
-CONSTRUCTED = ("configurations", "wires", "limits", "narrow", "attentions", "broken_models", "broken_files")
+CONSTRUCTED = ("wires", "limits", "narrow", "attentions", "broken_models", "broken_files")
 """Modules of this package that register constructed models."""
 
 
@@ -167,26 +152,12 @@ def model_source(name: str) -> Callable[[Callable[[], Content]], Callable[[], Co
     return register
 
 
-def edited_model(
-    name: str,
-    base: str,
-    change: Change,
-    description: str,
-    same: bool = False,
-    library: str | None = None,
-    patch: tuple[bytes, bytes] | None = None,
-) -> None:
-    """Register a model file made of another model's by a change that need not leave a valid one, as of an `Edited`.
-
-    Raises
-    ------
-    ValueError
-        The name is taken.
-    """
-    if name in _SOURCES:
-        raise ValueError(f"two models are named {name!r}")
-    below = _SOURCES[base]
-    _SOURCES[name] = Source(name, below.content, description, edited=Edited(below.path, change, same, library, patch))
+def edited_model(made: Edited, base: str) -> None:
+    """Register a model file made of another model's; raises ValueError if the name is taken."""
+    if made.model in _SOURCES:
+        raise ValueError(f"two models are named {made.model!r}")
+    says = f"{base} with {made.says}"
+    _SOURCES[made.model] = Source(made.model, _SOURCES[base].content, says, edited=made, base=base)
 
 
 def sources() -> dict[str, Source]:
@@ -239,7 +210,12 @@ def edited_file(name: str) -> Path:
     """The file of an edited model, for as long as this process lives; raises ModelError."""
     made = source(name)
     assert made.edited is not None
-    return made_file(made.edited, _edited_entry(made))
+    entry = _edited_entry(made)
+    edits = tuple((offset, removed, bytes.fromhex(new)) for offset, removed, new in entry["edits"])
+    pins = entry["fingerprint"], source(made.base).path, entry["sha256"]
+    path = locate(vectors.Model(name, *pins, edits=edits, edited=entry["edited"]))
+    assert path is not None  # edits give what they were made from
+    return path
 
 
 MODEL_LEVELS = (("A", 2**20, 2**13), ("B", 2**24, 2**17), ("C", 2**27, 2**21))
@@ -269,9 +245,11 @@ def standing(config: Config) -> dict[str, Any]:
 def _edited_entry(made: Source) -> dict[str, Any]:
     """The entry of an edited model: the one of a manifest, if there is one and the base is still the same."""
     assert made.edited is not None
-    base = next(s for s in _SOURCES.values() if s.path == made.edited.base)
+    base = source(made.base)
     _file_hash(base, False)
-    return entry_of(made.edited, _written().get(made.name)) | standing(read_config(base.content(), base.name))
+    return entry_of(base.path, made.edited, _written().get(made.name)) | standing(
+        read_config(base.content(), base.name)
+    )
 
 
 @cache
@@ -324,22 +302,3 @@ def manifest_entry(name: str, check: bool = False) -> dict[str, Any]:
     if made.profile:
         entry["procedural"] = {"profile": made.profile, "seed": made.seed}
     return entry
-
-
-__all__ = [
-    "FOLDER",
-    "MID",
-    "NANO",
-    "TINY_OLD",
-    "Source",
-    "argument",
-    "edited_file",
-    "edited_model",
-    "manifest_entry",
-    "model",
-    "model_level",
-    "model_source",
-    "profiles",
-    "source",
-    "sources",
-]

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from refcodec.model.config import Config, layer_table
+from refcodec.model.config import Config
 from refcodec.model.integer_model import config_content, expected_arrays
+from refcodec.model.layer_table import layer_table
 from refcodec.model.proof import INT16_MAX
 from refcodec.model.tables import load_arrays
 
@@ -195,6 +196,3 @@ def digits_of(scale: int) -> tuple[int, int, int]:
     """Symbols of z for a scale in Q10, of -262144..262143: all digits in 0..63 but the first, which has the sign."""
     high, low = divmod(scale, SCALE_WEIGHTS[0])
     return high, low // SCALE_WEIGHTS[1], low % SCALE_WEIGHTS[1]
-
-
-__all__ = ["CONFIG", "SCALE_WEIGHTS", "blank", "connect", "digits_of", "show_y_hat", "wires", "z_arrays"]

@@ -19,7 +19,7 @@ import numpy as np
 from refcodec.model.procedural import build
 
 from ...synthetic.hdf5_checksums import checked_blocks, repaired
-from ...synthetic.models.structures import HARMLESS, INDICES, SMALL, STRUCTURES, rebuilt, write_file
+from ...synthetic.models.broken_files import HARMLESS, INDICES, SMALL, STRUCTURES, rebuilt, write_file
 from ...synthetic.streams import number
 
 
@@ -85,8 +85,8 @@ def model_corpus() -> ModelCorpus:
         "new": data,
         "old": rebuilt(none, lambda f: _old_structures(f, content)),
         "earliest": write_file(content, libver="earliest"),
-        "heap of attributes": changed["attributes"],
-        "chunks in an old tree": changed["other chunks"],
+        "heap of attributes": changed["sound-file-many-attributes"],
+        "chunks in an old tree": changed["sound-file-chunks"],
     }
     files |= {name: rebuilt(data, change, libver="v110") for name, change in INDICES.items()}
     targets = {name: Target(file, _metadata(file, content), checked_blocks(file)) for name, file in files.items()}

@@ -29,7 +29,8 @@ import numpy as np
 from PIL import Image
 
 from ...kit.strict_json import read_json
-from ...kit.suites import KIT, Accept
+from ...kit.suites import KIT
+from ...kit.vectors import Accept
 from ...locate.traces import TraceError, read_npy, read_trace
 from ...run import outcomes, trace_check, units
 from ...run.pictures import OutputWrong, difference, read_picture

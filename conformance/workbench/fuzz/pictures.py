@@ -117,6 +117,3 @@ def _checksums(data: bytes) -> bytes:
         out[end : end + 4] = struct.pack(">I", zlib.crc32(out[at + 4 : end]))
         at = end + 4
     return bytes(out)
-
-
-__all__ = ["hostile_picture", "picture_corpus"]

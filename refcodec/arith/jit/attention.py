@@ -1,4 +1,4 @@
-"""The two attentions by kernels (SPEC 5.7 to 5.9, kernels/attention.py); numpy_ops.py's twin, integer by integer."""
+"""The two attentions by kernels (SPEC 5.7 to 5.9, kernels/attention.py); as arith/numpy_ops, integer by integer."""
 
 from __future__ import annotations
 
@@ -105,12 +105,45 @@ def linear_attention(
     threads: int,
 ) -> None:
     """(SPEC 5.9) As ``numpy_ops.linear_attention``."""
-    channels, heads = keys.shape[2], layer.heads
-    d = channels // heads
+    heads = layer.heads
+    d = keys.shape[2] // heads
     if d > MAX_WIDTH:
         numpy_ops.linear_attention(queries, keys, values, layer, table, out, keys_at, queries_at)
         return
+    sums, totals = _sums_over_keys(keys, values, layer, table, keys_at, threads)
+    context = np.zeros((heads, d, STEP))
+    context[:, :, :d] = contexts(sums, totals.reshape(heads, d, 1), layer.context_shift)
     height, width = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER
+    start, row, column = place_of(interior(queries))
+    target, out_row, out_column = place_of(interior(out))
+    a = filled(
+        AttendWords(
+            queries=start,
+            out=target,
+            context=address(context),
+            table=address(table),
+            shift=layer.query_shift,
+            limit=layer.limit,
+            heads=heads,
+            width=d,
+            parity=queries_at,
+            columns=width,
+            row=row,
+            column=column,
+            out_row=out_row,
+            out_column=out_column,
+        )
+    )
+    share(_attend_rows, a, height, threads)
+
+
+def _sums_over_keys(
+    keys: np.ndarray, values: np.ndarray, layer: LinearAttention, table: np.ndarray, keys_at: int, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of weights times values [heads, d, d] and of weights [channels], int64."""
+    channels, heads = keys.shape[2], layer.heads
+    d = channels // heads
+    height, width = keys.shape[0] - 2 * BORDER, keys.shape[1] - 2 * BORDER
     start, row, column = place_of(interior(keys))
     value_start, value_row, value_column = place_of(interior(values))
     top, totals = _maxima(keys, keys_at), np.zeros(channels, np.int64)
@@ -136,26 +169,4 @@ def linear_attention(
         )
     )
     share(_key_sums, a, heads * -(-d // GROUP), threads)
-    context = np.zeros((heads, d, STEP))
-    context[:, :, :d] = contexts(sums, totals.reshape(heads, d, 1), layer.context_shift)
-    start, row, column = place_of(interior(queries))
-    target, out_row, out_column = place_of(interior(out))
-    a = filled(
-        AttendWords(
-            queries=start,
-            out=target,
-            context=address(context),
-            table=address(table),
-            shift=layer.query_shift,
-            limit=layer.limit,
-            heads=heads,
-            width=d,
-            parity=queries_at,
-            columns=width,
-            row=row,
-            column=column,
-            out_row=out_row,
-            out_column=out_column,
-        )
-    )
-    share(_attend_rows, a, height, threads)
+    return sums, totals

@@ -1,4 +1,4 @@
-"""The functions of numpy_ops.py on Numba kernels, rows shared out to threads; same arguments, same integers."""
+"""The functions of arith/numpy_ops on Numba kernels, rows shared out to threads; same arguments, same integers."""
 
 from __future__ import annotations
 

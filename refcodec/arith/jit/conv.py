@@ -92,26 +92,9 @@ class Packed:
         kind: int,
     ) -> tuple[np.ndarray, ...]:
         """Arguments for maps of these strides (in elements) without the maps' addresses, and what they point to."""
-        k, factor = self.kernel, 2 if self.shuffle else 1
-        segments = np.array(
-            [
-                SegmentWords(
-                    vector=n,
-                    lane=lane,
-                    lanes=length,
-                    out=(g >> 1) * out_row + (g & 1) * out_column + c,
-                    add=(g >> 1) * add_row + (g & 1) * add_column + c,
-                )
-                for n, lane, length, g, c in self.segments
-            ],
-            np.int64,
-        )
-        if x_column == self.inputs and k > 1:
-            runs, run = np.arange(k) * x_row, k * self.inputs
-        else:
-            runs = (np.arange(k)[:, None] * x_row + np.arange(k) * x_column).reshape(-1)
-            run = self.inputs
-        runs = runs.astype(np.int64)
+        factor = 2 if self.shuffle else 1
+        segments = self._segments_at(out_row, out_column, add_row, add_column)
+        runs, run = self._runs_at(x_row, x_column)
         a = filled(
             ConvWords(
                 weight=address(self.weight),
@@ -141,6 +124,30 @@ class Packed:
             )
         )
         return a, runs, segments
+
+    def _segments_at(self, out_row: int, out_column: int, add_row: int, add_column: int) -> np.ndarray:
+        """The segments' words for maps of these strides."""
+        return np.array(
+            [
+                SegmentWords(
+                    vector=n,
+                    lane=lane,
+                    lanes=length,
+                    out=(g >> 1) * out_row + (g & 1) * out_column + c,
+                    add=(g >> 1) * add_row + (g & 1) * add_column + c,
+                )
+                for n, lane, length, g, c in self.segments
+            ],
+            np.int64,
+        )
+
+    def _runs_at(self, x_row: int, x_column: int) -> tuple[np.ndarray, int]:
+        """Offsets of a window's runs of inputs in a map of these strides, and the length of one."""
+        k = self.kernel
+        if x_column == self.inputs and k > 1:
+            return np.arange(k, dtype=np.int64) * x_row, k * self.inputs
+        rows, columns = np.arange(k, dtype=np.int64) * x_row, np.arange(k, dtype=np.int64) * x_column
+        return (rows[:, None] + columns).reshape(-1), self.inputs
 
     def run(
         self, x: np.ndarray, out: np.ndarray, add: np.ndarray | None, parity: int, total: Sum | None, threads: int

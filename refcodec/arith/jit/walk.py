@@ -66,6 +66,28 @@ def levels_and_means(parameters: np.ndarray, tables: Tables, limit: int) -> tupl
     return levels, means
 
 
+def _half_of(
+    y_hat: np.ndarray, parity: int, limit: int, layer: Rescale, current: np.ndarray, shape: tuple[int, ...]
+) -> dict[str, int]:
+    """The words by which kernels reach one half of y_hat and its context copy, both maps."""
+    start, row, column = place_of(interior(y_hat))
+    copy, copy_row, copy_column = place_of(interior(current))
+    return {
+        "parity": parity,
+        "limit": limit,
+        "shift": layer.shift,
+        "top": layer.limit,
+        "width": shape[1],
+        "channels": shape[2],
+        "y_hat": start,
+        "row": row,
+        "column": column,
+        "current": copy,
+        "current_row": copy_row,
+        "current_column": copy_column,
+    }
+
+
 def place(
     symbols: np.ndarray,
     means: np.ndarray,
@@ -78,27 +100,13 @@ def place(
 ) -> None:
     """(SPEC 6.9) clamp(symbol * 2^frac + mean) into one half of y_hat, and its context copy into current (maps)."""
     symbols, means = np.ascontiguousarray(symbols, np.int32), np.ascontiguousarray(means, np.int32)
-    height, width, channels = symbols.shape
-    start, row, column = place_of(interior(y_hat))
-    copy, copy_row, copy_column = place_of(interior(current))
     task = PlaceWords(
         symbols=address(symbols),
         means=address(means),
         up=frac,
-        parity=parity,
-        limit=limit,
-        shift=layer.shift,
-        top=layer.limit,
-        width=width,
-        channels=channels,
-        y_hat=start,
-        row=row,
-        column=column,
-        current=copy,
-        current_row=copy_row,
-        current_column=copy_column,
+        **_half_of(y_hat, parity, limit, layer, current, symbols.shape),
     )
-    _run(_place, height, task)
+    _run(_place, len(symbols), task)
 
 
 def refine(
@@ -115,30 +123,16 @@ def refine(
     ``table[0]`` is 0, so that the sign of a zero does not matter.
     """
     inner = interior(residual)
-    height, width, channels = inner.shape
     source, source_row, source_column = place_of(inner)
-    start, row, column = place_of(interior(y_hat))
-    copy, copy_row, copy_column = place_of(interior(current))
     task = RefineWords(
         residual=source,
         residual_row=source_row,
         residual_column=source_column,
         table=address(table),
         last=table.size - 1,
-        parity=parity,
-        limit=limit,
-        shift=layer.shift,
-        top=layer.limit,
-        width=width,
-        channels=channels,
-        y_hat=start,
-        row=row,
-        column=column,
-        current=copy,
-        current_row=copy_row,
-        current_column=copy_column,
+        **_half_of(y_hat, parity, limit, layer, current, inner.shape),
     )
-    _run(_refine, height, task)
+    _run(_refine, len(inner), task)
 
 
 def clear_border(out: np.ndarray) -> None:

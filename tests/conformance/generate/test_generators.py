@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from hypothesis import strategies as st
 from spec import spec_module
 
 from conformance.generate import expectation, generate, registry
-from conformance.generate.registry import Accept, Case, Reject, Unit
+from conformance.generate.registry import Case, Unit, reject
 from conformance.kit import suites
 from conformance.kit.errors import KitError
+from conformance.kit.vectors import Accept, edited
 from conformance.reach import census
 from conformance.synthetic import writer
 from conformance.synthetic.models import procedural as models
+from conformance.synthetic.models.edits import edits_between
 from refcodec.bitstream.container import parse
 from refcodec.codec import decode_stream
 from refcodec.errors import InvalidModel, ModelError, SymbolError
@@ -40,7 +43,7 @@ def case(stream):
 def registered(monkeypatch):
     """An empty registry whose suites need no module."""
     monkeypatch.setattr(registry, "_REGISTERED", {})
-    monkeypatch.setattr(registry, "MODULES", ())
+    monkeypatch.setattr(registry, "MODULES", {})
     return registry.generator
 
 
@@ -141,18 +144,18 @@ def test_expectations_are_those_of_the_reference(case):
     lines = [json.loads(line) for line in trace.splitlines()]
     assert lines[-1]["name"] == "samples" and lines[-1]["sha256"] == outcome.samples
     cut = case.data[:-1]
-    assert expectation.expectation(replace(case, data=cut))[0] == Reject("TruncatedStream", phase="container")
-    assert expectation.expectation(replace(case, data=b"abc", model=None))[0] == Reject("BadMagic", phase="container")
+    assert expectation.expectation(replace(case, data=cut))[0] == reject("TruncatedStream")
+    assert expectation.expectation(replace(case, data=b"abc", model=None))[0] == reject("BadMagic")
     other = replace(case, model="wires", definition=True)
-    assert expectation.expectation(other)[0] == Reject("ModelError", phase="model")
+    assert expectation.expectation(other)[0] == reject("ModelError")
 
 
 def test_what_a_generator_says_wrongly_is_noticed(case):
     right, _ = expectation.expectation(case)
     assert expectation.expectation(replace(case, expect=right))[0] == right
-    said = Reject("TruncatedStream", also=("ChecksumError",))
+    said = reject("TruncatedStream", "ChecksumError")
     assert expectation.expectation(replace(case, data=case.data[:-1], expect=said))[0].also == ("ChecksumError",)
-    for wrong in (replace(right, samples="0" * 64), Reject("BadMagic")):
+    for wrong in (replace(right, samples="0" * 64), reject("BadMagic")):
         with pytest.raises(expectation.Disagreement):
             expectation.expectation(replace(case, expect=wrong))
     with pytest.raises(expectation.Disagreement):  # nobody can tell the samples without a model
@@ -239,6 +242,55 @@ def test_suites_are_written_checked_and_rebuilt_as_they_were(kit, capsys):
     assert command("core", "--check") == 1 and "left.loclic" in capsys.readouterr().out
     assert command("core") == 0
     assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
+
+
+def test_streams_with_a_base_are_stored_as_edits_of_it(kit, case, monkeypatch):
+    root, made = kit
+    monkeypatch.setattr(registry, "SOUND", {})
+    registry.sound("whole")(lambda: case.data)
+    with pytest.raises(ValueError, match="two sound streams"):
+        registry.sound("whole")(lambda: b"")
+    cut = case.data[:7] + b"??" + case.data[9:-3]
+    made += [
+        replace(case, id="core/cut", data=cut, base="whole", model=None),
+        replace(case, id="core/same", base="whole"),
+    ]
+    monkeypatch.setattr(generate, "SOUND", registry.SOUND)
+    assert command("core") == 0 and command("core", "--check") == 0
+    loaded = suites.load(root / "suites" / "core" / "manifest.json")
+    suites.check_files([loaded])
+    _, _, refused, same = loaded.vectors
+    assert refused.read() == cut and refused.edits == ((7, 2, b"??"), (len(cut), 3, b""))
+    assert same.read() == case.data and not same.edits and same.file == refused.file
+    assert [p.name for p in (root / "suites" / "core" / "bases").iterdir()] == ["whole.loclic"]
+
+
+@given(old=st.binary(max_size=60), parts=st.lists(st.binary(max_size=20), max_size=3), data=st.data())
+def test_edits_between_give_the_other_file(old, parts, data):
+    new = old
+    for part in parts:
+        at = data.draw(st.integers(0, len(new)))
+        new = new[:at] + part + new[data.draw(st.integers(at, len(new))) :]
+    edits = edits_between(old, new)
+    assert edited(old, edits) == new and bool(edits) == (old != new)
+    assert all(a[0] + a[1] < b[0] for a, b in pairwise(edits))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "edits"),
+    [
+        (b"a" * 50, b"a" * 20 + b"b" + b"a" * 29, ((20, 1, b"b"),)),
+        (bytes(range(50)), bytes(range(20)) + b"!!" + bytes(range(20, 50)), ((20, 0, b"!!"),)),
+        (
+            bytes(range(80)),
+            b"!" + bytes(range(1, 30)) + bytes(range(35, 79)) + b"!",
+            ((0, 1, b"!"), (30, 5, b""), (79, 1, b"!")),
+        ),
+    ],
+    ids=["replaced", "put in", "all of these"],
+)
+def test_edits_are_few(old, new, edits):
+    assert edits_between(old, new) == edits
 
 
 def test_a_model_file_that_is_missing_or_damaged_is_noticed_and_made_again(kit):

@@ -29,7 +29,7 @@ def suite(name):
 @cache
 def streams(name):
     """Parsed streams by id."""
-    return {v.id: parse(v.file.read_bytes()) for v in suite(name).vectors}
+    return {v.id: parse(v.read()) for v in suite(name).vectors}
 
 
 def sizes(name, channels):
@@ -106,7 +106,7 @@ def test_traces_are_there_for_every_configuration():
 def test_a_sample_decodes_to_the_samples_of_the_manifest(name):
     small = [v for v in suite(name).vectors if v.model.file and v.expect.count < 1 << 16]
     for vector in small[::9]:
-        samples, _ = decode_stream(vector.file.read_bytes(), model=str(locate(vector.model)), threads=1)
+        samples, _ = decode_stream(vector.read(), model=str(locate(vector.model)), threads=1)
         assert hashlib.sha256(samples.tobytes()).hexdigest() == vector.expect.samples, vector.id
 
 
@@ -134,7 +134,7 @@ def test_coded_streams_are_those_of_the_specifications_encoder():
     spec = spec_module()
     data = spec.encode_picture(samples[:, :, None].tolist(), 60, spec.build_model(plain_content(dict(made))))
     vector = next(v for v in suite("core").vectors if v.id == "core/configuration-single-7-grey")
-    assert data == vector.file.read_bytes()
+    assert data == vector.read()
 
 
 def test_vectors_go_with_a_default_model_that_is_replaced_and_others_stay(tmp_path):

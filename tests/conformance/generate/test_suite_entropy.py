@@ -22,7 +22,7 @@ def census(name: str) -> Census:
     found = Census()
     for vector in suites.load(suites.KIT / "suites" / "entropy" / "manifest.json").vectors:
         if vector.model and vector.model.name == name and vector.outcome == "accept":
-            count(vector.file.read_bytes(), model(name), found)
+            count(vector.read(), model(name), found)
     return found
 
 
@@ -109,7 +109,7 @@ def test_segments_are_as_short_and_as_long_as_said():
     kit = {v.id: v for v in suites.load(suites.KIT / "suites" / "entropy" / "manifest.json").vectors}
 
     def lengths(name):
-        data = kit[name].file.read_bytes()
+        data = kit[name].read()
         return [int.from_bytes(data[at : at + 4], "little") for at in (36, 40)]
 
     assert lengths("entropy/shortest-y")[1] == lengths("entropy/shortest-z")[0] == 8

@@ -40,7 +40,7 @@ def reach(name):
     found = Reach()
     for vector in vectors().values():
         if vector.model.name == name:
-            probe(vector.file.read_bytes(), model(name), found)
+            probe(vector.read(), model(name), found)
     return found
 
 
@@ -151,7 +151,7 @@ def test_scales_lie_at_every_threshold_and_beside_it():
 
 def test_gains_have_shifts_and_multipliers_of_both_ends():
     for name, shifts in (("limits", (1, 14)), ("narrow", (1, 30))):
-        steps = [v.file.read_bytes()[7] - 1 for v in vectors().values() if v.model.name == name]
+        steps = [v.read()[7] - 1 for v in vectors().values() if v.model.name == name]
         layer = model(name).layers["g_s/input"]
         assert {int(s) for s in layer.shift[steps].reshape(-1)} >= set(shifts), name
     assert set(model("limits").layers["g_s/input"].multiplier.reshape(-1).tolist()) == {2**14, 2**15 - 1}
@@ -207,7 +207,7 @@ def test_a_probe_that_differs_from_the_engine_is_noticed(monkeypatch):
     vector = vectors()["extremes/norm-halves"]
     monkeypatch.setattr(Reach, "shifted", lambda self, rounding, a, shift: a >> shift)
     with pytest.raises(RuntimeError, match="differ"):
-        probe(vector.file.read_bytes(), model("tiny-7"), Reach())
+        probe(vector.read(), model("tiny-7"), Reach())
 
 
 def test_values_at_the_ends_of_their_ranges_are_seen():
@@ -221,9 +221,9 @@ def test_values_at_the_ends_of_their_ranges_are_seen():
 
 def test_the_picture_shows_what_the_attentions_give():
     made = model("attentions")
-    equal = decode_stream(vectors()["extremes/attention-equal"].file.read_bytes(), model=made, threads=1)[0]
+    equal = decode_stream(vectors()["extremes/attention-equal"].read(), model=made, threads=1)[0]
     for name in ("large", "alternating", "one-key"):
-        other = decode_stream(vectors()[f"extremes/attention-{name}"].file.read_bytes(), model=made, threads=1)[0]
+        other = decode_stream(vectors()[f"extremes/attention-{name}"].read(), model=made, threads=1)[0]
         assert (equal != other).mean() > 0.1
 
 

@@ -12,6 +12,7 @@ from conformance.generate import registry
 from conformance.generate.suites import invalid
 from conformance.generate.suites.invalid_segments import escape
 from conformance.kit import clauses, suites
+from conformance.kit import vectors as kit_vectors
 from conformance.run.models import locate
 from conformance.synthetic.models.procedural import model
 from refcodec.bitstream.container import parse
@@ -41,20 +42,20 @@ def refusal(act):
 
 def decoded(vector, backend):
     """How a vector is refused."""
-    data, path = vector.file.read_bytes(), str(locate(vector.model))
+    data, path = vector.read(), str(locate(vector.model))
     return refusal(lambda: decode_stream(data, model=path, threads=1, backend=backend))
 
 
 def test_every_class_of_refusal_is_wanted_and_nothing_else():
     assert {v.outcome for v in vectors()} == {"reject"}
-    assert {v.expect.error for v in vectors()} == set(suites.ERROR_CLASSES)
+    assert {v.expect.error for v in vectors()} == set(kit_vectors.ERROR_CLASSES)
 
 
 def test_faults_of_the_container_are_named_alike_by_refcodec_and_the_specification():
     found = [v for v in vectors() if v.model is None]
     assert len(found) > 200
     for vector in found:
-        data = vector.file.read_bytes()
+        data = vector.read()
         with pytest.raises(ValueError, match=f"^{vector.expect.error}$"):
             SPEC.parse_stream(data)
         assert refusal(lambda data=data: parse(data)) == vector.expect.error, vector.id
@@ -81,7 +82,7 @@ def test_bombs_take_no_memory():
     bombs = [v for v in vectors() if v.id.startswith("invalid/bomb-")]
     made = model("tiny-7")
     for vector in bombs:
-        data = vector.file.read_bytes()
+        data = vector.read()
         assert len(data) < 100
         tracemalloc.start()
         try:
@@ -104,7 +105,7 @@ def test_every_field_has_every_kind_of_wrong_value():
 
 def test_streams_are_cut_at_every_boundary():
     data = invalid.whole()
-    stored = {v.file.read_bytes() for v in vectors() if "/cut-" in v.id or "/magic-" in v.id}
+    stored = {v.read() for v in vectors() if "/cut-" in v.id or "/magic-" in v.id}
     places = {place for place in invalid.boundaries(data).values() if 4 <= place < len(data)}
     assert len(places) > 20
     assert all(data[:place] in stored for place in places)
@@ -130,7 +131,7 @@ def test_escapes_in_range_are_those_of_the_encoder(number, symbol):
 
 
 def test_generators_make_the_streams_that_are_stored():
-    stored = {v.id: v.file.read_bytes() for v in vectors()}
+    stored = {v.id: v.read() for v in vectors()}
     for made in registry.generators("invalid"):
         if made.name != "models":
             for case in made.function():

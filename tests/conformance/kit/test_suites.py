@@ -19,8 +19,9 @@ from conformance.kit import suites
 from conformance.kit.errors import SuiteDamaged, UsageError
 from conformance.kit.levels import belongs, level_of, parse_level, picture_level
 from conformance.kit.strict_json import read_json
-from conformance.kit.suites import Accept, Reject, Selection
+from conformance.kit.suites import Selection
 from conformance.kit.text import as_name, is_name
+from conformance.kit.vectors import Accept, Reject, edited
 
 
 def changed(kit, change, suite="core"):
@@ -93,7 +94,7 @@ def package(place):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (replace("format", 2), "'format' is 2, allowed are 1..1"),
+        (replace("format", 1), "'format' is 1, allowed are 2..2"),
         (replace("format", True), "'format' is true, expected an integer"),
         (replace("suite", "other"), "'suite' is \"other\", but the folder is 'core'"),
         (replace("version", 0), "'version' is 0"),
@@ -247,11 +248,11 @@ def test_costs_of_a_manifest_are_a_small_factor_of_its_size():
 
 
 def test_edits_do_not_multiply_a_file(tmp_path, monkeypatch):
-    entry = toy_model() | {"edits": [[0, "41"]], "edited": sha256(b"A model")}
+    entry = toy_model() | {"edits": [[0, 1, "41"]], "edited": sha256(b"A model")}
     path = write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models={"toy": entry, "more": entry})
     suites.check_files([suites.load(path)])
     monkeypatch.setattr(suites, "MAX_EDITED", 15)
-    with pytest.raises(SuiteDamaged, match="its edited models have 16 bytes, at most 15"):
+    with pytest.raises(SuiteDamaged, match="its edited files have 16 bytes, at most 15"):
         suites.check_files([suites.load(path)])
 
 
@@ -352,19 +353,68 @@ def test_one_file_has_one_hash(tmp_path):
 
 
 def test_models_may_be_edits_of_a_file(tmp_path):
-    edits = [[2, "6f6f"], [7, "21"]]
+    edits = [[2, 2, "6f6f"], [7, 0, "21"]]
     entry = toy_model() | {"edits": edits, "edited": sha256(b"a oodel!")}
     path = write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models={"toy": entry})
     suite = suites.load(path)
     suites.check_files([suite])
     model = suite.models["toy"]
-    assert model.edits == ((2, b"oo"), (7, b"!")) and model.apply(b"a model") == b"a oodel!"
+    assert model.edits == ((2, 2, b"oo"), (7, 0, b"!")) and edited(b"a model", model.edits) == b"a oodel!"
     changed(tmp_path, lambda m: m["models"]["toy"].update(edited="0" * 64))
     with pytest.raises(SuiteDamaged, match="the edits do not give 0000"):
         suites.check_files([suites.load(path)])
-    for wrong in ([[2]], [[-1, "00"]], [[True, "00"]], [[2, "0"]], [[2, "0G"]], [[2**28, "00"]], ["2"], [[2, 5]]):
+    for wrong in (
+        *([[2]], [[2, 0]], ["2"], [[2, 0, 5]], [[True, 0, "00"]], [[2, 1.0, "00"]], [[2, 0, "0"]], [[2, 0, "0G"]]),
+        *([[-1, 0, "00"]], [[2, -1, "00"]], [[2**28, 1, "00"]], [[2, 2, "00"], [3, 0, "00"]], [[2, 0, ""], [1, 0, ""]]),
+    ):
         with pytest.raises(SuiteDamaged, match="'edits' holds"):
             changed(tmp_path, lambda m, w=wrong: m["models"]["toy"].update(edits=w))
+
+
+def edited_suite(folder, data=b"a cut, and more", **more):
+    """A suite with one stream that is an edit of a sound one."""
+    vector, _ = invalid("core/a")
+    del vector["stream"]
+    vector |= {"base": "bases/sound", "edits": [[2, 5, "637574"], [13, 3, "6d6f7265"]], "sha256": sha256(data)} | more
+    path = write_suite(folder, "core", [], vectors=[vector], files={"bases/sound": sha256(b"a sound, and not")})
+    (path.parent / "bases").mkdir()
+    (path.parent / "bases" / "sound").write_bytes(b"a sound, and not")
+    return path
+
+
+def test_streams_may_be_edits_of_a_file(tmp_path):
+    path = edited_suite(tmp_path)
+    suite = suites.load(path)
+    suites.check_files([suite])
+    assert suite.vectors[0].read() == b"a cut, and more" and suite.vectors[0].sha256 == sha256(b"a cut, and more")
+    assert edited(b"abc", ()) == b"abc" and edited(b"abc", ((0, 3, b""),)) == b"" == edited(b"", ((0, 9, b""),))
+    (path.parent / "bases" / "sound").write_bytes(b"another")
+    with pytest.raises(SuiteDamaged, match="bases/sound: SHA-256 is"):
+        suites.check_files([suite])
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"edits": []}, "a 'base' needs 'edits'"),
+        ({"base": "bases/other"}, "'files' does not pin"),
+        ({"stream": "streams/a"}, "unknown field 'stream'"),
+        ({"unit": "u.json"}, "unknown field 'base'"),
+        ({"base": None}, "'stream' is missing"),
+    ],
+)
+def test_a_base_needs_edits_and_nothing_else(tmp_path, more, says):
+    with pytest.raises(SuiteDamaged, match=says):
+        suites.load(edited_suite(tmp_path, **more))
+
+
+def test_edits_that_give_another_stream_are_noticed(tmp_path, monkeypatch):
+    suite = suites.load(edited_suite(tmp_path, b"something else"))
+    with pytest.raises(SuiteDamaged, match="vector 'core/a': the edits do not give"):
+        suites.check_files([suite])
+    monkeypatch.setattr(suites, "MAX_EDITED", 20)
+    with pytest.raises(SuiteDamaged, match="its edited files have 23 bytes, at most 20"):
+        suites.check_files([suite])
 
 
 def test_suites_are_found_by_name(tmp_path):

@@ -143,7 +143,7 @@ def test_what_noticed_mutants_is_still_there():
 
 
 def test_the_quickest_vectors_are_taken_up_to_a_time_but_one_at_least():
-    tasks = [Task(name, KIT, None, ()) for name in "abc"]
+    tasks = [Task(name, b"", None, ()) for name in "abc"]
     seconds = {"a": 3.0, "b": 1.0, "c": 1.5}
     assert [[t.id for t in command.quickest(tasks, seconds, enough)] for enough in (0.5, 2.6, 9)] == [
         ["b"],

@@ -11,7 +11,7 @@ from tiny_kit import command, invalid, toy_model, valid, write_suite
 
 from conformance import cli
 from conformance.kit import suites
-from conformance.kit.suites import Accept, Reject, Vector
+from conformance.kit.vectors import Accept, Reject, Vector
 from conformance.locate.traces import Trace, read_trace
 from conformance.run import claim, trace_check
 

@@ -54,6 +54,27 @@ def test_vectors_without_a_model_are_left_out(tmp_path, capsys):
     assert "1 vectors in LOCLIC-other; left out for want of a model: 1" in capsys.readouterr().out
 
 
+def test_export_writes_whole_files(tmp_path, capsys):
+    kit = tiny_kit.tiny_kit(tmp_path / "kit")
+    (vector, stream), toy = valid("more/a", 2, 2, 3, 1), tiny_kit.toy_model()
+    vector |= {"base": "bases/x", "edits": [[0, 1, "7b"]], "model": "edited"}
+    del vector["stream"]
+    edited = toy | {"edits": [[0, 1, "41"]], "edited": sha256(b"A model")}
+    files = {"bases/x": sha256(b"?" + stream[1:])}
+    path = write_suite(kit, "more", [], models={"toy": toy, "edited": edited}, vectors=[vector], files=files)
+    (path.parent / "bases").mkdir()
+    (path.parent / "bases" / "x").write_bytes(b"?" + stream[1:])
+    out = tmp_path / "out"
+    assert cli.main(["export", str(out), "--kit", str(kit)]) == 0 and "6 vectors" in capsys.readouterr().out
+    listed = {row["id"]: row for row in json.loads((out / "vectors.json").read_text())}
+    assert all(sha256((out / row["file"]).read_bytes()) == row["sha256"] for row in listed.values())
+    assert listed["more/a"]["outcome"] == "accept" and listed["more/a"]["samples"] == vector["expect"]["samples"]
+    assert (out / listed["more/a"]["model"]).read_bytes() == b"A model"
+    assert listed["invalid/two"]["error"] == "HeaderError" and listed["invalid/two"]["also"] == ["ChecksumError"]
+    assert listed["invalid/two"]["model"] is None
+    assert cli.main(["export", str(out), "--kit", str(kit)]) == 73 and "File exists" in capsys.readouterr().err
+
+
 def test_nothing_is_overwritten(out, capsys):
     assert cli.main(["fluster", str(out)]) == 73
     assert "File exists" in capsys.readouterr().err

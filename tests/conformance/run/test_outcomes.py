@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from conformance.kit.errors import UsageError
-from conformance.kit.suites import ERROR_CLASSES, Accept, Reject
+from conformance.kit.vectors import ERROR_CLASSES, Accept, Reject
 from conformance.run import baseline, outcomes
 from conformance.run.outcomes import Seen, Verdict, observe, score
 from conformance.run.process import MEMORY, TIMEOUT, Ended

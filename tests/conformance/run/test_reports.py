@@ -21,7 +21,7 @@ from tiny_kit import command
 
 from conformance import cli
 from conformance.kit import errors
-from conformance.kit.suites import Vector
+from conformance.kit.vectors import Vector
 from conformance.run import outcomes, report_html, report_junit, report_text
 from conformance.run.engine import Result
 from conformance.run.report import brief

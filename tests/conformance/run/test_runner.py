@@ -19,6 +19,7 @@ from PIL import Image
 from tiny_kit import command, sha256, valid, write_suite
 
 from conformance.kit import suites
+from conformance.kit import vectors as kit_vectors
 from conformance.kit.errors import SuiteDamaged, UsageError
 from conformance.run import decoders, models, process
 from conformance.run.engine import Options, compare, run_all
@@ -69,10 +70,10 @@ def test_results_stand_in_the_order_of_the_vectors(tmp_path):
 
 def test_every_digit_of_the_hash_counts():
     digest = sha256(SAMPLES)
-    assert compare(suites.Accept(5, 4, 3, digest), SAMPLES) == ""
+    assert compare(kit_vectors.Accept(5, 4, 3, digest), SAMPLES) == ""
     for n, digit in enumerate(digest):
         other = digest[:n] + ("1" if digit == "0" else "0") + digest[n + 1 :]
-        assert compare(suites.Accept(5, 4, 3, other), SAMPLES) == "another picture"
+        assert compare(kit_vectors.Accept(5, 4, 3, other), SAMPLES) == "another picture"
 
 
 LIARS = {
@@ -391,9 +392,11 @@ def test_only_the_pinned_model_is_taken(tmp_path):
 
 def test_models_are_found_in_packages():
     data = suites.KIT.parent / "kit" / "clauses.json"
-    model = suites.Model("clauses", "0" * 32, sha256=suites.file_hash(data), package="conformance/kit/clauses.json")
+    model = kit_vectors.Model(
+        "clauses", "0" * 32, sha256=suites.file_hash(data), package="conformance/kit/clauses.json"
+    )
     assert models.locate(model) == data
-    absent = suites.Model("x", "0" * 32, sha256="0" * 64, package="no_such_package/x.h5")
+    absent = kit_vectors.Model("x", "0" * 32, sha256="0" * 64, package="no_such_package/x.h5")
     assert models.locate(absent) is None
 
 
@@ -411,8 +414,8 @@ def test_edited_models_are_copied_once_by_many_threads(tmp_path, monkeypatch):
 
     monkeypatch.setattr(models, "TemporaryDirectory", Slow)
     monkeypatch.setattr(models, "_copies", cache(models._copies.__wrapped__))  # this process's own folder stays
-    entry = {"edits": ((2, b"oo"), (7, b"!")), "edited": sha256(b"a oodel!")}
-    model = suites.Model("toy", "1" * 32, sha256=sha256(b"a model"), **entry)
+    entry = {"edits": ((2, 2, b"oo"), (7, 0, b"!")), "edited": sha256(b"a oodel!")}
+    model = kit_vectors.Model("toy", "1" * 32, sha256=sha256(b"a model"), **entry)
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(lambda folder: models.locate(model, [folder]), folders))
     assert [path.parent for path in found] == folders[:1]
@@ -437,7 +440,7 @@ def test_differences_are_told_and_drawn(tmp_path, kit):
 
 
 def test_the_largest_difference_need_not_be_the_first():
-    expect = suites.Accept(3, 1, 1, "")
+    expect = kit_vectors.Accept(3, 1, 1, "")
     assert difference(bytes([7, 10, 250]), bytes([7, 11, 5]), expect) == Difference(2, 3, 245, 0, 1, 0, 10, 11)
     assert difference(b"abc", b"abc", expect) is None
 

@@ -6,18 +6,18 @@ from functools import cache
 
 import numpy as np
 import pytest
-from unit_ways import run
 
 from conformance import cli
-from conformance.generate.unit_writer import live
 from conformance.kit import suites
 from conformance.mutants.mutant import declared
+from conformance.mutants.unit_cases import run
 from conformance.synthetic.models import procedural as models
 from conformance.synthetic.models.attentions import near_tie
 from conformance.synthetic.models.edges import LOGIT_SHIFTS, edge_content
 from conformance.workbench import agree
 from conformance.workbench.agree import Key, difference, first_difference, search, trial_of
 from refcodec.arith import numpy_ops
+from refcodec.arith.numpy_ops import attention
 from refcodec.codec import decode_stream
 from refcodec.errors import InvalidModel
 from refcodec.model.integer_model import build_model, fingerprint
@@ -44,7 +44,7 @@ def layers(kind):
 def planted(monkeypatch):
     """NumPy's local attention adds position biases before the floor."""
     mutant = next(m for m in declared("attention") if m.id == "local/bias-before-floor")
-    names = dict(vars(numpy_ops))
+    names = dict(vars(attention))
     exec(compile(mutant.apply(mutant.path.read_text(encoding="utf-8")), str(mutant.path), "exec"), names)
     monkeypatch.setattr(numpy_ops, "local_attention", names["local_attention"])
 
@@ -168,10 +168,10 @@ def test_the_kit_tells_a_bias_before_the_floor(planted):
     folder = suites.KIT / "suites"
     vectors = {v.id: v for name in ("units", "extremes") for v in suites.load(folder / name / "manifest.json").vectors}
     cases = json.loads(vectors["units/local-attention-ties"].file.read_text())["cases"]
-    wrong = [run("local_attention", live(case["input"]), "numpy") != case["expect"] for case in cases]
+    wrong = [run("local_attention", case["input"], "numpy") != case["expect"] for case in cases]
     assert sum(wrong) >= len(cases) - 2
     for name in ("small", "large"):
-        data = vectors[f"extremes/logits-{name}"].file.read_bytes()
+        data = vectors[f"extremes/logits-{name}"].read()
         right, got = (
             decode_stream(data, model=models.model("logits"), backend=backend, threads=1)[0]
             for backend in ("numba", "numpy")

@@ -239,7 +239,7 @@ def test_a_failure_is_shrunk_and_kept_as_a_vector(decoders, capsys):
     check_files([suite])
     (vector,) = suite.vectors
     assert vector.id in text and vector.model.name == "tiny-7-slices-1"
-    small = draft_of(vector.file.read_bytes(), Family(vector.model.name, tiny().contents(1), 7))
+    small = draft_of(vector.read(), Family(vector.model.name, tiny().contents(1), 7))
     assert (small.width, small.height, small.quality, small.channels, small.digest) == (1, 1, 1, 3, False)
     assert small.nonzero == 1 and max(np.abs(small.z).max(), np.abs(small.y).max()) == 300
 

@@ -15,7 +15,7 @@ from tiny_models import TINY, spec_content, tiny_content
 
 import refcodec
 from conformance.cli import run_command
-from conformance.synthetic.models.structures import HARMLESS, OUTSIDE, OUTSIDE_RAW, STRUCTURES, VICTIM
+from conformance.synthetic.models.broken_files import HARMLESS, OUTSIDE, OUTSIDE_RAW, STRUCTURES, VICTIM
 from conformance.synthetic.streams import STATES, corpus, hostile_stream, sealed
 from conformance.workbench.fuzz import command as fuzz
 from conformance.workbench.fuzz.models import hostile_model, model_corpus
@@ -230,7 +230,7 @@ def test_hostile_models_are_refused(name, outside):
     assert took < 5 and memory < 4 << 20
 
 
-@pytest.mark.parametrize("name", ["virtual", "external storage", "external link"])
+@pytest.mark.parametrize("name", ["broken-file-virtual", "broken-file-external-storage", "broken-file-external-link"])
 def test_the_outside_files_would_have_made_it_whole(name, outside):
     """The three tests above mean something: HDF5 itself follows these references."""
     data = model_corpus().rebuilt[name]
@@ -254,7 +254,7 @@ def test_loading_takes_a_small_multiple_of_the_numbers(tmp_path):
 
 
 def test_objects_and_chunks_are_counted(tmp_path, monkeypatch):
-    data = model_corpus().rebuilt["other chunks"]
+    data = model_corpus().rebuilt["sound-file-chunks"]
     monkeypatch.setattr(hdf5_arrays, "MAX_CHUNKS", 10)
     with pytest.raises(InvalidModel, match="too many or too large chunks"):
         loaded(data, tmp_path)

@@ -11,7 +11,7 @@ from refcodec.agreement.machines import Outcome, Way
 from refcodec.cli import main
 
 ANSWER = {
-    "facts": {"python": "3.99", "numpy": "9.9", "machine": "abacus"},
+    "facts": {"python": "3.99", "numpy": "9.9", "architecture": "abacus"},
     "hashes": {"sum": "a" * 64, "default stream": "b" * 64, "tiny stream": "c" * 64},
 }
 

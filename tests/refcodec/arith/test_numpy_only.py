@@ -13,6 +13,7 @@ from spec import spec_module
 from refcodec.arith import backend, numpy_ops
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import BORDER, interior
+from refcodec.arith.numpy_ops import attention, bands, convolution, exact, normalisation
 from refcodec.model.layers import Conv, Gdn, LinearAttention, LocalAttention, Norm, Sum
 from refcodec.model.tables import load_tables
 
@@ -67,14 +68,14 @@ def convolved(x, layer, threads=1):
 @quick
 @given(st.integers(-(2**52) + 1, 2**52 - 1), st.integers(0, 52))
 def test_shifts_of_floats_are_exact(a, s):
-    assert int(numpy_ops._shifted(np.array([a], np.float64), s)[0]) == SPEC.round_shift(a, s)
+    assert int(exact.shifted(np.array([a], np.float64), s)[0]) == SPEC.round_shift(a, s)
 
 
 @pytest.mark.parametrize("s", [0, 1, 2, 23, 51, 52])
 def test_shifts_of_floats_at_ties_and_at_the_bound(s):
     values = {(k << s) + ((1 << s) >> 1) + d for k in (-2, -1, 0, 1) for d in (-1, 0, 1)} | {2**52 - 1, 1 - 2**52}
     values = sorted(v for v in values if abs(v) < 2**52)
-    found = numpy_ops._shifted(np.array(values, np.float64), s)
+    found = exact.shifted(np.array(values, np.float64), s)
     assert found.tolist() == [SPEC.round_shift(v, s) for v in values]
 
 
@@ -84,7 +85,7 @@ def test_quotients_of_floats_are_exact_floors(b, near, d):
     a = near // b * b + d  # about a multiple of b, where rounding could pass an integer
     if abs(a) + b >= 2**53:
         a = d
-    assert int(numpy_ops._quotient(np.array([a], np.float64), np.array([b], np.float64))[0]) == a // b
+    assert int(exact.quotient(np.array([a], np.float64), np.array([b], np.float64))[0]) == a // b
 
 
 def test_quotients_of_floats_up_to_the_bound():
@@ -92,19 +93,19 @@ def test_quotients_of_floats_up_to_the_bound():
     for sign in (-1, 1):
         for off in (-1, 0, 1):
             a = sign * ((2**53 - 2 * b) // b * b) + off
-            found = numpy_ops._quotient(a.astype(np.float64), b.astype(np.float64))
+            found = exact.quotient(a.astype(np.float64), b.astype(np.float64))
             assert found.astype(np.int64).tolist() == (a // b).tolist()
 
 
 def test_exponentials_in_float64_are_those_of_the_table():
-    t = np.concatenate([np.arange(0, 1 << 18, 7), np.arange(0, 41 << 16, 4099), [numpy_ops._NEVER, 2**41]])
+    t = np.concatenate([np.arange(0, 1 << 18, 7), np.arange(0, 41 << 16, 4099), [attention._NEVER, 2**41]])
     n, i, j = np.minimum(t >> 16, 40), (t >> 8) & 255, t & 255
     table = TABLES.exp2.astype(np.int64)
     expected = numpy_ops.round_shift(table[i] * (256 - j) + table[i + 1] * j, n + 8)
     found = numpy_ops.exp2_negative(t, TABLES.exp2)
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(numpy_ops._exp2(t.astype(np.float64), TABLES.exp2), expected)
+    np.testing.assert_array_equal(attention._exp2(t.astype(np.float64), TABLES.exp2), expected)
 
 
 # ------------------------------------------------------------------------------------------------ convolutions
@@ -123,10 +124,10 @@ def test_the_table_of_an_activation_holds_every_result(frac, limit):
         gelu=TABLES.gelu[frac],
     )
     v = np.concatenate([np.arange(-70000, 70000), [-(2**32), -(2**31), 2**31, 2**32]])
-    expected = np.clip(numpy_ops.gelu(v, TABLES.gelu[frac]), -limit, limit)
+    expected = np.clip(convolution.gelu(v, TABLES.gelu[frac]), -limit, limit)
     for fraction in (0.0, 0.5, 1 - 2.0**-20):  # what a shift leaves of a sum is cut off
-        sums = (v + fraction + numpy_ops._pack(layer).zero)[None, :, None]
-        np.testing.assert_array_equal(numpy_ops._finish(sums, layer)[0, :, 0], expected)
+        sums = (v + fraction + convolution._pack(layer).zero)[None, :, None]
+        np.testing.assert_array_equal(convolution._finish(sums, layer)[0, :, 0], expected)
 
 
 @pytest.mark.parametrize(("kernel", "ci", "co"), [(1, 6, 12), (1, 1200, 70), (3, 66, 33), (3, 200, 8), (5, 24, 130)])
@@ -134,7 +135,7 @@ def test_the_table_of_an_activation_holds_every_result(frac, limit):
 def test_blocks_of_inputs_and_outputs(kernel, ci, co, variant):
     rng = np.random.default_rng(ci)
     layer, x = random_conv(rng, kernel, ci, co, **variant), random_map(rng, 13, 22, ci)
-    blocks = numpy_ops._pack(layer).blocks
+    blocks = convolution._pack(layer).blocks
     assert sum(b.shape[3] for b in blocks) == kernel * kernel * ci and blocks[0].shape[0] * blocks[0].shape[4] >= co
     assert all(b.shape[3] <= 576 and b.shape[4] <= 32 for b in blocks)
     np.testing.assert_array_equal(convolved(x, layer), direct(x, layer))
@@ -149,7 +150,7 @@ def test_bands_and_threads_change_no_convolution(band, variant, kernel, monkeypa
     rng = np.random.default_rng(kernel)
     layer, x = random_conv(rng, kernel, 8, 8, **variant), random_map(rng, 61, 50, 8)
     expected = direct(x, layer)
-    monkeypatch.setattr(numpy_ops, "_BAND", band)
+    monkeypatch.setattr(bands, "BAND", band)
     for threads in (1, 2, 5, 64):
         np.testing.assert_array_equal(convolved(x, layer, threads), expected)
 
@@ -159,7 +160,7 @@ def test_the_size_of_products_changes_nothing(size, monkeypatch):
     rng = np.random.default_rng(2)
     layer, x = random_conv(rng, 3, 10, 40), random_map(rng, 9, 31, 10)
     expected = direct(x, layer)
-    monkeypatch.setattr(numpy_ops, "ONE_THREAD", size)
+    monkeypatch.setattr(bands, "ONE_THREAD", size)
     np.testing.assert_array_equal(convolved(x, layer), expected)
 
 
@@ -229,8 +230,8 @@ def test_bands_and_threads_change_no_operation(n, monkeypatch):
     expected = run(name, layer, inputs, 1, **more).copy()
     assert np.unique(expected).size > 100
     for band, product in ((1, 1), (20000, 300), (1 << 30, 1 << 30)):
-        monkeypatch.setattr(numpy_ops, "_BAND", band)
-        monkeypatch.setattr(numpy_ops, "ONE_THREAD", product)
+        monkeypatch.setattr(bands, "BAND", band)
+        monkeypatch.setattr(bands, "ONE_THREAD", product)
         for threads in (1, 2, 5, 64):
             np.testing.assert_array_equal(run(name, layer, inputs, threads, **more), expected)
 
@@ -250,11 +251,12 @@ def test_every_product_is_left_to_one_thread(n, monkeypatch):
 
     rng = np.random.default_rng(n)
     name, layer, inputs, more = operations(rng, 40, 96)[n]
-    monkeypatch.setattr(numpy_ops, "np", Spy())
+    for module in (attention, bands, convolution, normalisation):
+        monkeypatch.setattr(module, "np", Spy())
     run(name, layer, inputs, 1, **more)
     for kernel, ci, co in ((3, 96, 96), (1, 640, 256), (5, 64, 30)):
         convolved(random_map(rng, 8, 96, ci), random_conv(rng, kernel, ci, co))
-    assert sizes and max(sizes) <= numpy_ops.ONE_THREAD
+    assert sizes and max(sizes) <= bands.ONE_THREAD
 
 
 def test_roots_next_to_squares():
@@ -263,7 +265,7 @@ def test_roots_next_to_squares():
     for d in (-1, 0, 1):
         beta = np.maximum(r * r + d, 1)
         layer = Gdn("layer", np.zeros((9, 9), np.int64), beta, 0, 0, MAX)
-        found = numpy_ops._norm_root(np.ones((1, 1, 9)), layer)[0, 0]
+        found = normalisation._norm_root(np.ones((1, 1, 9)), layer)[0, 0]
         assert found.tolist() == [isqrt(int(b)) for b in beta]
 
 

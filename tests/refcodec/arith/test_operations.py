@@ -737,8 +737,7 @@ def check_linear(q, k, v, heads, shifts, limit, intra=False):
     """Compare both backends with SPEC on values [h, w, C]; intra restricts keys and results to halves."""
     key_shift, query_shift, context_shift = shifts
     layer = LinearAttention("layer", key_shift, query_shift, context_shift, heads, 0, limit)
-    name = "intra/1/attention" if intra else "inter/1/attention"
-    op = {**PLAIN, "heads": heads, "channels": q.shape[2], "name": name}
+    op = {**PLAIN, "heads": heads, "channels": q.shape[2], "split": intra}
     arrays = {"constants": list(shifts), "limit": limit}
     expected = SPEC.global_attention([q.tolist(), k.tolist(), v.tolist()], op, arrays, TABLE_LISTS)
     halves = {"keys_at": checkerboard.ANCHOR, "queries_at": checkerboard.NONANCHOR} if intra else {}

@@ -396,11 +396,30 @@ def test_the_matrix_agrees_and_says_so(tmp_path, small, capsys):
     folder = tmp_path / "pictures"
     folder.mkdir()
     small.rename(folder / "a.png")
-    assert main(["matrix", str(folder), "--qualities", "30", "--json", str(tmp_path / "m.json")]) == 0
+    words = ["matrix", str(folder), "--qualities", "30", "--save-json", str(tmp_path / "m.json")]
+    assert main(words) == 0
     shown = capsys.readouterr().out
     assert "numpy 1" in shown and "1 of 1" in shown
-    rows = json.loads((tmp_path / "m.json").read_text())["rows"]
-    assert all(all(r["encoded"]) and all(r["decoded"]) for r in rows)
+    saved = json.loads((tmp_path / "m.json").read_text())
+    assert all(all(r["encoded"]) and all(r["decoded"]) for r in saved["rows"])
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == saved
+
+
+def test_json_is_a_flag_of_every_command_and_files_have_names(tmp_path, capsys):
+    for words in (["rd", str(tmp_path)], ["matrix", str(tmp_path)]):
+        assert "--save-json" in refused(capsys, 2, *words, "--save-json", "-")
+        capsys.readouterr()
+        assert main([*words, "--json"]) == 66
+        assert json.loads(capsys.readouterr().out)["error"] == "MissingInput"
+
+
+def test_help_names_the_commands_of_developers(capsys):
+    for words in (["--help"], ["-h"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        shown = capsys.readouterr().out
+        assert "refcodec.agreement.selftest --write" in shown and "refcodec.agreement.items" in shown
 
 
 def test_every_error_class_has_a_documented_code():
@@ -470,7 +489,8 @@ def test_a_stream_larger_than_its_source_is_announced(tmp_path, small, capsys):
     Image.new("RGB", (64, 64), (0, 255, 0)).save(flat)
     for source, told in ((flat, True), (small, False)):
         capsys.readouterr()
-        assert main(["encode", str(source), str(tmp_path / "s.loclic"), "-q", "30", "--force"]) == 0
+        words = ["-q", "30", "--force", "--rectangles", "none"]
+        assert main(["encode", str(source), str(tmp_path / "s.loclic"), *words]) == 0
         err = capsys.readouterr().err
         assert ("larger than the source" in err) == told and err.count("not frozen") == 1
 

@@ -107,7 +107,7 @@ def test_command_writes_table_json_and_plot(folder, tmp_path, capsys):
         "--no-others",
         "--anchors",
         str(published),
-        "--json",
+        "--save-json",
         str(tmp_path / "o.json"),
         "--plot",
         str(tmp_path / "o.png"),
@@ -136,8 +136,8 @@ def test_the_same_points_draw_the_same_svg():
     assert b">bits per pixel<" in drawn and b"dc:date" not in drawn
 
 
-def test_json_on_standard_output_stands_alone(folder, capsysbinary):
-    assert rd.run(arguments(str(folder), "--qualities", "50", "--no-others", "--json", "-"), quantise, read) == 0
+def test_json_on_standard_output_is_alone(folder, capsysbinary):
+    assert rd.run(arguments(str(folder), "--qualities", "50", "--no-others", "--json"), quantise, read) == 0
     assert json.loads(capsysbinary.readouterr().out)["pictures"] == ["a.png", "b.png"]
 
 

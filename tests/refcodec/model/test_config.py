@@ -2,8 +2,11 @@
 
 import pytest
 
+from conformance.synthetic.models.wires import blank, z_arrays
 from refcodec.errors import InvalidModel
-from refcodec.model.config import PROFILES, config_from, layer_table, parameter_count
+from refcodec.model.config import PROFILES, config_from
+from refcodec.model.integer_model import build_model, check_size
+from refcodec.model.layer_table import layer_table, parameter_count
 
 KNOWN = {  # parameters, kMAC a picture sample
     "paper": (69_920_128, 271.39),
@@ -70,6 +73,7 @@ def test_names_are_unique_and_inputs_come_first():
         {"old_synthesis": 1},
         {"slices": 48},
         {"inter_head_width": 5},
+        {"M": 66, "slices": 1},
     ],
 )
 def test_configurations_that_break_a_rule_are_refused(change):
@@ -82,3 +86,34 @@ def test_a_missing_field_is_refused():
     del values["hyper"]
     with pytest.raises(InvalidModel):
         config_from(values)
+
+
+SMALL = {"N": [2, 2, 2], "hyper": 2, "hs": [2, 2], "chan": [2, 2], "ent": [2, 2, 2], "lrp": [2, 2]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"M": 64, "slices": 1, "local_heads": 64},
+        {"M": 64, "slices": 32, "local_heads": 1, "intra_heads": 1, "inter_head_width": 4096},
+        {"M": 10, "slices": 5, "lrp": [], "intra_heads": 1, "inter_head_width": 4096},
+        {"M": 4, "slices": 2, "ent": [4096, 2, 2], "inter_head_width": 2, "qualities": 64, "old_synthesis": True},
+    ],
+)
+def test_configurations_inside_the_rules_have_a_model(change):
+    """(SPEC 6.1-2) One of zeros and the smallest clamps, at the ends of the rules."""
+    config = config_from({**PROFILES["default"].as_dict(), **SMALL, **change})
+    check_size(config)
+    content = {**blank(config), **z_arrays([(0, [0, 1, 65536])] * config.hyper)}
+    for n, op in enumerate(layer_table(config)):
+        if op.kind != "norm" and not op.wide:
+            content["formats"][n, 1] = 1
+    assert build_model(content).config == config
+
+
+def test_configurations_of_too_many_integers_are_refused():
+    """(SPEC 6.1-2) The largest width of z that tiny may have, and the next one."""
+    tiny = PROFILES["tiny"].as_dict()
+    check_size(config_from({**tiny, "hyper": 2718}))
+    with pytest.raises(InvalidModel, match="too large"):
+        check_size(config_from({**tiny, "hyper": 2720}))

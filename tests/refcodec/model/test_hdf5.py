@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from tiny_models import TINY, tiny_content
 
-from conformance.kit.suites import KIT, Accept, load_all
-from conformance.synthetic.models.structures import VICTIM, rebuilt, write_file
+from conformance.kit.suites import KIT, load_all
+from conformance.kit.vectors import Accept, edited
+from conformance.synthetic.models.broken_files import VICTIM, rebuilt, write_file
 from conformance.workbench.fuzz.models import model_corpus
 from refcodec.errors import InvalidModel, ModelError
 from refcodec.model import hdf5_arrays
-from refcodec.model.file import write_model
+from refcodec.model.file import VERSION, read_content, write_model
 from refcodec.model.hdf5 import Hdf5
 from refcodec.model.hdf5_arrays import read_all
 from refcodec.model.hdf5_bytes import FileBytes
@@ -57,7 +58,7 @@ def assert_the_same(data):
 
 @pytest.mark.parametrize("model", SOUND, ids=lambda model: model.name)
 def test_the_kits_models_read_as_by_the_library(model):
-    assert_the_same(model.apply(model.file.read_bytes()))
+    assert_the_same(edited(model.file.read_bytes(), model.edits))
 
 
 @pytest.mark.parametrize("path", [path for path in (TABLES, DEFAULT) if path.is_file()], ids=lambda path: path.name)
@@ -279,7 +280,201 @@ def test_a_group_has_one_table_of_links():
 
 def test_attributes_that_no_model_has_take_no_memory():
     def attribute(name):
-        return b"\3\0" + struct.pack("<HHHB", len(name), 8, 4, 0) + name + b"\x10\0\0\0\1\0\0\0" + b"\2\0\0\0" + b"\1"
+        kind = b"\x10\0\0\0\1\0\0\0\0\0\x08\0"
+        return b"\3\0" + struct.pack("<HHHB", len(name), len(kind), 4, 0) + name + kind + b"\2\0\0\0" + b"\1"
 
     names = (b"version\0", *(b"%05d\0" % n for n in range(999)))
     assert opened(hand_made(b"".join(message(12, attribute(name)) for name in names))).attributes == {"version": 1}
+
+
+# ------------------------------------------------------------------------------------- what every reader decides alike
+
+
+def changed(*changes, libver=None):
+    """The bytes of the small model after changes of its file."""
+    return rebuilt(model_corpus().data, *changes, libver=libver)
+
+
+def outcome(data, folder):
+    """The numbers of a model file, or None if it is refused."""
+    path = folder / "model.h5"
+    path.write_bytes(data)
+    try:
+        return read_content(path)[0]
+    except InvalidModel:
+        return None
+
+
+def provenance(text):
+    def change(f):
+        del f["provenance"]
+        f.create_dataset("provenance", data=np.frombuffer(text, np.uint8))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a": 1, "a": 1}',
+        b'{"a": 1, "\\u0061": 1}',
+        b'[{"b": {"a": 1, "a": 2}}]'.replace(b"[", b'{"c": [').replace(b"]", b"]}"),
+        b'\xef\xbb\xbf{"a": 1}',
+        '{"a": 1}'.encode("utf-16"),
+        '{"a": 1}'.encode("utf-16-le"),
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": 01}',
+        b'{"a": "\t"}',
+        b'{"a": 1}\0',
+        b'{"a": 1,}',
+        b"\x0b{}",
+        b"",
+        b'{"a":' + b"[" * 64 + b"]" * 64 + b"}",
+    ],
+)
+def test_provenance_that_is_no_json_object_is_refused(text, tmp_path):
+    assert outcome(changed(provenance(text)), tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b' \t\r\n{"a" : 1 } \n',
+        b'{"a": {"a": 1}, "b": [{"a": 2}]}',
+        b'{"a": "\\ud83d\\ude00\\u0000", "\\udc00": "\\udc00\\ud800"}',
+        b'{"a": [1e999, -0, 1E+2, ' + b"9" * 5000 + b"." + b"9" * 5000 + b"]}",
+        b'{"a": -' + b"9" * 100_000 + b"}",
+        b'{"a":' + b"[" * 63 + b"]" * 63 + b"}",
+    ],
+)
+def test_provenance_of_any_json_object_is_read(text, tmp_path):
+    assert outcome(changed(provenance(text)), tmp_path) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"), [("..", True), ("a b~", True), ("é", False), ("a\x7f", False), ("a\x01", False)]
+)
+def test_names_are_printable_ascii(name, accepted, tmp_path):
+    data = changed(lambda f: f.create_dataset(f"float/{name}", data=np.zeros(3, np.float32)))
+    assert (outcome(data, tmp_path) is not None) == accepted
+
+
+@pytest.mark.parametrize(("depth", "accepted"), [(8, True), (9, False), (10, False)])
+def test_groups_are_at_most_eight_deep(depth, accepted, tmp_path):
+    data = changed(lambda f: f.create_group("/".join(["d"] * depth)))
+    assert (outcome(data, tmp_path) is not None) == accepted
+
+
+def test_a_dataset_may_be_in_the_deepest_group(tmp_path):
+    path = "/".join(["float", *["d"] * 7, "a"])
+    assert outcome(changed(lambda f: f.create_dataset(path, data=np.zeros(3, np.float32))), tmp_path) is not None
+
+
+def attribute(name, value, dtype=None, shape=None):
+    def change(f):
+        if name in f.attrs:
+            del f.attrs[name]
+        f.attrs.create(name, value, shape, dtype)
+
+    return change
+
+
+def space_padded(text, padding):
+    """A text of fixed length with another padding than h5py's."""
+
+    def change(f):
+        kind = h5py.h5t.C_S1.copy()
+        kind.set_size(len(text))
+        kind.set_strpad(padding)
+        del f.attrs["format"]
+        space = h5py.h5s.create(h5py.h5s.SCALAR)
+        h5py.h5a.create(f.id, b"format", kind, space).write(np.array(text, f"S{len(text)}"))
+
+    return change
+
+
+FORMAT = b"refcodec-model"
+
+
+@pytest.mark.parametrize(
+    ("change", "accepted"),
+    [
+        (space_padded(FORMAT, h5py.h5t.STR_NULLPAD), True),
+        (space_padded(FORMAT + b"\0\0", h5py.h5t.STR_NULLTERM), True),
+        (space_padded(FORMAT, h5py.h5t.STR_SPACEPAD), True),
+        (space_padded(FORMAT + b" ", h5py.h5t.STR_SPACEPAD), False),
+        (space_padded(FORMAT + b"\0" * 50, h5py.h5t.STR_NULLPAD), True),
+        (space_padded(FORMAT + b"\0" * 51, h5py.h5t.STR_NULLPAD), False),
+        (space_padded(FORMAT + b"\0more", h5py.h5t.STR_NULLPAD), False),
+        (attribute("format", FORMAT.decode()), False),
+        (attribute("format", [FORMAT]), False),
+        (attribute("version", VERSION, ">u1"), True),
+        (attribute("version", VERSION, ">i8"), True),
+        (attribute("version", VERSION, "<u2"), True),
+        (attribute("version", [VERSION], "<i4"), False),
+        (attribute("version", VERSION, "<f4"), False),
+        (attribute("fingerprint", "0" * 32), False),
+        (attribute("fingerprint", [b"0" * 32]), False),
+        (attribute("fingerprint", b"0" * 31 + b"A"), False),
+        (attribute("fingerprint", 0), False),
+        (attribute("fingerprints", "0" * 32), True),
+    ],
+)
+def test_attributes_have_one_of_few_forms(change, accepted, tmp_path):
+    assert (outcome(changed(change), tmp_path) is not None) == accepted
+
+
+def test_twelve_bits_are_no_version(tmp_path):
+    kind = h5py.h5t.STD_I16LE.copy()
+    kind.set_precision(12)
+
+    def change(f):
+        del f.attrs["version"]
+        h5py.h5a.create(f.id, b"version", kind, h5py.h5s.create(h5py.h5s.SCALAR)).write(np.array(VERSION, np.int16))
+
+    assert outcome(changed(change), tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("storage", "accepted"),
+    [
+        ({"compression": "lzf"}, True),
+        ({"fletcher32": True}, True),
+        ({"chunks": (1,), "maxshape": (None,)}, True),
+        ({"external": [("nowhere.raw", 0, 80_000)]}, False),
+    ],
+)
+def test_the_storage_of_floats_is_not_looked_at(storage, accepted, tmp_path):
+    data = changed(lambda f: f.create_dataset("float/a", (20_000,), "<f4", **storage))
+    assert (outcome(data, tmp_path) is not None) == accepted
+
+
+def test_bytes_after_a_zlib_stream_are_not_looked_at(tmp_path):
+    def change(f):
+        array = f[VICTIM][()]
+        del f[VICTIM]
+        d = f.create_dataset(VICTIM, array.shape, "<i2", chunks=array.shape, compression="gzip")
+        d.id.write_direct_chunk((0,) * array.ndim, zlib.compress(array.tobytes()) + b"more")
+
+    sound = outcome(model_corpus().data, tmp_path)
+    assert np.array_equal(outcome(changed(change), tmp_path)[VICTIM], sound[VICTIM])
+
+
+def test_arrays_that_share_bytes_are_refused(tmp_path):
+    """Also in a file that is long enough for both."""
+    first, second = "layers/g_s/6/conv1/weight", "layers/g_s/6/conv2/weight"
+
+    def contiguous(f):
+        for name in (first, second):
+            array = f[name][()]
+            del f[name]
+            f[name] = array
+        f.create_dataset("float/a", data=np.zeros(5000, np.float32))  # room that nothing else takes
+
+    data = changed(contiguous)
+    with h5py.File(io.BytesIO(data), "r") as f:
+        places = [b"\3\1" + struct.pack("<Q", f[name].id.get_offset()) for name in (first, second)]
+        assert f[first].nbytes == f[second].nbytes
+    assert places[1] in data and outcome(data, tmp_path) is not None
+    assert outcome(data.replace(places[1], places[0]), tmp_path) is None

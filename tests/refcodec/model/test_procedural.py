@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from spec import spec_module
 from tiny_models import random_picture
 
-from refcodec import codec
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.entropy.ports import Writer
 from refcodec.errors import OutputError, UsageError
+from refcodec.flow import Parts
 from refcodec.model import procedural
-from refcodec.model.config import PROFILES, Config, layer_table
+from refcodec.model.config import PROFILES, Config
 from refcodec.model.integer_model import build_model, expected_arrays, fingerprint
+from refcodec.model.layer_table import layer_table
 from refcodec.model.layers import Conv
 from refcodec.model.procedural import (
     build,
@@ -63,9 +64,7 @@ def run(picture, quality=60, model=None):
                 count + values.size,
             )
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "Writer", Spy)
-        coded = encode_picture(picture, quality, model=model, trace=trace)
+    coded = encode_picture(picture, quality, model=model, trace=trace, parts=Parts(writer=Spy))
     levels, symbols = (np.concatenate(part) for part in zip(*seen, strict=True))
     table = model.tables.gaussian
     first, count = table.first[levels], (np.diff(table.start) - 2)[levels]
@@ -225,7 +224,7 @@ def test_another_process_builds_the_same():
         capture_output=True,
         text=True,
         check=True,
-        cwd=codec.__file__.rsplit("refcodec", 1)[0],
+        cwd=procedural.__file__.rsplit("refcodec", 1)[0],
     )
     assert found.stdout.strip() == tiny_model().fingerprint.hex()
 

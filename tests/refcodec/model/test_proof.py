@@ -9,7 +9,7 @@ from refcodec.arith import numpy_ops
 from refcodec.arith.jit import backend as numba_backend
 from refcodec.arith.maps import BORDER, Pool, interior
 from refcodec.errors import InvalidModel
-from refcodec.model.config import layer_table
+from refcodec.model.layer_table import layer_table
 from refcodec.model.layers import Conv, Gdn
 from refcodec.model.proof import (
     INT32_MAX,

@@ -14,7 +14,7 @@ import pytest
 from tiny_models import TINY, tiny_content, tiny_model
 
 import refcodec
-from conformance.synthetic.models.structures import SMALL
+from conformance.synthetic.models.broken_files import SMALL
 from conformance.workbench.fuzz.models import hostile_model, model_corpus
 from refcodec import cli
 from refcodec.errors import InvalidModel, LimitExceeded, ModelError
@@ -170,11 +170,8 @@ def test_a_fork_while_another_thread_notes_a_model_leaves_models_usable(folder):
 @pytest.mark.parametrize("claim", ["0" * 31, "0" * 33, "G" * 32, "A" * 32, "é" * 16])
 def test_a_claim_that_is_no_fingerprint_is_refused(folder, claim):
     path = put(folder, "x", contents()[0], claim=claim.encode())
-    if claim.isascii():
-        with pytest.raises(InvalidModel, match="claimed fingerprint is none"):
-            read_claim(path)
-    else:
-        assert read_claim(path) is None
+    with pytest.raises(InvalidModel, match="claimed fingerprint is none"):
+        read_claim(path)
 
 
 def test_a_changed_file_is_another_model(folder):
@@ -300,7 +297,7 @@ def with_provenance(folder, text):
         b'{"card": {"a": 1e999}}',
         b'{"x": 1e999, "y": -1e999}',
         b'{"x": "\\ud800 \\u001b[2J"}',
-        b'{"x": ' + b"9" * 4000 + b"}",
+        b'{"x": ' + b"9" * 5000 + b"}",
         b'{"a":' * 64 + b"1" + b"}" * 64,
     ],
 )
@@ -310,7 +307,7 @@ def test_any_provenance_that_is_json_is_shown(text, folder, capsys):
         assert cli.main(["model", "info", str(path), *more]) == 0
         shown = capsys.readouterr().out
         assert all(line.isprintable() for line in shown.splitlines())
-    assert json.loads(shown)["provenance"].keys() == json.loads(text).keys()
+    assert json.loads(shown)["provenance"].keys() == json.loads(text, parse_int=str).keys()
 
 
 @pytest.mark.parametrize(
@@ -322,7 +319,7 @@ def test_any_provenance_that_is_json_is_shown(text, folder, capsys):
         b"5",
         b'{"a":' * 65 + b"1" + b"}" * 65,
         b'{"a":' * 900 + b"1" + b"}" * 900,
-        b'{"x": ' + b"9" * 5000 + b"}",
+        b'{"x": 1, "x": 1}',
     ],
 )
 def test_other_provenance_is_refused(text, folder):

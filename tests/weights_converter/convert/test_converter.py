@@ -6,16 +6,18 @@ import math
 
 import numpy as np
 import pytest
+from checkpoint_folder import save_checkpoint_folder
 from PIL import Image
 from published_state import TINY, picture, published_state
 
 from refcodec.arith.maps import interior
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import InvalidModel
-from refcodec.model.config import PROFILES, layer_table, parameter_count
+from refcodec.model.config import PROFILES
 from refcodec.model.integer_model import build_model, fingerprint
+from refcodec.model.layer_table import layer_table, parameter_count
 from refcodec.model.registry import load_model
-from weights_converter.__main__ import _bar, main
+from weights_converter.__main__ import main
 from weights_converter.convert.calibrate import (
     LEAST,
     MOST,
@@ -27,17 +29,14 @@ from weights_converter.convert.calibrate import (
     record_from,
     run_float,
 )
-from weights_converter.convert.float_engine import (
-    Bottleneck,
-    EstimatingPort,
-    FloatEngine,
-    gaussian_likelihood,
-)
+from weights_converter.convert.code_length import Bottleneck, EstimatingPort, gaussian_likelihood
+from weights_converter.convert.float_engine import FloatEngine
+from weights_converter.convert.folding import float_layers
+from weights_converter.convert.names import published_key, published_shapes
 from weights_converter.convert.pipeline import convert, make_content, own_pictures, record_pictures
-from weights_converter.convert.published import float_layers, published_key, published_shapes
 from weights_converter.convert.quantise import quantise, z_content
 from weights_converter.convert.recognise import recognise
-from weights_converter.formats.checkpoint import Checkpoint, read_checkpoint, save_checkpoint_folder
+from weights_converter.formats.checkpoint import Checkpoint, read_checkpoint
 from weights_converter.report.evaluate import evaluate
 
 
@@ -126,22 +125,7 @@ def test_the_float_engine_equals_the_pytorch_twin(state, floats):
     torch = pytest.importorskip("torch")
     from weights_converter.network.model import LoCLIC, analyse, synthesise
 
-    config = {
-        "N": list(TINY.N),
-        "M": TINY.M,
-        "slices": TINY.slices,
-        "hyper": TINY.hyper,
-        "hs": list(TINY.hs),
-        "chan": list(TINY.chan),
-        "ent": list(TINY.ent),
-        "lrp": list(TINY.lrp),
-        "window": 5,
-        "qualities": 3,
-        "inter_head_width": TINY.inter_head_width,
-        "intra_heads": 2,
-        "local_heads": 2,
-    }
-    twin = LoCLIC(config).eval()
+    twin = LoCLIC(TINY).eval()
     missing, unexpected = twin.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=False)
     assert not unexpected and all("relative_position_index" in m or "target" in m for m in missing)
     samples = picture()
@@ -398,14 +382,16 @@ def test_without_pictures_the_projects_own_are_taken_with_a_warning(tmp_path, st
     assert main(["convert", str(checkpoint), str(tmp_path / "other.h5")]) == 66
 
 
-def test_the_bar_is_one_line_that_goes_away(capsys, monkeypatch):
-    assert _bar("calibrating") is None
+def test_progress_is_a_share_of_the_work_on_one_line_that_goes_away(tmp_path, state, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    show = _bar("calibrating")
-    show(1, 2)
-    show(2, 2)
+    monkeypatch.setattr("weights_converter.commands.own_pictures", lambda: [picture()])
+    single = {name: array for name, array in state.items() if "gain" not in name}
+    save_checkpoint_folder(tmp_path / "c", single, {"config": dataclasses.replace(TINY, qualities=1).as_dict()})
+    assert main(["convert", str(tmp_path / "c"), str(tmp_path / "model.h5")]) == 0
     said = capsys.readouterr().err
-    assert said == f"\rcalibrating {'#' * 15}{'.' * 15} 1/2\r\x1b[K"
+    for action in ("calibrating", "quantising"):
+        assert f"\r{action}   0 %" in said and f"\r{action} 100 %" in said
+    assert said.endswith("\r\x1b[K")
 
 
 def test_evaluate_refuses_a_model_of_another_checkpoint(tmp_path, state, record, capsys):
@@ -432,7 +418,7 @@ def test_evaluate_refuses_a_model_of_another_checkpoint(tmp_path, state, record,
     assert run("gains") == 78 and "another network" in (said := capsys.readouterr().err) and "qualities" in said
     assert run("other") == 78 and "another checkpoint" in (said := capsys.readouterr().err) and "model.h5" in said
     for name in ("one", "again"):  # the same weights in another file are the same
-        assert run(name, "--json", str(tmp_path / "result.json")) == 0
+        assert run(name, "--save-json", str(tmp_path / "result.json")) == 0
         assert "needs more than one quality" in (said := capsys.readouterr().out) and "nan" not in said
         assert json.loads((tmp_path / "result.json").read_text())["bd_rate"]["total"] is None
     assert main(["evaluate", str(tmp_path / "one"), "--model", str(model), "--images", str(tmp_path / "nodir")]) == 66

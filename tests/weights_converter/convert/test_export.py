@@ -18,8 +18,10 @@ from refcodec.model.layers import Conv
 from refcodec.model.proof import tensor_channels
 from refcodec.model.registry import load_model
 from weights_converter.__main__ import main
+from weights_converter.convert.code_length import Bottleneck
 from weights_converter.convert.export import kept_floats
-from weights_converter.convert.float_engine import Bottleneck
+from weights_converter.convert.folding import float_layers
+from weights_converter.convert.names import published_buffers, published_shapes
 from weights_converter.convert.pipeline import (
     convert,
     default_pictures,
@@ -27,9 +29,9 @@ from weights_converter.convert.pipeline import (
     make_content,
     record_pictures,
 )
-from weights_converter.convert.published import float_layers, published_buffers, published_shapes
 from weights_converter.convert.quantise import conv_fracs
-from weights_converter.formats.checkpoint import Checkpoint, current_name, normalised_name, read_checkpoint
+from weights_converter.formats.checkpoint import Checkpoint, read_checkpoint
+from weights_converter.formats.spelling import current_name, normalised_name
 from weights_converter.report.evaluate import evaluate
 
 OLD = dataclasses.replace(TINY, lrp=(), old_synthesis=True, qualities=1)
@@ -188,7 +190,7 @@ def test_an_export_has_every_key_of_the_published_class(made, tmp_path, spelling
     }
     for key, array in buffers.items():
         assert np.array_equal(state[key].numpy(), array) and str(state[key].numpy().dtype) == str(array.dtype), key
-    twin = LoCLIC(dict(model.config.as_dict()))
+    twin = LoCLIC(model.config)
     index = twin.state_dict()["local_context.0.relative_position_index"].numpy()
     assert np.array_equal(state["local_context.0.relative_position_index"].numpy(), index)
     target = twin.state_dict()["entropy_bottleneck.target"].numpy()

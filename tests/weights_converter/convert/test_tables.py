@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spec import spec_module
+from spec import spec_module, universal_tables
 
 from refcodec.errors import InvalidModel, UsageError
 from refcodec.model import tables as data
@@ -21,6 +21,11 @@ LEVEL_STARTS = list(pairwise(TABLES.gaussian.start.tolist()))
 
 def test_the_pins_are_those_of_spec():
     assert data.PINS == SPEC.TABLE_PINS
+
+
+@pytest.mark.slow
+def test_the_blocks_of_the_document_compute_the_tables():
+    assert SPEC.universal_tables() == universal_tables()
 
 
 def test_the_file_holds_the_pinned_integers_and_nothing_else():

@@ -6,9 +6,9 @@ import io
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,46 +16,38 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from checkpoint_folder import save_checkpoint_folder
 from PIL import Image
 from published_state import TINY as REFERENCE
 from published_state import published_state
 
 from refcodec.errors import InvalidModel, MissingInput, UsageError
+from refcodec.model.config import PROFILES, Config
+from weights_converter.__main__ import main
 from weights_converter.convert.calibrate import run_float
-from weights_converter.convert.float_engine import Bottleneck
-from weights_converter.convert.published import float_layers, step_quality
-from weights_converter.formats.checkpoint import IGNORED, Checkpoint, read_checkpoint, save_checkpoint_folder
+from weights_converter.convert.code_length import Bottleneck
+from weights_converter.convert.folding import float_layers, step_quality
+from weights_converter.convert.names import GAINS, published_shapes
+from weights_converter.formats.checkpoint import Checkpoint, read_checkpoint
+from weights_converter.formats.spelling import IGNORED
 from weights_converter.network import bench as torch_bench
 from weights_converter.network.contexts import LocalContext, anchors_alone, merge, nonanchors_alone, split
 from weights_converter.network.layers import GDN, EntropyBottleneck
-from weights_converter.network.model import (
-    GAINS,
-    KNOWN,
-    MLICPP,
-    MLICPP_OLD,
-    PAPER,
-    PAPER_OLD,
-    SMALL,
-    LoCLIC,
-    analyse,
-    from_checkpoint,
-    synthesise,
-)
+from weights_converter.network.model import LoCLIC, analyse, from_checkpoint, synthesise
 from weights_converter.network.walk import walk
 
-TINY: dict[str, Any] = {
-    "N": [4, 6, 8],
-    "M": 24,
-    "slices": 3,
-    "hyper": 4,
-    "hs": [6, 8],
-    "chan": [8, 6],
-    "ent": [12, 10, 8],
-    "lrp": [8, 6],
-    "window": 5,
-    "qualities": 3,
-    "inter_head_width": 4,
-}
+TINY = Config(
+    N=(4, 6, 8),
+    M=24,
+    slices=3,
+    hyper=4,
+    hs=(6, 8),
+    chan=(8, 6),
+    ent=(12, 10, 8),
+    lrp=(8, 6),
+    inter_head_width=4,
+    qualities=3,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +68,7 @@ def model() -> LoCLIC:
         for last in (network.g_a.analysis_transform[-1], network.h_a.reduction[-1]):
             last.get_parameter("weight").mul_(30)
         network.entropy_bottleneck.quantiles[:, 0, 1] = torch.tensor([-1.3, 0.2, 0.9, 1.7])
-        for name in GAINS:
+        for name in GAINS.values():
             getattr(network, name).add_(0.1 * torch.randn_like(getattr(network, name)))
     return network
 
@@ -88,23 +80,19 @@ def picture() -> torch.Tensor:
 
 def folder(path: Path, network: LoCLIC) -> Path:
     arrays = {name: value.detach().numpy() for name, value in network.state_dict().items() if value.is_floating_point()}
-    save_checkpoint_folder(path, arrays, {"step": 5, "config": network.config})
+    save_checkpoint_folder(path, arrays, {"step": 5, "config": network.config.as_dict()})
     return path
 
 
 @cache
-def _shapes(config: str) -> dict[str, tuple[int, ...]]:
+def shapes_on_meta(config: Config) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in LoCLIC(json.loads(config)).state_dict().items()}
-
-
-def shapes_on_meta(config: dict) -> dict[str, tuple[int, ...]]:
-    return _shapes(json.dumps(config))
+        return {name: tuple(value.shape) for name, value in LoCLIC(config).state_dict().items()}
 
 
 def test_state_dict_and_folder_have_the_same_names(model: LoCLIC, tmp_path: Path) -> None:
     checkpoint = read_checkpoint(folder(tmp_path / "c", model))
-    assert checkpoint.config == TINY and checkpoint.meta == {"step": 5}
+    assert checkpoint.config == TINY.as_dict() and checkpoint.meta == {"step": 5}
     state = model.state_dict()
     assert list(checkpoint.tensors) == [name for name in state if not IGNORED.fullmatch(name)]
     assert checkpoint.ignored == ("entropy_bottleneck.target",)
@@ -118,10 +106,14 @@ def test_state_dict_and_folder_have_the_same_names(model: LoCLIC, tmp_path: Path
 @pytest.mark.parametrize("zipped", [True, False])
 def test_files_of_torch_save_give_the_same_network(model: LoCLIC, tmp_path: Path, zipped: bool) -> None:
     state = {"module." + name: value for name, value in model.state_dict().items()}
-    torch.save({"epoch": 2, "state_dict": state, "config": TINY}, tmp_path / "c", _use_new_zipfile_serialization=zipped)
+    torch.save(
+        {"epoch": 2, "state_dict": state, "config": TINY.as_dict()},
+        tmp_path / "c",
+        _use_new_zipfile_serialization=zipped,
+    )
     checkpoint = read_checkpoint(tmp_path / "c")
-    assert checkpoint.form == ("torch-zip" if zipped else "torch-legacy") and checkpoint.config == TINY
-    assert len(checkpoint.ignored) == 1 + TINY["slices"]
+    assert checkpoint.form == ("torch-zip" if zipped else "torch-legacy") and checkpoint.config == TINY.as_dict()
+    assert len(checkpoint.ignored) == 1 + TINY.slices
     rebuilt = from_checkpoint(checkpoint).state_dict()
     assert all(torch.equal(value, rebuilt[name]) for name, value in model.state_dict().items())
 
@@ -169,49 +161,51 @@ def test_every_symbol_matters_to_the_decoder(model: LoCLIC, picture: torch.Tenso
 
 def test_published_sizes() -> None:
     """Parameters of the paper's and MLIC++'s networks, gains and the auxiliary buffers not counted."""
-    for config, count in ((PAPER, 69_920_128), (MLICPP, 83_501_408)):
+    for config, count in ((PROFILES["paper"], 69_920_128), (PROFILES["mlicpp"], 83_501_408)):
         parameters = {
             name: shape
             for name, shape in shapes_on_meta(config).items()
-            if name not in GAINS and not IGNORED.fullmatch(name)
+            if name not in GAINS.values() and not IGNORED.fullmatch(name)
         }
         assert sum(map(math.prod, parameters.values())) == count
-    old, new = shapes_on_meta(MLICPP_OLD), shapes_on_meta(MLICPP)
+    old, new = shapes_on_meta(PROFILES["mlicpp-old"]), shapes_on_meta(PROFILES["mlicpp"])
     assert {name.split(".")[0] for name in old if old[name] != new.get(name)} == {"g_s", "lrp_anchor", "lrp_nonanchor"}
     assert old["g_s.synthesis_transform.0.conv1.weight"] == (192, 320, 3, 3)
-    empty = {**MLICPP, "old_synthesis": True, "lrp": []}
-    assert shapes_on_meta(empty) == old
 
 
-def test_checkpoints_without_configuration_are_recognised(model: LoCLIC) -> None:
-    assert len({json.dumps(sorted(shapes_on_meta(config).items())) for config in KNOWN}) == 5
-    arrays = {
-        name: np.zeros(shape, np.float32)
-        for name, shape in shapes_on_meta(SMALL).items()
-        if not IGNORED.fullmatch(name)
-    }
-    assert from_checkpoint(Checkpoint(arrays, None, "")).config is SMALL
+@pytest.mark.parametrize(
+    "config",
+    [*PROFILES.values(), TINY, replace(PROFILES["paper"], old_synthesis=True), replace(TINY, qualities=12)],
+)
+def test_the_twin_has_the_names_and_shapes_that_the_layer_table_gives(config: Config) -> None:
+    wanted = published_shapes(config, gained=True)
+    assert wanted == {name: shape for name, shape in shapes_on_meta(config).items() if not IGNORED.fullmatch(name)}
+
+
+def test_checkpoints_without_configuration_are_recognised() -> None:
+    config = PROFILES["default"]
+    shapes = published_shapes(config, gained=True)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    assert from_checkpoint(Checkpoint(arrays, None, "")).config == config
     arrays.pop("gain")
-    with pytest.raises(InvalidModel, match="no known configuration"):
-        from_checkpoint(Checkpoint(arrays, None, ""))
-    with pytest.raises(InvalidModel, match="does not fit") as caught:
-        from_checkpoint(Checkpoint(arrays, SMALL, ""))
-    assert caught.value.values["differs"] == ["gain"]
-    with pytest.raises(InvalidModel, match="makes no network"):
-        from_checkpoint(Checkpoint(arrays, {"N": [1]}, ""))
+    for known in (None, config):
+        with pytest.raises(InvalidModel, match="do not fit") as caught:
+            from_checkpoint(Checkpoint(arrays, None, ""), known)
+        assert "gain" in caught.value.values["missing"]
+    with pytest.raises(InvalidModel, match="not a checkpoint of LoC-LIC"):
+        from_checkpoint(Checkpoint({"a": np.zeros(1, np.float32)}, None, ""))
 
 
 def test_published_checkpoints_have_gains_of_one() -> None:
-    config = {**TINY, "qualities": 1}
+    config = replace(TINY, qualities=1)
     network = LoCLIC(config)
     arrays = {
         name: value.numpy()
         for name, value in network.state_dict().items()
-        if name not in GAINS and not IGNORED.fullmatch(name)
+        if name not in GAINS.values() and not IGNORED.fullmatch(name)
     }
-    rebuilt = from_checkpoint(Checkpoint(arrays, config, ""))
-    assert all(not getattr(rebuilt, name).any() for name in GAINS)
-    assert PAPER_OLD["old_synthesis"] and PAPER["qualities"] == 1
+    rebuilt = from_checkpoint(Checkpoint(arrays, config.as_dict(), ""))
+    assert all(not getattr(rebuilt, name).any() for name in GAINS.values())
 
 
 def test_gdn_and_its_inverse_against_their_definition() -> None:
@@ -253,7 +247,7 @@ def test_local_context_sees_only_its_window() -> None:
 def test_every_stage_agrees_with_the_float_forward_of_the_converter() -> None:
     """Latents, parameters, slices and samples beside those of NumPy, which follows the published arrangement."""
     state = published_state(REFERENCE)
-    network = from_checkpoint(Checkpoint(state, REFERENCE.as_dict(), ""))
+    network = from_checkpoint(Checkpoint(state, None, ""), REFERENCE)
     samples = torch_bench.synthetic_picture(128, 64)
     step = 40
     stages: dict[str, np.ndarray] = {}
@@ -301,7 +295,7 @@ def test_estimated_bits_are_those_of_the_converter(lower: float) -> None:
     for name in state:
         if name.startswith("entropy_parameters") and name.endswith(".6.bias"):
             state[name][: REFERENCE.ch] -= lower
-    network = from_checkpoint(Checkpoint(state, REFERENCE.as_dict(), ""))
+    network = from_checkpoint(Checkpoint(state, None, ""), REFERENCE)
     samples = torch_bench.synthetic_picture(128, 64)
     found = run_float(REFERENCE, float_layers(REFERENCE, state), Bottleneck(state), samples, 100)
     with torch.inference_mode():
@@ -325,7 +319,7 @@ def test_benchmark_reports_and_serves(
 ) -> None:
     path = folder(tmp_path / "c", model)
     monkeypatch.setattr("sys.stdin", io.StringIO("encode\ndecode\nsleep\n"))
-    code = torch_bench.main([str(path), "--size", "70x64", "--repeats", "1", "--threads", "1", "--serve"])
+    code = main(["bench", str(path), "--size", "70x64", "--repeats", "1", "--threads", "1", "--serve"])
     first, *answers = capsys.readouterr().out.splitlines()
     report = json.loads(first)
     assert code == 0 and report["size"] == [70, 64] and report["threads"] == 1
@@ -362,6 +356,6 @@ def test_benchmark_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         torch_bench.load_picture(str(tmp_path / "a.png"), "91x70")
     with pytest.raises(MissingInput):
         torch_bench.load_picture(str(tmp_path / "b.png"), None)
-    assert torch_bench.main([str(tmp_path / "nothing")]) == 66
-    assert torch_bench.main([str(tmp_path), "--quality", "0"]) == 2
+    assert main(["bench", str(tmp_path / "nothing")]) == 66
+    assert main(["bench", str(tmp_path), "--quality", "0"]) == 2
     assert capsys.readouterr().err.count("\n") == 2

@@ -6,16 +6,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from checkpoint_folder import save_checkpoint_folder
 from PIL import Image
 from published_state import TINY, picture, published_state
 
 from refcodec.model.integer_model import build_model
 from refcodec.model.layers import Conv
 from weights_converter.__main__ import main
-from weights_converter.convert.float_engine import Bottleneck
+from weights_converter.convert.code_length import Bottleneck
+from weights_converter.convert.folding import float_layers
 from weights_converter.convert.pipeline import make_content, record_pictures
-from weights_converter.convert.published import float_layers
-from weights_converter.formats.checkpoint import Checkpoint, save_checkpoint_folder
+from weights_converter.formats.checkpoint import Checkpoint
 from weights_converter.report.stages import compare_stages, weight_notes
 
 
@@ -110,7 +111,7 @@ def test_the_command_writes_json_a_table_and_a_page(tmp_path, qualities, capsys)
 
 
 def build_names(config):
-    from refcodec.model.config import layer_table
+    from refcodec.model.layer_table import layer_table
 
     return [op.name for op in layer_table(config)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def crops(pictures: list[Picture]) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def net(crops: torch.Tensor) -> LoCLIC:
     torch.manual_seed(0)
-    net = LoCLIC({**PROFILES["tiny"].as_dict(), "N": WIDTHS, "M": LATENT})
+    net = LoCLIC(replace(PROFILES["tiny"], N=WIDTHS, M=LATENT))
     linear_start(net, crops)
     return net.eval()
 
@@ -85,15 +86,15 @@ def test_a_fresh_start_keeps_what_projections_keep(net: LoCLIC, crops: torch.Ten
 
 def test_every_latent_is_alive_and_expected_where_it_is(net: LoCLIC, crops: torch.Tensor) -> None:
     with torch.no_grad():
-        y, z = net.latents(crops[:16], torch.full((16,), float(net.config["qualities"] - 1)))
-        hyper = net.hyper(torch.round(z), torch.full((16,), float(net.config["qualities"] - 1)))
+        y, z = net.latents(crops[:16], torch.full((16,), float(net.config.qualities - 1)))
+        hyper = net.hyper(torch.round(z), torch.full((16,), float(net.config.qualities - 1)))
     deviation = y.std((0, 2, 3))
     assert deviation.min() > 0.2 and (deviation[1:] > 0.5 * deviation[:-1]).all()
     assert (hyper.mean((0, 2, 3))[LATENT:] - y.mean((0, 2, 3))).abs().max() < 3
 
 
 def test_z_survives_rounding_and_its_density_fits(net: LoCLIC, crops: torch.Tensor) -> None:
-    for level in range(net.config["qualities"]):
+    for level in range(net.config.qualities):
         with torch.no_grad():
             _, z = net.latents(crops[:32], torch.full((32,), float(level)))
             z_hat, likelihoods = net.coded_z(z, None)
@@ -107,8 +108,7 @@ def test_every_profile_can_begin(pictures: list[Picture]) -> None:
         net, *_ = start_fresh(profile, 0)
         linear_start(net, crops)
         assert all(torch.isfinite(value).all() for value in net.state_dict().values())
-    old = {**PROFILES["tiny"].as_dict(), "old_synthesis": True, "qualities": 1}
-    net = LoCLIC(old)
+    net = LoCLIC(replace(PROFILES["tiny"], old_synthesis=True, qualities=1))
     linear_start(net, crops)
     with torch.no_grad():
         assert (net.g_s(net.g_a(crops)) - crops).square().mean() < 0.1 * crops.var()

@@ -22,9 +22,9 @@ from refcodec.model.integer_model import Model, build_model
 from refcodec.model.registry import load_model
 from weights_converter.__main__ import main
 from weights_converter.convert.calibrate import Record, calibrate, choose_formats
-from weights_converter.convert.float_engine import Bottleneck
+from weights_converter.convert.code_length import Bottleneck
+from weights_converter.convert.folding import float_layers
 from weights_converter.convert.pipeline import own_pictures
-from weights_converter.convert.published import float_layers
 from weights_converter.convert.quantise import quantise
 from weights_converter.network.bench import synthetic_picture
 from weights_converter.network.contexts import merge
@@ -69,7 +69,7 @@ def net() -> LoCLIC:
     with torch.no_grad():
         for last in (network.g_a.analysis_transform[-1], network.h_a.reduction[-1]):
             last.get_parameter("weight").mul_(60)
-        network.entropy_bottleneck.quantiles[:, 0, 1] = torch.linspace(-1.3, 1.7, network.config["hyper"])
+        network.entropy_bottleneck.quantiles[:, 0, 1] = torch.linspace(-1.3, 1.7, network.config.hyper)
         network.hyper_gain.add_(0.1)
     return network
 
@@ -96,7 +96,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 def simulated(net: LoCLIC, record: Record, noise: Noise | None = None) -> Simulated:
     x, q = batch()
-    return simulate(net, integer_layers(net, CONFIG, record), x, q, noise)
+    return simulate(net, integer_layers(net, record), x, q, noise)
 
 
 def loss_of(coded: Simulated, x: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def test_without_integers_the_engine_is_the_twin(net: LoCLIC) -> None:
     x, q = batch()
     noise = net.noise(2, *x.shape[2:], torch.Generator().manual_seed(5))
     medians = net.entropy_bottleneck.medians().flatten()
-    mine = code(net, CONFIG, TorchEngine(torch_layers(net, CONFIG), q), x * 255, medians, noise)
+    mine = code(net, TorchEngine(torch_layers(net), q), x * 255, medians, noise)
     x_hat, y_likelihoods, z_likelihoods = net(x, q, noise)
     torch.testing.assert_close(mine.x_hat, x_hat, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(mine.z_likelihoods, z_likelihoods, rtol=1e-4, atol=1e-6)
@@ -228,12 +228,15 @@ def planned(net: LoCLIC, **values: Any) -> State:
     return begin(net, CONFIG, plan, {})
 
 
-def test_a_run_in_pieces_becomes_the_model_it_simulated(net: LoCLIC, tmp_path: Path, pictures: list[Picture]) -> None:
-    whole = run(tmp_path / "whole", planned(net), pictures)
+@pytest.mark.parametrize("optimiser", ["adamw", "soap"])
+def test_a_run_in_pieces_becomes_the_model_it_simulated(
+    optimiser: str, net: LoCLIC, tmp_path: Path, pictures: list[Picture]
+) -> None:
+    whole = run(tmp_path / "whole", planned(net, optimiser=optimiser), pictures)
     assert whole.go()
     calibrated = json.loads((tmp_path / "whole" / CALIBRATION).read_text())["pictures"]["count"]
     assert calibrated == len(own_pictures()) + len(split(pictures)[0])
-    assert not run(tmp_path / "split", planned(net), pictures, pause_steps=3).go()
+    assert not run(tmp_path / "split", planned(net, optimiser=optimiser), pictures, pause_steps=3).go()
     paused = read_state(tmp_path / "split")
     assert paused is not None and paused.progress.stage == "quantised" and paused.record is not None
     assert run(tmp_path / "split", paused, pictures).go()

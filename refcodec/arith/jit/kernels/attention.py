@@ -9,7 +9,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from ... import numpy_ops
+from ...numpy_ops.attention import exp2_negative, softmax_weights
 from ..native.blocks import F64, I32, I64, block, inlined, words_at
 from ..native.build import helper, memory, scratch, task
 from .constants import DOUBLES, FARTHEST, GROUP, POSITIONS, STEP, UNSEEN
@@ -76,7 +76,7 @@ def _softmax_block(vectors):
     @block(write)
     def softmax(logits, table, weights, at):
         """(SPEC 5.7) Set weights[at..], Q16, to those of logits in Q16; both are integers in float64."""
-        weights[at : at + count] = numpy_ops.softmax_weights(logits[0:count], _exp2(table))
+        weights[at : at + count] = softmax_weights(logits[0:count], _exp2(table))
 
     return softmax
 
@@ -224,7 +224,7 @@ def _write_exponentials(w, near, at, table, out, to):
 @block(_write_exponentials)
 def _exponentials_of_8(near, at, table, out, to):
     """(SPEC 5.7) Set out[to..] to 2^(24 - near[at..]) of 8 differences in Q16, at most FARTHEST."""
-    out[to : to + DOUBLES] = numpy_ops.exp2_negative(near[at : at + DOUBLES], _exp2(table))
+    out[to : to + DOUBLES] = exp2_negative(near[at : at + DOUBLES], _exp2(table))
 
 
 @helper

@@ -23,6 +23,7 @@ from llvmlite import binding
 
 from .... import __version__
 from ....errors import UsageError
+from ....io.files import replacing, user_cache, user_home
 from .link import ABI
 
 SWITCH = "REFCODEC_KERNEL_CACHE"
@@ -31,7 +32,7 @@ SOURCES = tuple(
     Path(__file__).parents[3] / name
     for name in (
         "model/symbol_tables.py",
-        "arith/numpy_ops.py",
+        "arith/numpy_ops/attention.py",
         "arith/jit/target.py",
         *(f"arith/jit/native/{name}.py" for name in ("blocks", "build", "private")),
         *(
@@ -127,12 +128,6 @@ def key(library: str) -> str:
 # ---------------------------------------------------------------------------------------------------------- folders
 
 
-def _home() -> Path | None:
-    with suppress(RuntimeError, OSError):  # an unknown user without HOME
-        return Path.home().resolve()
-    return None
-
-
 def folders() -> list[Path]:
     """Where files may lie, the first choice first.
 
@@ -141,17 +136,10 @@ def folders() -> list[Path]:
     """
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         return [Path(named) / "refcodec"]
-    package, home = Path(__file__).with_name("__pycache__"), _home()
-    if sys.platform == "win32":
-        user = os.environ.get("LOCALAPPDATA") or (home and home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        user = home and home / "Library" / "Caches"
-    else:
-        user = os.environ.get("XDG_CACHE_HOME") or (home and home / ".cache")
-    if not user:
+    package, user = Path(__file__).with_name("__pycache__"), user_cache()
+    if user is None:
         return [package]
-    both = [Path(user) / "refcodec", package]
-    return both[::-1] if _user() == 0 else both
+    return [package, user] if _user() == 0 else [user, package]
 
 
 def _user() -> int | None:
@@ -174,7 +162,7 @@ def distrust(folder: Path) -> str:
     OSError
         There is no such folder.
     """
-    folder, home = folder.resolve(strict=True), _home()
+    folder, home = folder.resolve(strict=True), user_home()
     for place in (folder, *folder.parents):
         found = place.stat()
         if _foreign(found) and (
@@ -255,15 +243,8 @@ def store(name: str, data: bytes) -> str:
     if folder is None:
         return reason
     try:
-        handle, part = tempfile.mkstemp(dir=folder, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(part, 0o644)
-            os.replace(part, folder / f"{name}.kernels")
-        except BaseException:
-            os.unlink(part)
-            raise
+        with replacing(folder / f"{name}.kernels", 0o644) as file:
+            file.write(data)
     except OSError as error:
         return f"{folder}: {error.strerror or error}"
     _sweep(folder)

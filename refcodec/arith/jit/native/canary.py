@@ -120,7 +120,7 @@ def results(backend: str, coder: ModuleType) -> Iterator[tuple[str, np.ndarray]]
     yield "walk.refine", np.stack([y_hat, current])
     yield "walk.half", engine.half(y_hat, 1)
     dirty = np.full((6, 7, 3), 5, np.int16)
-    engine._clear(dirty)
+    engine._ops.clear_border(dirty)
     yield "walk.clear_border", dirty
     n = abs(_numbers(300, 90))
     cum, freq, words = n.astype(np.uint16), (1 + 5 * n).astype(np.uint16), np.zeros(90, np.uint32)

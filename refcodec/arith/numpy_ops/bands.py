@@ -1,0 +1,37 @@
+"""Bands of rows whose intermediate results stay in cache, the threads that share them, and products of one thread.
+
+Products are so small that BLAS computes them on the calling thread: its own threads would compete with ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...threads import share_rows
+
+ONE_THREAD = 1 << 18
+"""Multiply-accumulates of a product up to which OpenBLAS computes it on the calling thread."""
+
+BAND = 1 << 18  # float64 elements of a band: 2 MiB, about a core's second cache
+
+
+def share(work: Callable[[int, int], None], rows: int, threads: int, size: int) -> None:
+    """Share rows out, unless all their results together, ``size``, are too few to be worth it."""
+    share_rows(work, rows, threads if size > 1 << 14 else 1)
+
+
+def cut(y0: int, y1: int, row: int) -> Iterator[slice]:
+    """Cut rows y0..y1 into bands of ``row`` float64 elements a row."""
+    rows = max(1, BAND // row)
+    return (slice(y, min(y + rows, y1)) for y in range(y0, y1, rows))
+
+
+def product(a: NDArray[np.float64], b: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Give out [m, c] = a [m, n] @ b [n, c], float64, as a stack of small products."""
+    rows = max(1, ONE_THREAD // b.size)
+    whole = a.shape[0] // rows * rows
+    np.matmul(a[:whole].reshape(-1, rows, a.shape[1]), b, out=out[:whole].reshape(-1, rows, b.shape[1]))
+    np.matmul(a[whole:], b, out=out[whole:])
