@@ -14,9 +14,9 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from .bitstream.container import parse
+from .bitstream.container import ALPHA, parse
 from .bitstream.fields import MAGIC
-from .errors import RefcodecError
+from .errors import RefcodecError, UsageError
 from .io.files import stream_from
 from .io.pictures import EXIF_PREFIX, Picture, from_pillow, translated
 from .io.tiff_tags import DESCRIPTION
@@ -27,11 +27,14 @@ FORMAT = "LOCLIC"
 limits = Limits()
 """Limits of opening and decoding; assign others to change them."""
 
+OPTIONS = ("quality", "model", "threads", "tile", "exact", "lossless")
+"""Options of ``Image.save`` besides the metadata."""
+
 _INFO = {"exif": "exif", "iccp": "icc_profile", "xmp ": "xmp"}
 
 
 class LoclicImageFile(ImageFile.ImageFile):
-    """A coded image as Pillow sees it: mode L or RGB, with ``exif``, ``icc_profile`` and ``xmp`` in ``info``."""
+    """A coded image as Pillow sees it: mode L, LA, RGB or RGBA, with its metadata in ``info``."""
 
     format = FORMAT
     format_description = "LoC-LIC coded image"
@@ -46,7 +49,7 @@ class LoclicImageFile(ImageFile.ImageFile):
             header, chunks = stream.header, dict(stream.chunks)
             check_pixels(header.width, header.height, limits, "byte 8 (SPEC 8.1)")
             self._size = (header.width, header.height)
-            self._mode = "L" if header.channels == 1 else "RGB"
+            self._mode = ("L" if header.channels == 1 else "RGB") + "A" * (ALPHA in chunks)
         except RefcodecError as error:
             raise OSError(str(error)) from error
         for tag, name in _INFO.items():
@@ -63,10 +66,10 @@ class LoclicImageFile(ImageFile.ImageFile):
             The stream is damaged, its model is not at hand, or it exceeds the limits.
         """
         if self._stream is not None:
-            from . import decode
+            from .codec import decode_stream
 
             try:
-                samples = decode(self._stream, limits=limits)
+                samples = decode_stream(self._stream, limits=limits)[0]
             except RefcodecError as error:
                 raise OSError(str(error)) from error
             if self.fp and getattr(self, "_exclusive_fp", False):
@@ -87,33 +90,29 @@ def _accept(head: bytes) -> bool:
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Save as Pillow's own formats do: the ICC profile of the image is kept, EXIF and XMP are those that are given.
 
-    Modes are converted or refused as on the command line. What is left out is named in a UserWarning.
+    Options are ``quality``, ``model``, ``threads``, ``tile``, ``exact`` and ``lossless``, as those of
+    `refcodec.codec.encode_picture`. Modes are converted or refused as on the command line; transparency is kept. What
+    is left out is named in a UserWarning.
 
     Raises
     ------
     OSError
-        The picture is transparent, has another mode than those of eight-bit grey and RGB, or cannot be coded.
+        The picture has another mode than those of eight-bit grey and RGB, or cannot be coded.
     ValueError
         ``exif``, ``icc_profile`` or ``xmp`` has a wrong type.
     """
-    from . import encode
+    from .codec import encode_picture, metadata_chunks
 
-    options: dict[str, Any] = dict(image.encoderinfo)
-    given = {name: _given(name, options[name]) for name in _INFO.values() if name in options}
+    given = {name: _given(name, image.encoderinfo[name]) for name in _INFO.values() if name in image.encoderinfo}
+    options = {name: image.encoderinfo[name] for name in OPTIONS if name in image.encoderinfo}
     try:
+        if options.get("lossless") and "quality" in options:
+            raise UsageError("a picture without loss has no quality", quality=options["quality"])
         with translated(f"saving {FORMAT}"):
             picture = from_pillow(image)
         given.setdefault("icc_profile", picture.icc_profile)
-        data = encode(
-            picture.samples,
-            quality=options.get("quality", 60),
-            model=options.get("model"),
-            threads=options.get("threads"),
-            limits=limits,
-            exif=given.get("exif"),
-            icc_profile=given.get("icc_profile"),
-            xmp=given.get("xmp"),
-        )
+        chunks = metadata_chunks(*(given.get(name) for name in _INFO.values()))
+        data = encode_picture(picture.samples, chunks=chunks, limits=limits, **options).data
     except RefcodecError as error:
         raise OSError(str(error)) from error
     file.write(data)

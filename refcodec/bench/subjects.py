@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MissingInput
-from ..io.pictures import check_size, read_picture
+from ..io.pictures import read_picture
+from ..io.sizes import check_size
 from ..limits import Limits
 from ..model.config import PROFILES
 from ..model.integer_model import Model
@@ -64,7 +65,7 @@ def picture(path: str | None, limits: Limits = Limits()) -> np.ndarray:
                 "the project's own pictures are not installed", where=str(own), cause="name a picture with --picture"
             )
         path = str(own)
-    return read_picture(path, limits).samples
+    return read_picture(path, limits, alpha=False).samples
 
 
 def fitted(samples: np.ndarray, width: int, height: int, limits: Limits = Limits()) -> np.ndarray:

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import within_resources
-from .container import ALPHA, parse, read_fields
+from ..lossless.rectangles import Rectangles
+from .container import ALPHA, LOSSLESS, Stream, parse, read_fields
 from .fields import FIELDS, Buffer, as_view, shown
 
 
@@ -32,6 +33,8 @@ class StreamInfo:
         There is an alpha channel beside the colour samples.
     lossless : bool
         The whole picture is stored without loss.
+    rectangles : int
+        Rectangles that are stored without loss; 0 if the whole picture is.
     tile_width, tile_height, tiles : int
         Size of a tile in samples, 0 if the picture is one tile, and the number of tiles.
     digest : str or None
@@ -55,6 +58,7 @@ class StreamInfo:
     depth: int
     alpha: bool
     lossless: bool
+    rectangles: int
     tile_width: int
     tile_height: int
     tiles: int
@@ -117,6 +121,7 @@ def describe(data: Buffer) -> StreamInfo:
         depth=header.depth,
         alpha=stream.chunk(ALPHA) is not None,
         lossless=header.lossless,
+        rectangles=_rectangles(stream),
         tile_width=header.tile_width,
         tile_height=header.tile_height,
         tiles=header.tiles,
@@ -136,3 +141,10 @@ def describe(data: Buffer) -> StreamInfo:
             if field.name in values
         ),
     )
+
+
+def _rectangles(stream: Stream) -> int:
+    header, payload = stream.header, stream.chunk(LOSSLESS)
+    if payload is None or header.lossless:
+        return 0
+    return len(Rectangles(payload, header.width, header.height, header.channels).places)

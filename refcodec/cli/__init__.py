@@ -57,6 +57,24 @@ def _rate(text: str) -> float:
 _rate.__name__ = "rate"  # argparse names types in its messages
 
 
+def _tile(text: str) -> int | None:
+    """``auto`` is None, which lets the encoder choose; ``none`` is 0."""
+    return {"auto": None, "none": 0}[text] if text in ("auto", "none") else positive(text)
+
+
+_tile.__name__ = "side of a tile"
+
+
+def _region(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(part) for part in text.split(","))
+    if len(numbers) != 4:
+        raise ValueError
+    return numbers
+
+
+_region.__name__ = "region X,Y,WIDTH,HEIGHT"
+
+
 def _common(p: argparse.ArgumentParser, *, out: bool = False) -> None:
     p.add_argument("--model", metavar="M", help="name or path of the model")
     p.add_argument("--threads", type=positive, metavar="N", help="threads, all cores if not given; no byte changes")
@@ -73,6 +91,18 @@ def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
     rate.add_argument("-q", "--quality", type=positive, metavar="1..100", help="quality step, default 60")
     rate.add_argument("--bpp", type=_rate, metavar="R", help="best quality of at most R bits per pixel")
     rate.add_argument("--size", type=positive, metavar="BYTES", help="best quality of at most BYTES bytes")
+    rate.add_argument("--lossless", action="store_true", help="store every sample exactly; needs no model")
+    p.add_argument(
+        "--tile",
+        type=_tile,
+        metavar="N|none|auto",
+        help="side of the tiles, a multiple of 64; auto, the default, cuts large pictures",
+    )
+    p.add_argument(
+        "--rectangles", choices=("auto", "none"), default="auto", help="parts to store exactly; default auto"
+    )
+    p.add_argument("--exact", action="store_true", help="keep the colours of wholly transparent pixels")
+    p.add_argument("--depth", type=int, choices=(8,), help="reduce samples of more bits to 8, by rounding")
     p.add_argument("--strip", metavar="LIST", help="metadata to leave out: exif,icc,xmp or all")
     _common(p, out=True)
     add_limits(p)
@@ -80,7 +110,8 @@ def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
     p = add("decode", commands.decode, ".loclic -> picture; the format follows the name")
     p.add_argument("input", metavar="IN", help="stream, - for standard input")
     p.add_argument("out", metavar="OUT", help="picture, - for PNG on standard output")
-    p.add_argument("--verify", action="store_true", help="check the encoder's digest before anything is written")
+    p.add_argument("--region", type=_region, metavar="X,Y,W,H", help="only this part of the picture, in samples")
+    p.add_argument("--verify", action="store_true", help="check the encoder's digest before the picture is in place")
     _common(p, out=True)
     add_limits(p)
 

@@ -10,27 +10,48 @@ from __future__ import annotations
 import hashlib
 import time
 from argparse import Namespace
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..arith.backend import prepare
-from ..bitstream.container import Stream
+from ..bitstream.container import ALPHA, Stream, parse, parse_header
 from ..bitstream.fields import MAGIC, VERSION
 from ..bitstream.info import describe
-from ..codec import Encoded, decode_stream, encode_picture, metadata_chunks
-from ..errors import CheckFailed, OutputError, UsageError
+from ..codec import decode_stream, metadata_chunks
+from ..errors import CheckFailed, OutputError, RefcodecError, UsageError
 from ..io.console import note, progress, result, result_json
-from ..io.files import PICTURE_SUFFIXES, check_target, opened, read_stream, stream_from, write_bytes
+from ..io.files import (
+    PICTURE_SUFFIXES,
+    check_target,
+    mapped_stream,
+    opened,
+    read_stream,
+    stream_from,
+    write_bytes,
+)
 from ..io.options import limits_of
-from ..io.pictures import Picture, check_format, picture_from, read_picture, seekable, translated, write_picture
+from ..io.pictures import (
+    STRIPS_FROM,
+    Picture,
+    check_format,
+    in_rows,
+    picture_from,
+    seekable,
+    translated,
+    write_picture,
+)
 from ..limits import Limits
 from ..measure.metrics import compare as compare_samples
-from ..measure.metrics import heatmap, psnr
+from ..measure.metrics import heatmap
 from ..model.integer_model import Model
 from ..model.registry import load_model
+from ..tiles import check_region
 from ..trace import Recorder, Stage, npy_bytes
 from .rate_search import best_fit
+from .strips import Original, Trial, decode_to_rows, decoded_shape, opened_original, sha256_of
 
 METADATA = ("exif", "icc", "xmp")
 DEFAULT_QUALITY = 60
@@ -51,43 +72,49 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _stripped(picture: Picture, strip: str | None) -> dict[str, bytes | None]:
+def _stripped(picture: Picture | None, strip: str | None) -> dict[str, bytes | None]:
     words = set((strip or "").split(",")) - {""}
     if unknown := sorted(words - {*METADATA, "all"}):
         raise UsageError("not metadata", where="--strip", words=unknown, known=[*METADATA, "all"])
+    if picture is None:
+        return dict.fromkeys(METADATA)
     kept = {"exif": picture.exif, "icc": picture.icc_profile, "xmp": picture.xmp}
     return {name: None if name in words or "all" in words else data for name, data in kept.items()}
 
 
-def _coded(args: Namespace, picture: Picture, model: Model) -> tuple[int, Encoded]:
-    kept = _stripped(picture, args.strip)
-    chunks = metadata_chunks(kept["exif"], kept["icc"], kept["xmp"])
+def _coded(args: Namespace, original: Original, model: Model | None) -> tuple[int, Trial]:
+    """Code a picture: the quality step that was asked for, 0 for none, and the stream."""
+    kept = _stripped(original.picture, args.strip)
+    options: dict[str, Any] = {
+        "tile": args.tile,
+        "exact": args.exact,
+        "lossless": args.lossless,
+        "rectangles": args.rectangles == "auto",
+        "model": model,
+        "threads": args.threads,
+        "chunks": metadata_chunks(kept["exif"], kept["icc"], kept["xmp"]),
+        "limits": limits_of(args),
+    }
+    trials = 0
 
-    limits, trials = limits_of(args), 0
-
-    def encode(quality: int) -> Encoded:
+    def encode(quality: int) -> Trial:
         nonlocal trials
         trials += 1
         with progress(f"encoding at quality {quality}" + (f", trial {trials}" if searched else "")) as share:
-            return encode_picture(
-                picture.samples,
-                quality,
-                model=model,
-                threads=args.threads,
-                chunks=chunks,
-                limits=limits,
-                progress=share,
-            )
+            return original.encode(quality, progress=share, **options)
 
-    steps = model.config.steps
     searched = args.bpp is not None or args.size is not None
+    if model is None:
+        with progress("encoding") as share:
+            return 0, original.encode(progress=share, **options)
+    steps = model.config.steps
     if not searched:
         quality = args.quality if args.quality is not None else min(DEFAULT_QUALITY, steps)
         return quality, encode(quality)
-    pixels = picture.samples.shape[0] * picture.samples.shape[1]
+    pixels = original.source.height * original.source.width
     budget = args.size if args.size is not None else int(args.bpp * pixels / 8)
-    quality, coded = best_fit(encode, steps, budget)
-    if coded is None:
+    quality, trial = best_fit(encode, steps, budget)
+    if trial is None:
         smallest = len(encode(quality).data)
         raise UsageError(
             "no quality fits",
@@ -96,8 +123,8 @@ def _coded(args: Namespace, picture: Picture, model: Model) -> tuple[int, Encode
             quality=quality,
             cause="allow more bytes or a higher rate, or scale the picture down",
         )
-    note(f"quality {quality} is the highest that fits: {len(coded.data)} of {budget} bytes")
-    return quality, coded
+    note(f"quality {quality} is the highest that fits: {len(trial.data)} of {budget} bytes")
+    return quality, trial
 
 
 def encode(args: Namespace) -> int:
@@ -110,41 +137,48 @@ def encode(args: Namespace) -> int:
             suffix=suffix,
             cause="name it .loclic; decode writes pictures",
         )
-    picture = read_picture(args.input, limits_of(args))
-    for text in picture.notes:
-        note(f"{args.input}: {text}")
-    model = load_model(args.model)
-    prepare(args.threads, note)
-    start = time.perf_counter()
-    quality, coded = _coded(args, picture, model)
-    seconds = time.perf_counter() - start
-    write_bytes(args.out, coded.data, args.force)
-    height, width = picture.samples.shape[:2]
+    if args.lossless and (args.model is not None or args.tile is not None or args.rectangles != "auto"):
+        raise UsageError("--lossless takes no model, tiles or rectangles", where="--lossless")
+    with opened_original(args.input, limits_of(args), args.depth) as original:
+        for text in original.picture.notes if original.picture else ():
+            note(f"{args.input}: {text}")
+        model = None if args.lossless else load_model(args.model)
+        if model is not None:
+            prepare(args.threads, note)
+        start = time.perf_counter()
+        quality, trial = _coded(args, original, model)
+        seconds = time.perf_counter() - start
+        write_bytes(args.out, trial.data, args.force)
+    (source, _), (coded, fidelity) = original, trial
+    width, height, size = source.width, source.height, len(coded.data)
     if args.json:
         result_json(
             {
                 "width": width,
                 "height": height,
-                "channels": 1 if picture.samples.ndim == 2 else 3,
+                "channels": source.channels - (source.channels in (2, 4)),
+                "alpha": source.channels in (2, 4),
+                "lossless": coded.model is None,
+                "rectangles": len(coded.stored),
                 "quality": quality,
-                "bytes": len(coded.data),
-                "bits_per_pixel": 8 * len(coded.data) / (width * height),
+                "bytes": size,
+                "bits_per_pixel": 8 * size / (width * height),
                 "z_bytes": coded.z_bytes,
                 "y_bytes": coded.y_bytes,
-                "model": model.name,
-                "fingerprint": model.fingerprint.hex(),
-                "reconstruction_sha256": coded.sha256,
-                "psnr": _finite(psnr(picture.samples, coded.reconstruction)),
+                "model": coded.model.name if coded.model else None,
+                "fingerprint": coded.model.fingerprint.hex() if coded.model else None,
+                "reconstruction_sha256": fidelity.sha256,
+                "psnr": _finite(fidelity.psnr),
                 "seconds": seconds,
             }
         )
     elif str(args.out) != "-":
+        how, psnr = (f"at quality {quality}", f"{fidelity.psnr:.2f} dB, ") if coded.model else ("without loss", "")
         note(
-            f"{width}x{height} at quality {quality}: {len(coded.data)} bytes, "
-            f"{8 * len(coded.data) / (width * height):.4f} bits per pixel, "
-            f"{psnr(picture.samples, coded.reconstruction):.2f} dB, {seconds:.2f} s"
+            f"{width}x{height} {how}: {size} bytes, {8 * size / (width * height):.4f} bits per pixel, "
+            f"{psnr}{seconds:.2f} s"
         )
-    _advise(args.input, len(coded.data))
+    _advise(args.input, size)
     return 0
 
 
@@ -153,8 +187,8 @@ def _advise(source: str, size: int) -> None:
     file = Path(source)
     if source != "-" and file.is_file() and size > (before := file.stat().st_size):
         note(
-            f"the stream is larger than the source of {before} bytes: the codec is made for photographs; of text, "
-            "graphics and flat colours a PNG is smaller and lossless"
+            f"the stream is larger than the source of {before} bytes: the codec is made for photographs; for text, "
+            "graphics and flat colours try --lossless"
         )
     note(f"format version {VERSION} is not frozen, a later refcodec may not decode this stream: keep the source")
 
@@ -163,24 +197,39 @@ def decode(args: Namespace) -> int:
     """``decode IN OUT``."""
     _check_output(args)
     check_format(args.out)
-    data = read_stream(args.input, limits_of(args))
-    prepare(args.threads, note)
+    read = read_stream if args.region is None else mapped_stream  # of a region's stream not all need be read
+    data = read(args.input, limits_of(args))
+    header, chunks = parse_header(data), _chunks_of(data)
+    check_format(args.out, ALPHA in chunks)
+    region = None if args.region is None else check_region(args.region, header.width, header.height)
+    if not header.lossless:
+        prepare(args.threads, note)
+    shape = decoded_shape(header, region, ALPHA in chunks)
+    exif, icc_profile, xmp = (chunks.get(tag) for tag in ("exif", "iccp", "xmp "))
     start = time.perf_counter()
-    samples, stream = _decoded(data, args, verify=args.verify)
-    seconds = time.perf_counter() - start
-    chunks = dict(stream.chunks)
-    picture = Picture(samples, chunks.get("exif"), chunks.get("iccp"), chunks.get("xmp "))
-    for text in write_picture(args.out, picture, args.force):
+    if prod(shape) > STRIPS_FROM and in_rows(args.out):
+        metadata = {"exif": exif, "icc_profile": icc_profile, "xmp": xmp}
+        options = {**_ways(args), "verify": args.verify, "region": region}
+        with progress("decoding") as share:
+            sha256, stream, notes = decode_to_rows(args, data, shape, metadata, **options, progress=share)
+        seconds = time.perf_counter() - start
+    else:
+        samples, stream = _decoded(data, args, verify=args.verify, region=region)
+        seconds = time.perf_counter() - start
+        sha256 = hashlib.sha256(samples.data).hexdigest()
+        notes = write_picture(args.out, Picture(samples, exif, icc_profile, xmp), args.force)
+    for text in notes:
         note(f"{args.out}: {text}")
     if args.json:
         result_json(
             {
-                "width": samples.shape[1],
-                "height": samples.shape[0],
-                "channels": 1 if samples.ndim == 2 else 3,
+                "width": shape[1],
+                "height": shape[0],
+                "channels": header.channels,
+                "alpha": ALPHA in chunks,
                 "quality": stream.header.quality,
                 "fingerprint": stream.header.fingerprint.hex(),
-                "sha256": hashlib.sha256(samples.tobytes()).hexdigest(),
+                "sha256": sha256,
                 "verified": bool(args.verify),
                 "seconds": seconds,
             }
@@ -188,11 +237,22 @@ def decode(args: Namespace) -> int:
     return 0
 
 
-def _decoded(data: bytes, args: Namespace, verify: bool = False) -> tuple[np.ndarray, Stream]:
+def _chunks_of(data: bytes | memoryview) -> dict[str, bytes]:
+    """Chunks of a stream, before it is decoded; none if it is damaged, for which decoding has the error."""
+    try:
+        return dict(parse(data, ()).chunks)
+    except RefcodecError:
+        return {}
+
+
+def _ways(args: Namespace) -> dict[str, Any]:
+    """How a command decodes."""
+    return {"model": args.model, "threads": args.threads, "limits": limits_of(args)}
+
+
+def _decoded(data: bytes | memoryview, args: Namespace, **options: Any) -> tuple[np.ndarray, Stream]:
     with progress("decoding") as share:
-        return decode_stream(
-            data, model=args.model, threads=args.threads, limits=limits_of(args), verify=verify, progress=share
-        )
+        return decode_stream(data, **_ways(args), progress=share, **options)
 
 
 def info(args: Namespace) -> int:
@@ -203,7 +263,11 @@ def info(args: Namespace) -> int:
         return 0
     for _, name, value, meaning in facts.fields:
         result(f"{name:14s} {value!s:34s} {meaning}")
-    for name in ("total", "header", "z", "y", "metadata", "checksum"):
+    for name in ("alpha", "lossless"):
+        result(f"{name:14s} {'yes' if getattr(facts, name) else 'no'}")
+    for name in ("tiles", "rectangles"):
+        result(f"{name:14s} {getattr(facts, name)}")
+    for name in ("total", "header", "index", "z", "y", "chunk", "checksum"):
         result(f"{name + ' bytes':14s} {getattr(facts, name + '_bytes')}")
     result(f"bits per pixel {facts.bits_per_pixel:.4f}")
     for tag, size in facts.chunks:
@@ -254,15 +318,17 @@ def compare(args: Namespace) -> int:
 def verify(args: Namespace) -> int:
     """``verify FILE``."""
     data = read_stream(args.input, limits_of(args))
-    prepare(args.threads, note)
-    samples, stream = _decoded(data, args, verify=True)
+    if not parse_header(data).lossless:
+        prepare(args.threads, note)
+    with progress("decoding") as share:
+        sha256, stream = sha256_of(data, **_ways(args), verify=True, progress=share)
     assert stream.header.digest is not None  # verify=True refuses a stream without one
     if args.json:
         result_json(
             {
                 "verified": True,
                 "digest": stream.header.digest.hex(),
-                "sha256": hashlib.sha256(samples.tobytes()).hexdigest(),
+                "sha256": sha256,
             }
         )
     else:
@@ -274,7 +340,8 @@ def trace(args: Namespace) -> int:
     """``trace FILE OUT.jsonl``."""
     _check_output(args)
     data = read_stream(args.input, limits_of(args))
-    prepare(args.threads, note)
+    if not parse_header(data).lossless:
+        prepare(args.threads, note)
     folder = Path(args.values) if args.values else None
 
     def save(stage: Stage, values: np.ndarray) -> None:
@@ -284,7 +351,7 @@ def trace(args: Namespace) -> int:
     if folder is not None and not folder.is_dir():
         _make_folder(folder)
     recorder = Recorder(args.stage, save if folder else None)
-    samples, _ = decode_stream(data, model=args.model, threads=args.threads, limits=limits_of(args), trace=recorder)
+    samples, _ = decode_stream(data, **_ways(args), trace=recorder)
     recorder("samples", samples)
     if not recorder.stages:
         raise UsageError("no stage has this name", where="--stage", name=args.stage, known=list(recorder.names)[:12])

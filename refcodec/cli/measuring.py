@@ -77,6 +77,6 @@ def warmup(args: Namespace) -> int:
     prepare(None, note)
     start = time.perf_counter()
     samples = np.zeros((8, 8, 3), np.uint8)
-    decode_stream(encode_picture(samples, 1).data, verify=True)
+    decode_stream(encode_picture(samples, 1, rectangles=False).data, verify=True)
     note(f"ready; a picture of 8x8 was coded and decoded in {time.perf_counter() - start:.2f} s")
     return 0

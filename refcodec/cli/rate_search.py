@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from ..codec import Encoded
+from typing import Protocol, TypeVar
 
 NEIGHBOURS = 3
 """Qualities looked at beyond the first one that is too large: rate rises with quality, though not at every step."""
 
 
-def best_fit(encode: Callable[[int], Encoded], steps: int, budget: int) -> tuple[int, Encoded | None]:
+class _Coded(Protocol):
+    """Result of encoding."""
+
+    @property
+    def data(self) -> bytes:
+        """The stream."""
+
+
+T = TypeVar("T", bound=_Coded)
+
+
+def best_fit(encode: Callable[[int], T], steps: int, budget: int) -> tuple[int, T | None]:
     """Find the highest quality whose stream fits, by bisection and a look at the neighbours above.
 
     Parameters
@@ -26,11 +36,11 @@ def best_fit(encode: Callable[[int], Encoded], steps: int, budget: int) -> tuple
     -------
     quality : int
         The quality found, or the one whose stream was the smallest if none fits.
-    coded : Encoded or None
+    coded : result of ``encode`` or None
         None if none fits.
     """
     sizes: dict[int, int] = {}
-    found: dict[int, Encoded] = {}
+    found: dict[int, T] = {}
 
     def fits(quality: int) -> bool:
         if quality not in sizes:

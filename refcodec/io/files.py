@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import secrets
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -71,6 +72,21 @@ def detail_of(error: Exception) -> str:
 def read_stream(path: str | os.PathLike[str], limits: Limits) -> bytes:
     """Read a stream from a file or from standard input (``-``); raises as `read_bytes` and `stream_from`."""
     with opened(path) as file:
+        return stream_from(file, limits, str(path))
+
+
+def mapped_stream(path: str | os.PathLike[str], limits: Limits) -> bytes | memoryview:
+    """A stream of which only the parts that are looked at are read; a pipe is read as `read_stream` does.
+
+    Raises
+    ------
+    MissingInput, TransferError
+        As `read_bytes`.
+    """
+    with opened(path) as file:
+        if os.fspath(path) != "-":
+            with suppress(OSError, ValueError):  # a pipe, a device, or an empty file
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return stream_from(file, limits, str(path))
 
 
@@ -188,40 +204,77 @@ def _followed(target: str) -> str:
     return os.path.realpath(target)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes, force: bool = False) -> None:
-    """Write a file whole or not at all: next to the target under a temporary name, then renamed.
+class Output:
+    """A file that `writing` has opened; a write that the system refuses is a TransferError."""
 
-    ``-`` is standard output. A device or pipe is written to directly, a symbolic link is followed. A file that is
-    replaced keeps its permissions; other hard links to it keep the old content.
+    def __init__(self, file: IO[bytes], where: str) -> None:
+        self._file, self._where = file, where
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        with _transferring(self._where):
+            self._file.write(data)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes, force: bool = False) -> None:
+    """Write a file whole or not at all; as `writing`."""
+    with writing(path, force) as out:
+        out.write(data)
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str], force: bool = False) -> Iterator[Output]:
+    """Write a file whole or not at all: next to the target under a temporary name, renamed at the end of the block.
+
+    If the block raises, nothing is left behind. ``-`` is standard output. A device or pipe is written to directly, a
+    symbolic link is followed. A file that is replaced keeps its permissions; other hard links to it keep the old
+    content.
 
     Raises
     ------
     OutputError
         As `check_target`, or the file cannot be created.
     TransferError
-        Writing failed; nothing is left behind.
+        Writing failed.
     """
     check_target(path, force)
     if os.fspath(path) == "-":
         if sys.stdout is None:
             raise TransferError("writing failed", where="standard output", cause="it is closed")
-        with _writing("standard output"):
-            sys.stdout.buffer.write(data)
+        yield Output(sys.stdout.buffer, "standard output")
+        with _transferring("standard output"):
             sys.stdout.buffer.flush()
         return
     target = os.fspath(path)
     if _is_device(target):
         with _creating(target):
             device = open(target, "wb")
-        with _writing(target), device:
-            device.write(data)
+        with _closed(device, target):
+            yield Output(device, target)
         return
     target = _followed(target)
     mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
-    with _creating(target), replacing(target, mode) as file:
-        with _writing(target), file:  # closing may fail, too
-            file.write(data)
+    with ExitStack() as stack:
+        with _creating(target):
+            file = stack.enter_context(replacing(target, mode))
+        with _closed(file, target):
+            yield Output(file, target)
         check_target(path, force)  # another process may have been faster
+        with _creating(target):
+            stack.close()
+
+
+@contextmanager
+def _closed(file: IO[bytes], where: str) -> Iterator[None]:
+    """Close a file at the end of the block, which may fail like any write; an error of the block comes first."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        raise
+    with _transferring(where):
+        file.close()
 
 
 @contextmanager
@@ -281,7 +334,7 @@ def _creating(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(where: str) -> Iterator[None]:
+def _transferring(where: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # a closed stream raises ValueError

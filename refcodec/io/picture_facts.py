@@ -51,7 +51,7 @@ _PNG_KNOWN = {
     b"sBIT",
     b"iDOT",
 }
-"""Chunks that Pillow reports, or that say nothing of an opaque picture's samples."""
+"""Chunks that Pillow reports, or that say nothing of a picture's samples."""
 
 _JPEG_KNOWN = (
     b"JFIF\0",
@@ -92,6 +92,10 @@ class Facts:
         What is in the file and is neither reported by Pillow nor carried.
     rare : str
         A feature that Pillow may lack, so that a failure does not mean damage.
+    multiplied : bool
+        Colours are multiplied by alpha in the file. The format's library divides them by it, and rounds.
+    undivided : bool
+        Colours are multiplied by alpha in the file, and the library gives them so.
     """
 
     bits: int = 0
@@ -101,6 +105,8 @@ class Facts:
     xmp: bytes | None = None
     lost: list[str] = field(default_factory=list)
     rare: str = ""
+    multiplied: bool = False
+    undivided: bool = False
 
 
 def facts_of(file: IO[bytes], where: str) -> Facts:
@@ -242,8 +248,8 @@ def _walk_boxes(file: IO[bytes], facts: Facts, where: str) -> None:
             length = end - at if length == 0 else length
             if length < head:
                 break  # damaged: Pillow's reader says how
-            if kind in (b"meta", b"iprp", b"ipco", b"jp2h"):
-                stack.append((at + head + 4 * (kind == b"meta"), min(at + length, end)))
+            if kind in (b"meta", b"iref", b"iprp", b"ipco", b"jp2h"):
+                stack.append((at + head + 4 * (kind in (b"meta", b"iref")), min(at + length, end)))
             elif kind == b"jp2c":
                 if not codestreams:
                     facts.bits = max(facts.bits, _codestream_bits(file, at + head))
@@ -276,6 +282,11 @@ def _read_box(kind: bytes, file: IO[bytes], length: int, facts: Facts, where: st
                 )
         elif head[:1] in (b"\2", b"\3") and length > 3:  # JPEG 2000: method, precedence, approximation, profile
             facts.icc_profile = head[3:] + _payload(file, length - 4, "icc_profile", where)
+    elif kind == b"prem":
+        facts.multiplied = True
+    elif kind == b"cdef":  # JPEG 2000: channel, type (2 is alpha that colours are multiplied by), association
+        (count,) = struct.unpack(">H", file.read(2))
+        facts.undivided |= 2 in struct.unpack(f">{3 * count}H", file.read(6 * count))[1::3]
     elif kind == b"uuid":
         name = file.read(16)
         if name == XMP_BOX:
@@ -334,10 +345,11 @@ def _walk_tiff(file: IO[bytes], facts: Facts, where: str) -> None:
         raise several_frames(where)
     if found.masks:
         raise Unsupported(
-            "the picture is transparent",
+            "a page of the file holds a mask",
             where=where,
-            cause="a page of the file holds a mask; flatten the picture first",
+            cause="turn it into an alpha channel, or flatten the picture first",
         )
+    facts.multiplied = found.multiplied
     facts.exif = found.exif
     facts.lost += found.lost
     if found.reduced:

@@ -1,7 +1,7 @@
 """Pictures in and out: files, samples and the metadata that travels with them.
 
-Nothing is lost in silence. Samples that are not eight bits of grey or RGB are converted without loss, by the rules of
-`read_picture`, or refused. Every other property that Pillow reports is carried as metadata, or named in
+Nothing is lost in silence. Samples that are not eight bits of grey or RGB, with or without alpha, are converted by the
+rules of `read_picture`, or refused. Every other property that Pillow reports is carried as metadata, or named in
 ``Picture.notes``; the table `_PROPERTIES` decides. Samples are not rotated: an EXIF orientation travels with the
 picture. TIFF alone states the order of its rows in the file, so its samples are delivered upright and its EXIF says so.
 """
@@ -14,30 +14,31 @@ import os
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from ..errors import InvalidImage, LimitExceeded, RefcodecError, Unsupported
-from ..limits import (
-    MAX_LATENT_POSITIONS,
-    MAX_METADATA_BYTES,
-    MAX_SIDE,
-    PAD,
-    Limits,
-    check_memory,
-    check_pixels,
-)
+from ..errors import InvalidImage, LimitExceeded, RefcodecError, Unsupported, UsageError
+from ..limits import MAX_METADATA_BYTES, Limits
 from ..planes import check_samples
 from .colour_profile import profile_of_png, profile_of_points
-from .files import check_target, detail_of, opened, transfer_error, write_bytes
+from .files import check_target, detail_of, opened, transfer_error, write_bytes, writing
 from .picture_facts import Facts, facts_of, several_frames
+from .pillow_samples import opaque_dropped, pillow_samples, premultiplied
+from .rows import ROW_FORMATS, RawRows, RowWriter, raw_layout, read_raw, row_writer
+from .sample_depth import BYTES_PER_PIXEL as DEEP_BYTES_PER_PIXEL
+from .sample_depth import DEPTH, check_depth, deep_samples, told
+from .sizes import check_size
 from .tiff_tags import exif_facts, tiff_file
+
+STRIPS_FROM = 1 << 26
+"""Samples from which on pictures are read and written in strips where their format allows it."""
 
 READABLE = ("PNG", "PPM", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA", "PCX", "QOI")
 """Pillow formats that are read: those whose sample depth is known, and that run no external program."""
@@ -65,7 +66,7 @@ _PROPERTIES = {
     ),
     **dict.fromkeys(("gamma", "chromaticity", "srgb"), CARRIED),  # as an ICC profile, see _colour
     **dict.fromkeys(("dpi", "aspect", "resolution", "jfif_unit", "jfif_density"), CARRIED),  # in EXIF, see _resolution
-    "transparency": IN_SAMPLES,  # refused where a sample is transparent
+    "transparency": IN_SAMPLES,  # as alpha
     **dict.fromkeys(
         (
             "compression",
@@ -104,7 +105,7 @@ _EXTENSIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     ".pnm": ("PNM", {}, ()),
     ".npy": ("NPY", {}, ()),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}, ("exif", "icc_profile", "xmp")),
-    ".webp": ("WEBP", {"lossless": True}, ("exif", "icc_profile", "xmp")),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}, ("exif", "icc_profile", "xmp")),
     ".avif": ("AVIF", {"quality": 100, "subsampling": "4:4:4"}, ("exif", "icc_profile", "xmp")),
     ".tif": ("TIFF", {}, ("exif", "icc_profile", "xmp")),
     ".jp2": ("JPEG2000", {}, ()),
@@ -114,29 +115,31 @@ _EXTENSIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     ".qoi": ("QOI", {"colorspace": "sRGB"}, ()),
 }
 _METADATA = {"exif": "EXIF", "icc_profile": "the ICC profile", "xmp": "XMP"}
-_COLOUR_ONLY = ("WEBP", "AVIF")
-"""Formats whose samples are RGB in any case."""
+_COLOUR_ONLY = ("WEBP", "AVIF", "QOI")
+"""Formats whose samples are RGB in any case. Pillow does not write grey samples as QOI."""
+_WITH_ALPHA = ("PNG", "NPY", "WEBP", "AVIF", "TIFF", "JPEG2000", "TGA", "QOI")
+"""Formats that hold alpha."""
 _JPEG_HOLDS = {"exif": 65527, "icc_profile": 255 * 65519, "xmp": 65504}
 """A segment of 65533 bytes less the name it begins with; profiles are spread over up to 255 segments."""
 _EXTENSIONS |= {".jpeg": _EXTENSIONS[".jpg"], ".tiff": _EXTENSIONS[".tif"]}
 
 _BYTES_PER_PIXEL = {
-    "PNG": 8,
+    "PNG": 9,
     "PPM": 16,
     "JPEG": 12,
     "MPO": 12,
-    "BMP": 8,
+    "BMP": 9,
     "GIF": 8,
     "TIFF": 12,
     "WEBP": 20,
     "AVIF": 16,
     "JPEG2000": 28,
-    "TGA": 8,
+    "TGA": 9,
     "PCX": 8,
     "QOI": 12,
 }
-"""Largest memory that reading takes per pixel, by format: four bytes for Pillow's picture, three for the samples, and
-what the format's library holds meanwhile (coefficients, canvases, 32-bit components)."""
+"""Largest memory that reading takes per pixel, by format: four bytes for Pillow's picture, up to four for the samples,
+and what the format's library holds meanwhile (coefficients, canvases, 32-bit components)."""
 _READ_WHOLE = ("WEBP", "AVIF")
 """Formats whose file is in memory, twice, while it is decoded."""
 
@@ -164,8 +167,9 @@ class Picture:
 
     Attributes
     ----------
-    samples : [H, W, 3] or [H, W] uint8
-        RGB or grey, row-major.
+    samples : [H, W] or [H, W, C] uint8
+        Grey, or C channels: 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha), row-major. Colours are not multiplied by
+        alpha.
     exif : bytes or None
         The EXIF block from its TIFF header on, without the ``Exif\0\0`` that JPEG puts before it.
     icc_profile, xmp : bytes or None
@@ -181,60 +185,18 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def check_size(
-    width: int, height: int, limits: Limits, where: str = "", bytes_per_pixel: int = 8, more_bytes: int = 0
-) -> None:
-    """Refuse a picture by its size alone, before memory is taken.
-
-    Parameters
-    ----------
-    width, height : int
-    limits : Limits
-    where : str
-        The place that errors name.
-    bytes_per_pixel, more_bytes : int
-        What reading its format takes at most.
-
-    Raises
-    ------
-    InvalidImage
-        A side is zero.
-    LimitExceeded
-        A side exceeds MAX_SIDE, the pixels exceed ``max_pixels`` or the format's MAX_LATENT_POSITIONS, or the bytes
-        that reading takes exceed ``max_memory``.
-    """
-    if width < 1 or height < 1:
-        raise InvalidImage("the picture is empty", where=where, width=width, height=height)
-    padded = -(-width // PAD) * -(-height // PAD) * (PAD // 16) ** 2
-    check_pixels(width, height, limits, where)
-    for name, value, allowed in (
-        ("side", max(width, height), MAX_SIDE),
-        ("latent positions", padded, MAX_LATENT_POSITIONS),
-    ):
-        if value > allowed:
-            raise LimitExceeded(
-                f"the picture is too large in {name}",
-                where=where,
-                width=width,
-                height=height,
-                value=value,
-                allowed=allowed,
-            )
-    check_memory(
-        bytes_per_pixel * width * height + more_bytes, limits, "reading the picture", where, width=width, height=height
-    )
-
-
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
-def read_picture(source: str | os.PathLike[str] | bytes, limits: Limits = Limits()) -> Picture:
+def read_picture(
+    source: str | os.PathLike[str] | bytes, limits: Limits = Limits(), depth: int | None = None, *, alpha: bool = True
+) -> Picture:
     """Read a picture from a file, from standard input (``-``) or from bytes. The content names the format.
 
-    Defined conversions, all lossless: one bit becomes 0 or 255; a palette becomes RGB; alpha that is 255 everywhere is
-    dropped. PNG, PPM, PGM and NPY (uint8 [H, W] or [H, W, 3]) are exact; what a lossy format such as JPEG decodes to is
-    decided by the library that Pillow carries. Of a JPEG with further pictures (MPO) and of a TIFF with smaller
-    versions the primary picture is read.
+    Defined conversions, all lossless: one bit becomes 0 or 255; a palette becomes RGB; transparent colours and palette
+    entries become alpha; alpha that is 255 everywhere is dropped. PNG, PPM, PGM and NPY (uint8 [H, W] or [H, W, C]) are
+    exact; what a lossy format such as JPEG decodes to is decided by the library that Pillow carries. Of a JPEG with
+    further pictures (MPO) and of a TIFF with smaller versions the primary picture is read.
 
     Parameters
     ----------
@@ -242,11 +204,16 @@ def read_picture(source: str | os.PathLike[str] | bytes, limits: Limits = Limits
         File name, ``-``, or the bytes of a file.
     limits : Limits
         Checked on the header, before samples are decoded.
+    depth : int or None
+        8 reduces samples of more bits in PNG, TIFF, binary PPM and PGM, and NPY: a sample v of a picture whose white is
+        m becomes ``(v * 255 + m // 2) // m``, which rounds to the nearest value. None refuses them.
+    alpha : bool
+        False refuses pictures that are transparent.
 
     Returns
     -------
     Picture
-        Samples not rotated, the metadata, and notes on what is left out.
+        Samples not rotated, the metadata, and notes on what is left out or reduced.
 
     Raises
     ------
@@ -255,31 +222,69 @@ def read_picture(source: str | os.PathLike[str] | bytes, limits: Limits = Limits
     InvalidImage
         Not a picture in a known format, or a damaged one.
     Unsupported
-        Transparency, more than eight bits a sample, several frames, a colour space other than grey and RGB, or a kind
-        of file that Pillow does not read.
+        More than eight bits per sample, several frames, a colour space other than grey and RGB, or a kind of file that
+        Pillow does not read.
+    UsageError
+        ``depth`` is neither 8 nor None.
     LimitExceeded
         See `check_size`; also metadata or elements of the file beyond their bounds, and lack of memory.
     """
+    where = "the given bytes" if isinstance(source, bytes) else str(source)
     with opened(source) as file:
-        return picture_from(file, limits, "the given bytes" if isinstance(source, bytes) else str(source))
+        picture = picture_from(file, limits, where, depth)
+    if not alpha and picture.samples.shape[2:] in ((2,), (4,)):
+        raise Unsupported(
+            "the picture is transparent", where=where, cause="flatten the picture onto a background first"
+        )
+    return picture
 
 
-def picture_from(file: IO[bytes], limits: Limits, where: str) -> Picture:
+def picture_from(file: IO[bytes], limits: Limits, where: str, depth: int | None = None) -> Picture:
     """Read a picture from an open file, seekable or not; as `read_picture`."""
+    if depth not in (None, DEPTH):
+        raise UsageError("the depth of a picture is 8 bits per sample", value=repr(depth), allowed="8 or None")
     with translated(where):
         file = seekable(file, limits, where)
         head = file.read(8)
         file.seek(0)
         if not head:
             raise InvalidImage("the file is empty", where=where)
-        if head.startswith(b"\x93NUMPY"):
-            return Picture(_read_npy(file, limits, where))
-        if head[:1] == b"P" and head[1:2] in (b"2", b"3", b"5", b"6"):
-            binary = _read_pnm(file, limits, where)
-            if binary is not None:
-                return Picture(binary)
-            file.seek(0)
-        return _read_pillow(file, limits, where)
+        if layout := raw_layout(file, limits, where, depth):
+            samples, notes = read_raw(file, layout, limits, where)
+            return Picture(samples, notes=notes)
+        return _read_pillow(file, limits, where, depth)
+
+
+@contextmanager
+def opened_rows(source: str | os.PathLike[str], limits: Limits) -> Iterator[RawRows | None]:
+    """Open a picture for reading in strips.
+
+    Parameters
+    ----------
+    source : str or path
+    limits : Limits
+        Its memory is not looked at: strips take little.
+
+    Yields
+    ------
+    RawRows or None
+        None unless it is a file of raw samples of eight bits (binary PPM or PGM, or NPY) with more than STRIPS_FROM
+        samples.
+
+    Raises
+    ------
+    MissingInput, TransferError, InvalidImage, Unsupported, LimitExceeded
+        As `read_picture`.
+    """
+    with opened(source) as file:
+        rows = None
+        if file.seekable():
+            with translated(str(source)):
+                layout = raw_layout(file, limits, str(source), DEPTH)
+                if layout and layout.plain and prod(layout.shape) > STRIPS_FROM:
+                    rows = RawRows(file, layout, str(source))
+                file.seek(0)
+        yield rows
 
 
 _UNSUPPORTED = (
@@ -344,70 +349,6 @@ def seekable(file: IO[bytes], limits: Limits, where: str) -> IO[bytes]:
     return io.BytesIO(data)
 
 
-def _exact_rest(file: IO[bytes], size: int, where: str) -> bytes:
-    data = file.read(size + 1)
-    if len(data) != size:
-        raise InvalidImage(
-            "the file ends early" if len(data) < size else "bytes follow the last sample",
-            where=where,
-            expected=size,
-            cause="the file is cut short, or holds more than one picture",
-        )
-    return data
-
-
-def _read_npy(file: IO[bytes], limits: Limits, where: str) -> np.ndarray:
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise Unsupported("NPY version", where=where, version=version)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = reader(file)
-    if dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
-        raise Unsupported(
-            "an array is read as a picture if it is uint8 [H, W] or [H, W, 3]",
-            where=where,
-            dtype=str(dtype),
-            shape=list(shape),
-        )
-    check_size(shape[1], shape[0], limits, where)
-    flat = np.frombuffer(_exact_rest(file, shape[0] * shape[1] * (shape[2] if len(shape) == 3 else 1), where), np.uint8)
-    return np.array(flat.reshape(shape, order="F" if fortran_order else "C"), order="C")
-
-
-def _pnm_numbers(file: IO[bytes], where: str) -> list[int]:
-    """Width, height and maxval; the position is left on the first sample of a binary file."""
-    numbers, token, comment = [], b"", False
-    for _ in range(4096):  # a header is a few lines; this bounds its comments
-        byte = file.read(1)
-        comment = (comment or (byte == b"#" and not token)) and byte not in (b"\n", b"\r")
-        if comment:
-            continue
-        if byte.isdigit() and len(token) < 10:
-            token += byte
-        elif not byte.isspace():
-            break
-        elif token:
-            numbers.append(int(token))
-            token = b""
-            if len(numbers) == 3:
-                return numbers
-    raise InvalidImage("the PNM header is damaged", where=where, byte=file.tell())
-
-
-def _read_pnm(file: IO[bytes], limits: Limits, where: str) -> np.ndarray | None:
-    """Read P5 and P6; return None for P2 and P3, which Pillow reads once the header is accepted."""
-    magic = file.read(2)
-    width, height, maxval = _pnm_numbers(file, where)
-    check_size(width, height, limits, where)
-    if maxval != 255:
-        raise Unsupported("samples are not eight bits", where=where, maxval=maxval, cause="scale the picture to 255")
-    if magic not in (b"P5", b"P6"):
-        return None
-    shape = (height, width) if magic == b"P5" else (height, width, 3)
-    samples: np.ndarray = np.frombuffer(_exact_rest(file, int(np.prod(shape)), where), np.uint8).reshape(shape).copy()
-    return samples
-
-
 @contextmanager
 def _pillow(limits: Limits) -> Iterator[None]:
     """Quiet Pillow's warnings, and set its bound on pixels to ours: WebP allocates two canvases while being opened."""
@@ -463,39 +404,33 @@ def _open_readable(file: IO[bytes], where: str) -> Image.Image:
     raise InvalidImage("not a picture in a known format", where=where, cause="read are NPY and " + ", ".join(READABLE))
 
 
-def _read_pillow(file: IO[bytes], limits: Limits, where: str) -> Picture:
+def _read_pillow(file: IO[bytes], limits: Limits, where: str, depth: int | None) -> Picture:
     facts = facts_of(file, where)
-    if facts.bits > 8:
-        raise Unsupported(
-            "samples have more than eight bits",
-            where=where,
-            bits=facts.bits,
-            cause="reduce the picture to eight bits first",
-        )
+    check_depth(facts.bits, depth, where)
     with _pillow(limits), translated(where, facts.rare), _open_readable(file, where) as image:
         width, height = image.size
         whole = 2 * file.seek(0, os.SEEK_END) if image.format in _READ_WHOLE else 0
         check_size(width, height, limits, where, _BYTES_PER_PIXEL[str(image.format)], whole)
-        if image.format == "TIFF":
-            _check_tiff(image, limits, where)
+        bits = _check_tiff(image, limits, where) if image.format == "TIFF" else facts.bits
+        check_depth(bits, depth, where)
         if image.format not in ("TIFF", "MPO") and getattr(image, "is_animated", False):
             raise several_frames(where)
+        if bits > DEPTH:
+            check_size(width, height, limits, where, DEEP_BYTES_PER_PIXEL)
+            samples = opaque_dropped(deep_samples(image, lambda: _open_readable(file, where), bits, where))
+            return from_pillow(image, where, facts, samples, (told((1 << bits) - 1),))
         image.load()
+        key = image.info.get("transparency")
+        if image.format == "PNG" and image.mode == "L" and isinstance(key, int) and key < 1 << facts.bits < 256:
+            image.info["transparency"] = key * 255 // ((1 << facts.bits) - 1)  # Pillow scales samples of 2 and 4 bits
         return from_pillow(image, where, facts)
 
 
-def _check_tiff(image: Any, limits: Limits, where: str) -> None:
-    """Refuse samples that are no colours, signed or too deep, and tiles that are larger than any picture may be."""
+def _check_tiff(image: Any, limits: Limits, where: str) -> int:
+    """Refuse samples that are no colours or signed, and tiles that are larger than any picture may be; the depth."""
     depths = list(image.tag_v2.get(258, (1,)))
     if len(depths) > len(image.getbands()):
         raise Unsupported("samples that are not colours", where=where, channels=len(depths), mode=image.mode)
-    if max(depths, default=1) > 8:
-        raise Unsupported(
-            "samples have more than eight bits",
-            where=where,
-            bits=max(depths),
-            cause="reduce the picture to eight bits first",
-        )
     if set(image.tag_v2.get(339, ())) - {1, 4}:  # unsigned, undefined; Pillow reads signed samples as unsigned
         raise Unsupported(
             "samples are not unsigned", where=where, formats=list(image.tag_v2[339]), cause="convert the picture first"
@@ -503,9 +438,16 @@ def _check_tiff(image: Any, limits: Limits, where: str) -> None:
     tile = image.tag_v2.get(322), image.tag_v2.get(323)
     if all(isinstance(side, int) and side > 0 for side in tile):  # libtiff takes memory for a whole tile
         check_size(int(tile[0]), int(tile[1]), limits, where, _BYTES_PER_PIXEL["TIFF"])
+    return int(max(depths, default=1))
 
 
-def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None) -> Picture:
+def from_pillow(
+    image: Image.Image,
+    where: str = "",
+    facts: Facts | None = None,
+    samples: np.ndarray | None = None,
+    notes: Iterable[str] = (),
+) -> Picture:
     """Convert a Pillow image by the table of properties: each is carried, converted, announced or refused.
 
     Parameters
@@ -516,6 +458,10 @@ def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None)
         The place that errors name.
     facts : Facts or None
         What is known of its file beyond what Pillow reports.
+    samples : np.ndarray or None
+        Its samples where Pillow's are not those that are meant.
+    notes : iterable of str
+        What is to be said of them.
 
     Returns
     -------
@@ -525,14 +471,16 @@ def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None)
     Raises
     ------
     Unsupported
-        Transparency, a mode other than those of eight-bit grey and RGB, a colour space without an ICC profile.
+        A mode other than those of eight-bit grey and RGB, a colour space without an ICC profile, colours that a file
+        holds multiplied by alpha and that Pillow does not divide.
     InvalidImage
-        A side is zero.
+        A side is zero, or a colour exceeds the alpha that it is multiplied by.
     LimitExceeded
         The metadata is too long.
     """
     facts = facts or Facts()
-    samples = _samples(image, where)
+    samples = pillow_samples(image, where) if samples is None else samples
+    alpha = samples.shape[2:] in ((2,), (4,))
     info = {key: value for key, value in image.info.items() if isinstance(key, str)}
     texts = set(getattr(image, "text", {}))  # of PNG, whose texts share their names with properties
     if hidden := sorted(texts & _TYPED_KEYS):
@@ -542,7 +490,16 @@ def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None)
             names=hidden,
             cause="Pillow reports one of the two; remove the text",
         )
-    notes: list[str] = []
+    notes = list(notes)
+    if alpha and facts.undivided:
+        raise Unsupported(
+            "colours are multiplied by alpha",
+            where=where,
+            cause="Pillow does not divide those of this format; convert the picture to straight alpha first",
+        )
+    if alpha and (premultiplied(image) or facts.multiplied):
+        rounded = "" if premultiplied(image) else ", which rounds"
+        notes.append(f"its colours were multiplied by alpha and were divided by it{rounded}")
     lost = list(facts.lost)
     for key in info:
         fate = _PROPERTIES.get(f"{image.format} {key}", _PROPERTIES.get(key, ""))
@@ -559,7 +516,7 @@ def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None)
     if "icc_profile" in info and not info["icc_profile"]:
         lost.append("a damaged ICC profile")
     exif, icc_profile, xmp = (_metadata(data, name, where) for name, data in found.items())
-    icc_profile = _colour(image, info, facts, icc_profile, samples.ndim == 2, where, notes, lost)
+    icc_profile = _colour(image, info, facts, icc_profile, samples.shape[2:] in ((), (2,)), where, notes, lost)
     if (stated := _resolution(image, info)) and not (exif and exif_facts(exif)[1]):
         lost.append(stated)
     if lost:
@@ -567,42 +524,6 @@ def from_pillow(image: Image.Image, where: str = "", facts: Facts | None = None)
         more = [f"and {len(words) - 12} others"] if len(words) > 12 else []
         notes.insert(0, "left out: " + ", ".join(words[:12] + more))
     return Picture(samples, exif, icc_profile, xmp, tuple(notes))
-
-
-def _samples(image: Image.Image, where: str) -> np.ndarray:
-    """Samples [H, W] or [H, W, 3] uint8, strip by strip: Pillow's conversions take several times the picture."""
-    grey = image.mode in ("1", "L", "LA", "La")
-    if not grey and image.mode not in ("RGB", "P", "PA", "RGBA", "RGBa"):
-        raise Unsupported(
-            "only eight-bit grey and RGB are coded",
-            where=where,
-            mode=image.mode,
-            cause="convert the picture first; the right way depends on its meaning",
-        )
-    plain = image.mode in ("1", "L", "RGB") and "transparency" not in image.info
-    width, height = image.size
-    if not width or not height:
-        raise InvalidImage("the picture is empty", where=where, width=width, height=height)
-    out = np.empty((height, width) if grey else (height, width, 3), np.uint8)
-    rows = max(1, (1 << 16) // width)
-    for top in range(0, height, rows):
-        bottom = min(height, top + rows)
-        strip = image if rows >= height else image.crop((0, top, width, bottom))
-        if plain:
-            out[top:bottom] = np.asarray(strip.convert("L") if image.mode == "1" else strip)
-            continue
-        if image.mode == "La":  # premultiplied: equal where opaque
-            strip = strip.convert("LA")
-        with_alpha = np.asarray(strip.convert("LA" if grey else "RGBA"))
-        if with_alpha[:, :, -1].min() < 255:
-            raise Unsupported(
-                "the picture is transparent",
-                where=where,
-                mode=image.mode,
-                cause="alpha is not coded; flatten the picture onto a background first",
-            )
-        out[top:bottom] = with_alpha[:, :, 0] if grey else with_alpha[:, :, :3]
-    return out
 
 
 def _colour(
@@ -682,15 +603,28 @@ def _metadata(data: Any, name: str, where: str) -> bytes | None:
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def check_format(path: str | os.PathLike[str]) -> None:
+def check_format(path: str | os.PathLike[str], alpha: bool = False) -> None:
     """Refuse a name whose extension names no picture format that is written; ``-`` is PNG.
+
+    Parameters
+    ----------
+    path : str or path
+    alpha : bool
+        The picture has alpha.
 
     Raises
     ------
     Unsupported
-        The extension is unknown.
+        The extension is unknown, or its format holds no alpha.
     """
-    _extension(path)
+    extension = _extension(path)
+    if alpha and _EXTENSIONS[extension][0] not in _WITH_ALPHA:
+        raise Unsupported(
+            "the picture has alpha, which its format does not hold",
+            where=str(path),
+            extension=extension,
+            cause="alpha is held by " + " ".join(e for e in sorted(_EXTENSIONS) if _EXTENSIONS[e][0] in _WITH_ALPHA),
+        )
 
 
 def _extension(path: str | os.PathLike[str]) -> str:
@@ -705,18 +639,61 @@ def _extension(path: str | os.PathLike[str]) -> str:
     return extension
 
 
-def write_picture(path: str | os.PathLike[str], picture: Picture, force: bool = False) -> tuple[str, ...]:
-    """Write a picture in the format that the extension names; ``-`` is PNG on standard output.
+def in_rows(path: str | os.PathLike[str]) -> bool:
+    """Whether `writing_rows` writes the format that a name's extension names, and does it to a file."""
+    return os.fspath(path) != "-" and _EXTENSIONS[_extension(path)][0] in ROW_FORMATS
 
-    PNG, PPM/PGM, NPY, BMP, TIFF, TGA, QOI, WebP and JPEG 2000 are written without loss, JPEG (quality 95) and AVIF
-    (quality 100) in 4:4:4. PNM files hold grey as P5 and RGB as P6.
+
+@contextmanager
+def writing_rows(
+    path: str | os.PathLike[str], shape: tuple[int, ...], metadata: Mapping[str, bytes | None], force: bool = False
+) -> Iterator[tuple[RowWriter, tuple[str, ...]]]:
+    """Write a PNG, PPM, PGM or NPY row by row; the file is in its place when the block ends without an error.
 
     Parameters
     ----------
     path : str or path
-        The target, written as `write_bytes` does.
+        The target, written as `writing` does.
+    shape : tuple of int
+        [H, W] or [H, W, C].
+    metadata : mapping
+        "exif", "icc_profile" and "xmp", None where there is none.
+    force : bool
+        Overwrite an existing file.
+
+    Yields
+    ------
+    writer : RowWriter
+        Takes H rows.
+    notes : tuple of str
+        As `write_picture` returns.
+
+    Raises
+    ------
+    Unsupported, OutputError, TransferError
+        As `write_picture`.
+    """
+    check_format(path, shape[2:] in ((2,), (4,)))
+    extension = _extension(path)
+    held, notes = _held(extension, metadata, shape[2:] in ((), (2,)))
+    with writing(path, force) as out:
+        writer = row_writer(out, _EXTENSIONS[extension][0], extension, shape, held, str(path))
+        yield writer, tuple(notes)
+        writer.finish()
+
+
+def write_picture(path: str | os.PathLike[str], picture: Picture, force: bool = False) -> tuple[str, ...]:
+    """Write a picture in the format that the extension names; ``-`` is PNG on standard output.
+
+    PNG, PPM/PGM, NPY, BMP, TIFF, TGA, QOI, WebP and JPEG 2000 are written without loss, JPEG (quality 95) and AVIF
+    (quality 100) in 4:4:4. PNM files hold grey as P5 and RGB as P6. Alpha is exact in every format that holds it.
+
+    Parameters
+    ----------
+    path : str or path
+        The target, written as `writing` does.
     picture : Picture
-        Samples uint8 [H, W] or [H, W, 3].
+        Samples uint8 [H, W] or [H, W, C].
     force : bool
         Overwrite an existing file.
 
@@ -728,33 +705,26 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, force: bool = 
     Raises
     ------
     Unsupported
-        Unknown extension, or the format cannot hold this picture or its metadata.
+        Unknown extension, or the format cannot hold this picture, its alpha or its metadata.
     UsageError
-        The samples are not uint8 [H, W] or [H, W, 3].
+        The samples are not those of a picture.
     LimitExceeded
         Lack of memory.
     OutputError, TransferError
-        As `write_bytes`.
+        As `writing`.
     """
     extension = _extension(path)
     check_target(path, force)
     check_samples(picture.samples)
-    name, options, kinds = _EXTENSIONS[extension]
-    metadata = {kind: getattr(picture, kind) for kind in _METADATA if getattr(picture, kind)}
-    held = {kind: value for kind, value in metadata.items() if kind in kinds}
-    notes = [f"the format does not carry {_METADATA[kind]}; it is left out" for kind in metadata if kind not in kinds]
-    if "exif" in metadata and "exif" not in kinds and (orientation := exif_facts(metadata["exif"])[0]) != 1:
-        notes.append(f"the picture is not upright: its orientation ({orientation}) was in the EXIF")
-    if name in _COLOUR_ONLY and picture.samples.ndim == 2 and held.get("icc_profile", b"")[16:20] == b"GRAY":
-        del held["icc_profile"]
-        notes.append("the format holds no grey pictures; the ICC profile, which is for grey, is left out")
-    if name == "PNM":
-        data = _pnm(picture.samples, extension, str(path))
-    elif name == "NPY":
-        file = io.BytesIO()
-        np.lib.format.write_array(file, np.ascontiguousarray(picture.samples), version=(1, 0), allow_pickle=False)
-        data = file.getvalue()
-    elif name == "TIFF":
+    metadata = {kind: getattr(picture, kind) for kind in _METADATA}
+    name, options, _ = _EXTENSIONS[extension]
+    if name in ROW_FORMATS:
+        with writing_rows(path, picture.samples.shape, metadata, force) as (writer, told_of):
+            writer.write(picture.samples)
+        return told_of
+    check_format(path, picture.samples.shape[2:] in ((2,), (4,)))
+    held, notes = _held(extension, metadata, picture.samples.shape[2:] in ((), (2,)))
+    if name == "TIFF":
         data, lost = tiff_file(picture.samples, held.get("exif"), held.get("icc_profile"), held.get("xmp"), str(path))
         notes += [f"left out: {text}" for text in lost]
     else:
@@ -763,11 +733,18 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, force: bool = 
     return tuple(notes)
 
 
-def _pnm(samples: np.ndarray, extension: str, where: str) -> bytes:
-    if extension == ".pgm" and samples.ndim == 3:
-        raise Unsupported("PGM holds no colour", where=where, cause="name the output .ppm")
-    magic = "P5" if samples.ndim == 2 else "P6"
-    return f"{magic}\n{samples.shape[1]} {samples.shape[0]}\n255\n".encode() + samples.tobytes()
+def _held(extension: str, metadata: Mapping[str, bytes | None], grey: bool) -> tuple[dict[str, bytes], list[str]]:
+    """What of the metadata a format holds, and notes on the rest."""
+    name, _, kinds = _EXTENSIONS[extension]
+    there = {kind: value for kind, value in metadata.items() if value}
+    held = {kind: value for kind, value in there.items() if kind in kinds}
+    notes = [f"the format does not carry {_METADATA[kind]}; it is left out" for kind in there if kind not in kinds]
+    if "exif" in there and "exif" not in kinds and (orientation := exif_facts(there["exif"])[0]) != 1:
+        notes.append(f"the picture is not upright: its orientation ({orientation}) was in the EXIF")
+    if name in _COLOUR_ONLY and grey and held.get("icc_profile", b"")[16:20] == b"GRAY":
+        del held["icc_profile"]
+        notes.append("the format holds no grey pictures; the ICC profile, which is for grey, is left out")
+    return held, notes
 
 
 def _with_pillow(
@@ -783,11 +760,10 @@ def _with_pillow(
                     allowed=allowed,
                     cause="PNG, WebP and AVIF can",
                 )
+    if name == "QOI" and samples.shape[2:] in ((), (2,)):
+        samples = samples.reshape(*samples.shape[:2], -1)[:, :, [0, 0, 0, 1] if samples.ndim == 3 else [0, 0, 0]]
     if "exif" in metadata:
         metadata["exif"] = EXIF_PREFIX + metadata["exif"]
-    if name == "PNG" and "xmp" in metadata:
-        options["pnginfo"] = PngImagePlugin.PngInfo()
-        options["pnginfo"].add_itxt("XML:com.adobe.xmp", metadata.pop("xmp"))
     file = io.BytesIO()
     try:
         Image.fromarray(np.ascontiguousarray(samples)).save(file, name, **options, **metadata)

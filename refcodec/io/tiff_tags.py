@@ -26,7 +26,7 @@ _BELOW = (34665, 34853, 40965)
 """Tags that point to a directory: EXIF, GPS, interoperability."""
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
-ORIENTATION, X_RESOLUTION, XMP, ICC_PROFILE, SUB_DIRECTORIES = 274, 282, 700, 34675, 330
+ORIENTATION, X_RESOLUTION, XMP, ICC_PROFILE, SUB_DIRECTORIES, EXTRA_SAMPLES = 274, 282, 700, 34675, 330, 338
 
 DESCRIPTION = {
     270,
@@ -84,7 +84,7 @@ _STORAGE = {
     323,
     324,
     325,
-    338,
+    EXTRA_SAMPLES,
     339,
     340,
     341,
@@ -139,6 +139,8 @@ class TiffFacts:
         The first directory itself is a smaller version of a picture that is stored elsewhere in the file.
     compression : int
         Of the first directory; 0 where it says none.
+    multiplied : bool
+        Colours of the first directory are multiplied by alpha.
     """
 
     exif: bytes | None = None
@@ -148,6 +150,7 @@ class TiffFacts:
     pages: int = 0
     preview: bool = False
     compression: int = 0
+    multiplied: bool = False
 
 
 class Reader:
@@ -283,7 +286,9 @@ def tiff_facts(file: IO[bytes]) -> TiffFacts:
     """
     reader = Reader(file)
     entries, following = reader.raw(reader.first)
-    facts = TiffFacts(compression=reader.integer(entries.get(259)))
+    facts = TiffFacts(
+        compression=reader.integer(entries.get(259)), multiplied=reader.integer(entries.get(EXTRA_SAMPLES)) == 1
+    )
     _count_pages(reader, following, facts)
     facts.preview = bool(reader.integer(entries.get(254)) & 1) and (SUB_DIRECTORIES in entries or facts.pages > 0)
     found, unread = reader.directory(entries, DESCRIPTION)
@@ -339,7 +344,8 @@ def tiff_file(
 
     Parameters
     ----------
-    samples : np.ndarray [H, W] or [H, W, 3], uint8
+    samples : np.ndarray [H, W] or [H, W, C], uint8
+        C is 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
     exif, icc_profile, xmp : bytes or None
         Metadata. The orientation and the descriptive tags of EXIF become tags of the file.
     where : str
@@ -373,19 +379,21 @@ def tiff_file(
         return {"H": 3, "I": 4}[form], len(values), struct.pack(order + form * len(values), *values)
 
     height, width = samples.shape[:2]
-    channels = 1 if samples.ndim == 2 else 3
+    channels = 1 if samples.ndim == 2 else samples.shape[2]
     found |= {
         256: number("I", width),
         257: number("I", height),
         258: number("H", *[8] * channels),
         259: number("H", 1),
-        262: number("H", 1 if channels == 1 else 2),
+        262: number("H", 1 if channels < 3 else 2),
         273: number("I", 0),
         277: number("H", channels),
         278: number("I", height),
         279: number("I", samples.size),
         284: number("H", 1),
     }
+    if channels in (2, 4):
+        found[EXTRA_SAMPLES] = number("H", 2)  # alpha that colours are not multiplied by
     if xmp:
         found[XMP] = (1, len(xmp), xmp)
     if icc_profile:

@@ -72,7 +72,7 @@ def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
 
     Parameters
     ----------
-    a, b : np.ndarray [H, W, 3] or [H, W], uint8
+    a, b : np.ndarray [H, W] or [H, W, C], uint8
         The pictures, of one shape.
 
     Raises
@@ -86,7 +86,7 @@ def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
     return Comparison(
         a.shape[1],
         a.shape[0],
-        1 if a.ndim == 2 else 3,
+        1 if a.ndim == 2 else a.shape[2],
         largest == 0,
         mse(a, b),
         psnr(a, b),
@@ -114,7 +114,7 @@ def heatmap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    a, b : np.ndarray [H, W, 3] or [H, W], uint8
+    a, b : np.ndarray [H, W] or [H, W, C], uint8
         The pictures, of one shape; of three channels the largest difference counts.
 
     Returns
@@ -143,7 +143,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
 
     Parameters
     ----------
-    a, b : np.ndarray [H, W, 3] or [H, W], uint8
+    a, b : np.ndarray [H, W] or [H, W, C], uint8
         The pictures, of one shape.
 
     Returns
@@ -156,7 +156,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
     while scales < len(MS_SSIM_WEIGHTS) and min(a.shape[:2]) >= WINDOW << scales:
         scales += 1
     weights = np.array(MS_SSIM_WEIGHTS[:scales]) / sum(MS_SSIM_WEIGHTS[:scales])
-    channels = [(a, b)] if a.ndim == 2 else [(a[:, :, c], b[:, :, c]) for c in range(3)]
+    channels = [(a, b)] if a.ndim == 2 else [(a[:, :, c], b[:, :, c]) for c in range(a.shape[2])]
     return float(np.mean([_ms_ssim_channel(x.astype(np.float64), y.astype(np.float64), weights) for x, y in channels]))
 
 

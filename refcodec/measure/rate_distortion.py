@@ -231,7 +231,7 @@ def measure(
     names: list[str] = []
     for name in _listing(folder):
         try:
-            samples = read_picture(os.path.join(folder, name), limits).samples
+            samples = read_picture(os.path.join(folder, name), limits, alpha=False).samples
         except InvalidImage:
             progress(f"{name}: passed over, not a picture")
             continue

@@ -4,48 +4,59 @@ from __future__ import annotations
 
 import io
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import refcodec
-from refcodec import pillow_plugin
-from refcodec.bitstream.container import parse, serialise
+from refcodec import codec, pillow_plugin
+from refcodec.bitstream.container import ALPHA, Header, parse, serialise
 from refcodec.errors import ModelError
 from refcodec.limits import Limits
 from refcodec.pillow_plugin import FORMAT
+from refcodec.planes import ArrayRows
+from refcodec.stored import code_alpha
 
 EXIF = b"MM\0*\0\0\0\x08\0\0"
 
 
-def stream(channels: int = 3, **more) -> bytes:
-    return serialise(
-        width=7, height=5, channels=channels, quality=42, fingerprint=bytes(16), z=b"zz", y=b"yyyy", **more
-    )
+def stream(channels: int = 3, chunks=(), **more) -> bytes:
+    header = Header(width=7, height=5, channels=channels, quality=42, fingerprint=bytes(16), **more)
+    return serialise(header, [(b"zz", b"yyyy")], chunks)
+
+
+def alpha_chunk(channels: int) -> list[tuple[str, bytes]]:
+    return [(ALPHA, code_alpha(ArrayRows(np.full((5, 7, channels), 9, np.uint8))))]
+
+
+def coded() -> SimpleNamespace:
+    return SimpleNamespace(data=stream())
 
 
 def test_opening_reads_header_and_metadata_and_decodes_nothing(monkeypatch):
     def never(*_, **__):
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(refcodec, "decode", never)
+    monkeypatch.setattr(codec, "decode_stream", never)
     chunks = [("exif", EXIF), ("iccp", b"profile"), ("xmp ", b"<x/>"), ("note", b"?")]
     with Image.open(io.BytesIO(stream(chunks=chunks))) as image:
         assert (image.format, image.mode, image.size) == (FORMAT, "RGB", (7, 5))
         assert image.info == {"exif": b"Exif\0\0" + EXIF, "icc_profile": b"profile", "xmp": b"<x/>", "quality": 42}
         assert image.get_format_mimetype() == "image/x-loclic"
-    with Image.open(io.BytesIO(stream(channels=1))) as image:
-        assert image.mode == "L"
+    for channels, chunks, mode in ((1, (), "L"), (1, alpha_chunk(2), "LA"), (3, alpha_chunk(4), "RGBA")):
+        with Image.open(io.BytesIO(stream(channels, chunks))) as image:
+            assert image.mode == mode
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_pixels_are_decoded_once_and_arrive_unchanged(monkeypatch, tmp_path, channels):
-    samples = np.arange(35 * channels, dtype=np.uint8).reshape((5, 7) if channels == 1 else (5, 7, 3))
+    samples = np.arange(35 * channels, dtype=np.uint8).reshape((5, 7) if channels == 1 else (5, 7, channels))
     calls = []
-    monkeypatch.setattr(refcodec, "decode", lambda data, limits: calls.append(data) or samples)
+    monkeypatch.setattr(codec, "decode_stream", lambda data, limits: calls.append(data) or (samples, None))
     path = tmp_path / "x.loclic"
-    path.write_bytes(stream(channels))
+    path.write_bytes(stream(channels - 1, alpha_chunk(channels)) if channels in (2, 4) else stream(channels))
     image = Image.open(path)
     for _ in range(2):
         assert np.array_equal(np.asarray(image), samples)
@@ -66,7 +77,7 @@ def test_errors_are_those_of_pillow(monkeypatch):
     def missing(_, limits):
         raise ModelError("no such model")
 
-    monkeypatch.setattr(refcodec, "decode", missing)
+    monkeypatch.setattr(codec, "decode_stream", missing)
     image = Image.open(io.BytesIO(stream()))
     for _ in range(2):
         with pytest.raises(OSError, match="no such model"):
@@ -76,26 +87,41 @@ def test_errors_are_those_of_pillow(monkeypatch):
 def test_saving_passes_quality_and_metadata(monkeypatch, tmp_path):
     seen = {}
 
-    def encode(samples, quality=60, **options):
-        seen.update(options, samples=samples, quality=quality)
-        return stream(samples.ndim)
+    def encode(samples, **options):
+        seen.clear()
+        seen.update(options, samples=samples)
+        return coded()
 
-    monkeypatch.setattr(refcodec, "encode", encode)
+    monkeypatch.setattr(codec, "encode_picture", encode)
     source = Image.fromarray(np.arange(105, dtype=np.uint8).reshape(5, 7, 3))
     exif = Image.Exif()
     exif[0x0112] = 6
     source.info["icc_profile"] = b"own"
     source.save(tmp_path / "x.loclic", quality=33, exif=exif, xmp="<x/>")
     assert np.array_equal(seen["samples"], np.asarray(source))
-    assert (seen["quality"], seen["icc_profile"], seen["xmp"]) == (33, b"own", b"<x/>")
-    assert seen["exif"] == exif.tobytes()[6:]
-    source.save(tmp_path / "y.loclic")
-    assert (seen["quality"], seen["exif"], seen["xmp"]) == (60, None, None)
-    transparent = source.copy()
-    transparent.putalpha(254)
-    with pytest.raises(OSError, match=r"transparent.*RGBA"):
-        transparent.save(tmp_path / "z.loclic")
-    assert not (tmp_path / "z.loclic").exists()
+    tags = exif.tobytes()[6:]
+    assert seen["quality"] == 33 and seen["chunks"] == (("exif", tags), ("iccp", b"own"), ("xmp ", b"<x/>"))
+    source.save(tmp_path / "y.loclic", tile=64, exact=True)
+    assert seen["chunks"] == (("iccp", b"own"),) and (seen["tile"], seen["exact"]) == (64, True)
+    assert "quality" not in seen
+    source.save(tmp_path / "z.loclic", lossless=True)
+    assert seen["lossless"]
+    with pytest.raises(OSError, match="no quality"):
+        source.save(tmp_path / "no.loclic", lossless=True, quality=50)
+    assert not (tmp_path / "no.loclic").exists()
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize("options", [{"lossless": True}, {"exact": True, "tile": 64}])
+def test_alpha_survives_the_real_codec(tmp_path, mode, options):
+    source = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 70, 4), dtype=np.uint8)).convert(mode)
+    source.putalpha(source.getchannel("A").point(lambda v: v // 2))
+    source.save(tmp_path / "x.loclic", **options)
+    with Image.open(tmp_path / "x.loclic") as image:
+        assert image.mode == mode
+        assert np.array_equal(np.asarray(image.getchannel("A")), np.asarray(source.getchannel("A")))
+        if "lossless" in options:
+            assert np.array_equal(np.asarray(image), np.asarray(source))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -112,7 +138,7 @@ def test_a_picture_survives_the_real_codec(tmp_path, mode):
 
 def test_saving_converts_modes_as_the_command_line_does(tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(refcodec, "encode", lambda samples, **_: seen.update(samples=samples) or stream())
+    monkeypatch.setattr(codec, "encode_picture", lambda samples, **_: seen.update(samples=samples) or coded())
     rows = np.arange(105, dtype=np.uint8).reshape(5, 7, 3)
     colour, grey = Image.fromarray(rows), Image.fromarray(np.ascontiguousarray(rows[:, :, 0]))
     for source, plain in (
@@ -128,22 +154,31 @@ def test_saving_converts_modes_as_the_command_line_does(tmp_path, monkeypatch):
         assert np.array_equal(seen["samples"], np.asarray(expected)), source.mode
 
 
-@pytest.mark.parametrize(("mode", "colour"), [("L", 0), ("RGB", (0, 1, 2)), ("P", 0), ("1", 0)])
-def test_saving_refuses_a_transparent_colour(tmp_path, mode, colour):
-    source = Image.fromarray(np.arange(105, dtype=np.uint8).reshape(5, 7, 3)).convert(mode)
-    if mode == "P":
-        colour = source.getpixel((0, 0))
-    source.putpixel((0, 0), colour)
-    source.info["transparency"] = colour
-    with pytest.raises(OSError, match="transparent"):
+def test_saving_keeps_transparency_of_every_mode(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(codec, "encode_picture", lambda samples, **_: seen.update(samples=samples) or coded())
+    rows = np.arange(140, dtype=np.uint8).reshape(5, 7, 4)
+    rgba = Image.fromarray(rows)
+    keyed = rgba.convert("L")
+    keyed.info["transparency"] = keyed.getpixel((2, 3))
+    palette = rgba.convert("RGB").convert("P")
+    palette.info["transparency"] = palette.getpixel((2, 3))
+    both = palette.copy().convert("PA")
+    both.putalpha(rgba.getchannel("A"))
+    for source in (rgba, rgba.convert("LA"), both, palette, keyed):
         source.save(tmp_path / "x.loclic")
-    assert not (tmp_path / "x.loclic").exists()
+        mode = "LA" if source.mode[0] == "L" else "RGBA"
+        assert np.array_equal(seen["samples"], np.asarray(source.convert(mode))), source.mode
+
+
+def test_saving_refuses_what_is_no_grey_or_rgb(tmp_path):
     with pytest.raises(OSError, match="CMYK"):
         Image.new("CMYK", (3, 3)).save(tmp_path / "x.loclic")
+    assert not (tmp_path / "x.loclic").exists()
 
 
 def test_saving_warns_of_what_it_leaves_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(refcodec, "encode", lambda samples, **_: stream())
+    monkeypatch.setattr(codec, "encode_picture", lambda samples, **_: coded())
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010F] = "maker"

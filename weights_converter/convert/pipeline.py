@@ -48,7 +48,7 @@ def read_colour(path: str | Path) -> np.ndarray:
     MissingInput, InvalidImage, Unsupported, LimitExceeded
         As `read_picture`.
     """
-    samples = read_picture(path, Limits()).samples
+    samples = read_picture(path, Limits(), alpha=False).samples
     return np.repeat(samples[:, :, None], 3, axis=2) if samples.ndim == 2 else samples
 
 

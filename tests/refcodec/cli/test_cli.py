@@ -72,6 +72,123 @@ def test_grey_pictures_stay_grey(tmp_path, capsys):
     assert Image.open(tmp_path / "g.pgm").mode == "L"
 
 
+@pytest.fixture
+def logo(tmp_path) -> Path:
+    """RGBA with every alpha, and colours under alpha 0."""
+    samples = np.dstack([np.asarray(Image.open(SCENE).convert("RGB"))[60:100, 60:200], np.zeros((40, 140), np.uint8)])
+    samples[:, :, 3] = np.add.outer(np.arange(40) * 9, np.arange(140) // 20 * 40) % 256
+    samples[:10, :, 3] = 0
+    path = tmp_path / "logo.png"
+    Image.fromarray(samples).save(path)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_kept_and_formats_without_it_refused(tmp_path, logo, capsys, mode):
+    source = tmp_path / f"{mode}.png"
+    Image.open(logo).convert(mode).save(source)
+    alpha = np.asarray(Image.open(source).getchannel("A"))
+    coded, back = str(tmp_path / "a.loclic"), tmp_path / "a.png"
+    facts = output(capsys, "encode", str(source), coded, "-q", "40")
+    assert facts["alpha"] and facts["channels"] == (3 if mode == "RGBA" else 1) and facts["psnr"] > 25
+    decoded = output(capsys, "decode", coded, str(back), "--verify")
+    assert decoded["alpha"] and decoded["sha256"] == facts["reconstruction_sha256"]
+    assert Image.open(back).mode == mode and np.array_equal(np.asarray(Image.open(back).getchannel("A")), alpha)
+    for name in ("a.jpg", "a.ppm", "a.bmp"):
+        assert "alpha" in refused(capsys, 69, "decode", coded, str(tmp_path / name))
+    assert main(["info", coded]) == 0
+    shown = capsys.readouterr().out
+    assert "alpha          yes" in shown and "lossless       no" in shown and "tiles          1" in shown
+    same = output(capsys, "compare", coded, str(back), "--exact")
+    assert same["bit_exact"] and same["channels"] == len(mode)
+    assert main(["trace", coded, str(tmp_path / "t.jsonl"), "--stage", "samples"]) == 0
+    stage = json.loads((tmp_path / "t.jsonl").read_text())
+    assert stage["shape"] == [40, 140, len(mode)] and stage["sha256"] == decoded["sha256"]
+
+
+def test_lossless_needs_no_model(tmp_path, logo, capsys, monkeypatch):
+    for name in ("load_model", "find_model"):
+        monkeypatch.setattr(f"refcodec.codec.{name}", None)
+    monkeypatch.setattr("refcodec.cli.commands.load_model", None)
+    monkeypatch.setattr("refcodec.cli.commands.prepare", None)
+    coded = str(tmp_path / "a.loclic")
+    facts = output(capsys, "encode", str(logo), coded, "--lossless")
+    assert (facts["lossless"], facts["model"], facts["psnr"], facts["quality"]) == (True, None, None, 0)
+    assert output(capsys, "verify", coded)["sha256"] == facts["reconstruction_sha256"]
+    assert output(capsys, "info", coded)["lossless"]
+    assert main(["decode", coded, str(tmp_path / "a.png")]) == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), np.asarray(Image.open(logo)))
+    assert output(capsys, "compare", str(logo), coded, "--exact")["bit_exact"]
+    assert main(["decode", coded, str(tmp_path / "r.png"), "--region", "100,3,40,30"]) == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "r.png")), np.asarray(Image.open(logo))[3:33, 100:140])
+    assert main(["trace", coded, str(tmp_path / "t.jsonl")]) == 0
+
+
+def test_a_region_is_the_crop_of_the_picture(tmp_path, logo, capsys):
+    coded, whole = str(tmp_path / "a.loclic"), tmp_path / "a.npy"
+    assert main(["encode", str(logo), coded, "--tile", "64", "-q", "30"]) == 0
+    assert output(capsys, "info", coded)["tiles"] == 3
+    assert main(["decode", coded, str(whole)]) == 0
+    for x, y, w, h in ((0, 0, 140, 40), (139, 39, 1, 1), (60, 5, 9, 20)):
+        out = tmp_path / f"{x}.npy"
+        facts = output(capsys, "decode", coded, str(out), "--region", f"{x},{y},{w},{h}")
+        assert (facts["width"], facts["height"]) == (w, h)
+        assert np.array_equal(np.load(out), np.load(whole)[y : y + h, x : x + w])
+
+
+def test_a_damaged_tile_spoils_only_what_needs_it(tmp_path, capsys):
+    source, coded = tmp_path / "a.png", tmp_path / "a.loclic"
+    Image.open(SCENE).convert("RGB").resize((640, 64)).save(source)
+    assert main(["encode", str(source), str(coded), "--tile", "64", "-q", "20"]) == 0
+    assert main(["decode", str(coded), str(tmp_path / "whole.npy")]) == 0
+    data = bytearray(coded.read_bytes())
+    data[-10] ^= 1  # of the last tile
+    coded.write_bytes(data)
+    assert "tile 9" in refused(capsys, 65, "decode", str(coded), str(tmp_path / "b.png"))
+    assert main(["decode", str(coded), str(tmp_path / "r.npy"), "--region", "0,0,100,64"]) == 0
+    assert np.array_equal(np.load(tmp_path / "r.npy"), np.load(tmp_path / "whole.npy")[:, :100])
+    assert main(["decode", "-", str(tmp_path / "s.npy"), "--region", "0,0,100,64"]) != 0  # nothing on standard input
+
+
+def test_16_bits_are_reduced_on_request_and_announced(tmp_path, capsys):
+    source = tmp_path / "deep.png"
+    Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16).save(source)
+    assert "--depth 8" in refused(capsys, 69, "encode", str(source), str(tmp_path / "a.loclic"))
+    capsys.readouterr()
+    assert main(["encode", str(source), str(tmp_path / "a.loclic"), "--depth", "8", "--lossless"]) == 0
+    assert "scaled from 0..65535 to 0..255" in capsys.readouterr().err
+    assert main(["decode", str(tmp_path / "a.loclic"), str(tmp_path / "a.npy")]) == 0
+    deep = np.arange(64 * 64).reshape(64, 64) * 16
+    assert np.array_equal(np.load(tmp_path / "a.npy"), (deep * 255 + 32767) // 65535)
+
+
+@pytest.mark.parametrize("suffix", ["ppm", "npy"])
+def test_pictures_in_strips_give_the_same_files(tmp_path, capsys, monkeypatch, suffix):
+    """As those in memory: the stream, what is said of it, and the decoded picture in every format of rows."""
+    source = tmp_path / f"a.{suffix}"
+    samples = np.asarray(Image.open(SCENE).convert("RGB"))
+    np.save(source, samples) if suffix == "npy" else Image.fromarray(samples).save(source)
+    found = []
+    for limit in (1 << 26, 1 << 10):
+        monkeypatch.setattr("refcodec.io.pictures.STRIPS_FROM", limit)
+        monkeypatch.setattr("refcodec.cli.commands.STRIPS_FROM", limit)
+        coded = tmp_path / "a.loclic"
+        facts = output(capsys, "encode", str(source), str(coded), "-q", "20", "--tile", "128", "--force")
+        files = [coded.read_bytes()]
+        for name in ("o.png", "o.ppm", "o.npy"):
+            told = output(capsys, "decode", str(coded), str(tmp_path / name), "--force", "--verify")
+            assert told["sha256"] == facts["reconstruction_sha256"] and told["verified"]
+            files.append((tmp_path / name).read_bytes())
+        found.append(({**facts, "seconds": 0}, files))
+    assert found[0] == found[1]
+    damaged = bytearray(files[0])
+    damaged[-200] ^= 1
+    (tmp_path / "d.loclic").write_bytes(damaged)
+    before = sorted(tmp_path.iterdir())
+    refused(capsys, 65, "decode", str(tmp_path / "d.loclic"), str(tmp_path / "d.png"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_size_and_rate_are_kept(tmp_path, small, capsys):
     for option, value, budget in (("--size", "900", 900), ("--bpp", "2.5", 2.5 * 48 * 40 / 8)):
         out = tmp_path / f"{option}.loclic"
@@ -169,8 +286,7 @@ def test_every_refusal_has_its_code_and_writes_nothing(tmp_path, small, stream, 
         return str(tmp_path / name)
 
     good = stream.read_bytes()
-    alpha, deep, cmyk = tmp_path / "alpha.png", tmp_path / "deep.png", tmp_path / "cmyk.jpg"
-    Image.new("RGBA", (4, 4), (1, 2, 3, 4)).save(alpha)
+    deep, cmyk = tmp_path / "deep.png", tmp_path / "cmyk.jpg"
     Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(deep)
     Image.new("CMYK", (4, 4)).save(cmyk)
     version = bytearray(good)
@@ -187,7 +303,6 @@ def test_every_refusal_has_its_code_and_writes_nothing(tmp_path, small, stream, 
         (65, "encode", file("empty.png", b""), coded),
         (65, "encode", file("text.png", b"no picture at all"), coded),
         (65, "encode", file("cut.png", small.read_bytes()[:200]), coded),
-        (69, "encode", str(alpha), coded),
         (69, "encode", str(deep), coded),
         (69, "encode", str(cmyk), coded),
         (77, "decode", str(stream), out, "--max-pixels", "100"),
@@ -203,6 +318,21 @@ def test_every_refusal_has_its_code_and_writes_nothing(tmp_path, small, stream, 
         (2, "encode", str(small), coded, "-q", "0"),
         (2, "encode", str(small), coded, "-q", "5", "--size", "5"),
         (2, "encode", str(small), coded, "--threads", "1000"),
+        (2, "encode", str(small), coded, "-q", "5", "--lossless"),
+        (2, "encode", str(small), coded, "--size", "5", "--lossless"),
+        (2, "encode", str(small), coded, "--lossless", "--model", "default"),
+        (2, "encode", str(small), coded, "--lossless", "--tile", "64"),
+        (2, "encode", str(small), coded, "--lossless", "--rectangles", "none"),
+        (2, "encode", str(small), coded, "--tile", "100"),
+        (2, "encode", str(small), coded, "--tile", "-64"),
+        (2, "encode", str(small), coded, "--tile", "some"),
+        (2, "encode", str(small), coded, "--rectangles", "many"),
+        (2, "encode", str(small), coded, "--depth", "10"),
+        (2, "decode", str(stream), out, "--region", "0,0,49,40"),
+        (2, "decode", str(stream), out, "--region", "0,0,0,1"),
+        (2, "decode", str(stream), out, "--region", "1,2,3"),
+        (2, "decode", str(stream), out, "--region", "a,b,c,d"),
+        (2, "decode", str(stream), out, "--region", "0,0,9,9", "--verify"),
         (2, "encode", str(small)),
         (2, "nothing"),
     ]
@@ -221,12 +351,12 @@ def test_json_errors_have_fields(tmp_path, capsys):
 
 
 def test_a_bug_is_one_line(monkeypatch, tmp_path, small, capsys):
-    import refcodec.cli.commands as commands
+    import refcodec.cli.strips as strips
 
     def broken(*args, **more):
         raise ZeroDivisionError("made for this test")
 
-    monkeypatch.setattr(commands, "encode_picture", broken)
+    monkeypatch.setattr(strips, "encode_strips", broken)
     line = refused(capsys, 70, "encode", str(small), str(tmp_path / "o.loclic"))
     assert "ZeroDivisionError" in line and line.count("\n") == 1
     assert not (tmp_path / "o.loclic").exists()
@@ -359,7 +489,8 @@ def test_a_stream_larger_than_its_source_is_announced(tmp_path, small, capsys):
     Image.new("RGB", (64, 64), (0, 255, 0)).save(flat)
     for source, told in ((flat, True), (small, False)):
         capsys.readouterr()
-        assert main(["encode", str(source), str(tmp_path / "s.loclic"), "-q", "30", "--force"]) == 0
+        words = ["-q", "30", "--force", "--rectangles", "none"]
+        assert main(["encode", str(source), str(tmp_path / "s.loclic"), *words]) == 0
         err = capsys.readouterr().err
         assert ("larger than the source" in err) == told and err.count("not frozen") == 1
 
@@ -389,12 +520,12 @@ def test_progress_is_a_percentage_of_the_work(tmp_path, small, monkeypatch):
     [("scipy", "scipy"), ("llvmlite", "numba"), ("h5py.h5f", "h5py"), ("matplotlib", "refcodec[plot]")],
 )
 def test_a_missing_package_is_named(monkeypatch, tmp_path, small, capsys, module, package):
-    import refcodec.cli.commands as commands
+    import refcodec.cli.strips as strips
 
     def lacking(*args, **more):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr(commands, "read_picture", lacking)
+    monkeypatch.setattr(strips, "read_picture", lacking)
     line = refused(capsys, 69, "encode", str(small), str(tmp_path / "o.loclic"))
     assert f'pip install "{package}"' in line and line.count("\n") == 1
 

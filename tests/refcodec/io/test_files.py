@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refcodec.bitstream.container import parse, serialise
+from refcodec.bitstream.container import longest_stream, parse, serialise
 from refcodec.cli import main
 from refcodec.codec import encode_picture
 from refcodec.errors import BadMagic, HeaderError, LimitExceeded, OutputError, TransferError, TruncatedStream
@@ -20,7 +20,8 @@ from refcodec.model.procedural import procedural_model
 
 @pytest.fixture(scope="module")
 def stream() -> bytes:
-    return encode_picture(np.zeros((20, 30), np.uint8), 60, model=procedural_model("tiny", 7)).data
+    model = procedural_model("tiny", 7)
+    return encode_picture(np.zeros((20, 30), np.uint8), 60, model=model, rectangles=False).data
 
 
 class Tap(io.RawIOBase):
@@ -74,8 +75,9 @@ def test_a_stream_is_read_no_further_than_its_header_and_the_memory_allow(monkey
     assert tap.taken < 5 << 20
     monkeypatch.setattr("refcodec.bitstream.container.MAX_METADATA_BYTES", 1 << 10)
     tap = piped(monkeypatch, stream)
-    assert len(files.read_stream("-", Limits())) < 1 << 17  # one byte too many: parse refuses it
-    assert tap.taken < 1 << 20
+    longest = longest_stream(parse(stream).header, parse(stream).index)
+    assert len(files.read_stream("-", Limits())) == longest + 1 < 1 << 21  # one byte too many: parse refuses it
+    assert tap.taken < 1 << 22
     for data, error in ((b"", BadMagic), (stream[:30], TruncatedStream)):
         piped(monkeypatch, data, len(data))
         with pytest.raises(error):
@@ -183,7 +185,7 @@ def test_another_users_link_in_a_shared_folder_is_not_followed(tmp_path, monkeyp
 def test_a_folder_without_permission_is_found_at_the_start(tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "a.npy", np.zeros((8, 8), np.uint8))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    monkeypatch.setattr("refcodec.cli.commands.read_picture", None)  # is not reached
+    monkeypatch.setattr("refcodec.cli.strips.opened_rows", None)  # is not reached
     assert main(["encode", str(tmp_path / "a.npy"), str(tmp_path / "b.loclic")]) == 73
     assert "no permission" in capsys.readouterr().err
 
@@ -240,6 +242,6 @@ def test_a_picture_or_stream_from_a_pipe_is_compared(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["", "folder/", "a" * 300 + ".loclic", "a\0b"])
 def test_a_name_of_no_file_is_refused_at_the_start(tmp_path, monkeypatch, name, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("refcodec.cli.commands.read_picture", None)  # is not reached
+    monkeypatch.setattr("refcodec.cli.strips.opened_rows", None)  # is not reached
     assert main(["encode", "p.png", name, "--force"]) == 73
     assert list(tmp_path.iterdir()) == []
