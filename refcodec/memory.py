@@ -30,7 +30,7 @@ from typing import Any
 
 from .arith.backend import default_backend
 from .arith.engine import Engine
-from .arith.maps import BORDER, Pool, interior
+from .arith.maps import BORDER, IDLE, IDLE_WITH_TILES, Pool, interior
 from .arith.numpy_ops import bands
 from .arith.strips import Rows, strip_rows
 from .model.config import Config
@@ -489,6 +489,7 @@ def _maps(
 ) -> int:
     """Peak of maps, arrays and scratch; rows of samples that are held, and the bytes of one of them."""
     ledger = _Ledger()
+    ledger.idle = IDLE if grid.count == 1 else IDLE_WITH_TILES
     engine = _Shadow(config, backend, threads, trace, ledger)
     whole = grid.count == 1 and part == grid.whole
     if not (trace or whole):

@@ -50,6 +50,10 @@ IDLE = 1 << 27
 """Numbers (256 MiB) that may lie idle in a pool while a call asks for new ones: no bound for a picture of 3840x2160,
 a sixth of what one of 100 megapixels takes."""
 
+IDLE_WITH_TILES = 1 << 24
+"""The same (32 MiB) for a picture in tiles, where tiles and strips take blocks of other sizes in turn. For a picture of
+20,000 columns it is a third of the memory."""
+
 
 class Pool:
     """Blocks of int16. One pool serves one call of the codec at a time.
@@ -57,6 +61,8 @@ class Pool:
     A map takes the smallest free block that holds it unless more than half of that would lie idle. What the end of a
     map runs is one function of C: a signal handler cannot interrupt it, and its exception is not lost there.
     """
+
+    idle = IDLE
 
     def __init__(self) -> None:
         self._free: list[np.ndarray] = []
@@ -76,7 +82,7 @@ class Pool:
         at = bisect_left(self._free, size, key=len)
         if at < len(self._free) and len(self._free[at]) <= 2 * size:
             return self._free.pop(at)
-        self.trim(IDLE)
+        self.trim(self.idle)
         return self._new(size + size // 8)  # an eighth more: the next strip's map may have a few rows more
 
     def _new(self, length: int) -> np.ndarray:
@@ -107,12 +113,13 @@ _idle: list[Pool] = []
 
 
 @contextmanager
-def borrowed_pool() -> Iterator[Pool]:
-    """A pool for one call, with the blocks of an earlier one if there was any."""
+def borrowed_pool(tiled: bool = False) -> Iterator[Pool]:
+    """A pool for one call, with the blocks of an earlier one if there was any; for a picture in tiles or in one."""
     try:
         pool = _idle.pop()
     except IndexError:
         pool = Pool()
+    pool.idle = IDLE_WITH_TILES if tiled else IDLE
     try:
         yield pool
     finally:
