@@ -49,7 +49,7 @@ def refused(name: str, data: bytes, clauses: tuple[str, ...], suggests: str, ori
 def _with(name: str, value: int) -> bytes:
     parts = take_apart(bare())
     parts.put(name, value)
-    return parts.data
+    return parts.sealed()
 
 
 U8, U32 = 1 << 8, 1 << 32
@@ -90,10 +90,11 @@ def lengths() -> Iterator[Case]:
     for number, part in enumerate("zy"):
         for value in (2**31, U32 - 1):
             parts = take_apart(bare())
-            parts.put_number(number, value)
+            parts.index = parts.entries()
+            parts.index[0][number] = value
             yield refused(
                 f"{part}-length-{value}",
-                parts.data,
+                parts.sealed(),
                 ("8.3-1", "8.3-2", "8.5-8", "8.9-1", "9.1-4"),
                 "A length is not compared with what it may be, or read with another sign or byte order.",
                 f"the {part}_length is {value}",
@@ -125,10 +126,12 @@ def boundaries(data: bytes) -> dict[str, int]:
     parts = take_apart(data)
     places = {field.name: field.offset for field in FIELDS if field.offset < len(parts.header)}
     at = len(parts.header)
-    for n in range(len(parts.index) // 4):
-        places[f"index-{n}"], at = at, at + 4
-    for n, segment in enumerate(parts.segments):
-        places[f"segment-{n}"], at = at, at + len(segment)
+    for n, entry in enumerate(parts.entries()):
+        places |= {f"index-{n}-{k}": at + 4 * k for k in range(len(entry))}
+        at += 4 * len(entry)
+    for n, pair in enumerate(parts.segments):
+        places |= {f"z-{n}": at, f"y-{n}": at + len(pair[0])}
+        at += sum(map(len, pair))
     for n, part in enumerate(parts.chunks):
         places |= {f"chunk-{n}": at, f"chunk-{n}-length": at + 4, f"chunk-{n}-payload": at + 8}
         at += len(part)
@@ -213,7 +216,7 @@ def positions() -> Iterator[Case]:
         parts.put("height", height)
         yield refused(
             f"positions-{name}",
-            parts.data,
+            parts.sealed(),
             ("8.1-19", "8.5-6", "9.1-2"),
             "The number of latent positions is not compared with 2^23, is counted without padding, or wraps.",
             f"{width}x{height}, {_positions(width, height, 64)} positions",
@@ -289,7 +292,7 @@ def appended() -> Iterator[Case]:
 def _chunked(*chunks: bytes) -> bytes:
     parts = take_apart(bare())
     parts.chunks = list(chunks)
-    return parts.data
+    return parts.sealed()
 
 
 def _many(count: int) -> list[bytes]:

@@ -65,10 +65,10 @@ def _base() -> Parts:
 
 def _rebuilt(z: bytes | None = None, y: bytes | None = None) -> bytes:
     """A sealed stream with other segments, announced by their lengths."""
-    parts = _base().copy()
-    parts.z, parts.y = parts.z if z is None else z, parts.y if y is None else y
-    parts.put_lengths()
-    return parts.data
+    parts = _base()
+    [(old_z, old_y)] = parts.segments
+    parts.segments = [(old_z if z is None else z, old_y if y is None else y)]
+    return parts.sealed()
 
 
 def _state(segment: bytes, value: int) -> bytes:
@@ -122,7 +122,7 @@ def segments() -> Iterator[Case]:
     a wrong state at the end; each of the z and of the y segment, under a right checksum.
     """
     base = _base()
-    for part, segment in (("z", base.z), ("y", base.y)):
+    for part, segment in zip("zy", base.segments[0], strict=True):
 
         def case(name: str, data: bytes, clauses: tuple[str, ...], part: str = part) -> Case:
             stream = _rebuilt(**{part: data})
@@ -185,27 +185,28 @@ def forged_states() -> Iterator[Case]:
 
     for name, base, seed in (("early", early, 23), ("late", late, 29)):
         parts = take_apart(base())
-        c, f, x, words = _first_step(parts.z, made.factorized)
-        parts.z = _forged(c, f, x >> 32, [x & 0xFFFFFFFF, *words]) if name == "early" else _forged(c, f, x, words)
-        assert (_value(parts.z) < LOW) if name == "early" else (_value(parts.z) >= LOW << 32)
-        parts.put_lengths()
+        [(z, y)] = parts.segments
+        c, f, x, words = _first_step(z, made.factorized)
+        z = _forged(c, f, x >> 32, [x & 0xFFFFFFFF, *words]) if name == "early" else _forged(c, f, x, words)
+        assert (_value(z) < LOW) if name == "early" else (_value(z) >= LOW << 32)
+        parts.segments = [(z, y)]
         yield case(
             f"word-{name}",
             MODEL,
             name,
-            parts.data,
+            parts.sealed(),
             ("7.3-1", "7.6-2"),
             f"the z segment of seed {seed}, its first word written {name}",
         )
     parts = take_apart(attentions())
-    assert len(parts.y) == 8 and LOW <= _value(parts.y) < 1 << 32
-    parts.y = parts.y[:4]
-    parts.put_lengths()
+    [(z, y)] = parts.segments
+    assert len(y) == 8 and LOW <= _value(y) < 1 << 32
+    parts.segments = [(z, y[:4])]
     yield case(
         "state-of-four-bytes",
         "attentions",
         "attentions",
-        parts.data,
+        parts.sealed(),
         ("7.6-1",),
         "zeros of y, whose state has four bytes of 0, without these",
     )
@@ -215,7 +216,7 @@ def forged_states() -> Iterator[Case]:
 def borders() -> Iterator[Case]:
     """Lengths of segments that move the border between them or claim more than there is."""
     base = _base()
-    z, y = len(base.z), len(base.y)
+    z, y = map(len, base.segments[0])
     for name, z_length, y_length, error, clauses in (
         ("to-the-left", z - 4, y + 4, "CoderError", ("7.6-3",)),
         ("to-the-right", z + 4, y - 4, "CoderError", ("7.6-4",)),
@@ -232,9 +233,8 @@ def borders() -> Iterator[Case]:
         ("sum-of-0-in-31-bits", 2**31 - 1 - y, 1 + 2 * y, "TruncatedStream", ("8.5-8",)),
     ):
         parts = base.copy()
-        parts.put_number(0, z_length)
-        parts.put_number(1, y_length)
-        data = parts.data
+        parts.index = [[z_length, y_length]]
+        data = parts.sealed()
         yield Case(
             f"invalid/border-{name}",
             data,
@@ -369,7 +369,7 @@ def escapes_cut() -> Iterator[Case]:
 def _named(fingerprint: bytes) -> bytes:
     parts = _base()
     parts.header[16:32] = fingerprint
-    return parts.data
+    return parts.sealed()
 
 
 @generator("invalid", "other-models")
@@ -397,7 +397,7 @@ def other_models() -> Iterator[Case]:
         parts.put("quality", quality)
         yield Case(
             f"invalid/quality-{quality:03}-of-one",
-            parts.data,
+            parts.sealed(),
             "heads-7",
             ("1.4-2", "6.1-3", "6.9-5", "8.5-12", "8.9-1"),
             "A quality step that the model lacks reads past the end of its gains, or is ignored.",
