@@ -168,9 +168,8 @@ def main(args: argparse.Namespace) -> int:
     data, path = read_bytes(args.stream) if args.stream else None, args.model
     if args.vector:
         vector = chosen_vector(args.vector, args.kit)
-        assert vector.model is not None  # a valid stream has one
-        data, path = vector.read(), path or locate(vector.model)
-        if path is None:
+        data = vector.read()
+        if vector.model and path is None and (path := locate(vector.model)) is None:
             raise UsageError(absence(vector.model))
     model = load_model(path) if path or data is None else None
     if data is None:

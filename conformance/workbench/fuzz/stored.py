@@ -115,7 +115,7 @@ def samples_payload(random: Random, height: int, width: int, channels: int) -> b
 
 def rectangle_list(random: Random, height: int, width: int, channels: int) -> bytes:
     """(SPEC 8.11) A list of rectangles for LOSS: a few that may be right, perhaps with a fault in the list."""
-    rectangles = []
+    rectangles: list[list[int]] = []
     top = 0
     while top < min(height, 1000) and len(rectangles) < 6:
         rows = random.randint(1, min(40, height - top))

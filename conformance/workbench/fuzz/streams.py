@@ -237,7 +237,8 @@ PICTURES = (
 def corpus(model: Model) -> Corpus:
     """Streams of small pictures, and of forged symbols, for a model."""
     draw, random = np.random.default_rng(1), Random(1)
-    whole, tiled = [], []
+    whole: list[Parts] = []
+    tiled: list[Parts] = []
     for n, (height, width, channels, tile) in enumerate(PICTURES):
         noise = draw.integers(0, 256, (height, width, channels), dtype=np.uint8)
         samples = noise if n % 2 else (noise // 8 + 100).astype(np.uint8)
