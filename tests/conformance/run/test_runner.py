@@ -277,7 +277,7 @@ FILES = [
     ("png", png("L", (5, 12)), "with 1 channels"),
     ("png", png("I;16", (5, 6)), "holds 16 bits of colour type 0"),
     ("png", png("1", (40, 12)), "holds 1 bits of colour type 0"),
-    ("png", png("P", (5, 12)), "holds 8 bits of colour type 3"),
+    ("png", png("P", (5, 12)), "of colour type 3, expected 8 bits"),
     ("png", png("RGB", (4, 5)), "the picture is 4x5"),
     ("png", b"P6 5 4 255\n" + SAMPLES, "not a PNG file"),
     ("npy", npy(PICTURE), ""),
