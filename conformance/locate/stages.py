@@ -147,7 +147,8 @@ def network(names: Iterable[str]) -> Network:
     if known == {"samples"}:
         return {Key("samples"): Node(("stored",), (), ("6.10-5", "8.11-1"), reads="the chunks LOSS and ALPH")}
     table = _Table()
-    tiles: list[int | None] = sorted({tile for name in known if (tile := tile_of(name)) is not None}) or [None]
+    named = sorted({tile for name in known if (tile := tile_of(name)) is not None})
+    tiles: list[int | None] = [*named] or [None]
     first = in_tile(tiles[0], "")
     walked = {name.removeprefix(first) for name in known if name.startswith(first)}
     slices = range(sum(name.startswith("y_hat/") for name in walked))

@@ -1,6 +1,6 @@
-"""Makes a failing stream smaller: fewer slices, a smaller picture, a simpler header, no tiles, fewer and smaller symbols.
+"""Makes a failing stream smaller: fewer slices, a smaller picture, a simpler header, fewer and smaller symbols.
 
-What is stored without loss is left out, or coded again for the smaller picture.
+Tiles are given up. What is stored without loss is left out, or coded again for the smaller picture.
 
 Every step proposes a simpler draft of a stream and keeps it if the decoder still fails in the same way. Steps are
 repeated until none helps, so that what is left is minimal: no single symbol can be made 0 or smaller, no side shorter.
