@@ -2,10 +2,11 @@
 
     python -m conformance agree --models 2000 --seed 1 [--keep DIR]
 
-Each model (synthetic/models/edges.py) passes verification, so every bound of SPEC 9.2 holds and all ways must compute the
-same. A random picture is encoded and a random stream decoded by each backend, with one and with several threads, with a
-trace and without one, as operations are fused only without; every fourth stream and picture has tiles. SPEC.md's blocks
-compute the encoder's transforms and the whole decoding. The first stage that differs is named with its first differing number.
+Each model (synthetic/models/edges.py) passes verification, so every bound of SPEC 9.2 holds and all ways must compute
+the same. A random picture is encoded and a random stream decoded by each backend, with one and with several threads,
+with a trace and without one, as operations are fused only without. Every fourth stream and picture has tiles. SPEC.md's
+blocks compute the encoder's transforms and the whole decoding. The first stage that differs is named with its first
+differing number.
 
 A model that differs is kept in DIR: its file, the stream and the picture. `bisect` and `differential` take them.
 Exit codes: 0 no difference, 1 differences, 2 usage.

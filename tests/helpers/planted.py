@@ -31,6 +31,12 @@ def stream(channels: int = 3) -> bytes:
     return random_stream(model(), 3, 40, 70, channels, 60, "mixed", digest=False)
 
 
+@cache
+def tiled() -> bytes:
+    """A stream of four tiles, the last ones smaller than 64x64 samples before padding."""
+    return random_stream(model(), 3, 100, 70, 3, 60, "mixed", digest=False, tile=(1, 1))
+
+
 def traced(
     data: bytes,
     used: Model | None = None,
@@ -58,6 +64,12 @@ def traced(
 def reference(channels: int = 3) -> Trace:
     """The right trace."""
     return traced(stream(channels))
+
+
+@cache
+def tiled_reference() -> Trace:
+    """The right trace of the stream of four tiles."""
+    return traced(tiled())
 
 
 def altered(trace: Trace, at: int) -> Trace:

@@ -415,7 +415,9 @@ def _size(parts: Parts) -> tuple[int, int, int]:
 
 
 def _alpha(random: Random, parts: Parts, source: Corpus) -> bytes:
-    """An alpha plane in any of its codings, perhaps damaged, under a right checksum."""
+    """An alpha plane in any of its codings, perhaps damaged, under a right checksum; mostly where no networks run."""
+    if random.random() < 0.8:
+        parts = random.choice([stored for stored in source.streams if not stored.segments]).copy()
     height, width, _ = _size(parts)
     _put_chunk(parts, b"ALPH", samples_payload(random, height, width, 1))
     return parts.sealed()
