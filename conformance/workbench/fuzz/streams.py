@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -245,7 +246,8 @@ def corpus(model: Model) -> Corpus:
         samples = samples[:, :, 0] if channels == 1 else samples
         chunks = (("exif", b"II*\0"), ("zz 9", b""), ("xmp ", b"<x/>"))[: n % 4]
         quality = min((1, 30, 60, 100)[n % 4], model.config.steps)
-        coded = encode_picture(samples, quality, model=model, threads=1, chunks=chunks, digest=n % 2 == 0, tile=tile)
+        options: dict[str, Any] = {"chunks": chunks, "digest": n % 2 == 0, "tile": tile, "rectangles": False}
+        coded = encode_picture(samples, quality, model=model, threads=1, **options)
         (tiled if tile else whole).append(take_apart(coded.data))
     whole += [forge(whole[2], model, random) for _ in range(8)]
     tiled += [forge(tiled[0], model, random, 100, 100, 64) for _ in range(2)]

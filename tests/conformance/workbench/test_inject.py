@@ -13,7 +13,7 @@ from conformance.cli import main
 from conformance.kit.errors import UsageError
 from conformance.locate.traces import digest
 from conformance.synthetic.writer import random_stream
-from conformance.workbench.differential import lossless_stream
+from conformance.workbench.differential import Recipe
 from conformance.workbench.fuzz.stored import rectangle_list, samples_payload
 from conformance.workbench.stage_recorder import record
 from conformance.workbench.stage_runner import SPECIAL, part_of, run_part
@@ -112,7 +112,7 @@ def test_a_part_of_a_tile_gives_what_it_gave_in_the_decoding(name):
     decode_stream(tiled(), model=model(), trace=lambda stage, values: stages.update({stage: values.copy()}))
     prefix = "" if found.tile is None else f"tiles/{found.tile}/"
     for tensor, values in found.values.items():
-        if prefix + tensor in stages and not tensor.startswith("ctx"):
+        if prefix + tensor in stages and not tensor.startswith(("ctx", "y_hat")):  # which were not finished then
             assert np.array_equal(values, stages[prefix + tensor])
     if found.part.ops and found.part.turn in (0, 3):
         assert np.array_equal(found.result, stages[prefix + found.part.ops[-1].name])
@@ -121,20 +121,16 @@ def test_a_part_of_a_tile_gives_what_it_gave_in_the_decoding(name):
 @pytest.mark.parametrize(
     ("data", "name", "says"),
     [
-        (tiled, "h_s", "the tiles 0..5, write tiles/k/h_s"),
-        (tiled, "tiles/6/walk", "the tiles 0..5, write tiles/k/walk"),
-        (tiled, "tiles/0/g_s", "of the whole picture, write g_s"),
-        (stream, "tiles/0/h_s", "no tiles, write h_s"),
-        (
-            lambda: lossless_stream(3, 2, 1, False, (("LOSS", samples_payload(Random(1), 2, 3, 1, 0)),)),
-            "h_s",
-            "no part",
-        ),
+        (tiled(), "h_s", "the tiles 0..5, write tiles/k/h_s"),
+        (tiled(), "tiles/6/walk", "the tiles 0..5, write tiles/k/walk"),
+        (tiled(), "tiles/0/g_s", "of the whole picture, write g_s"),
+        (stream(), "tiles/0/h_s", "no tiles, write h_s"),
+        (Recipe(1, 3, 2, 1, 0, "", stored=("LOSS",), lossless=True).stream(model()), "h_s", "no part"),
     ],
 )
 def test_parts_of_other_tiles_are_refused(data, name, says):
     with pytest.raises(UsageError, match=says):
-        record(model(), data(), name)
+        record(model(), data, name)
 
 
 def test_the_parts_together_are_the_decoder():
