@@ -5,7 +5,8 @@
 
 The streams are functions of model, seed and number alone: any size up to --side, grey and colour, every quality, with
 symbols near zero, at the ends of their tables, beyond them and extreme; with and without tiles, alpha and rectangles in
-every coding, and pictures that are stored without loss. The second form takes one stream at hand.
+every coding, and pictures that are stored without loss. Bytes of zlib streams depend on the version of zlib. The second
+form takes one stream at hand.
 
 A stream on which the decoder does not give the reference's samples is shrunk while it fails in the same way (shrink.py;
 procedural models lose slices, too) and kept as a vector with its trace. DIR is a kit of its own, so that it is tried

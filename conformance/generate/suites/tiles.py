@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-
 from ...kit.clauses import cited
 from ...synthetic.models.procedural import model
 from ...synthetic.writer import random_stream
