@@ -1,7 +1,7 @@
-"""Payloads of ALPH and LOSS that a stranger might send: any coding of samples and any rectangles (SPEC 8.10, 8.11).
+"""Payloads of ALPH and LOSS in any coding of samples and with any rectangles, right or faulty (SPEC 8.10, 8.11).
 
-About half of the payloads are right in all their parts. The others have one of the faults that their form allows, and
-what surrounds it is right: heads, lengths, zlib streams and their check values.
+A faulty payload has one of the faults that its form allows, and what surrounds it is right: heads, lengths, zlib
+streams and their check values.
 """
 
 from __future__ import annotations
@@ -78,16 +78,18 @@ FAULTS = ("inflated", "longer", "shorter", "bomb", "zlib", "cut", "behind", "emp
 """What may be wrong in a payload of samples."""
 
 
-def samples_payload(random: Random, height: int, width: int, channels: int) -> bytes:
-    """(SPEC 8.10) A payload of samples of any kind, in half of the cases with a fault.
+def samples_payload(random: Random, height: int, width: int, channels: int, share: float = 0.5) -> bytes:
+    """(SPEC 8.10) A payload of random samples in a random coding.
 
     Parameters
     ----------
     height, width, channels : int
         Of the samples; sides beyond 300 are cut to 300, which is a fault of its own.
+    share : float
+        Of the payloads that get a fault, 0 to 1.
     """
     height, width = min(height, 300), min(width, 300)
-    fault = random.choice(FAULTS) if random.random() < 0.5 else ""
+    fault = random.choice(FAULTS) if random.random() < share else ""
     kind = random.randrange(8 if channels == 3 else 2)
     size = 1 if kind // 2 > 1 else channels
     head, entries = bytearray([kind]), 256
@@ -113,9 +115,9 @@ def samples_payload(random: Random, height: int, width: int, channels: int) -> b
     return payload[: random.randrange(len(payload))] if fault == "rest" else payload
 
 
-def rectangle_list(random: Random, height: int, width: int, channels: int) -> bytes:
-    """(SPEC 8.11) A list of rectangles for LOSS: a few that may be right, perhaps with a fault in the list."""
-    rectangles = []
+def rectangle_list(random: Random, height: int, width: int, channels: int, share: float = 0.5) -> bytes:
+    """(SPEC 8.11) A list of a few rectangles for LOSS; the share of faults is that of lists and that of payloads."""
+    rectangles: list[list[int]] = []
     top = 0
     while top < min(height, 1000) and len(rectangles) < 6:
         rows = random.randint(1, min(40, height - top))
@@ -124,10 +126,10 @@ def rectangle_list(random: Random, height: int, width: int, channels: int) -> by
         top += rows + random.randrange(30)
     most = -(-width // 64) * -(-height // 64)
     rectangles = rectangles[: max(1, min(most, random.randint(1, 6)))] if rectangles else []
-    payloads = [samples_payload(random, h, w, channels) for _, _, w, h in rectangles]
+    payloads = [samples_payload(random, h, w, channels, share) for _, _, w, h in rectangles]
     entries = [[*place, len(payload)] for place, payload in zip(rectangles, payloads, strict=True)]
     count = len(entries)
-    if random.random() < 0.5:
+    if random.random() < share:
         kind = random.randrange(5)
         if kind == 0:
             count = random.choice((0, count + 1, count - 1, 65536, 65537, (1 << 32) - 1))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,14 +238,16 @@ PICTURES = (
 def corpus(model: Model) -> Corpus:
     """Streams of small pictures, and of forged symbols, for a model."""
     draw, random = np.random.default_rng(1), Random(1)
-    whole, tiled = [], []
+    whole: list[Parts] = []
+    tiled: list[Parts] = []
     for n, (height, width, channels, tile) in enumerate(PICTURES):
         noise = draw.integers(0, 256, (height, width, channels), dtype=np.uint8)
         samples = noise if n % 2 else (noise // 8 + 100).astype(np.uint8)
         samples = samples[:, :, 0] if channels == 1 else samples
         chunks = (("exif", b"II*\0"), ("zz 9", b""), ("xmp ", b"<x/>"))[: n % 4]
         quality = min((1, 30, 60, 100)[n % 4], model.config.steps)
-        coded = encode_picture(samples, quality, model=model, threads=1, chunks=chunks, digest=n % 2 == 0, tile=tile)
+        options: dict[str, Any] = {"chunks": chunks, "digest": n % 2 == 0, "tile": tile, "rectangles": False}
+        coded = encode_picture(samples, quality, model=model, threads=1, **options)
         (tiled if tile else whole).append(take_apart(coded.data))
     whole += [forge(whole[2], model, random) for _ in range(8)]
     tiled += [forge(tiled[0], model, random, 100, 100, 64) for _ in range(2)]
@@ -414,7 +417,9 @@ def _size(parts: Parts) -> tuple[int, int, int]:
 
 
 def _alpha(random: Random, parts: Parts, source: Corpus) -> bytes:
-    """An alpha plane in any of its codings, perhaps damaged, under a right checksum."""
+    """An alpha plane in any of its codings, perhaps damaged, under a right checksum; mostly where no networks run."""
+    if random.random() < 0.8:
+        parts = random.choice([stored for stored in source.streams if not stored.segments]).copy()
     height, width, _ = _size(parts)
     _put_chunk(parts, b"ALPH", samples_payload(random, height, width, 1))
     return parts.sealed()
