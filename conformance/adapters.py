@@ -36,7 +36,7 @@ def refcodec_decode(stream: bytes, model: str | None, trace: str | None = None) 
     Returns
     -------
     numpy.ndarray
-        [H, W, 3] or [H, W] uint8.
+        [H, W] or [H, W, C] uint8, alpha last.
 
     Raises
     ------

@@ -76,7 +76,7 @@ def picture() -> np.ndarray:
 
 def default_decoding() -> tuple[str, str]:
     """(SPEC D.9) A stream of the default model in hexadecimal digits, and the lines of its stages."""
-    data = encode_picture(picture(), QUALITY).data
+    data = encode_picture(picture(), QUALITY, rectangles=False).data
     digits = data.hex()
     return "".join(f"{digits[n : n + 64]}\n" for n in range(0, len(digits), 64)), stage_lines(data)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from refcodec.codec import encode_picture
 from refcodec.io.pictures import read_picture
+from refcodec.model.integer_model import Model
 
 FOLDER = Path(__file__).parents[1] / "data" / "pictures"
 
@@ -41,3 +43,8 @@ def _mirrored(first: int, count: int, size: int) -> np.ndarray:
     """Indices first..first + count - 1 brought into 0..size - 1 by mirrors at the edges."""
     at = np.arange(first, first + count) % (2 * size)
     return np.minimum(at, 2 * size - 1 - at)
+
+
+def coded(samples: np.ndarray, quality: int, model: Model, tile: int = 0) -> bytes:
+    """(SPEC 6.10-4) The stream of refcodec's encoder, with nothing stored without loss; ``tile`` in samples."""
+    return encode_picture(samples, quality, model=model, threads=1, tile=tile, rectangles=False).data

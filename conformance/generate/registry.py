@@ -27,7 +27,8 @@ SUITES = {
 """Description of every suite."""
 
 MODULES = {suite: (suite,) for suite in SUITES} | {
-    "invalid": ("invalid", "invalid_segments"),
+    "core": ("core", "tiles", "stored"),
+    "invalid": ("invalid", "invalid_segments", "invalid_tiles", "invalid_stored"),
     "units": ("units_arithmetic", "units_attention", "units_codec", "units_coder"),
 }
 """Modules of the folder ``suites`` whose import registers the generators of a suite, in the order of its vectors."""

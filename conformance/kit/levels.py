@@ -37,10 +37,10 @@ def parse_level(text: str) -> tuple[int, str]:
 
 
 def level_of(vector: Vector) -> str:
-    """The level of a valid stream, "-" for vectors that every level has."""
-    if not isinstance(vector.expect, Accept) or vector.model is None:
+    """The level of a valid stream, its digit alone if it needs no model; "-" for vectors that every level has."""
+    if not isinstance(vector.expect, Accept):
         return "-"
-    return f"{picture_level(vector.expect.width, vector.expect.height)}{vector.model.level}"
+    return f"{picture_level(vector.expect.width, vector.expect.height)}{vector.model.level if vector.model else ''}"
 
 
 def belongs(vector: Vector, profile: str, level: str) -> bool:

@@ -35,7 +35,7 @@ PROFILES = ("tiny", "default", "paper", "mlicpp", "mlicpp-old", "main", "full")
 MODEL_LEVELS = ("A", "B", "C", "D")
 """(SPEC 12.2)"""
 
-SPEC_VERSION = 0
+SPEC_VERSION = 1
 """(SPEC 8.1) The version of streams that the suites test."""
 
 
@@ -100,7 +100,9 @@ class Accept:
 
     Attributes
     ----------
-    width, height, channels : int
+    width, height : int
+    channels : int
+        1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
     samples : str
         SHA-256 of the decoded samples, one byte each, rows from the top, channels interleaved (SPEC 8.1).
     """
@@ -152,6 +154,7 @@ class Vector:
     sha256 : str
         Of the stream after its edits, or of the file of unit cases.
     model : Model or None
+        None for a stream that is refused before its model is looked for, and for a picture without loss (SPEC 6.10-5).
     expect : Accept, Reject or None
         None for unit cases, whose file holds what is expected.
     clauses : tuple of str

@@ -7,11 +7,11 @@ equal, or is not in the tested trace and then named as equally suspect.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .stages import HALVES, Key, Network, Node, keyed, network, way_back
+from .stages import HALVES, Key, Network, Node, in_tile, keyed, network, way_back
 from .symptoms import symptoms
 from .traces import Stage, Trace, TraceError, digest
 
@@ -30,6 +30,14 @@ class Element:
     place: tuple[int, ...]
     expected: int
     got: int
+
+
+class Area(NamedTuple):
+    """(SPEC 4.4) The padded picture or a tile of it, in samples: its first row and column, and its rows."""
+
+    top: int
+    left: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,8 @@ class Divergence:
         Stages that feed it and are not in the tested trace: the fault may lie in any of them.
     known : tuple of Key
         Stages that feed these and are equal: the inputs of the suspects.
-    picture : tuple of int
-        Height and width of the samples.
+    area : Area or None
+        The part of the picture that the stage is of.
     advice : str
         What would tell more; "" if nothing.
     """
@@ -76,7 +84,7 @@ class Divergence:
     equal: int = 0
     unseen: tuple[Key, ...] = ()
     known: tuple[Key, ...] = ()
-    picture: tuple[int, ...] = ()
+    area: Area | None = None
     advice: str = ""
 
     @property
@@ -92,6 +100,7 @@ class Divergence:
             "turn": self.key.turn,
             "index": self.expected.index,
             "kind": self.kind,
+            "tile": self.node.tile,
             "slice": self.node.slice,
             "pass": HALVES.get(-1 if self.node.half is None else self.node.half),
             "operations": list(self.node.operations),
@@ -207,7 +216,7 @@ def _matched(
     if unknown := [stage.name for stage in tested.stages if stage.name not in names]:
         raise TraceError(
             f"{tested.source}: no stage is named {unknown[0]!r}; names are those of the layer table "
-            f"(SPEC 6.1) and z_hat, y_hat/i, samples"
+            f"(SPEC 6.1) and z_hat, y_hat/i, samples, in tiled streams those of a walk behind tiles/k/ (SPEC 13.1-8)"
         )
     if tested.stages[0].index is None:
         found = dict(zip(keyed(stage.name for stage in tested.stages), tested.stages, strict=True))
@@ -258,13 +267,13 @@ def _divergence(
     expected, node = wanted[key], stages[key]
     unseen, known = way_back(stages, key, equal)
     same_as = tuple(k for k, stage in wanted.items() if k != key and stage.sha256 == got.sha256)
-    picture = wanted[Key("samples")].shape[:2]
+    area = _area(node, wanted)
     common: dict[str, Any] = {
         "same_as": same_as,
         "equal": len(equal),
         "unseen": tuple(unseen),
         "known": tuple(known),
-        "picture": picture,
+        "area": area,
     }
     if kind != "values":
         advice = f"write {key} as {expected.dtype}, or give the reference's values" if kind == "dtype" else ""
@@ -284,7 +293,7 @@ def _divergence(
         )
     differs = ours.astype(np.int64) != theirs.astype(np.int64)
     place = tuple(int(n) for n in np.argwhere(differs)[0])
-    latent = not node.packed and ours.shape[0] * 16 == -(-picture[0] // 64) * 64
+    latent = not node.packed and ours.shape[0] * 16 == area.rows
     return Divergence(
         key,
         node,
@@ -298,10 +307,24 @@ def _divergence(
     )
 
 
+def _area(node: Node, wanted: dict[Key, Stage]) -> Area:
+    """The part of the picture that a stage is of. Sizes of tiles follow from z_hat, which has a row for 64 samples."""
+    height, width = (-(-n // 64) * 64 for n in wanted[Key("samples")].shape[:2])
+    if node.tile is None:
+        return Area(0, 0, height)
+    top = left = 0
+    for tile in range(node.tile):
+        rows, columns = (64 * n for n in wanted[Key(in_tile(tile, "z_hat"))].shape[:2])
+        left += columns
+        if left >= width:
+            top, left = top + rows, 0
+    return Area(top, left, 64 * wanted[Key(in_tile(node.tile, "z_hat"))].shape[0])
+
+
 def describe(found: Divergence) -> list[str]:
     """A divergence in lines for people."""
     key, node, expected, got = found.key, found.node, found.expected, found.got
-    name = key.name + (f", computation {key.turn + 1} of 4" if key.name.startswith("ctx/") else "")
+    name = key.name + (f", computation {key.turn + 1} of {key.turns}" if key.turns > 1 else "")
     lines = [f"first difference: {name} (stage {expected.index})", f"  operation:  {', '.join(node.operations)}"]
     if node.pass_name:
         lines.append(f"  where:      {node.pass_name}")
@@ -346,11 +369,13 @@ def _what(found: Divergence) -> list[str]:
         f"element:    {parts}: expected {element.expected}, got {element.got}",
         f"            {found.differing} of {expected.size} numbers differ",
     ]
-    if found.position and found.picture:
+    if found.position and found.area:
         row, column = found.position
-        step = max(1, -(-found.picture[0] // 64) * 64 // expected.shape[0]) if found.key.name != "samples" else 1
+        top, left, rows = found.area
+        step = max(1, rows // expected.shape[0]) if found.key.name != "samples" else 1
         if found.node.packed:
             lines.append(f"            a packed half: position ({row}, {column}) of the whole map")
         if step > 1:
-            lines.append(f"            the samples below it begin at row {row * step}, column {column * step}")
+            begin = f"row {top + row * step}, column {left + column * step}"
+            lines.append(f"            the samples below it begin at {begin}")
     return lines

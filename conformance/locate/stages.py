@@ -2,11 +2,13 @@
 
 The stages of a decoder and their order follow from the names in its trace alone (SPEC 6), so this module needs no
 model. A name may come again: the context copy ctx/i of slice i is made four times, whenever half of the slice gets
-its symbols or its residual. A stage is therefore a name and a turn, 0 for the first.
+its symbols or its residual. A stage is therefore a name and a turn, 0 for the first. In a tiled stream the names of the
+walk of tile k begin with tiles/k/. A picture that is stored without loss has the stage samples alone.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -35,8 +37,27 @@ CLAUSES = {
     "reconstruction": ("6.9-1", "6.9-2"),
     "coder": ("7.2-1", "7.2-2", "7.2-3", "7.2-4", "7.3-3", "7.4-1", "7.4-2"),
     "output": ("4.3-1", "4.3-2", "4.3-3"),
+    "stored": ("8.10-1", "8.11-8", "8.11-10"),
 }
 """Clauses of SPEC.md that define an operation alone."""
+
+_TILE = re.compile(r"tiles/(0|[1-9]\d*)/")
+
+
+def tile_of(name: str) -> int | None:
+    """(SPEC 13.1-8) The tile that a name of a stage or part is of, None for none."""
+    found = _TILE.match(name)
+    return int(found[1]) if found else None
+
+
+def in_tile(tile: int | None, name: str) -> str:
+    """(SPEC 13.1-8) The name of a stage of a tile; as it is for None."""
+    return name if tile is None else f"tiles/{tile}/{name}"
+
+
+def own_name(name: str) -> str:
+    """A stage's name in the layer table (SPEC 6.1), without that of its tile."""
+    return _TILE.sub("", name, count=1)
 
 
 class Key(NamedTuple):
@@ -45,8 +66,23 @@ class Key(NamedTuple):
     name: str
     turn: int = 0
 
+    @property
+    def tile(self) -> int | None:
+        """The tile whose walk it belongs to, None in a stream without tiles and for g_s and the samples."""
+        return tile_of(self.name)
+
+    @property
+    def own(self) -> str:
+        """Its name without that of the tile."""
+        return own_name(self.name)
+
+    @property
+    def turns(self) -> int:
+        """How often it is computed."""
+        return 4 if self.own.startswith("ctx/") else 1
+
     def __str__(self) -> str:
-        return f"{self.name}#{self.turn}" if self.name.startswith("ctx/") else self.name
+        return f"{self.name}#{self.turn}" if self.turns > 1 else self.name
 
 
 @dataclass(frozen=True)
@@ -61,6 +97,8 @@ class Node:
         Stages it reads, in the order of the layer table (SPEC 6.1), a branch last.
     network : tuple of str
         Clauses of SPEC.md that say where the operation stands; those of the operations are `CLAUSES`.
+    tile : int or None
+        None in a stream without tiles and for g_s and the samples.
     slice : int or None
     half : int or None
         Parity of the pass it belongs to: 1 anchors, 0 non-anchors, None both or no pass.
@@ -73,6 +111,7 @@ class Node:
     operations: tuple[str, ...]
     inputs: tuple[Key, ...]
     network: tuple[str, ...]
+    tile: int | None = None
     slice: int | None = None
     half: int | None = None
     packed: bool = False
@@ -85,10 +124,11 @@ class Node:
 
     @property
     def pass_name(self) -> str:
-        """Slice and pass in words; empty outside the slice walk."""
-        if self.slice is None:
-            return ""
-        return f"slice {self.slice}, {'both passes' if self.half is None else HALVES[self.half]}"
+        """Tile, slice and pass in words; empty outside the walk of a tile and of a slice."""
+        words = [] if self.tile is None else [f"tile {self.tile}"]
+        if self.slice is not None:
+            words += [f"slice {self.slice}", "both passes" if self.half is None else HALVES[self.half]]
+        return ", ".join(words)
 
 
 Network = dict[Key, Node]
@@ -100,13 +140,29 @@ def network(names: Iterable[str]) -> Network:
     Parameters
     ----------
     names : iterable of str
-        Names of a whole trace. How many slices there are, how many layers the latent residual prediction has and
-        which residual blocks change their width is read from them.
+        Names of a whole trace. How many tiles and slices there are, how many layers the latent residual prediction has
+        and which residual blocks change their width is read from them.
     """
     known = set(names)
+    if known == {"samples"}:
+        return {Key("samples"): Node(("stored",), (), ("6.10-5", "8.11-1"), reads="the chunks LOSS and ALPH")}
     table = _Table()
+    named = sorted({tile for name in known if (tile := tile_of(name)) is not None})
+    tiles: list[int | None] = [*named] or [None]
+    first = in_tile(tiles[0], "")
+    walked = {name.removeprefix(first) for name in known if name.startswith(first)}
+    slices = range(sum(name.startswith("y_hat/") for name in walked))
+    for tile in tiles:
+        table.tile = tile
+        _walk(table, slices, walked)
+    table.tile = None
+    _synthesis(table, [in_tile(tile, f"y_hat/{i}") for tile in tiles for i in slices], known)
+    return table.stages
+
+
+def _walk(table: _Table, slices: Iterable[int], known: set[str]) -> None:
+    """(SPEC 6.3) The hyperprior and the slices of one tile."""
     _hyperprior(table)
-    slices = range(sum(name.startswith("y_hat/") for name in known))
     for i in slices:
         layers = sum(name.startswith(f"lrp_anchor/{i}/") for name in known)
         table.slice, shared = i, _keys("h_s/4")
@@ -124,8 +180,6 @@ def network(names: Iterable[str]) -> Network:
         table.half = None
         table.put(f"y_hat/{i}", ("reconstruction",), (_finished(i),), ("6.3-7", "6.3-10"), reads=_slice_of(i))
     table.slice = None
-    _synthesis(table, slices, known)
-    return table.stages
 
 
 def _keys(*names: str) -> tuple[Key, ...]:
@@ -142,9 +196,13 @@ def _slice_of(i: int) -> str:
 
 @dataclass
 class _Table:
-    """Collects stages; slice and half are those of the part that is being described."""
+    """Collects stages; tile, slice and half are those of the part that is being described.
+
+    Names and inputs are given, and results returned, as in a stream without tiles.
+    """
 
     stages: Network = field(default_factory=dict)
+    tile: int | None = None
     slice: int | None = None
     half: int | None = None
 
@@ -159,9 +217,11 @@ class _Table:
         packed: bool = False,
         reads: str = "",
     ) -> tuple[Key, ...]:
-        key = Key(name, turn)
-        self.stages[key] = Node(operations, inputs, where, self.slice, self.half, packed, reads)
-        return (key,)
+        named = tuple(Key(in_tile(self.tile, read.name), read.turn) for read in inputs)
+        self.stages[Key(in_tile(self.tile, name), turn)] = Node(
+            operations, named, where, self.tile, self.slice, self.half, packed, reads
+        )
+        return (Key(name, turn),)
 
     def conv(
         self,
@@ -279,9 +339,9 @@ def _latent_residual(t: _Table, i: int, layers: int) -> None:
     )
 
 
-def _synthesis(t: _Table, slices: Iterable[int], known: set[str]) -> None:
-    """(SPEC 6.10, 4.3) g_s and the output."""
-    x = t.put("g_s/input", ("gain",), _keys(*(f"y_hat/{i}" for i in slices)), ("6.10-1", "6.3-10"))
+def _synthesis(t: _Table, y_hat: Iterable[str], known: set[str]) -> None:
+    """(SPEC 6.10, 4.3) g_s and the output, from the slices of all tiles."""
+    x = t.put("g_s/input", ("gain",), _keys(*y_hat), ("6.10-1", "6.3-10", "4.4-4"))
     for n in range(0, 7, 2):
         name, where = f"g_s/{n}", ("6.2-1", "6.10-1")
         b = t.conv(f"{name}/conv2", t.conv(f"{name}/conv1", x, where, "gelu"), where, "gelu")
@@ -294,7 +354,8 @@ def _synthesis(t: _Table, slices: Iterable[int], known: set[str]) -> None:
             b = t.conv(f"{name}/conv", t.conv(f"{name}/subpel", x, where, "shuffle", "gelu"), where)
             b = t.put(f"{name}/igdn", ("igdn",), b, where)
             x = t.conv(f"{name}/upsample", x, ("5.3-10", *where), "shuffle", branch=b)
-    t.put("samples", ("output",), t.conv("g_s/7", x, ("6.10-1",), "shuffle"), ())
+    x = t.conv("g_s/7", x, ("6.10-1",), "shuffle")
+    t.put("samples", ("output", "stored"), x, (), reads="the chunks LOSS and ALPH, if there are any")
 
 
 def keyed(names: Iterable[str]) -> list[Key]:

@@ -30,11 +30,12 @@ from ..kit.npy import MAX_HEADER, read_header
 from ..kit.reading import TooLarge, open_plain, read_plain
 from ..kit.strict_json import Fields, read_json, show
 
-MAX_BYTES = 4 << 20
-"""Size of a trace: the longest that SPEC 6.1 allows has 2,000 lines."""
+MAX_BYTES = 24 << 20
+"""Size of a trace: room for the lines that are read."""
 
 MAX_LINES, MAX_LINE = 100_000, 4096
-"""Lines of a trace, empty ones included, and bytes of a line: a name and a file have at most 200 characters each."""
+"""Lines of a trace, empty ones included, and bytes of a line: a name and a file have at most 200 characters each. The
+walk of one tile has at most 2,000 stages (SPEC 6.1), so hundreds of tiles of usual models fit."""
 
 MAX_INDEX, MAX_VALUES = 1 << 20, 1 << 45
 """Bounds on the index of a stage and on the numbers in it: beyond every decoder of SPEC 9.1."""

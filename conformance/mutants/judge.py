@@ -106,7 +106,7 @@ def judge(task: Task) -> str:
     def decode(**more: Any) -> Outcome:
         return outcome_of(lambda: decode_stream(data, model=model, threads=THREADS, backend="numpy", **more)[0])
 
-    has_digest = bool(task.samples) and data[5] & 1 == 1 and data[44:60].hex() == task.samples[:32]
+    has_digest = bool(task.samples) and data[5] & 1 == 1 and data[36:52].hex() == task.samples[:32]
     if (outcome := decode(verify=has_digest)) not in task.expected:
         return outcome
     if task.samples and not has_digest and task.count <= VERIFIED and (outcome := decode(verify=True)) != "CheckFailed":

@@ -34,6 +34,7 @@ from refcodec.model.layers import Conv, Gain, Gdn, LinearAttention, LocalAttenti
 from refcodec.model.symbol_tables import DONE, EXHAUSTED, OVERSIZE, SymbolTables, intervals
 from refcodec.model.tables import load_arrays, load_tables
 from refcodec.planes import crop_samples, pad_samples
+from refcodec.tiles import UNIT
 from refcodec.trace import Recorder
 
 from ..kit import levels
@@ -409,16 +410,24 @@ def _digest(given: Input, _: str) -> Any:
 
 @way("parse_stream")
 def _parse(given: Input, _: str) -> Any:
-    stream, data = container.parse(given["data"]), given["data"]
+    data, tiles = given["data"], given.get("tiles")
+    stream = container.parse(data, tiles)
     fields = {field.name: getattr(stream.header, field.name, 0) for field in FIELDS if field.name != "magic"}
-    return {**fields, "flags": data[5], "version": data[4], "z": stream.z, "y": stream.y, "chunks": stream.chunks}
+    tile = {name: fields[name] // UNIT for name in ("tile_width", "tile_height")}
+    segments = [(bytes(data[e.start :][: e.z_length]), bytes(data[e.end - e.y_length : e.end])) for e in stream.index]
+    more = {"flags": data[5], "lossless": stream.header.lossless, "segments": segments, "chunks": stream.chunks}
+    return {**fields, **tile, **more}
 
 
 @way("container_chunks")
 def _chunks(given: Input, _: str) -> Any:
-    """In a stream with empty segments."""
-    head = container.serialise(width=1, height=1, channels=3, quality=1, fingerprint=bytes(16), z=b"", y=b"")[:-4]
-    body = head + given["body"][given["start"] :]
+    """In a stream with empty segments, or without loss."""
+    fields = given["fields"]
+    lossless = bool(fields["lossless"])
+    header = container.Header(
+        fields["width"], fields["height"], fields["channels"], 1 - lossless, bytes(16), lossless=lossless
+    )
+    body = container.pack_header(header) + bytes(header.index_size) + given["body"][given["start"] :]
     return container.parse(body + crc32c(body).to_bytes(4, "little")).chunks
 
 

@@ -113,11 +113,10 @@ class _Port:
 def count(data: bytes, model: Model, census: Census) -> None:
     """(SPEC 7.4) Decode the symbols of a valid stream and add what was met to a census."""
     stream = parse(data)
-    port = _Port(stream.z, stream.y, model, census)
     engine = Engine(model.layers, model.tables, stream.header.quality - 1, 1)
-    walk(
-        engine, model.config, model.medians, port, -(-stream.header.height // 64) * 4, -(-stream.header.width // 64) * 4
-    )
+    for n in range(stream.header.tiles):
+        tile, port = stream.header.grid.tile(n), _Port(*stream.segments(n), model, census)
+        walk(engine, model.config, model.medians, port, tile.height, tile.width)
 
 
 def escape_symbols(first: int, regular: int) -> list[int]:

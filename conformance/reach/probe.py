@@ -318,5 +318,5 @@ def probe(data: bytes, model: Model, reach: Reach) -> None:
     """(SPEC 6.10) Decode a valid stream and take in what it reaches."""
     stream = parse(data)
     head = stream.header
-    port = Reader("numpy", stream.z, stream.y, model.tables.gaussian, model.factorized)
+    port = Reader("numpy", *stream.segments(), model.tables.gaussian, model.factorized)
     measure(model, port, head.width, head.height, head.channels, head.quality, reach)

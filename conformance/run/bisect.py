@@ -31,12 +31,12 @@ from ..kit.suites import KIT, check_files, load_all
 from ..kit.text import say
 from ..kit.vectors import Vector
 from ..locate.divergence import Divergence, describe, first_divergence, next_stage
-from ..locate.stages import Key
+from ..locate.stages import Key, in_tile
 from ..locate.traces import Folder, Stage, Trace, TraceError, read_trace
 from . import process
 from .decoders import filled, template
 from .files import scratch
-from .models import absence, locate
+from .models import absence, locate, spare
 from .outcomes import observe
 from .run import seconds
 from .system import python_module
@@ -193,9 +193,8 @@ def _target(args: argparse.Namespace, vector: Vector | None, folder: Path) -> tu
     """
     if vector is None:
         return args.stream, args.model
-    assert vector.model is not None  # a valid stream has one
-    model = args.model or locate(vector.model)
-    if model is None and (args.decoder or args.reference != "none"):
+    model = args.model or (locate(vector.model) if vector.model else None)
+    if vector.model and model is None and (args.decoder or args.reference != "none"):
         raise UsageError(absence(vector.model))
     stream = folder / "stream.loclic"
     stream.write_bytes(vector.read())
@@ -206,6 +205,8 @@ def _run_decoder(args: argparse.Namespace, vector: Vector | None, folder: Path) 
     """The trace that the command given as decoder writes."""
     (stream, model), folder = _target(args, vector, folder), folder / "tested"
     words = template(args.decoder, "decoder", {"stream", "trace"}, {"output", "model", "values"})
+    if model is None and "{model}" in args.decoder:
+        model = spare(load_all(args.kit))
     folder.mkdir()
     trace, values = folder / "trace.jsonl", folder / "values"
     values.mkdir()
@@ -238,9 +239,10 @@ def _reference(args: argparse.Namespace, vector: Vector | None, folder: Path) ->
 
 def _injection(key: Key, args: argparse.Namespace) -> str:
     """The command that gives the inputs of the part in which a stage is made."""
-    part = {"z_hat": "coder/z", "y_hat": "walk"}.get(key.name.split("/")[0], str(key))
-    if part.startswith("ctx/") and key.turn in (0, 2):
-        part = "coder/y"
+    special = {"z_hat": "coder/z", "y_hat": "walk"}.get(key.own.split("/")[0])
+    if key.turns > 1 and key.turn in (0, 2):
+        special = "coder/y"
+    part = in_tile(key.tile, special) if special else str(key)
     words = ["python", "-m", "conformance", "inject", part]
     for name in ("kit", "vector", "stream", "model"):
         if (value := getattr(args, name)) and value != KIT:

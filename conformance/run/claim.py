@@ -242,7 +242,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", help="of the implementation")
     parser.add_argument("--vendor", help="who claims")
     parser.add_argument("--profile", choices=PROFILES, default="full", help="SPEC 12.1, default full")
-    parser.add_argument("--level", default="7D", help="SPEC 12.2, default 7D: everything")
+    parser.add_argument("--level", default="8D", help="SPEC 12.2, default 8D: everything")
     parser.add_argument("--points", default="", help="claim these points only, such as PDR")
     parser.add_argument("-o", "--output", type=Path, default=Path("-"), metavar="FILE", help="default standard output")
     parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder of suites/ and models/")

@@ -3,7 +3,7 @@
 A template is a command line with ``{stream}`` and ``{output}``, and if the decoder takes them ``{model}`` and
 ``{trace}``; its words are separated as in a shell, but no shell runs it. ``python:package.module:function`` names a
 callable instead: ``function(stream: bytes, model: str | None)`` returns the samples as a uint8 array [H, W] or
-[H, W, 3], or raises. If it has a parameter ``trace`` it is given a path for its trace, or None.
+[H, W, C], or raises. If it has a parameter ``trace`` it is given a path for its trace, or None.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Spec:
 
     @property
     def always_models(self) -> bool:
-        """Whether the template wants a model even where the vector names none."""
+        """Whether the decoder cannot be called without a model, not even where the vector names none."""
         return "{model}" in " ".join(self.command)
 
     @property

@@ -2,11 +2,11 @@
 
     python -m conformance encoder --encoder "myenc {picture} {stream} -q {quality}" --qualities 1,60,100
 
-The encoder gets every picture as PNG. Its stream must be valid: the reference, by default this Python's refcodec as a
-program of its own, reads its header, refuses whatever SPEC refuses, decodes it, and compares the digest if there is
-one.
-Size, channels and quality step must be those asked for. --reproducible also compares the stream with refcodec's own
-(SPEC 1.4). PSNR and bits per pixel are told; no quality is demanded.
+The encoder gets every picture as PNG, with alpha where it has alpha. Its stream must be valid: the reference, by
+default this Python's refcodec as a program of its own, reads its header, refuses what SPEC refuses, decodes it, and
+compares the digest if there is one. Size, channels, alpha and quality step must be those asked for; a picture that is
+stored without loss has no step. --reproducible also compares the stream with refcodec's own (SPEC 1.4). Bits per pixel,
+PSNR of the colours, tiles and what is stored without loss are reported; no quality is demanded.
 
 Exit codes are those of ``run``: 0 every stream is valid, 1 one is not, 3 some were not supported, 4 nothing ran.
 """
@@ -21,6 +21,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -42,6 +43,8 @@ from .system import python_module, system_facts
 
 REFERENCE = shlex.join(python_module("refcodec"))
 SUITE = "encoder"
+CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+"""Channels by Pillow's mode."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Task:
     ----------
     picture : Path
     width, height, channels : int
+        Alpha is counted as a channel.
     quality : int
     """
 
@@ -60,6 +64,16 @@ class Task:
     height: int
     channels: int
     quality: int
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the last channel is alpha."""
+        return self.channels % 2 == 0
+
+    @property
+    def colours(self) -> int:
+        """Channels that the header counts."""
+        return self.channels - self.has_alpha
 
     def vector(self) -> Vector:
         """The task as a vector, for reports."""
@@ -108,7 +122,13 @@ class Tools:
 
 
 def tasks(folder: Path, qualities: Sequence[int]) -> list[Task]:
-    """Every picture of a folder at every quality; raises UsageError for one that is not grey or RGB of 8 bits."""
+    """Every picture of a folder at every quality.
+
+    Raises
+    ------
+    UsageError
+        A picture has other samples than 8 bits of grey or RGB, with or without alpha.
+    """
     found = []
     for path in sorted(folder.glob("*.png")):
         try:
@@ -116,9 +136,9 @@ def tasks(folder: Path, qualities: Sequence[int]) -> list[Task]:
                 mode, (width, height) = picture.mode, picture.size
         except (OSError, SyntaxError) as error:
             raise UsageError(f"{path}: {error}") from error
-        if mode not in ("L", "RGB"):
-            raise UsageError(f"{path}: {mode} samples, expected 8 bits, grey or RGB")
-        found += [Task(path, width, height, 1 if mode == "L" else 3, quality) for quality in qualities]
+        if mode not in CHANNELS:
+            raise UsageError(f"{path}: {mode} samples, expected 8 bits, grey or RGB, with or without alpha")
+        found += [Task(path, width, height, CHANNELS[mode], quality) for quality in qualities]
     return found
 
 
@@ -133,9 +153,15 @@ def parse_qualities(text: str) -> tuple[int, ...]:
     return steps
 
 
-def wrong_header(facts: dict[str, object], task: Task) -> str:
+def wrong_header(facts: dict[str, Any], task: Task) -> str:
     """What in a stream's header is not what was asked for, "" if nothing."""
-    wanted = {"width": task.width, "height": task.height, "channels": task.channels, "quality": task.quality}
+    wanted = {
+        "width": task.width,
+        "height": task.height,
+        "channels": task.colours,
+        "alpha": task.has_alpha,
+        "quality": 0 if facts.get("lossless") else task.quality,
+    }
     wrong = [
         f"{name} is {facts.get(name)}, asked for was {value}"
         for name, value in wanted.items()
@@ -144,10 +170,36 @@ def wrong_header(facts: dict[str, object], task: Task) -> str:
     return "; ".join(wrong)
 
 
-def psnr(a: bytes, b: bytes) -> float:
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB."""
-    error = np.mean((np.frombuffer(a, np.uint8).astype(np.float64) - np.frombuffer(b, np.uint8)) ** 2)
+    error = np.mean((a.astype(np.float64) - b) ** 2)
     return math.inf if error == 0 else 10 * math.log10(255**2 / float(error))
+
+
+def described(task: Task, facts: dict[str, Any], size: int, picture: bytes, decoded: bytes) -> str:
+    """Size and quality of a valid stream in a line.
+
+    Parameters
+    ----------
+    task : Task
+    facts : dict
+        The reference's info.
+    size : int
+        Bytes of the stream.
+    picture, decoded : bytes
+        Samples, alpha last.
+    """
+    a, b = (np.frombuffer(data, np.uint8).reshape(-1, task.channels) for data in (picture, decoded))
+    parts = [f"{8 * size / len(a):.4f} bpp", f"PSNR {psnr(a[:, : task.colours], b[:, : task.colours]):.2f} dB"]
+    if facts.get("tile_width"):
+        parts.append(f"{facts.get('tiles')} tiles")
+    if facts.get("lossless"):
+        parts.append("stored without loss")
+    elif any(chunk["tag"] == "LOSS" for chunk in facts.get("chunks", ())):
+        parts.append("parts stored without loss")
+    if task.has_alpha:
+        parts.append("alpha" if np.array_equal(a[:, -1], b[:, -1]) else "alpha changed")
+    return ", ".join(parts if facts.get("digest") else [*parts, "no digest"])
 
 
 def skipped(task: Task) -> Result:
@@ -207,22 +259,21 @@ class Bench:
         if wrong := wrong_header(facts, task):
             return Verdict(outcomes.FAIL, wrong)
         verify = ("--verify",) if facts.get("digest") else ()
-        decoded = folder / "decoded.pnm"
+        decoded = folder / "decoded.npy"
         ended = self._run(self._tools.refcodec("decode", stream, decoded, *verify), folder)
         if ended.exit_code:
             return self._refused("the stream", ended)
         try:
-            samples = read_picture(decoded, "pnm", Accept(task.width, task.height, task.channels, ""))
+            samples = read_picture(decoded, "npy", Accept(task.width, task.height, task.channels, ""))
         except OutputWrong as error:
             raise UsageError(f"the reference decoded, but {error}") from error
         if self._tools.reproducible and (other := self._other_bytes(task, stream, folder)):
             return Verdict(outcomes.FAIL, other)
         with Image.open(task.picture) as picture:
-            quality = psnr(picture.tobytes(), samples)
-        bits = 8 * stream.stat().st_size / (task.width * task.height)
-        return Verdict(outcomes.PASS, f"{bits:.4f} bpp, PSNR {quality:.2f} dB{'' if verify else ', no digest'}")
+            says = described(task, facts, stream.stat().st_size, picture.tobytes(), samples)
+        return Verdict(outcomes.PASS, says)
 
-    def _facts(self, info: process.Ended) -> dict[str, object]:
+    def _facts(self, info: process.Ended) -> dict[str, Any]:
         """What the reference says of a header; raises UsageError where that is no object of JSON."""
         try:
             facts = read_json(info.stdout)

@@ -37,7 +37,7 @@ class Options:
         Folders of models beside the kit's.
     reference : Spec or None
         A decoder that gives the expected picture where the suite has none.
-    fallback : Path or None
+    spare : Path or None
         The model given where a vector names none and the template has ``{model}``.
     traces : bool
         Compare the trace of every vector that has one, not only where the picture is wrong.
@@ -50,7 +50,7 @@ class Options:
     jobs: int = 1
     models: tuple[Path, ...] = ()
     reference: Spec | None = None
-    fallback: Path | None = None
+    spare: Path | None = None
     traces: bool = False
     units: tuple[str, ...] = ()
 
@@ -242,7 +242,7 @@ class Trial:
     ) -> tuple[process.Ended, Job]:
         folder.mkdir()
         if model is None and spec.always_models:
-            model = self._options.fallback
+            model = self._options.spare
         job = Job(
             folder / "stream.loclic",
             folder / f"output.{self._form(spec)}",

@@ -23,7 +23,7 @@ from ..kit.suites import check_files, load_all, select
 from ..kit.text import say
 from ..kit.vectors import Accept, Suite, Vector
 from .export import MODELS, add_arguments, file_name, left_out, present, write_files
-from .models import ENDING
+from .models import ENDING, spare
 from .run import selection_of
 
 __all__ = ["add_arguments", "main"]
@@ -32,15 +32,23 @@ CODEC = "Dummy"
 """Fluster's list of codecs is closed; this one is for what it does not know."""
 
 PREFIX = "LOCLIC-"
+SPARE = f"spare{ENDING}"
+"""Name of the model for vectors that have none."""
+
 DECODER = Path(__file__).with_name("fluster_decoder.py")
 
 
 def as_vector(vector: Vector) -> dict[str, Any]:
-    """A vector in Fluster's terms; whatever it has no field for is in "optional_params"."""
+    """A vector in Fluster's terms; what Fluster has no field for is in "optional_params".
+
+    "model" is the vector's own; "spare" one for decoders that cannot be called without, where the vector has none.
+    """
     expect = vector.expect
     facts: dict[str, Any] = {"id": vector.id, "clauses": list(vector.clauses)}
     if vector.model is not None:
         facts["model"] = f"../{PREFIX}{MODELS}/{vector.model.name}{ENDING}"
+    else:
+        facts["spare"] = f"../{PREFIX}{MODELS}/{SPARE}"
     if isinstance(expect, Accept):
         facts.update(width=expect.width, height=expect.height, channels=expect.channels)
         result = expect.samples
@@ -71,7 +79,7 @@ def as_suite(suite: Suite, vectors: Sequence[Vector]) -> dict[str, Any]:
     }
 
 
-def export(suites: Sequence[Suite], kept: dict[Vector, Path | None], out: Path) -> None:
+def export(suites: Sequence[Suite], kept: dict[Vector, Path | None], out: Path, unneeded: Path | None = None) -> None:
     """Write suites, streams, models and the decoder class below a new folder.
 
     Parameters
@@ -80,6 +88,8 @@ def export(suites: Sequence[Suite], kept: dict[Vector, Path | None], out: Path) 
     kept : dict of Vector to Path or None
         As `present` gives it.
     out : Path
+    unneeded : Path or None
+        The model that goes with vectors that need none.
 
     Raises
     ------
@@ -89,6 +99,9 @@ def export(suites: Sequence[Suite], kept: dict[Vector, Path | None], out: Path) 
     try:
         out.mkdir()
         write_files(kept, out / "resources", PREFIX)
+        if unneeded:
+            (out / "resources" / (PREFIX + MODELS)).mkdir(exist_ok=True)
+            shutil.copyfile(unneeded, out / "resources" / (PREFIX + MODELS) / SPARE)
         (out / "test_suites").mkdir()
         for suite in suites:
             if own := [v for v in kept if v.suite == suite.name]:
@@ -105,7 +118,7 @@ def main(args: argparse.Namespace) -> int:
     check_files(suites)
     vectors = [v for v in select(suites, selection_of(args)) if v.expect is not None]
     kept = present(vectors, args.models)
-    export(suites, kept, args.out)
+    export(suites, kept, args.out, spare(load_all(args.kit), args.models))
     names = sorted({PREFIX + v.suite for v in kept})
     say(f"{args.out}: {len(kept)} vectors in {', '.join(names)}{left_out(vectors, kept)}")
     return 0

@@ -1,10 +1,11 @@
 """Decoders of .loclic streams for Fluster; copy this file into its folder ``fluster/decoders``.
 
-The decoder is refcodec, or what the environment names: ``LOCLIC_DECODER`` a command with {stream} and {output}, and
-``LOCLIC_MODEL_ARG`` what is added where there is a model, as for ``python -m conformance run``, whose rules and limits
-are used: the Python that runs Fluster needs refcodec's package ``conformance``, too. What it returns is the SHA-256 of
-the samples, or "refused" and the class of the refusal, which Fluster compares with the suite's. Fluster knows neither
-the codec nor the pixel format: suites are marked "Dummy" and "None".
+The decoder is refcodec, or what the environment names: ``LOCLIC_DECODER`` a command with {stream} and {output},
+``LOCLIC_MODEL_ARG`` what is added where there is a model, and ``LOCLIC_OUTPUT_FORMAT`` the format of its output, as for
+``python -m conformance run``. Its rules and limits are used: the Python that runs Fluster needs refcodec's package
+``conformance``, too. What it returns is the SHA-256 of the samples, or "refused" and the class of the refusal, which
+Fluster compares with the suite's. Fluster knows neither the codec nor the pixel format: suites are marked "Dummy" and
+"None".
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from conformance.run.decoders import filled, parse
 from conformance.run.files import remove, scratch
 
 DECODER = os.environ.get("LOCLIC_DECODER", f"{sys.executable} -m refcodec decode {{stream}} {{output}} --json --force")
+FORM = os.environ.get("LOCLIC_OUTPUT_FORMAT", "pnm" if "LOCLIC_DECODER" in os.environ else "npy")
 MODEL_ARG = os.environ.get("LOCLIC_MODEL_ARG", "" if "LOCLIC_DECODER" in os.environ else "--model {model}")
 
 
@@ -53,7 +55,7 @@ def answer(seen: outcomes.Seen, output: Path, facts: dict[str, Any]) -> str:
         return f"{verdict.outcome}: {verdict.detail}"
     if isinstance(expect, Reject):
         return f"refused {expect.error}"
-    return hashlib.sha256(pictures.read_picture(output, "pnm", expect)).hexdigest()
+    return hashlib.sha256(pictures.read_picture(output, FORM, expect)).hexdigest()
 
 
 @register_decoder
@@ -76,10 +78,12 @@ class LocLic(Decoder):
     ) -> str:
         """Decode one stream: the SHA-256 of its samples, or how it was refused."""
         facts, spec = optional_params or {}, parse(DECODER, MODEL_ARG)
-        stream, output = Path(input_filepath).resolve(), Path(f"{Path(output_filepath).resolve()}.pnm")
+        stream, output = Path(input_filepath).resolve(), Path(f"{Path(output_filepath).resolve()}.{FORM}")
         words, values = spec.command, {"stream": stream, "output": output, "model": None, "trace": None}
         if facts.get("model"):
-            words, values["model"] = words + spec.model_words, (stream.parent / facts["model"]).resolve()
+            words += spec.model_words
+        if model := facts.get("model") or facts.get("spare"):
+            values["model"] = (stream.parent / model).resolve()
         with scratch() as folder:
             limits = replace(process.Limits(), seconds=float(timeout))
             ended = process.run(filled(words, values), limits, folder)

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from ..kit.errors import SuiteDamaged, UsageError
 from ..kit.strict_json import read_json
 from ..kit.suites import file_hash
-from ..kit.vectors import Model, Vector, edited
+from ..kit.vectors import Accept, Model, Suite, Vector, edited
 from . import process
 from .files import scratch
 from .outcomes import last_line
@@ -83,6 +83,18 @@ def locate(model: Model, folders: Sequence[Path] = ()) -> Path | None:
         if not model.sha256 or _hash(path) == model.sha256:
             return _changed(model, path) if model.edits else path
     return None
+
+
+def _is_sound(vector: Vector) -> bool:
+    """Whether a vector says that its model is sound: segments were decoded with it, rightly or up to a fault."""
+    return isinstance(vector.expect, Accept) or (vector.expect is not None and vector.expect.phase == "entropy")
+
+
+def spare(suites: Iterable[Suite], folders: Sequence[Path] = ()) -> Path | None:
+    """The smallest sound model of some suites, for decoders that want one for streams that need none."""
+    models = {v.model.name: v.model for suite in suites for v in suite.vectors if v.model and _is_sound(v)}
+    found = [path for model in models.values() if (path := locate(model, folders))]
+    return min(found, key=lambda path: (path.stat().st_size, path), default=None)
 
 
 def recipe(model: Model, path: Path) -> tuple[str, ...]:

@@ -15,10 +15,12 @@ from PIL import Image
 
 from ..kit.npy import read_header
 from ..kit.reading import NotPlain, TooLarge, read_plain
+from ..kit.text import printable
 from ..kit.vectors import Accept
 
 FORMATS = ("pnm", "png", "npy", "raw")
-"""What a decoder may be asked for: PGM or PPM, PNG, NPY of uint8 [H, W] or [H, W, 3], samples without a header.
+"""What a decoder may be asked for: PGM, PPM or with alpha PAM; PNG; NPY of uint8 [H, W] or [H, W, C]; samples without
+a header. Alpha is the last channel of 2 or 4.
 
 They are endings of the output's name, too, by which many decoders choose.
 """
@@ -30,6 +32,15 @@ _PNM = re.compile(
     rb"P([56])((?:\s|#[^\n\r]*[\n\r])+)(\d{1,7})(?:\s|#[^\n\r]*[\n\r])+(\d{1,7})"
     rb"(?:\s|#[^\n\r]*[\n\r])+(\d{1,5})\s"
 )
+
+_PAM = re.compile(rb"P7\n((?:[^\n]*\n){1,99}?)ENDHDR\n")
+_PAM_LINE = re.compile(r"(WIDTH|HEIGHT|DEPTH|MAXVAL)[ \t]+(\d{1,7})[ \t]*|(TUPLTYPE)[ \t]+(\w{1,20})[ \t]*")
+
+TUPLE_TYPES = {1: "GRAYSCALE", 2: "GRAYSCALE_ALPHA", 3: "RGB", 4: "RGB_ALPHA"}
+"""Of a PAM file, by channels."""
+
+_PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
+"""Channels of a PNG file by its type of colour."""
 
 
 class OutputWrong(ValueError):
@@ -52,14 +63,42 @@ def _exactly(samples: bytes, expect: Accept) -> bytes:
     return samples
 
 
+def _expect_top(top: int) -> None:
+    if top != 255:
+        raise OutputWrong(f"the largest sample is given as {top}, expected 255")
+
+
 def _read_pnm(data: bytes, expect: Accept) -> bytes:
+    if data.startswith(b"P7"):
+        return _read_pam(data, expect)
     header = _PNM.match(data)
     if header is None:
-        raise OutputWrong("not a binary PGM or PPM file")
+        raise OutputWrong("not a binary PGM, PPM or PAM file")
     kind, _, width, height, top = header.groups()
     _expect_size(int(width), int(height), 1 if kind == b"5" else 3, expect)
-    if int(top) != 255:
-        raise OutputWrong(f"the largest sample is given as {int(top)}, expected 255")
+    _expect_top(int(top))
+    return _exactly(data[header.end() :], expect)
+
+
+def _read_pam(data: bytes, expect: Accept) -> bytes:
+    header = _PAM.match(data)
+    if header is None:
+        raise OutputWrong("not a PAM file: its header does not end with ENDHDR")
+    fields = dict[str, str]()
+    for line in header[1].decode("latin-1").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        found = _PAM_LINE.fullmatch(line)
+        if found is None or (found[1] or found[3]) in fields:
+            raise OutputWrong(f"a line of the PAM header is unknown or there twice: {printable(line[:40])!r}")
+        fields[found[1] or found[3]] = found[2] or found[4]
+    if missing := [n for n in ("WIDTH", "HEIGHT", "DEPTH", "MAXVAL", "TUPLTYPE") if n not in fields]:
+        raise OutputWrong(f"the PAM header has no {missing[0]}")
+    width, height, channels = (int(fields[name]) for name in ("WIDTH", "HEIGHT", "DEPTH"))
+    _expect_size(width, height, channels, expect)
+    _expect_top(int(fields["MAXVAL"]))
+    if fields["TUPLTYPE"] != TUPLE_TYPES[channels]:
+        raise OutputWrong(f"the tuple type is {fields['TUPLTYPE']}, expected {TUPLE_TYPES[channels]}")
     return _exactly(data[header.end() :], expect)
 
 
@@ -87,9 +126,11 @@ def _read_png(data: bytes, expect: Accept) -> bytes:
     end = _png_end(data)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            channels = {"L": 1, "RGB": 3}.get(picture.mode, 0)
-            if not channels:
-                raise OutputWrong(f"the PNG file holds {picture.mode} samples, expected 8 bits, grey or RGB")
+            depth, colour = data[24:26]  # of IHDR, which Pillow has checked
+            channels = _PNG_CHANNELS.get(colour, 0)
+            if depth != 8 or not channels:
+                says = f"{depth} bits of colour type {colour}"
+                raise OutputWrong(f"the PNG file holds {says}, expected 8 bits of type 0, 2, 4 or 6")
             width, height = picture.size
             _expect_size(width, height, channels, expect)
             samples: bytes = picture.tobytes()
@@ -111,7 +152,7 @@ def _read_npy(data: bytes, expect: Accept) -> bytes:
     if header.dtype != np.uint8 or (by_columns and len(shape) > 1):
         raise OutputWrong(f"the array is {header.dtype}{' by columns' if by_columns else ''}, expected uint8 by rows")
     if len(shape) not in (2, 3):
-        raise OutputWrong(f"the array has shape {shape}, expected [H, W] or [H, W, 3]")
+        raise OutputWrong(f"the array has shape {shape}, expected [H, W] or [H, W, C]")
     _expect_size(shape[1], shape[0], shape[2] if len(shape) == 3 else 1, expect)
     return _exactly(data[header.start :], expect)
 

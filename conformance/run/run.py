@@ -4,7 +4,8 @@
     python -m conformance run --decoder python:conformance.adapters:refcodec_decode --suite core --suite invalid
 
 A decoder is a command with {stream} and {output}, perhaps {model} and {trace}, or python:package.module:function. It
-runs in a process group of its own under limits of time and memory. Exit codes of the decoder: 0 accepted, 65, 77, 78
+runs in a process group of its own under limits of time and memory. A template with {model} is given one even where the
+stream needs none. Exit codes of the decoder: 0 accepted, 65, 77, 78
 refused, 69 not supported; others refuse if they name an error class of SPEC 8.9, else they are a crash. With --units a
 program computes the unit cases: of a JSON file {unit} it writes results by case id as JSON to {output}.
 
@@ -27,12 +28,12 @@ from pathlib import Path
 from ..kit.errors import NothingToDo, UsageError
 from ..kit.suites import KIT, Selection, check_files, load_all, select
 from ..kit.text import put
-from ..kit.vectors import Suite
+from ..kit.vectors import Vector
 from . import baseline, report_html, report_junit, report_text
 from .decoders import Spec, parse, template
 from .engine import Options, Result, Stopped, run_all
 from .files import check_target, write
-from .models import locate, make_absent
+from .models import make_absent, spare
 from .outcomes import FAILURES
 from .pictures import FORMATS
 from .process import Limits
@@ -131,17 +132,17 @@ def runnable(args: argparse.Namespace) -> tuple[str, ...]:
     return ("accept", "reject") * bool(args.decoder) + ("unit",) * bool(args.units)
 
 
-def options_of(args: argparse.Namespace, suites: Sequence[Suite], reference: Spec | None) -> Options:
-    """What `add_running` chose."""
+def options_of(args: argparse.Namespace, vectors: Sequence[Vector], decoders: Sequence[Spec | None]) -> Options:
+    """What `add_running` chose, for a decoder and a reference or None."""
     folders = tuple(args.models)
-    present = (path for suite in suites for m in suite.models.values() if not m.edits and (path := locate(m, folders)))
+    wanted = any(d and d.always_models for d in decoders) and any(v.expect and not v.model for v in vectors)
     return Options(
         args.output_format,
         Limits(args.timeout, args.memory << 20),
         args.jobs,
         folders,
-        reference,
-        next(present, None),
+        decoders[1],
+        spare(load_all(args.kit), folders) if wanted else None,
         args.check_traces,
         template(args.units, "units", {"unit", "output"}, set()) if args.units else (),
     )
@@ -254,7 +255,7 @@ def main(args: argparse.Namespace) -> int:
         if not args.models:
             raise UsageError("--make-models needs --models DIR")
         make_absent(vectors, args.models)
-    options = options_of(args, suites, reference)
+    options = options_of(args, vectors, (spec, reference))
     done = execute(len(vectors), lambda tell: run_all(vectors, spec, options, tell))
     chosen = {v.id for v in vectors}
     known = {name: outcome for name, outcome in known.items() if name in chosen}

@@ -11,11 +11,11 @@ from ..locate.divergence import describe, first_divergence
 from ..locate.traces import Stage, Trace, read_trace
 
 WHOLE, PART, ENTROPY, DIFFERS, MISSING = "whole", "part", "entropy", "differs", "missing"
-"""Grades: all that 14.1-3 asks for is there and all that is there is equal; what is there is equal; z_hat and every
-y_hat/i are equal, something else is not; one of these differs; there is no trace, or none that can be read."""
+"""Grades: all that 14.1-3 asks for is there, of every tile, and all that is there is equal; what is there is equal;
+every z_hat and y_hat/i is equal, something else is not; one of these differs; no trace is there or can be read."""
 
-_ENTROPY = re.compile(r"z_hat|y_hat/\d+")
-_NEEDED = re.compile(r"z_hat|y_hat/\d+|ep_(anchor|nonanchor)/\d+/3|g_s/7")
+_ENTROPY = re.compile(r"(tiles/\d+/)?(z_hat|y_hat/\d+)")
+_NEEDED = re.compile(_ENTROPY.pattern + r"|(tiles/\d+/)?ep_(anchor|nonanchor)/\d+/3|g_s/7")
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ def load(name: str) -> Function:
 def npy_file(samples: np.ndarray) -> bytes:
     """An array as a NPY file; raises TypeError for what is no picture of 8 bits."""
     array = np.asarray(samples)
-    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise TypeError(f"the callable returned {array.dtype} {array.shape}, expected uint8 [H, W] or [H, W, 3]")
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and 2 <= array.shape[2] <= 4)):
+        raise TypeError(f"the callable returned {array.dtype} {array.shape}, expected uint8 [H, W] or [H, W, 2..4]")
     file = io.BytesIO()
     np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
     return file.getvalue()

@@ -7,13 +7,13 @@ predicted, rounded or searched as an encoder would: any symbol of SPEC 7.2 may s
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refcodec.arith.engine import Engine
-from refcodec.bitstream.container import reconstruction_digest, serialise
+from refcodec.bitstream.container import Header, reconstruction_digest, serialise
 from refcodec.codec import decode_stream
 from refcodec.entropy.rans import RangeEncoder
 from refcodec.limits import MAX_SYMBOL
@@ -21,6 +21,7 @@ from refcodec.model.integer_model import Model
 from refcodec.model.procedural import draws
 from refcodec.model.symbol_tables import SymbolTables
 from refcodec.slices import walk
+from refcodec.tiles import UNIT, Tile
 
 ChooseZ = Callable[[np.ndarray, tuple[int, int, int]], np.ndarray]
 """(medians [hyper], shape [h / 4, w / 4, hyper]) -> symbols of that shape, int32."""
@@ -90,24 +91,22 @@ class ChosenSymbols:
         return self._z.finish(), self._y.finish()
 
 
-def segments_of(
-    model: Model, width: int, height: int, quality: int = 1, choose_z: ChooseZ = no_z, choose_y: ChooseY = no_y
-) -> tuple[bytes, bytes]:
-    """(SPEC 6.3) The z and y segments of chosen symbols for a picture of this size."""
-    port = ChosenSymbols(model, choose_z, choose_y)
+Choose = Callable[[str], tuple[ChooseZ, ChooseY]]
+"""Prefix of the names of a tile's stages, "" for a picture of one tile (SPEC 13.1-8) -> what chooses its symbols."""
+
+
+def _segments(model: Model, quality: int, tile: Tile, choose: tuple[ChooseZ, ChooseY]) -> tuple[bytes, bytes]:
+    """(SPEC 6.3) The z and y segments of chosen symbols for one tile."""
+    port = ChosenSymbols(model, *choose)
     engine = Engine(model.layers, model.tables, quality - 1, 1)
-    walk(engine, model.config, model.medians, port, -(-height // 64) * 4, -(-width // 64) * 4)
+    walk(engine, model.config, model.medians, port, tile.height, tile.width)
     return port.finish()
 
 
-def stream_of(
+def chosen_stream(
     model: Model,
-    width: int,
-    height: int,
-    channels: int = 3,
-    quality: int = 1,
-    choose_z: ChooseZ = no_z,
-    choose_y: ChooseY = no_y,
+    header: Header,
+    choose: Choose,
     digest: bool = True,
     chunks: tuple[tuple[str, bytes], ...] = (),
 ) -> bytes:
@@ -116,13 +115,10 @@ def stream_of(
     Parameters
     ----------
     model : Model
-    width, height : int
-    channels : int
-        1 or 3.
-    quality : int
-        Step, 1..100, of the model's.
-    choose_z, choose_y : callables
-        Give the symbols, magnitudes at most 32767; by default zeros.
+    header : Header
+        Its digest is put in here.
+    choose : callable
+        Gives what chooses the symbols of a tile.
     digest : bool
         Store the digest of the decoded samples.
     chunks : tuple of (tag, payload)
@@ -135,26 +131,62 @@ def stream_of(
     ------
     SymbolError
         A chosen symbol is out of range.
-    HeaderError, UsageError
+    UsageError
         A field is.
     """
-    z, y = segments_of(model, width, height, quality, choose_z, choose_y)
-    made = partial(
-        serialise,
-        width=width,
-        height=height,
-        channels=channels,
-        quality=quality,
-        fingerprint=model.fingerprint,
-        z=z,
-        y=y,
-        chunks=chunks,
-    )
-    plain = made(digest=None)
+    segments = []
+    for n in range(header.tiles):
+        prefix = f"tiles/{n}/" if header.tiled else ""
+        segments.append(_segments(model, header.quality, header.grid.tile(n), choose(prefix)))
+    plain = serialise(header, segments, chunks)
     if not digest:
         return plain
     samples, _ = decode_stream(plain, model=model, threads=1)
-    return made(digest=reconstruction_digest(samples))
+    return serialise(replace(header, digest=reconstruction_digest(samples)), segments, chunks)
+
+
+def stream_of(
+    model: Model,
+    width: int,
+    height: int,
+    channels: int = 3,
+    quality: int = 1,
+    choose_z: ChooseZ = no_z,
+    choose_y: ChooseY = no_y,
+    digest: bool = True,
+    chunks: tuple[tuple[str, bytes], ...] = (),
+    tile: tuple[int, int] = (0, 0),
+) -> bytes:
+    """(SPEC 8.6) A valid stream of symbols that are chosen in one way for every tile.
+
+    Parameters
+    ----------
+    model : Model
+    width, height : int
+    channels : int
+        1 or 3.
+    quality : int
+        Step, 1..100, of the model's.
+    choose_z, choose_y : callables
+        Give the symbols, magnitudes at most 32767; by default zeros.
+    tile : (int, int)
+        Width and height of the tiles in units of 64 samples; 0 and 0 for none.
+    digest, chunks
+        As of `chosen_stream`, with its errors.
+
+    Returns
+    -------
+    bytes
+    """
+    header = header_of(model, width, height, channels, quality, tile)
+    return chosen_stream(model, header, lambda _: (choose_z, choose_y), digest, chunks)
+
+
+def header_of(
+    model: Model, width: int, height: int, channels: int = 3, quality: int = 1, tile: tuple[int, int] = (0, 0)
+) -> Header:
+    """(SPEC 8.1) A header; ``tile`` is the size of the tiles in units of 64 samples."""
+    return Header(width, height, channels, quality, model.fingerprint, UNIT * tile[0], UNIT * tile[1])
 
 
 STYLES = {  # shares of near, inside, edge, escape and extreme symbols, of 100
@@ -229,6 +261,7 @@ def random_stream(
     style: str = "mixed",
     digest: bool = True,
     chunks: tuple[tuple[str, bytes], ...] = (),
+    tile: tuple[int, int] = (0, 0),
 ) -> bytes:
     """(SPEC 7.2) A valid stream of random symbols, a function of the model, the seed and the other arguments alone.
 
@@ -237,7 +270,7 @@ def random_stream(
     seed : int
     style : str
         A name of ``STYLES``.
-    model, width, height, channels, quality, digest, chunks
+    model, width, height, channels, quality, digest, chunks, tile
         As of `stream_of`.
 
     Returns
@@ -245,12 +278,15 @@ def random_stream(
     bytes
     """
 
-    def choose_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        low, high = regular_range(model.factorized, np.broadcast_to(np.arange(shape[2]), shape))
-        return shaped_symbols(seed, "z", style, low, high)
+    def choose(prefix: str) -> tuple[ChooseZ, ChooseY]:
+        def choose_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+            low, high = regular_range(model.factorized, np.broadcast_to(np.arange(shape[2]), shape))
+            return shaped_symbols(seed, f"{prefix}z", style, low, high)
 
-    def choose_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-        low, high = regular_range(model.tables.gaussian, levels)
-        return shaped_symbols(seed, f"y/{i}/{parity}", style, low, high)
+        def choose_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+            low, high = regular_range(model.tables.gaussian, levels)
+            return shaped_symbols(seed, f"{prefix}y/{i}/{parity}", style, low, high)
 
-    return stream_of(model, width, height, channels, quality, choose_z, choose_y, digest, chunks)
+        return choose_z, choose_y
+
+    return chosen_stream(model, header_of(model, width, height, channels, quality, tile), choose, digest, chunks)

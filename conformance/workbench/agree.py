@@ -2,10 +2,11 @@
 
     python -m conformance agree --models 2000 --seed 1 [--keep DIR]
 
-Each model (generators/edges.py) passes verification, so every bound of SPEC 9.2 holds and all ways must compute the
-same. A random picture is encoded and a random stream decoded by each backend, with one and with several threads, with a
-trace and without one, as operations are fused only without. SPEC.md's blocks compute the encoder's transforms and the
-whole decoding. The first stage that differs is named with its first differing number.
+Each model (synthetic/models/edges.py) passes verification, so every bound of SPEC 9.2 holds and all ways must compute
+the same. A random picture is encoded and a random stream decoded by each backend, with one and with several threads,
+with a trace and without one, as operations are fused only without. Every fourth stream and picture has tiles. SPEC.md's
+blocks compute the encoder's transforms and the whole decoding. The first stage that differs is named with its first
+differing number.
 
 A model that differs is kept in DIR: its file, the stream and the picture. `bisect` and `differential` take them.
 Exit codes: 0 no difference, 1 differences, 2 usage.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,15 @@ from refcodec.io.files import write_bytes
 from refcodec.model.file import write_model
 from refcodec.model.integer_model import Model, build_model
 from refcodec.model.procedural import draws
+from refcodec.tiles import UNIT
 from refcodec.trace import npy_bytes
 
 from ..kit.errors import FAILED, PASSED, UsageError
 from ..kit.specification import definition, plain_content
-from ..locate.stages import Key, keyed
+from ..locate.stages import Key, keyed, own_name
 from ..run.run import positive
 from ..synthetic.models.edges import Numbers, edge_content
-from ..synthetic.writer import STYLES, random_stream
+from ..synthetic.writer import STYLES
 from .differential import Recipe
 
 DEFINITION = "SPEC.md"
@@ -62,6 +64,7 @@ class Trial:
     stream: bytes
     picture: np.ndarray
     quality: int
+    tile: int
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Difference:
 
 
 def stream_recipe(seed: int, number: int, steps: int) -> Recipe:
-    """The stream of a model: of a picture of one block of 64x64, or two for some models."""
+    """The stream of a model: of a picture of one block of 64x64, or two for some models, perhaps as two tiles."""
     own, width, height, colour, quality, style = Numbers(seed, number).many("stream", 6, 0, 1 << 16).tolist()
     return Recipe(
         own,
@@ -95,6 +98,7 @@ def stream_recipe(seed: int, number: int, steps: int) -> Recipe:
         3 if colour % 2 else 1,
         1 + quality % steps,
         list(STYLES)[style % len(STYLES)],
+        (1, 1) if number % 4 == 3 else (0, 0),
     )
 
 
@@ -112,7 +116,7 @@ def trial_of(seed: int, number: int) -> Trial:
     made = stream_recipe(seed, number, model.config.steps)
     shape = (made.height, made.width, 3)[: 2 if made.channels == 1 else 3]
     picture = draws(made.seed, "picture", int(np.prod(shape)), 0, 256).astype(np.uint8).reshape(shape)
-    return Trial(label, content, model, random_stream(model, **asdict(made), digest=False), picture, made.quality)
+    return Trial(label, content, model, made.stream(model, digest=False), picture, made.quality, made.tile[0])
 
 
 class _Kept:
@@ -133,7 +137,7 @@ class _Kept:
 
 
 def _of_encoder(name: str) -> bool:
-    return name.split("/")[0] in ENCODER
+    return own_name(name).split("/")[0] in ENCODER
 
 
 def _any(name: str) -> bool:
@@ -159,6 +163,7 @@ def computed(trial: Trial, backend: str, threads: int, traced: bool) -> Stages:
             threads=threads,
             backend=backend,
             trace=kept if traced else None,
+            tile=UNIT * trial.tile,
         )
         found |= kept.stages(_of_encoder) | {Key("stream"): _bytes(coded.data)}
         kept = _Kept()
@@ -178,15 +183,21 @@ def defined(trial: Trial) -> Stages:
     codec = spec.new_codec(model, trial.quality)
     picture = trial.picture if trial.picture.ndim == 3 else trial.picture[:, :, None]
     codec["values"]["x"] = spec.pad_samples(picture.tolist())
-    for prefix in ENCODER:
+    for prefix in ("g_a", "y"):
         spec.evaluate(codec, prefix)
-    trace: list[tuple[str, Any]] = []
-    spec.decode_picture(trial.stream, model, trace)
-    stages = [*codec["trace"], *trace]
+    stages: list[tuple[str, Any]] = list(codec["trace"])
+    y = codec["values"]["y"]
+    for k, place in enumerate(spec.tile_places(len(y), len(y[0]), 4 * trial.tile, 4 * trial.tile)):
+        own = spec.new_codec(model, trial.quality)
+        own["values"]["y"] = spec.cut_map(y, place)
+        for prefix in ("h_a", "z"):
+            spec.evaluate(own, prefix)
+        stages += spec.tile_trace({"tile_width": trial.tile}, k, own["trace"])
+    spec.decode_picture(trial.stream, model, stages)
     keys = keyed(name for name, _ in stages)
     found = {key: np.array(values) for key, (_, values) in zip(keys, stages, strict=True)}
     samples = found[Key("samples")]
-    return found | {Key("samples"): samples if samples.shape[2] == 3 else samples[:, :, 0]}
+    return found | {Key("samples"): samples if samples.shape[2] > 1 else samples[:, :, 0]}
 
 
 def first_difference(way: str, found: Stages, reference: str, expected: Stages) -> Difference | None:

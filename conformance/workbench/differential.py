@@ -4,7 +4,9 @@
     python -m conformance differential --decoder CMD [--model-arg ARGS] --stream S --model M --keep DIR
 
 The streams are functions of model, seed and number alone: any size up to --side, grey and colour, every quality, with
-symbols near zero, at the ends of their tables, beyond them and extreme. The second form takes one stream at hand.
+symbols near zero, at the ends of their tables, beyond them and extreme; with and without tiles, alpha and rectangles in
+every coding, and pictures that are stored without loss. Bytes of zlib streams depend on the version of zlib. The second
+form takes one stream at hand.
 
 A stream on which the decoder does not give the reference's samples is shrunk while it fails in the same way (shrink.py;
 procedural models lose slices, too) and kept as a vector with its trace. DIR is a kit of its own, so that it is tried
@@ -17,18 +19,24 @@ from __future__ import annotations
 import argparse
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
+from refcodec.bitstream.container import ALPHA, LOSSLESS, Header, reconstruction_digest, serialise
 from refcodec.bitstream.container import parse as parse_stream
+from refcodec.bitstream.fields import FINGERPRINT_BYTES
 from refcodec.codec import decode_stream
 from refcodec.io.files import read_bytes
+from refcodec.model.integer_model import Model
 from refcodec.model.procedural import draws
+from refcodec.tiles import UNIT, Tile
 
 from ..kit.errors import FAILED, PASSED, UsageError
 from ..kit.text import say
+from ..locate.stages import tile_of
 from ..run.decoders import Spec, parse
 from ..run.engine import Options, Result, Trial
 from ..run.files import scratch
@@ -36,15 +44,34 @@ from ..run.outcomes import FAILURES
 from ..run.pictures import FORMATS
 from ..run.process import Limits
 from ..run.run import positive, seconds
-from ..synthetic.writer import STYLES, random_stream, stream_of
+from ..synthetic.writer import STYLES, ChooseY, ChooseZ, chosen_stream, header_of, random_stream
+from .fuzz.stored import rectangle_list, samples_payload
 from .keep import Family, family_of, keep, pinned
 from .shrink import Draft, shrink
 from .stage_recorder import record
 
+STORED: tuple[tuple[str, ...], ...] = ((), (), (), (ALPHA,), (LOSSLESS,), (LOSSLESS, ALPHA))
+"""What random streams store without loss, by their chunks."""
+
+WHOLE = 10
+"""One of so many random streams is a picture without loss."""
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a random stream is made of, apart from its model; the arguments of `random_stream`."""
+    """What a random stream is made of, apart from its model.
+
+    Attributes
+    ----------
+    seed, width, height, channels, quality, style
+        Arguments of `random_stream`.
+    tile : (int, int)
+        Width and height of the tiles in units of 64 samples; 0 and 0 for none.
+    stored : tuple of str
+        Chunks ALPH and LOSS that it has.
+    lossless : bool
+        The whole picture is stored without loss.
+    """
 
     seed: int
     width: int
@@ -52,21 +79,54 @@ class Recipe:
     channels: int
     quality: int
     style: str
+    tile: tuple[int, int] = (0, 0)
+    stored: tuple[str, ...] = ()
+    lossless: bool = False
 
     @property
     def text(self) -> str:
         """For the origin of a vector."""
+        coded = f"quality {self.quality}, style {self.style}, tile {self.tile[0]}x{self.tile[1]}"
         return (
-            f"random_stream seed {self.seed}, {self.width}x{self.height}, {self.channels} channels, quality "
-            f"{self.quality}, style {self.style}"
+            f"random_stream seed {self.seed}, {self.width}x{self.height}, {self.channels} channels, "
+            f"{'without loss' if self.lossless else coded}{''.join(f', {tag}' for tag in self.stored)}"
         )
+
+    def stream(self, model: Model, digest: bool = True) -> bytes:
+        """(SPEC 8.6) The stream, a function of the recipe and the model."""
+        chunks = tuple((tag, self._payload(tag)) for tag in self.stored)
+        if self.lossless:
+            return lossless_stream(self.width, self.height, self.channels, digest, chunks)
+        made = (self.seed, self.width, self.height, self.channels, self.quality, self.style)
+        return random_stream(model, *made, digest, chunks, self.tile)
+
+    def _payload(self, tag: str) -> bytes:
+        random, size = Random(f"{self.seed}/{tag}"), (self.height, self.width)
+        if tag == ALPHA:
+            return samples_payload(random, *size, 1, 0)
+        return (samples_payload if self.lossless else rectangle_list)(random, *size, self.channels, 0)
+
+
+def lossless_stream(
+    width: int, height: int, channels: int, digest: bool, chunks: tuple[tuple[str, bytes], ...]
+) -> bytes:
+    """(SPEC 8.11) A picture that is stored without loss: its stream."""
+    header = Header(width, height, channels, 0, bytes(FINGERPRINT_BYTES), lossless=True)
+    plain = serialise(header, (), chunks)
+    if not digest:
+        return plain
+    return serialise(replace(header, digest=reconstruction_digest(decode_stream(plain)[0])), (), chunks)
 
 
 def recipe(seed: int, number: int, side: int, steps: int) -> Recipe:
     """(SPEC B.3) The stream of a number: its choices are drawn from seed and number alone."""
-    choices = np.array([1 << 31, side, side, 2, steps, len(STYLES)])
-    own, width, height, colour, quality, style = draws(seed, f"differential/{number}", 6, 0, choices).tolist()
-    return Recipe(own, 1 + width, 1 + height, 3 if colour else 1, 1 + quality, list(STYLES)[style])
+    choices = np.array([1 << 31, side, side, 2, steps, len(STYLES), 3, 3, 3, len(STORED), WHOLE])
+    own, width, height, colour, quality, style, *more = draws(seed, f"differential/{number}", 11, 0, choices).tolist()
+    tiled, across, down, stored, whole = more
+    made = Recipe(own, 1 + width, 1 + height, 3 if colour else 1, 1 + quality, list(STYLES)[style])
+    if whole == 0:
+        return replace(made, quality=0, stored=(LOSSLESS, ALPHA) if stored % 2 else (LOSSLESS,), lossless=True)
+    return replace(made, tile=(1 + across, 1 + down) if tiled == 0 else (0, 0), stored=STORED[stored])
 
 
 def random_streams(family: Family, seed: int, count: int, side: int) -> Iterator[tuple[str, bytes]]:
@@ -74,7 +134,7 @@ def random_streams(family: Family, seed: int, count: int, side: int) -> Iterator
     model = family.model(family.slices)
     for number in range(count):
         made = recipe(seed, number, side, model.config.steps)
-        yield made.text, random_stream(model, **vars(made))
+        yield made.text, made.stream(model)
 
 
 class Comparison:
@@ -117,34 +177,54 @@ class Comparison:
 
 def draft_of(data: bytes, family: Family) -> Draft:
     """A stream taken apart into what `written` makes it of; raises RefcodecError if it is not valid."""
-    stream, symbols = parse_stream(data), record(family.model(family.slices), data, "walk").values
-    header = stream.header
+    stream, model = parse_stream(data), family.model(family.slices)
+    header, config = stream.header, model.config
+    grid = header.grid
+    rows, columns = (0, 0) if header.lossless else (grid.height, grid.width)
+    z = np.zeros((rows // 4, columns // 4, config.hyper), np.int32)
+    y = np.zeros((config.slices, 2, rows, columns // 2, config.ch), np.int32)
+    for tile in map(grid.tile, range(header.tiles)):
+        walk = f"tiles/{tile.index}/walk" if header.tiled else "walk"
+        symbols = record(model, data, walk).values
+        _of_z(z, tile)[...], _of_y(y, tile)[...] = symbols["z_symbols"], symbols["y_symbols"]
     return Draft(
         family.slices,
         header.width,
         header.height,
         header.channels,
         header.quality,
-        symbols["z_symbols"],
-        symbols["y_symbols"],
+        z,
+        y,
         header.digest is not None,
         stream.chunks,
+        (header.tile_width // UNIT, header.tile_height // UNIT),
     )
+
+
+def _of_z(z: np.ndarray, tile: Tile) -> np.ndarray:
+    """A tile's part of the symbols of z."""
+    return z[tile.top // 4 : (tile.top + tile.height) // 4, tile.left // 4 : (tile.left + tile.width) // 4]
+
+
+def _of_y(y: np.ndarray, tile: Tile) -> np.ndarray:
+    """A tile's part of the symbols of y, whose halves are packed along columns."""
+    columns = slice(tile.left // 2, (tile.left + tile.width) // 2)
+    return y[:, :, tile.top : tile.top + tile.height, columns]
 
 
 def written(draft: Draft, family: Family) -> bytes:
     """The stream of a draft."""
-    return stream_of(
-        family.model(draft.slices),
-        draft.width,
-        draft.height,
-        draft.channels,
-        draft.quality,
-        lambda medians, shape: draft.z,
-        lambda i, parity, levels, means: draft.y[i, 1 - parity],
-        draft.digest,
-        draft.chunks,
-    )
+    if draft.lossless:
+        return lossless_stream(draft.width, draft.height, draft.channels, draft.digest, draft.chunks)
+    model = family.model(draft.slices)
+    header = header_of(model, draft.width, draft.height, draft.channels, draft.quality, draft.tile)
+
+    def choose(prefix: str) -> tuple[ChooseZ, ChooseY]:
+        tile = header.grid.tile(tile_of(prefix) or 0)
+        z, y = _of_z(draft.z, tile), _of_y(draft.y, tile)
+        return (lambda medians, shape: z), (lambda i, parity, levels, means: y[i, 1 - parity])
+
+    return chosen_stream(model, header, choose, draft.digest, draft.chunks)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

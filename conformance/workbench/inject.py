@@ -5,7 +5,8 @@
 
 PART is an operation of the layer table (SPEC 6.1) or all below a name: g_s, g_s/1/igdn, h_s, local/2, lrp_anchor/0;
 ctx/0#n, the n-th making of a context copy, 0 to 3; coder/z and coder/y, symbols from the bytes of a segment; walk,
-y_hat from all symbols; samples, the output from the planes of g_s.
+y_hat from all symbols; samples, the output from the planes of g_s, before what is stored without loss replaces parts of
+it. Of a tiled stream the parts of a walk are those of tile k: tiles/k/local/2.
 
 With a stream the reference decodes it, DIR gets what the part reads and FILE what it gives. Without one the
 reference computes the part from the NPY files in DIR, which may hold any numbers within the ranges of their tensors.
@@ -40,6 +41,7 @@ from ..kit.reading import read_plain
 from ..kit.strict_json import Fields, read_json
 from ..kit.suites import KIT
 from ..kit.text import say
+from ..locate.stages import in_tile, own_name
 from ..locate.traces import digest, read_npy
 from ..run.bisect import chosen_vector
 from ..run.models import absence, locate
@@ -69,7 +71,7 @@ def part_facts(found: Recorded, out: str) -> dict[str, Any]:
     part, header = found.part, found.header
     name = f"{part.name}#{part.turn}" if part.name.startswith("ctx/") else part.name
     return {
-        "part": name,
+        "part": in_tile(found.tile, name),
         "model": found.model.fingerprint.hex(),
         "quality": header.quality,
         "width": header.width,
@@ -136,7 +138,7 @@ def compute(model: Model, name: str, folder: Path, quality: int | None = None) -
     UsageError, TraceError
         The part, a file or its numbers.
     """
-    part = part_of(model, name)
+    part = part_of(model, own_name(name))
     step, crop = _settings(folder, quality)
     if not 1 <= step <= model.config.steps:
         raise UsageError(f"--quality {step}: the model has the steps 1..{model.config.steps}")
@@ -168,9 +170,8 @@ def main(args: argparse.Namespace) -> int:
     data, path = read_bytes(args.stream) if args.stream else None, args.model
     if args.vector:
         vector = chosen_vector(args.vector, args.kit)
-        assert vector.model is not None  # a valid stream has one
-        data, path = vector.read(), path or locate(vector.model)
-        if path is None:
+        data = vector.read()
+        if vector.model and path is None and (path := locate(vector.model)) is None:
             raise UsageError(absence(vector.model))
     model = load_model(path) if path or data is None else None
     if data is None:

@@ -106,7 +106,9 @@ def family_of(name: str) -> Family:
 def accepted(samples: np.ndarray) -> Accept:
     """What is expected of a decoder: these samples."""
     height, width = samples.shape[:2]
-    return Accept(width, height, 1 if samples.ndim == 2 else 3, hashlib.sha256(samples.tobytes()).hexdigest())
+    return Accept(
+        width, height, 1 if samples.ndim == 2 else samples.shape[2], hashlib.sha256(samples.tobytes()).hexdigest()
+    )
 
 
 def pinned(data: bytes, samples: np.ndarray, path: Path, model: ModelEntry, origin: str = SUITE) -> Vector:

@@ -1,5 +1,7 @@
 """Makes a failing stream smaller: fewer slices, a smaller picture, a simpler header, fewer and smaller symbols.
 
+Tiles are given up. What is stored without loss is left out, or coded again for the smaller picture.
+
 Every step proposes a simpler draft of a stream and keeps it if the decoder still fails in the same way. Steps are
 repeated until none helps, so that what is left is minimal: no single symbol can be made 0 or smaller, no side shorter.
 """
@@ -11,6 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from refcodec.bitstream.container import ALPHA, LOSSLESS
+from refcodec.lossless.rectangles import Rectangle, Rectangles, pack_rectangles
+from refcodec.lossless.samples import SamplesReader, encode_samples, strip_rows
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -21,12 +27,15 @@ class Draft:
     slices : int
         Of the model.
     width, height, channels, quality : int
+        Quality 0 for a picture that is stored without loss.
     z : np.ndarray [h / 4, w / 4, hyper], int32
-        Symbols.
+        Symbols of all tiles; none if the picture is stored without loss.
     y : np.ndarray [slices, 2, h, w / 2, ch], int32
         Symbols, anchors first.
     digest : bool
     chunks : tuple of (tag, payload)
+    tile : (int, int)
+        Width and height of the tiles in units of 64 samples; 0 and 0 for none.
     """
 
     slices: int
@@ -38,6 +47,12 @@ class Draft:
     y: np.ndarray
     digest: bool = False
     chunks: tuple[tuple[str, bytes], ...] = ()
+    tile: tuple[int, int] = (0, 0)
+
+    @property
+    def lossless(self) -> bool:
+        """The whole picture is stored without loss."""
+        return self.quality == 0
 
     @property
     def nonzero(self) -> int:
@@ -57,13 +72,17 @@ class Draft:
             self.y.tobytes(),
             self.digest,
             self.chunks,
+            self.tile,
         )
 
     def describe(self) -> str:
         """The draft in a line."""
+        symbols = f"{self.nonzero} of {self.z.size + self.y.size} symbols not 0"
+        coded = f"quality {self.quality}, {self.slices} slices, {symbols}"
+        tiles = f", tiles of {64 * self.tile[0]}x{64 * self.tile[1]}" if self.tile[0] else ""
         return (
-            f"{self.width}x{self.height}, {'grey' if self.channels == 1 else 'colour'}, quality {self.quality}, "
-            f"{self.slices} slices, {self.nonzero} of {self.z.size + self.y.size} symbols not 0"
+            f"{self.width}x{self.height}, {'grey' if self.channels == 1 else 'colour'}, "
+            f"{'without loss' if self.lossless else coded}{tiles}{''.join(f', {tag}' for tag, _ in self.chunks)}"
         )
 
 
@@ -117,7 +136,50 @@ def cropped(draft: Draft, slices: int, width: int, height: int) -> Draft:
         height=height,
         z=draft.z[:rows, :columns],
         y=draft.y[:slices, :, : 4 * rows, : 2 * columns],
+        chunks=draft.chunks
+        if (width, height) == (draft.width, draft.height)
+        else _cropped_chunks(draft, width, height),
     )
+
+
+def _cropped_chunks(draft: Draft, width: int, height: int) -> tuple[tuple[str, bytes], ...]:
+    """(SPEC 8.10, 8.11) Chunks of a smaller picture; rectangles that are not in it are left out."""
+    chunks = []
+    for tag, payload in draft.chunks:
+        if tag == ALPHA or (tag == LOSSLESS and draft.lossless):
+            samples = _stored(draft, payload, 1 if tag == ALPHA else draft.channels)
+            chunks.append((tag, _coded(samples[:height, :width])))
+        elif tag == LOSSLESS:
+            found = Rectangles(payload, draft.width, draft.height, draft.channels)
+            samples = np.zeros((draft.height, draft.width, draft.channels), np.uint8)
+            found.apply(samples, 0)
+            left = [
+                Rectangle(y, x, min(w, width - x), min(h, height - y))
+                for y, x, w, h in found.places
+                if y < height and x < width
+            ][: -(-width // 64) * -(-height // 64)]
+            if left:
+                rows = _rows_of(samples[:height, :width])
+                chunks.append((tag, pack_rectangles(left, rows, width, height, draft.channels)))
+        else:
+            chunks.append((tag, payload))
+    return tuple(chunks)
+
+
+def _stored(draft: Draft, payload: bytes, channels: int) -> np.ndarray:
+    """(SPEC 8.10) Samples [height, width, channels] that a payload stores for the whole picture."""
+    reader, parts = SamplesReader(payload, draft.height, draft.width, channels), []
+    while reader.left:
+        parts.append(reader.read(min(reader.left, strip_rows(draft.width, channels))))
+    return np.concatenate(parts)
+
+
+def _rows_of(samples: np.ndarray) -> Callable[[int, int], np.ndarray]:
+    return lambda first, count: samples[first : first + count]
+
+
+def _coded(samples: np.ndarray) -> bytes:
+    return encode_samples(_rows_of(samples), *samples.shape)
 
 
 def shrink(draft: Draft, fails: Fails, fewer_slices: bool = False, trials: int = 2000) -> Draft:
@@ -159,13 +221,33 @@ def _shrink_size(state: _Shrinker, fewer_slices: bool) -> None:
 
 
 def _shrink_header(state: _Shrinker) -> None:
-    if state.best.chunks:
-        state.keeps(replace(state.best, chunks=()))
+    _shrink_chunks(state)
+    if state.best.tile[0]:
+        state.keeps(replace(state.best, tile=(0, 0)))
     if state.best.digest:
         state.keeps(replace(state.best, digest=False))
-    if state.best.channels == 1:
+    if state.best.channels == 1 and LOSSLESS not in dict(state.best.chunks):
         state.keeps(replace(state.best, channels=3))
-    state.number(1, state.best.quality, lambda n: replace(state.best, quality=n))
+    if not state.best.lossless:
+        state.number(1, state.best.quality, lambda n: replace(state.best, quality=n))
+
+
+def _shrink_chunks(state: _Shrinker) -> None:
+    """Leave chunks out, all that need not be there or one by one; then make samples that are stored for all 0."""
+    needed = (LOSSLESS,) if state.best.lossless else ()
+    for gone in (tuple(tag for tag, _ in state.best.chunks), *((tag,) for tag, _ in state.best.chunks)):
+        left = tuple(c for c in state.best.chunks if c[0] in needed or c[0] not in gone)
+        if left != state.best.chunks:
+            state.keeps(replace(state.best, chunks=left))
+    for n, (tag, _) in enumerate(state.best.chunks):
+        if tag == ALPHA or tag in needed:
+            zeros = np.zeros(
+                (state.best.height, state.best.width, 1 if tag == ALPHA else state.best.channels), np.uint8
+            )
+            chunks = list(state.best.chunks)
+            chunks[n] = (tag, _coded(zeros))
+            if tuple(chunks) != state.best.chunks:
+                state.keeps(replace(state.best, chunks=tuple(chunks)))
 
 
 def _with_symbols(draft: Draft, flat: np.ndarray) -> Draft:

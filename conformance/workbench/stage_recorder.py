@@ -9,14 +9,16 @@ import numpy as np
 
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import interior
-from refcodec.bitstream.container import Header, parse
+from refcodec.bitstream.container import Header, Stream, parse
 from refcodec.codec import decode_stream, stream_model
 from refcodec.entropy.ports import Reader
 from refcodec.model.integer_model import Model
 from refcodec.nets.synthesis import synthesis
+from refcodec.planes import crop_samples
 from refcodec.slices import walk
 
 from ..kit.errors import UsageError
+from ..locate.stages import in_tile, own_name, tile_of
 from .stage_runner import Part, Values, part_of
 
 
@@ -30,6 +32,8 @@ class Recorded:
     part : Part
     header : Header
         Of the stream.
+    tile : int or None
+        The tile that the part is of, None without tiles and for g_s and the samples.
     values : dict of str to np.ndarray
         The part's inputs.
     result : np.ndarray
@@ -38,6 +42,7 @@ class Recorded:
     model: Model
     part: Part
     header: Header
+    tile: int | None
     values: Values
     result: np.ndarray
 
@@ -106,7 +111,7 @@ def record(model: Model | None, data: bytes, part_name: str, backend: str | None
     data : bytes
         A valid stream.
     part_name : str
-        As `part_of` takes it.
+        As `part_of` takes it; in a tiled stream parts of the walk have tiles/k/ before it, as stages have.
 
     Raises
     ------
@@ -117,21 +122,62 @@ def record(model: Model | None, data: bytes, part_name: str, backend: str | None
     """
     stream = parse(data)
     header = stream.header
+    if header.lossless:
+        raise UsageError("the picture is stored without loss: no part of the networks runs")
     model = stream_model(header, model)
-    part = part_of(model, part_name)
+    tile, part = tile_of(part_name), part_of(model, own_name(part_name))
     if part.name.split("/")[0] in ("g_a", "y", "h_a", "z"):
         raise UsageError(f"{part.name} is the encoder's: no stream tells what it read; give inputs and no stream")
-    samples, _ = decode_stream(data, model=model, threads=1, backend=backend)  # with all its limits and checks
+    _check_tile(part, tile, header)
+    decode_stream(data, model=model, threads=1, backend=backend)  # with all its limits and checks
+    if _of_picture(part):
+        return Recorded(model, part, header, None, *_of_synthesis(model, part, stream, backend))
     catcher = _Catcher(part)
-    engine = _Watched(model.layers, model.tables, header.quality - 1, 1, backend, catcher)
-    port = _Listening(engine.backend, stream.z, stream.y, model.tables.gaussian, model.factorized)
-    y_hat = walk(engine, model.config, model.medians, port, *(-(-n // 64) * 4 for n in (header.height, header.width)))
-    catcher("y_hat", interior(y_hat))
-    synthesis(engine, y_hat)
-    catcher("samples", samples)
-    values, result = _special(part.name, stream.z, stream.y, port, interior(y_hat)) or (catcher.values, catcher.result)
+    port, y_hat = _walked(model, stream, tile or 0, backend, catcher)
+    values, result = _special(part.name, *stream.segments(tile or 0), port, y_hat) or (catcher.values, catcher.result)
     assert result is not None  # every part of a decoder has run
-    return Recorded(model, part, header, values, result)
+    return Recorded(model, part, header, tile, values, result)
+
+
+def _of_picture(part: Part) -> bool:
+    """Whether a part runs once over the picture and not over every tile."""
+    return part.name.split("/")[0] in ("g_s", "samples")
+
+
+def _check_tile(part: Part, tile: int | None, header: Header) -> None:
+    """Raise UsageError unless a tile is named where the part is of one, and only there."""
+    if tile is not None and (_of_picture(part) or not header.tiled):
+        why = "it is of the whole picture" if _of_picture(part) else "the stream has no tiles"
+        raise UsageError(f"{in_tile(tile, part.name)}: {why}, write {part.name}")
+    if header.tiled and not _of_picture(part) and not (tile is not None and tile < header.tiles):
+        raise UsageError(f"{part.name}: the stream has the tiles 0..{header.tiles - 1}, write tiles/k/{part.name}")
+
+
+def _walked(
+    model: Model, stream: Stream, tile: int, backend: str | None, catcher: _Catcher
+) -> tuple[_Listening, np.ndarray]:
+    """(SPEC 6.3) The walk of one tile: its port, and y_hat [h, w, M]."""
+    engine = _Watched(model.layers, model.tables, stream.header.quality - 1, 1, backend, catcher)
+    port = _Listening(engine.backend, *stream.segments(tile), model.tables.gaussian, model.factorized)
+    place = stream.header.grid.tile(tile)
+    return port, interior(walk(engine, model.config, model.medians, port, place.height, place.width)).copy()
+
+
+def _of_synthesis(model: Model, part: Part, stream: Stream, backend: str | None) -> tuple[Values, np.ndarray]:
+    """(SPEC 4.4-4, 6.10) What a part of g_s, or the output before stored samples, reads and gives."""
+    header, catcher = stream.header, _Catcher(part)
+    engine = Engine(model.layers, model.tables, header.quality - 1, 1, backend, catcher)
+    grid = header.grid
+    y_hat = engine.map(grid.height, grid.width, model.config.M)
+    for tile in map(grid.tile, range(grid.count)):
+        _, own = _walked(model, stream, tile.index, backend, _Catcher(part))
+        interior(y_hat)[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = own
+    catcher("y_hat", interior(y_hat))
+    planes = np.clip(interior(synthesis(engine, y_hat)), 0, 255).astype(np.uint8)
+    cropped = planes[: header.height, : header.width]
+    catcher("samples", crop_samples(cropped, header.height, header.width, header.channels))
+    assert catcher.result is not None  # every part of a decoder has run
+    return catcher.values, catcher.result
 
 
 def _special(name: str, z: bytes, y: bytes, port: _Listening, y_hat: np.ndarray) -> tuple[Values, np.ndarray] | None:

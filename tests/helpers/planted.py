@@ -7,12 +7,13 @@ from unittest import mock
 
 import numpy as np
 
-import refcodec.codec
+import refcodec.flow
 from conformance.locate.traces import Stage, Trace, stage_of
 from conformance.synthetic.writer import random_stream
 from refcodec.arith.engine import Engine
 from refcodec.codec import decode_stream
 from refcodec.errors import RefcodecError
+from refcodec.flow import Parts
 from refcodec.model.integer_model import Model
 from refcodec.model.procedural import procedural_model
 from refcodec.planes import crop_samples
@@ -30,6 +31,12 @@ def stream(channels: int = 3) -> bytes:
     return random_stream(model(), 3, 40, 70, channels, 60, "mixed", digest=False)
 
 
+@cache
+def tiled() -> bytes:
+    """A stream of four tiles, the last ones smaller than 64x64 samples before padding."""
+    return random_stream(model(), 3, 100, 70, 3, 60, "mixed", digest=False, tile=(1, 1))
+
+
 def traced(
     data: bytes,
     used: Model | None = None,
@@ -44,9 +51,10 @@ def traced(
         stages.append(stage_of(name, values, len(stages)))
         kept.append(values.copy())
 
-    with mock.patch.object(refcodec.codec, "Engine", engine), mock.patch.object(refcodec.codec, "crop_samples", crop):
+    options = {"model": used or model(), "threads": 1, "backend": "numpy", "parts": Parts(engine=engine)}
+    with mock.patch.object(refcodec.flow, "crop_samples", crop):
         try:
-            see("samples", decode_stream(data, model=used or model(), threads=1, backend="numpy", trace=see)[0])
+            see("samples", decode_stream(data, trace=see, **options)[0])
         except RefcodecError:
             pass
     return Trace(tuple(stages), "the tested", lambda stage: kept[stage.index or 0])
@@ -56,6 +64,12 @@ def traced(
 def reference(channels: int = 3) -> Trace:
     """The right trace."""
     return traced(stream(channels))
+
+
+@cache
+def tiled_reference() -> Trace:
+    """The right trace of the stream of four tiles."""
+    return traced(tiled())
 
 
 def altered(trace: Trace, at: int) -> Trace:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from planted import model, reference
+from planted import model, reference, tiled_reference
 
 from conformance.kit.clauses import LIST_PATH
 from conformance.locate.stages import ANCHOR, CLAUSES, NONANCHOR, Key, keyed, network
@@ -51,15 +51,37 @@ def test_stages_are_those_of_the_layer_table(profile):
         assert [k.name for k in node.inputs] == tensors, op.name
 
 
-def test_stages_are_in_the_order_of_a_trace_and_read_what_came_before():
-    names = [stage.name for stage in reference().stages]
+@pytest.mark.parametrize(("trace", "packed"), [(reference, (8, 2)), (tiled_reference, (4, 2))])
+def test_stages_are_in_the_order_of_a_trace_and_read_what_came_before(trace, packed):
+    names = [stage.name for stage in trace().stages]
     stages = network(names)
     assert list(stages) == keyed(names)
     place = {key: n for n, key in enumerate(stages)}
     assert all(place[read] < place[key] for key, node in stages.items() for read in node.inputs)
     for key, node in stages.items():
-        shape = reference().stages[place[key]].shape
-        assert (key.name != "samples" and shape[:2] == (8, 2)) == node.packed, key
+        shape = trace().stages[place[key]].shape
+        assert (key.name != "samples" and shape[:2] == packed) == node.packed, key
+
+
+def test_tiles_are_walks_of_their_own():
+    stages = network(stage.name for stage in tiled_reference().stages)
+    one = network(stage.name for stage in reference().stages)
+    walk = [key for key in one if key.own.split("/")[0] not in ("g_s", "samples")]
+    for tile in range(4):
+        own = {key: node for key, node in stages.items() if key.tile == tile}
+        assert [(key.own, key.turn) for key in own] == [tuple(key) for key in walk]
+        assert all(node.tile == tile and read.tile == tile for node in own.values() for read in node.inputs)
+        assert all(
+            replace(node, tile=None, inputs=()) == replace(one[Key(k.own, k.turn)], inputs=())
+            for k, node in own.items()
+        )
+    assert stages[Key("g_s/input")].inputs == tuple(Key(f"tiles/{k}/y_hat/{i}") for k in range(4) for i in range(3))
+    assert stages[Key("tiles/3/ctx/2", 1)].pass_name == "tile 3, slice 2, anchors"
+    assert stages[Key("tiles/0/z_hat")].pass_name == "tile 0" and stages[Key("samples")].pass_name == ""
+
+
+def test_a_picture_without_loss_has_one_stage():
+    assert list(network(["samples"])) == [Key("samples")]
 
 
 def test_clauses_of_stages_exist():
@@ -71,7 +93,7 @@ def test_clauses_of_stages_exist():
 
 
 def test_every_operation_has_unit_vectors():
-    assert all(unit_vectors([operation]) for operation in CLAUSES)
+    assert all(unit_vectors([operation]) for operation in CLAUSES if operation != "stored")
     assert [v.id for v in unit_vectors(["norm"])] == ["units/norm"]
     assert {v.id for v in unit_vectors(["linear_attention", "gelu"])} >= {"units/linear-attention", "units/gelu"}
 

@@ -1,7 +1,7 @@
 """A kit in a temporary folder, its codec, and decoders that behave and misbehave: tests of the runner need no refcodec.
 
 The codec: a stream is JSON with width, height, channels and a first value; sample n is (value + 7 n) % 256. Streams
-that are no such JSON are invalid, "ChecksumError" if they say so.
+that are no such JSON are invalid, "ChecksumError" if they say so. Pictures of 2 and 4 channels have alpha.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ except ValueError:
 
 samples = bytearray((value + 7 * n) % 256 for n in range(width * height * channels))
 picture = b"P%d %d %d 255\n" % (5 if channels == 1 else 6, width, height)
+if channels in (2, 4):
+    kind = b"GRAYSCALE_ALPHA" if channels == 2 else b"RGB_ALPHA"
+    head = b"P7\nWIDTH %d\nHEIGHT %d\nDEPTH %d\nMAXVAL 255\nTUPLTYPE %s\nENDHDR\n"
+    picture = head % (width, height, channels, kind)
 
 if behaviour == "exits-early":
     sys.exit(0)
@@ -145,8 +149,10 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def valid(name: str, width: int, height: int, channels: int, value: int, **more: Any) -> tuple[dict[str, Any], bytes]:
-    """A vector that is accepted, and its stream."""
+def valid(
+    name: str, width: int, height: int, channels: int, value: int, model: str | None = "toy", **more: Any
+) -> tuple[dict[str, Any], bytes]:
+    """A vector that is accepted, and its stream; without a model, as a picture that is stored without loss."""
     stream = json.dumps({"width": width, "height": height, "channels": channels, "value": value, **more}).encode()
     expect = {
         "outcome": "accept",
@@ -155,7 +161,7 @@ def valid(name: str, width: int, height: int, channels: int, value: int, **more:
         "channels": channels,
         "samples": sha256(samples(width, height, channels, value)),
     }
-    return _vector(name, stream, "toy", expect), stream
+    return _vector(name, stream, model, expect), stream
 
 
 def invalid(name: str, error: str = "ChecksumError", **more: Any) -> tuple[dict[str, Any], bytes]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from refcodec.codec import encode_picture
-
 from ...kit.clauses import cited
 from ...synthetic.models.procedural import model
-from ..pictures import picture
+from ..pictures import coded, picture
 from ..registry import Case, generator
 
 QUALITIES = {
@@ -37,7 +35,7 @@ def pictures() -> Iterator[Case]:
             grey = ("4.3-3",) if samples.ndim == 2 else ()
             yield Case(
                 f"default/{made.fingerprint.hex()[:8]}-{name.replace('_', '-')}-q{quality:03}",
-                encode_picture(samples, quality, model=made, threads=1).data,
+                coded(samples, quality, made),
                 "default",
                 CLAUSES + grey,
                 "If smaller models decode well, sums of many channels overflow, or sizes beyond a cache's or a "

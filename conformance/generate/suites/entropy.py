@@ -21,7 +21,17 @@ from ...kit.clauses import cited
 from ...reach.census import escape_symbols
 from ...synthetic.models import wires
 from ...synthetic.models.procedural import model
-from ...synthetic.writer import STYLES, ChooseZ, fill_y, fill_z, no_y, random_stream, regular_range, stream_of
+from ...synthetic.writer import (
+    STYLES,
+    ChooseZ,
+    fill_y,
+    fill_z,
+    header_of,
+    no_y,
+    random_stream,
+    regular_range,
+    stream_of,
+)
 from ...synthetic.z_tables import EXACT_SYMBOLS, SHAPES, TABLES, Z_DIGITS
 from ..registry import Case, generator, reject
 
@@ -229,16 +239,9 @@ def lengths() -> Iterator[Case]:
 
 def _with_segments(made: Model, z: bytes | None, y: bytes | None) -> bytes:
     """A sealed stream of 1x1 with other segments; None keeps that of zeros."""
-    stream = parse(stream_of(made, 1, 1))
-    return serialise(
-        width=1,
-        height=1,
-        channels=3,
-        quality=1,
-        fingerprint=made.fingerprint,
-        z=stream.z if z is None else z,
-        y=stream.y if y is None else y,
-    )
+    zeros = parse(stream_of(made, 1, 1)).segments()
+    segments = (zeros[0] if z is None else z, zeros[1] if y is None else y)
+    return serialise(header_of(made, 1, 1), [segments])
 
 
 @generator("entropy", "empty")
@@ -253,7 +256,7 @@ def empty() -> Iterator[Case]:
             f"entropy/empty-{name}",
             _with_segments(made, *segments),
             "tiny-7",
-            ("7.3-2", "7.6-1", "8.3-2", "1.4-2"),
+            ("7.3-2", "7.6-1", "8.3-4", "1.4-2"),
             suggests,
             f"1x1, no bytes in {name}",
             reject("CoderError"),

@@ -11,12 +11,12 @@ from itertools import product
 
 import numpy as np
 
-from refcodec.codec import encode_picture
 from refcodec.model.procedural import draws
 
 from ...kit.clauses import cited
 from ...synthetic.models.procedural import model
 from ...synthetic.writer import no_z, random_stream, stream_of
+from ..pictures import coded as coded_picture
 from ..pictures import cut
 from ..registry import Case, generator
 
@@ -47,9 +47,7 @@ def _sized(width: int, height: int, channels: int, coded: bool) -> Case:
     """The case of a size; its id tells all but the seed."""
     made = model(MODEL)
     if coded:
-        data = encode_picture(
-            cut("scene", width, height, channels, left=width, top=height), 60, model=made, threads=1
-        ).data
+        data = coded_picture(cut("scene", width, height, channels, left=width, top=height), 60, made)
     else:
         data = random_stream(made, 1024 * width + height, width, height, channels, quality=60, style="plain")
     name = f"{width}x{height}-{'colour' if channels == 3 else 'grey'}"
@@ -130,7 +128,7 @@ def qualities() -> Iterator[Case]:
         samples = cut("chart", 20, 16, channels, left=2 * step, top=step)
         yield Case(
             f"geometry/quality-{step:03}",
-            encode_picture(samples, step, model=made, threads=1).data,
+            coded_picture(samples, step, made),
             MODEL,
             ("6.1-3", "6.9-4", "5.4-2", "8.1-5", *_colour(channels)),
             "The gains of a quality step are taken from another row than step - 1, or their shift belongs to "

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from refcodec.bitstream.crc32c import crc32c
-from refcodec.bitstream.fields import FIELDS
+from refcodec.bitstream.fields import FIELDS, FIXED_SIZE, HEADER_SIZE
 
-from ...synthetic.models import broken_files, broken_models
+from ...synthetic.models import broken_files, broken_models, reader_rules
 from ...synthetic.models.procedural import manifest_entry, model
-from ...synthetic.streams import Parts, sealed, take_apart
+from ...synthetic.streams import chunk, sealed, take_apart
 from ...synthetic.writer import random_stream
 from ..registry import Case, generator, reject, sound
 
@@ -49,24 +49,22 @@ def refused(name: str, data: bytes, clauses: tuple[str, ...], suggests: str, ori
 def _with(name: str, value: int) -> bytes:
     parts = take_apart(bare())
     parts.put(name, value)
-    return sealed(parts.body)
+    return parts.sealed()
 
 
-U8, U16, U32 = 1 << 8, 1 << 16, 1 << 32
+U8, U32 = 1 << 8, 1 << 32
 
 WRONG: dict[str, tuple[tuple[int, ...], str]] = {
-    "version": ((1, 2, 127, 128, U8 - 1), "8.1-2"),
-    "flags": ((2, 3, 4, 8, 16, 32, 64, 128, U8 - 1), "8.1-3"),
+    "version": ((0, 2, 127, 128, U8 - 1), "8.1-2"),
+    "flags": ((4, 5, 8, 16, 32, 64, 128, U8 - 1), "8.1-3"),
     "channels": ((0, 2, 4, 128, U8 - 1), "8.1-4"),
-    "quality": ((0, 101, 128, U8 - 1), "8.1-5"),
+    "quality": ((101, 128, U8 - 1), "8.1-5"),
     "width": ((0, 2**20 + 1, 2**24, 2**31, U32 - 1), "8.1-6"),
     "height": ((0, 2**20 + 1, 2**24, 2**31, U32 - 1), "8.1-7"),
-    "tile_width": ((1, 64, 256, U16 - 1), "8.1-9"),
-    "tile_height": ((1, 64, 256, U16 - 1), "8.1-10"),
-    "z_length": ((2**31, U32 - 1), "8.1-11"),
-    "y_length": ((2**31, U32 - 1), "8.1-12"),
+    "depth": ((0, 1, 7, 9, 10, 16, 128, U8 - 1), "8.1-11"),
+    "reserved": ((1, 2, 128, U8 - 1), "8.1-12"),
 }
-"""Values that are not allowed, and the clause, by field."""
+"""Values that are not allowed, and the clause, by field; tile sizes are in invalid_tiles.py."""
 
 
 @generator("invalid", "fields")
@@ -75,7 +73,7 @@ def fields() -> Iterator[Case]:
     for name, (values, clause) in WRONG.items():
         step = "8.5-2" if name == "version" else "8.5-4"
         for value in values:
-            limits = ("9.1-1",) if name in ("width", "height") else ("9.1-4",) if name.endswith("_length") else ()
+            limits = ("9.1-1",) if name in ("width", "height") else ()
             yield refused(
                 f"{name.replace('_', '-')}-{value}",
                 _with(name, value),
@@ -83,6 +81,23 @@ def fields() -> Iterator[Case]:
                 f"The field {name} is not compared with what it may hold, or later than SPEC 8.5 says, or "
                 "read with another width, sign or byte order.",
                 f"{name} is {value}",
+            )
+
+
+@generator("invalid", "lengths")
+def lengths() -> Iterator[Case]:
+    """Lengths of segments in the index beyond what is allowed, under a right checksum."""
+    for number, part in enumerate("zy"):
+        for value in (2**31, U32 - 1):
+            parts = take_apart(bare())
+            parts.index = parts.entries()
+            parts.index[0][number] = value
+            yield refused(
+                f"{part}-length-{value}",
+                parts.sealed(),
+                ("8.3-1", "8.3-2", "8.5-8", "8.9-1", "9.1-4"),
+                "A length is not compared with what it may be, or read with another sign or byte order.",
+                f"the {part}_length is {value}",
             )
 
 
@@ -111,11 +126,15 @@ def boundaries(data: bytes) -> dict[str, int]:
     parts = take_apart(data)
     places = {field.name: field.offset for field in FIELDS if field.offset < len(parts.header)}
     at = len(parts.header)
-    for name, part in (("z", parts.z), ("y", parts.y)):
-        places[name], at = at, at + len(part)
-    for n, chunk in enumerate(parts.chunks):
+    for n, entry in enumerate(parts.entries()):
+        places |= {f"index-{n}-{k}": at + 4 * k for k in range(len(entry))}
+        at += 4 * len(entry)
+    for n, pair in enumerate(parts.segments):
+        places |= {f"z-{n}": at, f"y-{n}": at + len(pair[0])}
+        at += sum(map(len, pair))
+    for n, part in enumerate(parts.chunks):
         places |= {f"chunk-{n}": at, f"chunk-{n}-length": at + 4, f"chunk-{n}-payload": at + 8}
-        at += len(chunk)
+        at += len(part)
     return places | {"checksum": at, "end": at + 4}
 
 
@@ -125,9 +144,9 @@ def truncated() -> Iterator[Case]:
     for base, data in (("whole", whole()), ("bare", bare())):
         places = sorted({p + d for p in boundaries(data).values() for d in (0, 1)} | {len(data) - 1})
         for at in places:
-            if 4 <= at < len(data) and (base == "whole" or at >= 40):
-                step = "8.5-2" if at == 4 else "8.5-3" if at < 44 else "8.5-8"
-                digest = ("8.5-5",) if base == "whole" and 44 <= at < 60 else ()
+            if 4 <= at < len(data) and (base == "whole" or at >= 32):
+                step = "8.5-2" if at == 4 else "8.5-3" if at < FIXED_SIZE else "8.5-8"
+                digest = ("8.5-5",) if base == "whole" and FIXED_SIZE <= at < HEADER_SIZE else ()
                 yield refused(
                     f"cut-{base}-{at:04}",
                     data[:at],
@@ -152,20 +171,22 @@ def order() -> Iterator[Case]:
 
     beyond = {"width": 2**20, "height": 2**20}
     for name, data, clauses in (
-        ("magic-before-version", b"\x89LIX\1", ("8.5-1",)),
-        ("version-before-truncation", header(5, version=1), ("8.5-2",)),
-        ("version-before-fields", header(44, version=9, quality=0), ("8.5-2",)),
-        ("truncation-before-fields", header(43, quality=0), ("8.5-3",)),
-        ("field-before-truncation", header(44, quality=0), ("8.5-4",)),
-        ("field-before-digest", header(50, flags=1, y_length=2**31), ("8.5-4",)),
-        ("digest-before-positions", header(59, flags=1, **beyond), ("8.5-5",)),
-        ("positions-before-truncation", header(60, flags=1, **beyond), ("8.5-6",)),
+        ("magic-before-version", b"\x89LIX\2", ("8.5-1",)),
+        ("version-before-truncation", header(5, version=2), ("8.5-2",)),
+        ("version-before-fields", header(36, version=9, channels=0), ("8.5-2",)),
+        ("truncation-before-fields", header(35, channels=0), ("8.5-3",)),
+        ("field-before-truncation", header(36, channels=0), ("8.5-4",)),
+        ("field-before-digest", header(50, flags=1, reserved=1), ("8.5-4",)),
+        ("digest-before-positions", header(51, flags=1, **beyond), ("8.5-5",)),
+        ("positions-before-truncation", header(52, flags=1, **beyond), ("8.5-6",)),
+        ("index-before-lengths", short[:36] + b"\xff\xff\xff\xff", ("8.5-8",)),
+        ("lengths-before-segments", short[:36] + b"\0\0\0\0\0\0\0\x80", ("8.5-8", "8.3-2")),
         ("truncation-before-checksum", short[:-5] + bytes(4), ("8.5-8",)),
         ("checksum-before-chunks", short[:-4] + b"?" + short[-4:], ("8.5-9",)),
-        ("chunk-before-required", _chunked(b"Need\4\0\0\0abc"), ("8.5-10", "8.4-13")),
-        ("65-before-length", _chunked(*_many(64), _chunk(b"n00 ", b"")), ("8.5-10", "8.4-10")),
-        ("65-before-required", _chunked(*_many(64), _chunk(b"Need", b"")), ("8.5-10", "8.4-10")),
-        ("tag-before-65", _chunked(*_many(64), b"9abc\0\0\0\0"), ("8.5-10", "8.4-12")),
+        ("chunk-before-required", _chunked(b"Need\4\0\0\0abc"), ("8.5-10", "8.4-14")),
+        ("65-before-length", _chunked(*_many(64), chunk(b"n00 ", b"")), ("8.5-10", "8.4-10")),
+        ("65-before-required", _chunked(*_many(64), chunk(b"Need", b"")), ("8.5-10", "8.4-10")),
+        ("tag-before-65", _chunked(*_many(64), b"9abc\0\0\0\0"), ("8.5-10", "8.4-13")),
     ):
         yield refused(f"order-{name}", data, clauses, both, name.replace("-", " "))
 
@@ -195,8 +216,8 @@ def positions() -> Iterator[Case]:
         parts.put("height", height)
         yield refused(
             f"positions-{name}",
-            sealed(parts.body),
-            ("8.1-14", "8.5-6", "9.1-2"),
+            parts.sealed(),
+            ("8.1-19", "8.5-6", "9.1-2"),
             "The number of latent positions is not compared with 2^23, is counted without padding, or wraps.",
             f"{width}x{height}, {_positions(width, height, 64)} positions",
         )
@@ -229,8 +250,9 @@ CHECKSUMS: dict[str, Callable[[bytes], int]] = {
     "low-half-right": lambda body: crc32c(body) ^ 0x10000,
     "high-half-right": lambda body: crc32c(body) ^ 1,
     "without-magic": lambda body: crc32c(body[4:]),
-    "without-header": lambda body: crc32c(body[44:]),
-    "of-the-header": lambda body: crc32c(body[:44]),
+    "without-header": lambda body: crc32c(body[FIXED_SIZE:]),
+    "of-the-header": lambda body: crc32c(body[:FIXED_SIZE]),
+    "without-segments": lambda body: crc32c(body[: FIXED_SIZE + 8]),
 }
 """Wrong checksums by name: functions of the bytes before."""
 
@@ -260,31 +282,28 @@ def appended() -> Iterator[Case]:
         ("zeros", data + bytes(4), ("8.5-9",)),
         ("stream", data + data, ("8.5-9",)),
         ("chunk", data + b"exif\0\0\0\0", ("8.5-9",)),
-        ("sealed-nothing", sealed(data), ("8.4-11", "8.5-10")),
-        ("sealed-zeros", sealed(data + bytes(4)), ("8.4-12", "8.5-10")),
-        ("sealed-stream", sealed(data + data), ("8.4-12", "8.5-10")),
+        ("sealed-nothing", sealed(data), ("8.4-12", "8.5-10")),
+        ("sealed-zeros", sealed(data + bytes(4)), ("8.4-13", "8.5-10")),
+        ("sealed-stream", sealed(data + data), ("8.4-13", "8.5-10")),
     ):
         yield refused(f"appended-{name}", longer, (*clauses, "8.4-1"), suggests, name.replace("-", " "))
 
 
-def _chunk(tag: bytes, payload: bytes, length: int | None = None) -> bytes:
-    return tag + (len(payload) if length is None else length).to_bytes(4, "little") + payload
-
-
 def _chunked(*chunks: bytes) -> bytes:
     parts = take_apart(bare())
-    return sealed(Parts(parts.header, parts.z, parts.y, list(chunks)).body)
+    parts.chunks = list(chunks)
+    return parts.sealed()
 
 
 def _many(count: int) -> list[bytes]:
-    return [_chunk(f"n{n:02} ".encode(), b"") for n in range(count)]
+    return [chunk(f"n{n:02} ".encode(), b"") for n in range(count)]
 
 
-EXIF, NOTE = _chunk(b"exif", b"II*\0"), _chunk(b"note", b"x")
+EXIF, NOTE = chunk(b"exif", b"II*\0"), chunk(b"note", b"x")
 
 FAULTY: dict[str, tuple[tuple[bytes, ...], tuple[str, ...]]] = {
     **{
-        f"tag-{name}": ((_chunk(tag, b"abcd"),), ("8.4-2", "8.4-12"))
+        f"tag-{name}": ((chunk(tag, b"abcd"),), ("8.4-2", "8.4-13"))
         for name, tag in (
             ("digit-first", b"1abc"),
             ("space-first", b" abc"),
@@ -301,23 +320,23 @@ FAULTY: dict[str, tuple[tuple[bytes, ...], tuple[str, ...]]] = {
             ("colon", b"abc:"),
         )
     },
-    "length-one-more": ((EXIF, _chunk(b"note", b"abc", 4)), ("8.4-13",)),
-    "length-without-head": ((_chunk(b"note", b"abcdefgh", 16),), ("8.4-13",)),
-    "length-big-endian": ((b"note\0\0\0\4abcd",), ("8.4-13",)),
-    "length-2-24": ((_chunk(b"note", b"", 2**24),), ("8.4-13",)),
-    "length-2-24-and-1": ((_chunk(b"note", b"", 2**24 + 1),), ("8.4-9", "8.4-13")),
-    "length-2-31": ((_chunk(b"note", b"abcd", 2**31),), ("8.4-13",)),
-    "length-2-32-less-8": ((_chunk(b"note", b"abcd", 2**32 - 8),), ("8.4-13",)),
-    "length-2-32-less-1": ((_chunk(b"note", b"", 2**32 - 1),), ("8.4-13",)),
-    **{f"rest-{n}": ((EXIF, b"note\0\0\0"[:n]), ("8.4-11",)) for n in (1, 4, 7)},
-    "required": ((_chunk(b"Need", b""),), ("8.4-4",)),
-    "required-like-known": ((_chunk(b"EXIF", b"II*\0"),), ("8.4-4", "8.4-6")),
-    "required-last": ((EXIF, NOTE, _chunk(b"Zabc", b"payload")), ("8.4-4",)),
+    "length-one-more": ((EXIF, chunk(b"note", b"abc", 4)), ("8.4-14",)),
+    "length-without-head": ((chunk(b"note", b"abcdefgh", 16),), ("8.4-14",)),
+    "length-big-endian": ((b"note\0\0\0\4abcd",), ("8.4-14",)),
+    "length-2-24": ((chunk(b"note", b"", 2**24),), ("8.4-14",)),
+    "length-2-24-and-1": ((chunk(b"note", b"", 2**24 + 1),), ("8.4-9", "8.4-14")),
+    "length-2-31": ((chunk(b"note", b"abcd", 2**31),), ("8.4-14",)),
+    "length-2-32-less-8": ((chunk(b"note", b"abcd", 2**32 - 8),), ("8.4-14",)),
+    "length-2-32-less-1": ((chunk(b"note", b"", 2**32 - 1),), ("8.4-14",)),
+    **{f"rest-{n}": ((EXIF, b"note\0\0\0"[:n]), ("8.4-12",)) for n in (1, 4, 7)},
+    "required": ((chunk(b"Need", b""),), ("8.4-4",)),
+    "required-like-known": ((chunk(b"EXIF", b"II*\0"),), ("8.4-4", "8.4-6")),
+    "required-last": ((EXIF, NOTE, chunk(b"Zabc", b"payload")), ("8.4-4",)),
     "twice-known": ((EXIF, EXIF), ("8.4-8",)),
     "twice-unknown": ((NOTE, NOTE), ("8.4-8",)),
-    "twice-apart": ((NOTE, EXIF, _chunk(b"xmp ", b""), _chunk(b"note", b"other")), ("8.4-8",)),
+    "twice-apart": ((NOTE, EXIF, chunk(b"xmp ", b""), chunk(b"note", b"other")), ("8.4-8",)),
     "65": (tuple(_many(65)), ("8.4-10", "9.1-5")),
-    "65-twice": ((*_many(64), _chunk(b"n63 ", b"")), ("8.4-10", "9.1-5")),
+    "65-twice": ((*_many(64), chunk(b"n63 ", b"")), ("8.4-10", "9.1-5")),
 }
 """Chunks that break a rule, and its clauses, by name."""
 
@@ -343,7 +362,7 @@ def models() -> Iterator[Case]:
     model it names, whose file is that of nano-7 after some edits.
     """
     data = nano()
-    for fault in (*broken_models.FAULTS, *broken_files.FAULTS):
+    for fault in (*broken_models.FAULTS, *broken_files.FAULTS, *reader_rules.FAULTS):
         named = bytes.fromhex(manifest_entry(fault.model)["fingerprint"])  # (SPEC 8.1)
         yield Case(
             f"invalid/model-{fault.name}",

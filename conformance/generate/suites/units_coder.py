@@ -195,14 +195,14 @@ def checksum() -> Cases:
         yield f"{length} bytes", {"data": bytes(draws(0, "crc", length, 0, 256).tolist())}
 
 
-@unit("digest", "container_digest", ("8.1-15",), "The digest is of another layout of samples, or its second half.")
+@unit("digest", "container_digest", ("8.1-20",), "The digest is of another layout of samples, or its second half.")
 def digest() -> Cases:
     """Digests of few samples."""
     for name, samples in (("nothing", b""), ("one", b"\7"), ("colour", bytes(range(6))), ("grey", b"\x80" * 40)):
         yield name, {"samples": samples}
 
 
-@unit("container-positions", "container_positions", ("8.1-14", "9.1-2"), "Positions are counted without padding.")
+@unit("container-positions", "container_positions", ("8.1-19", "9.1-2"), "Positions are counted without padding.")
 def container_positions() -> Cases:
     """Positions of small and of the largest pictures."""
     for width, height in ((1, 1), (64, 64), (65, 64), (2**20, 2048), (2**20, 2049), (46336, 46336), (2**20, 2**20)):
@@ -216,7 +216,7 @@ def _sealed(body: bytes) -> bytes:
 @unit(
     "container",
     "parse_stream",
-    ("8-1", "8.1-1", "8.3-1", "8.5-10", "8.5-8", "8.5-9", "8.6-1"),
+    ("8-1", "8.1-1", "8.3-3", "8.5-10", "8.5-8", "8.5-9", "8.6-1"),
     "A field is read with another width, offset or byte order, or checks are made in another order.",
 )
 def container() -> Cases:
@@ -227,20 +227,22 @@ def container() -> Cases:
     yield "bare", {"data": bare()}
     empty = bare()[:36] + bytes(8)
     yield "empty segments", {"data": _sealed(empty)}
-    distinct = b"\x89LIC\0\0\3\x64\1\2\3\0\4\5\6\0" + bytes(range(160, 176)) + bytes(12)
+    distinct = b"\x89LIC\1\0\3\x64\1\2\3\0\4\5\6\0" + bytes(range(160, 176)) + b"\0\0\x08" + bytes(9)
     yield "bytes that differ", {"data": _sealed(distinct)}
     yield "sides of one", {"data": _sealed(empty[:8] + b"\1\0\0\0\1\0\0\0" + empty[16:])}
     yield "largest", {"data": _sealed(empty[:8] + b"\0\0\x10\0\0\x08\0\0" + empty[16:])}
     for name, data in (
         ("nothing", b""),
         ("magic alone", b"\x89LIC"),
-        ("version 1", b"\x89LIC\1"),
+        ("version 0", b"\x89LIC\0"),
         ("cut", bare()[:-1]),
-        ("header alone", bare()[:44]),
+        ("header alone", bare()[:36]),
+        ("index cut", bare()[:43]),
         ("damaged", bare()[:-1] + b"?"),
         ("appended", bare() + b"?"),
         ("positions", _sealed(empty[:8] + b"\0\0\x10\0" * 2 + empty[16:])),
-        ("reserved", _sealed(empty[:32] + b"\1" + empty[33:])),
+        ("reserved", _sealed(empty[:35] + b"\1" + empty[36:])),
+        ("one tile size", _sealed(empty[:32] + b"\1" + empty[33:])),
     ):
         yield name, {"data": data}
 
@@ -248,17 +250,20 @@ def container() -> Cases:
 @unit(
     "container-chunks",
     "container_chunks",
-    cited("8.4-1..4 8.4-8..13 9.1-5"),
+    cited("8.4-1..4 8.4-8..14 9.1-5"),
     "A rule about tags, lengths or the number of chunks is missing, too strict or too loose by one.",
 )
 def container_chunks() -> Cases:
     """What stands between segments and checksum: every rule broken, and payloads of 2^24 bytes and one more, told as
     runs of equal bytes.
     """
+    fields = {"width": 1, "height": 1, "channels": 3, "lossless": 0}
     for name, (chunks, _) in FAULTY.items():
-        yield name, {"body": b"".join(chunks), "start": 0}
-    yield "none", {"body": b"???", "start": 3}
-    yield "behind others", {"body": b"???exif\2\0\0\0ab", "start": 3}
+        yield name, {"body": b"".join(chunks), "start": 0, "fields": fields}
+    yield "none", {"body": b"???", "start": 3, "fields": fields}
+    yield "behind others", {"body": b"???exif\2\0\0\0ab", "start": 3, "fields": fields}
     for length in (2**24, 2**24 + 1):
         head = b"iccp" + length.to_bytes(4, "little")
-        yield f"{length} bytes", {"body": {"runs": [[head.hex(), 1], ["00", length]]}, "start": 0}
+        body = {"runs": [[head.hex(), 1], ["00", length]]}
+        yield f"{length} bytes", {"body": body, "start": 0, "fields": fields}
+    yield "no LOSS", {"body": b"", "start": 0, "fields": fields | {"lossless": 1}}

@@ -18,22 +18,26 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from random import Random
 from typing import Any
+
+import numpy as np
 
 from refcodec.codec import decode_stream
 from refcodec.errors import RefcodecError
 from refcodec.io.pictures import read_picture
 from refcodec.limits import Limits
 from refcodec.model.file import read_content
-from refcodec.model.integer_model import build_model
+from refcodec.model.integer_model import Model, build_model
 from refcodec.model.procedural import procedural_model
 
-from ...synthetic.streams import corpus, hostile_stream
 from .models import hostile_model, model_corpus
 from .pictures import hostile_picture, picture_corpus
+from .streams import corpus, hostile_stream
 
 LIMITS = Limits(max_pixels=1 << 22, max_memory=16 << 20)
 """What a case may cost; streams of larger pictures are refused."""
@@ -88,11 +92,37 @@ def _outcome(act: Callable[[], str]) -> str:
 def _stream_target(seed: int) -> Target:
     source = corpus(procedural_model("tiny", 7))
 
-    def decode(data: bytes) -> str:
-        decode_stream(data, model=source.model, threads=1, limits=LIMITS)
-        return "decoded"
+    return lambda index: hostile_stream(source, seed, index), lambda data: decoded(data, source.model)
 
-    return lambda index: hostile_stream(source, seed, index), decode
+
+def decoded(data: bytes, model: Model) -> str:
+    """Decode a stream, and a region of it, which must be that of the whole picture.
+
+    A region of a stream that is refused may decode, if the fault lies elsewhere.
+
+    Raises
+    ------
+    RefcodecError
+        The whole stream is refused.
+    AssertionError
+        The region is refused or has other samples, though the whole decodes.
+    """
+    options: dict[str, Any] = {"model": model, "threads": 1, "limits": LIMITS}
+    try:
+        samples, _ = decode_stream(data, **options)
+    except RefcodecError:
+        with suppress(RefcodecError):
+            decode_stream(data, region=(0, 0, 1, 1), **options)
+        raise
+    random = Random(data)
+    y, x = (random.randrange(side) for side in samples.shape[:2])
+    height, width = (random.randint(1, side - at) for side, at in zip(samples.shape[:2], (y, x), strict=True))
+    try:
+        part, _ = decode_stream(data, region=(x, y, width, height), **options)
+    except RefcodecError as error:
+        raise AssertionError(f"the region {x, y, width, height} is refused: {error}") from error
+    assert np.array_equal(part, samples[y : y + height, x : x + width]), f"the region {x, y, width, height} differs"
+    return "decoded"
 
 
 def _model_target(seed: int) -> Target:

@@ -20,7 +20,7 @@ from refcodec.model.procedural import build
 
 from ...synthetic.hdf5_checksums import checked_blocks, repaired
 from ...synthetic.models.broken_files import HARMLESS, INDICES, SMALL, STRUCTURES, rebuilt, write_file
-from ...synthetic.streams import number
+from .streams import number
 
 
 @dataclass(frozen=True)

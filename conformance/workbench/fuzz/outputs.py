@@ -68,7 +68,12 @@ def _png(**options: object) -> bytes:
 _TRACE = (KIT / "suites" / "core" / "traces" / "configuration-single-7-colour.jsonl").read_bytes()
 
 CORPUS: dict[str, list[bytes]] = {
-    "pnm": [b"P6\n# a comment\n5 4\n255\n" + _SAMPLES, b"P5 5 4 255\n" + _SAMPLES[:20]],
+    "pnm": [
+        b"P6\n# a comment\n5 4\n255\n" + _SAMPLES,
+        b"P5 5 4 255\n" + _SAMPLES[:20],
+        b"P7\n# a comment\nWIDTH 5\nHEIGHT 4\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n" + _SAMPLES,
+        b"P7\nWIDTH 5\nHEIGHT 3\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\n" + _SAMPLES,
+    ],
     "png": [_png(), _png(compress_level=0), _png(icc_profile=bytes(40), dpi=(72, 72))],
     "npy": [
         _npy(_PICTURE),
@@ -80,7 +85,7 @@ CORPUS: dict[str, list[bytes]] = {
     ],
     "raw": [_SAMPLES],
     "values": [_npy(_PICTURE.astype(kind)) for kind in ("<i2", ">i4", "<i8", "|u1")],
-    "trace": [_TRACE, re.sub(rb'"index": \d+, ', b"", _TRACE)],
+    "trace": [_TRACE, re.sub(rb'"index": \d+, ', b"", _TRACE), _TRACE.replace(b'"name": "', b'"name": "tiles/0/')],
     "answer": [json.dumps({case["id"]: case["expect"] for case in _CASES}).encode()],
     "printed": [b'{"error": "CoderError"}\n', b"Traceback\nModelError: x\n"],
 }
@@ -113,6 +118,11 @@ _WORDS = [
     b"'descr': '|O', ",
     b"# \n",
     b"P7",
+    b"P7\n",
+    b"ENDHDR\n",
+    b"WIDTH 5\n",
+    b"TUPLTYPE GRAYSCALE_ALPHA\n",
+    b"tiles/0/",
     b"\x93NUMPY\x01\0",
     b"IEND",
     b"\x1b[2J",

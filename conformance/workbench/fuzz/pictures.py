@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ...synthetic.streams import damaged
+from .streams import damaged
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -1,13 +1,14 @@
 """Traces of strangers, and where they part from the reference: planted faults are found at their stage and element."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import altered, reference, stream, traced
+from planted import altered, reference, stream, tiled, tiled_reference, traced
 
 # ------------------------------------------------------------------------------------------------------------ stages
 from stage_faults import FAULTS
@@ -16,6 +17,7 @@ from conformance.locate.divergence import describe, first_divergence
 from conformance.locate.stages import CLAUSES, Key, keyed, network, way_back
 from conformance.locate.symptoms import symptoms
 from conformance.locate.traces import Trace, TraceError, digest, stage_of
+from conformance.run.trace_check import grade
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -70,6 +72,58 @@ def test_stages_without_index_are_found_by_name_and_turn():
     assert "values of ctx/0#3 would name the element" in found.advice
     with pytest.raises(TraceError, match="5 times, but is computed 4 times"):
         first_divergence(whole, Trace((*nameless, nameless[-1]), "nameless"))
+
+
+def test_a_difference_in_a_tile_is_named_with_its_place_in_the_picture():
+    whole = tiled_reference()
+    assert first_divergence(whole, traced(tiled())) is None
+    names = [stage.name for stage in whole.stages]
+    # the last number of a map of 4x4 positions, which is 16 samples high and wide
+    for name, place, says in (
+        ("tiles/0/h_s/4", "row 48, column 48", "tile 0"),
+        ("tiles/1/y_hat/2", "row 48, column 112", "tile 1, slice 2, both passes"),
+        ("tiles/2/z_hat", "row 64, column 0", "tile 2"),
+        ("tiles/3/chan/1/0", "row 112, column 112", "tile 3, slice 1"),
+        ("tiles/3/local/0/fc2", "row 112, column 112", "tile 3, slice 0, non-anchors"),
+    ):
+        wrong = altered(whole, names.index(name))
+        found = first_divergence(whole, wrong)
+        assert str(found.key) == name and found.as_dict()["tile"] == int(name.split("/")[1])
+        text = "\n".join(describe(found))
+        assert f"begin at {place}" in text and says in text
+    found = first_divergence(whole, altered(whole, names.index("g_s/1/igdn")))
+    assert found.as_dict()["tile"] is None and "begin at row 124, column 124" in "\n".join(describe(found))
+
+
+def test_the_suspects_of_g_s_are_in_all_tiles():
+    whole = tiled_reference()
+    last = altered(whole, len(whole.stages) - 1)
+    found = first_divergence(whole, Trace(last.stages[-1:], "the end", last.values))
+    assert {key.tile for key in found.unseen} == {None, 0, 1, 2, 3} and not found.known
+    kept = [s for s in last.stages if "/y_hat/" in s.name] + [last.stages[-1]]
+    found = first_divergence(whole, Trace(tuple(kept), "its inputs", last.values))
+    assert {key.tile for key in found.unseen} == {None} and len(found.known) == 12
+
+
+def test_names_of_tiles_are_those_of_the_stream():
+    whole = tiled_reference()
+    for name in ("z_hat", "tiles/4/z_hat", "tiles/00/z_hat", "tiles/0/g_s/7"):
+        with pytest.raises(TraceError, match=rf"no stage is named '{name}'.*tiles/k/"):
+            first_divergence(whole, Trace((replace(whole.stages[0], name=name),), "strange"))
+
+
+def test_traces_of_tiles_are_graded():
+    whole = tiled_reference()
+    assert grade(whole, whole).grade == "whole"
+    needed = [s for s in whole.stages if re.search(r"z_hat|y_hat|ep_(non)?anchor/./3|g_s/7", s.name)]
+    assert grade(whole, Trace(tuple(needed), "needed")).grade == "whole"
+    part = [s for s in needed if s.name != "tiles/2/ep_anchor/1/3"]
+    assert grade(whole, Trace(tuple(part), "part")).grade == "part"
+    names = [stage.name for stage in whole.stages]
+    assert grade(whole, altered(whole, names.index("tiles/1/h_s/2"))).grade == "entropy"
+    assert grade(whole, altered(whole, names.index("tiles/1/y_hat/2"))).grade == "differs"
+    samples = Trace((replace(whole.stages[-1], index=0),), "without loss")
+    assert grade(samples, samples).grade == "whole"
 
 
 def test_another_type_is_compared_as_numbers():

@@ -13,7 +13,7 @@ import tiny_kit
 
 from conformance.kit import suites
 from conformance.kit.errors import UsageError
-from conformance.run import decoders
+from conformance.run import decoders, worker
 from conformance.run.engine import Options, run_all
 from conformance.run.process import Limits
 
@@ -29,6 +29,16 @@ def kit(tmp_path_factory):
 def results(kit, spec):
     vectors = suites.select(suites.load_all(kit), suites.Selection())
     return run_all(vectors, spec, Options(limits=Limits(20.0, 1 << 30, 4 << 20)))
+
+
+@pytest.mark.parametrize("channels", range(6))
+def test_arrays_may_have_alpha(channels):
+    array = np.zeros((4, 5, channels), np.uint8)
+    if channels in (2, 3, 4):
+        assert np.array_equal(np.load(io.BytesIO(worker.npy_file(array))), array)
+    else:
+        with pytest.raises(TypeError, match=r"expected uint8 \[H, W\] or \[H, W, 2..4\]"):
+            worker.npy_file(array)
 
 
 CALLABLES = """

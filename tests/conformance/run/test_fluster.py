@@ -158,6 +158,10 @@ def test_models_are_given(out, plugin, tmp_path):
     assert f"--model {out.resolve() / 'resources' / 'LOCLIC-models' / 'toy.h5'}" in told.read_text()
     decode(module, out, "invalid", 0, tmp_path)
     assert "--model" not in told.read_text()
+    module = plugin(f"sh -c 'echo $* > {told}; exit 65' sh {{stream}} {{output}} <{{model}}>")
+    decode(module, out, "invalid", 0, tmp_path)
+    spare = out.resolve() / "resources" / "LOCLIC-models" / "spare.h5"
+    assert f"<{spare}>" in told.read_text() and spare.read_bytes() == b"a model"
 
 
 def test_later_versions_may_be_called_unsupported(plugin, tmp_path):

@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 import tiny_kit
 from PIL import Image
-from tiny_kit import command, sha256, valid, write_suite
+from tiny_kit import command, invalid, sha256, valid, write_suite
 
+from conformance import cli
 from conformance.kit import suites
 from conformance.kit import vectors as kit_vectors
 from conformance.kit.errors import SuiteDamaged, UsageError
 from conformance.run import decoders, models, process
 from conformance.run.engine import Options, compare, run_all
-from conformance.run.pictures import Difference, difference
+from conformance.run.pictures import Difference, OutputWrong, difference, read_picture
 from conformance.run.process import Limits
 
 QUICK = Limits(seconds=20.0, memory=1 << 30, file=4 << 20)
@@ -246,13 +247,23 @@ def png(mode="RGB", size=(5, 4), samples=SAMPLES, **options):
     return file.getvalue()
 
 
+def pam(**fields):
+    """The header of a PAM file; of a field None for none."""
+    fields = {"WIDTH": 5, "HEIGHT": 4, "DEPTH": 3, "MAXVAL": 255, "TUPLTYPE": "RGB"} | fields
+    lines = "".join(f"{name} {value}\n" for name, value in fields.items() if value is not None)
+    return f"P7\n{lines}ENDHDR\n".encode()
+
+
 PICTURE = np.frombuffer(SAMPLES, np.uint8).reshape(4, 5, 3)
 FILES = [
     ("pnm", b"P6 5 4 255\n" + SAMPLES, ""),
     ("pnm", b"P6\n# by hand\n5 4\n255\n" + SAMPLES, ""),
-    ("pnm", b"P3 5 4 255\n" + SAMPLES, "not a binary PGM or PPM"),
-    ("pnm", b"P6 5 4\n" + SAMPLES, "not a binary PGM or PPM"),
-    ("pnm", b"P6 5 -4 255\n" + SAMPLES, "not a binary PGM or PPM"),
+    ("pnm", b"P3 5 4 255\n" + SAMPLES, "not a binary PGM, PPM or PAM"),
+    ("pnm", b"P6 5 4\n" + SAMPLES, "not a binary PGM, PPM or PAM"),
+    ("pnm", b"P6 5 -4 255\n" + SAMPLES, "not a binary PGM, PPM or PAM"),
+    ("pnm", pam() + SAMPLES, ""),
+    ("pnm", pam(DEPTH=4) + SAMPLES, "with 4 channels"),
+    ("pnm", pam(TUPLTYPE="RGB_ALPHA") + SAMPLES, "the tuple type is RGB_ALPHA, expected RGB"),
     ("pnm", b"P6 5 4 255\n" + SAMPLES[:-1], "1 of 60 samples are missing"),
     ("pnm", b"P5 5 4 255\n" + SAMPLES, "with 1 channels"),
     ("png", png(), ""),
@@ -262,8 +273,11 @@ FILES = [
     ("png", png()[:-4], "cut short"),
     ("png", png()[:-20], "cut short"),
     ("png", png().replace(b"IHDR", b"IHDS"), "wrong checksum"),
-    ("png", png("RGBA", (5, 3), SAMPLES), "holds RGBA samples"),
+    ("png", png("RGBA", (5, 3), SAMPLES), "with 4 channels"),
     ("png", png("L", (5, 12)), "with 1 channels"),
+    ("png", png("I;16", (5, 6)), "holds 16 bits of colour type 0"),
+    ("png", png("1", (40, 12)), "holds 1 bits of colour type 0"),
+    ("png", png("P", (5, 12)), "of colour type 3, expected 8 bits"),
     ("png", png("RGB", (4, 5)), "the picture is 4x5"),
     ("png", b"P6 5 4 255\n" + SAMPLES, "not a PNG file"),
     ("npy", npy(PICTURE), ""),
@@ -298,6 +312,54 @@ def test_outputs_are_read_strictly(kit, tmp_path, form, data, trouble):
     assert trouble in result.detail and result.exact == (not trouble)
 
 
+WITH_ALPHA = tiny_kit.samples(5, 4, 4, 9)
+GREY_ALPHA = WITH_ALPHA[:40]
+RGBA, LA = {"DEPTH": 4, "TUPLTYPE": "RGB_ALPHA"}, {"DEPTH": 2, "TUPLTYPE": "GRAYSCALE_ALPHA"}
+ALPHA_FILES = [
+    (4, "pnm", pam(**RGBA) + WITH_ALPHA, ""),
+    (2, "pnm", pam(**LA) + GREY_ALPHA, ""),
+    (2, "pnm", pam(**LA).replace(b"P7\n", b"P7\n# by hand\n\n").replace(b" 4\n", b"\t4 \n") + GREY_ALPHA, ""),
+    (4, "pnm", pam(**RGBA) + WITH_ALPHA[1:], "1 of 80 samples are missing"),
+    (4, "pnm", pam(**RGBA) + WITH_ALPHA + b"\0", "1 bytes follow"),
+    (4, "pnm", pam() + SAMPLES, "with 3 channels, expected 5x4 with 4"),
+    (4, "pnm", pam(**LA) + WITH_ALPHA, "with 2 channels"),
+    (4, "pnm", pam(**RGBA, MAXVAL=65535) + WITH_ALPHA, "the largest sample is given as 65535"),
+    (4, "pnm", pam(**RGBA | {"TUPLTYPE": "RGB"}) + WITH_ALPHA, "the tuple type is RGB, expected RGB_ALPHA"),
+    (4, "pnm", pam(**RGBA | {"TUPLTYPE": None}) + WITH_ALPHA, "the PAM header has no TUPLTYPE"),
+    (4, "pnm", pam(**RGBA, WIDTHS=5) + WITH_ALPHA, "unknown or there twice: 'WIDTHS 5'"),
+    (4, "pnm", pam(**RGBA).replace(b"WIDTH 5\n", b"WIDTH 5\nWIDTH 5\n") + WITH_ALPHA, "there twice: 'WIDTH 5'"),
+    (4, "pnm", pam(**RGBA, WIDTH=-5) + WITH_ALPHA, "unknown or there twice"),
+    (4, "pnm", b"P7 5 4 255\n" + WITH_ALPHA, "not a PAM file"),
+    (4, "png", png("RGBA", (5, 4), WITH_ALPHA), ""),
+    (2, "png", png("LA", (5, 4), GREY_ALPHA), ""),
+    (4, "png", png(), "with 3 channels"),
+    (4, "npy", npy(np.frombuffer(WITH_ALPHA, np.uint8).reshape(4, 5, 4)), ""),
+    (2, "npy", npy(np.frombuffer(GREY_ALPHA, np.uint8).reshape(4, 5, 2)), ""),
+    (4, "npy", npy(PICTURE), "with 3 channels"),
+    (4, "raw", WITH_ALPHA, ""),
+]
+
+
+@pytest.mark.parametrize(("channels", "form", "data", "trouble"), ALPHA_FILES)
+def test_alpha_is_read_strictly(tmp_path, channels, form, data, trouble):
+    expect = kit_vectors.Accept(5, 4, channels, "")
+    (tmp_path / "file").write_bytes(data)
+    if trouble:
+        with pytest.raises(OutputWrong, match=re.escape(trouble)):
+            read_picture(tmp_path / "file", form, expect)
+    else:
+        assert read_picture(tmp_path / "file", form, expect) == (WITH_ALPHA if channels == 4 else GREY_ALPHA)
+
+
+@pytest.mark.parametrize("behaviour", ["good", "another-picture"])
+def test_decoders_may_write_alpha(tmp_path, behaviour):
+    made = [valid(f"core/{c}", 5, 4, c, 9) for c in (2, 4)]
+    suite = suites.load(write_suite(tmp_path, "core", made))
+    found = run_all(suite.vectors, decoders.parse(command(tmp_path, behaviour)), Options(limits=QUICK))
+    assert [r.outcome for r in found] == ["pass" if behaviour == "good" else "fail"] * 2
+    assert behaviour == "good" or "another picture" in found[1].detail
+
+
 # Templates and models
 
 
@@ -328,8 +390,34 @@ def test_models_are_given_where_there_are_some(kit, tmp_path):
     results(kit, decoders.parse(template, "--model {model}"))
     assert told.read_text().count(f"--model {kit.resolve() / 'models/toy.h5'}") == 3
     told.unlink()
-    results(kit, decoders.parse(f"{template} <{{model}}>"), fallback=Path("/any"))
+    results(kit, decoders.parse(f"{template} <{{model}}>"), spare=Path("/any"))
     assert told.read_text().count("</any>") == 2 and told.read_text().count("toy.h5>") == 3
+
+
+def test_the_spare_model_is_the_smallest_sound_one(tmp_path):
+    """Of models with which segments are decoded; those that must be refused are none."""
+    sizes = {"broken": b"x", "small": b"ab", "large": b"abc", "edited": b"abcd"}
+    write_suite(tmp_path, "more", [valid("more/a", 1, 1, 1, 1)])
+    entries = {}
+    for name, data in sizes.items():
+        (tmp_path / "models" / f"{name}.h5").write_bytes(data)
+        entries[name] = {"fingerprint": "0" * 32, "file": f"../../models/{name}.h5", "sha256": sha256(data)}
+    entries["edited"] |= {"edits": [[0, 4, ""]], "edited": sha256(b"")}
+    made = [valid("core/l", 2, 2, 3, 1, model="large"), valid("core/n", 2, 2, 3, 1, model=None)]
+    for name, phase in (("broken", "model"), ("small", "entropy"), ("edited", "model")):
+        vector, stream = invalid(f"core/{name}", "ModelError", phase=phase)
+        made.append((vector | {"model": name}, stream))
+    path = write_suite(tmp_path, "core", made, models=entries)
+    core = suites.load(path)
+    assert models.spare([core]) == tmp_path.resolve() / "models/small.h5"
+    told = tmp_path / "told"
+    words = f"sh -c 'echo $* >> {told}' sh {{stream}} {{output}} <{{model}}>"
+    assert cli.main(["run", "--decoder", words, "--kit", str(tmp_path), "--suite", "core", "--id", "core/n"]) == 1
+    assert "small.h5>" in told.read_text()
+    assert (
+        cli.main(["run", "--decoder", words.replace(" <{model}>", ""), "--kit", str(tmp_path), "--id", "core/n"]) == 1
+    )
+    assert "small.h5>" not in told.read_text().splitlines()[-1]
 
 
 def test_vectors_without_their_model_are_skipped(tmp_path):

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from conformance.cli import main
 from conformance.kit.suites import KIT, check_files, load_all
 from conformance.synthetic.writer import STYLES, random_stream
-from conformance.workbench.differential import draft_of, random_streams, recipe, written
+from conformance.workbench.differential import STORED, Recipe, draft_of, random_streams, recipe, written
 from conformance.workbench.keep import Family, family_of, keep
 from conformance.workbench.shrink import Draft, cropped, shrink
 from refcodec.bitstream.container import parse
 from refcodec.codec import decode_stream
 from refcodec.errors import ModelError
+from refcodec.lossless.rectangles import Rectangles
 
 SLICES = 3
 
@@ -42,11 +43,14 @@ def test_random_streams_are_functions_of_seed_and_number():
     for name in ("width", "height"):
         sizes = [getattr(r, name) for r in made]
         assert 1 <= min(sizes) < 20 and 110 < max(sizes) <= 130
-    assert all(1 <= r.quality <= 100 for r in made) and all(recipe(1, n, 9, 1).quality == 1 for n in range(9))
+    assert all(r.lossless if r.quality == 0 else 1 <= r.quality <= 100 for r in made)
+    assert {recipe(1, n, 9, 1).quality for n in range(60)} == {0, 1}
+    assert {r.lossless for r in made} == {False, True} and {r.stored for r in made} == {*STORED}
+    assert {(0, 0), (1, 1), (3, 2)} < {r.tile for r in made if not r.lossless}
 
 
 def test_random_streams_are_valid():
-    for _, data in random_streams(tiny(), 4, 3, 70):
+    for _, data in random_streams(tiny(), 4, 12, 100):
         decode_stream(data, model=tiny().model(SLICES), verify=True)
 
 
@@ -57,6 +61,33 @@ def test_random_streams_are_valid():
 def test_a_stream_and_its_draft_are_the_same(style, chunks, digest):
     data = random_stream(tiny().model(SLICES), 8, 66, 9, 1, 42, style, digest, chunks)
     assert written(draft_of(data, tiny()), tiny()) == data
+
+
+STREAMS = [n for n in range(60) if recipe(2, n, 150, 100).stored or recipe(2, n, 150, 100).tile != (0, 0)][:12]
+
+
+@pytest.mark.parametrize("number", STREAMS)
+def test_streams_with_tiles_and_stored_samples_and_their_drafts_are_the_same(number):
+    data = recipe(2, number, 150, 100).stream(tiny().model(SLICES))
+    assert written(draft_of(data, tiny()), tiny()) == data
+
+
+@pytest.mark.parametrize("number", STREAMS)
+def test_smaller_pictures_keep_what_is_stored(number):
+    """Alpha and rectangles of the part that is left, coded again, in a valid stream."""
+    made = draft_of(recipe(2, number, 150, 100).stream(tiny().model(SLICES)), tiny())
+    small = cropped(made, SLICES, -(-made.width // 2), -(-made.height // 3))
+    before, after = (decode_stream(written(d, tiny()), model=tiny().model(SLICES))[0] for d in (made, small))
+    assert {tag for tag, _ in small.chunks} | {"LOSS"} == {tag for tag, _ in made.chunks} | {"LOSS"}
+    kept = before[: small.height, : small.width]
+    if made.lossless:
+        assert np.array_equal(kept, after)
+    elif "ALPH" in dict(made.chunks):
+        assert np.array_equal(kept[:, :, -1], after[:, :, -1])
+    if "LOSS" in dict(small.chunks) and not made.lossless:
+        for y, x, w, h in Rectangles(dict(small.chunks)["LOSS"], small.width, small.height, small.channels).places:
+            colours = kept.reshape(*kept.shape[:2], -1)[y : y + h, x : x + w, : made.channels]
+            assert np.array_equal(colours, after.reshape(*kept.shape[:2], -1)[y : y + h, x : x + w, : made.channels])
 
 
 # --------------------------------------------------------------------------------------------------------- shrinking
@@ -131,6 +162,35 @@ def test_shrinking_ends_at_a_minimal_draft(seed, width, height, i, half, thresho
     )
     assert small.nonzero == 1 and np.abs(small.y).max() == threshold and not small.digest and not small.chunks
     assert small.y.shape == (i + 1, 2, 4 * -(-small.height // 64), 2, 8)
+
+
+def with_chunks(number: int) -> Draft:
+    """A draft of a random stream that has alpha and rectangles, in tiles."""
+    made = replace(recipe(1, number, 100, 100), tile=(1, 1), stored=("LOSS", "ALPH"), lossless=False, quality=9)
+    return draft_of(made.stream(tiny().model(SLICES)), tiny())
+
+
+@pytest.mark.parametrize("tag", ["ALPH", "LOSS"])
+def test_chunks_stay_if_they_matter_and_pictures_shrink_with_them(tag):
+    start = with_chunks(4)
+    small = shrink(start, lambda d: tag in dict(d.chunks) and bool(written(d, tiny())), trials=300)
+    assert [name for name, _ in small.chunks] == [tag] and small.tile == (0, 0) and not small.digest
+    assert small.describe().endswith(f", {tag}") and "tiles of 64x64" in start.describe()
+    if tag == "ALPH":
+        assert (small.width, small.height) == (1, 1)
+
+
+def test_tiles_stay_if_they_matter():
+    small = shrink(with_chunks(4), lambda d: d.tile != (0, 0), trials=2000)
+    assert small.tile == (1, 1) and not small.chunks and (small.width, small.height, small.nonzero) == (1, 1, 0)
+
+
+def test_a_picture_without_loss_shrinks():
+    made = Recipe(3, 40, 30, 3, 0, "plain", stored=("LOSS", "ALPH"), lossless=True)
+    start = draft_of(made.stream(tiny().model(SLICES)), tiny())
+    small = shrink(start, lambda d: d.height > 6 and bool(written(d, tiny())), trials=300)
+    assert (small.width, small.height, [tag for tag, _ in small.chunks]) == (1, 7, ["LOSS"])
+    assert small.describe() == "1x7, colour, without loss, LOSS"
 
 
 def test_two_symbols_that_only_fail_together_both_stay():

@@ -4,6 +4,7 @@ import io
 import time
 import tracemalloc
 from pathlib import Path
+from random import Random
 
 import h5py
 import numpy as np
@@ -16,21 +17,27 @@ from tiny_models import TINY, spec_content, tiny_content
 import refcodec
 from conformance.cli import run_command
 from conformance.synthetic.models.broken_files import HARMLESS, OUTSIDE, OUTSIDE_RAW, STRUCTURES, VICTIM
-from conformance.synthetic.streams import STATES, corpus, hostile_stream, sealed
+from conformance.synthetic.streams import Parts, chunk
 from conformance.workbench.fuzz import command as fuzz
 from conformance.workbench.fuzz.models import hostile_model, model_corpus
 from conformance.workbench.fuzz.pictures import hostile_picture, picture_corpus
+from conformance.workbench.fuzz.stored import rectangle_list, samples_payload
+from conformance.workbench.fuzz.streams import RECIPES, STATES, corpus, hostile_stream
 from refcodec import errors
+from refcodec.bitstream.container import Header, pack_header
 from refcodec.bitstream.fields import FIELDS
 from refcodec.codec import decode_stream
 from refcodec.errors import CoderError, InvalidModel, InvalidStream, LimitExceeded, RefcodecError
 from refcodec.io.pictures import read_picture
 from refcodec.limits import Limits
+from refcodec.lossless.rectangles import Rectangles
 from refcodec.model import hdf5, hdf5_arrays
 from refcodec.model.file import read_content
 from refcodec.model.integer_model import build_model
 from refcodec.model.procedural import procedural_model
 from refcodec.model.registry import load_model
+from refcodec.nets.synthesis import REACH
+from refcodec.tiles import Region
 
 SPEC = spec_module()
 REGRESSIONS = sorted(p for p in (Path(__file__).parents[2] / "regressions").iterdir() if p.suffix != ".md")
@@ -54,8 +61,9 @@ def outcome(data: bytes, model) -> str:
         assert len(str(e).splitlines()) == 1
         return type(e).__name__
     header = stream.header
+    channels = header.channels + (stream.chunk("ALPH") is not None)
     shape = (header.height, header.width)
-    assert samples.shape == (shape if header.channels == 1 else (*shape, 3)) and samples.dtype == np.uint8
+    assert samples.shape == (shape if channels == 1 else (*shape, channels)) and samples.dtype == np.uint8
     return "decoded"
 
 
@@ -63,25 +71,53 @@ def outcome(data: bytes, model) -> str:
 
 
 @hostile
-@given(st.integers(0, 14), st.dictionaries(st.sampled_from([f.name for f in FIELDS[1:12]]), U32, max_size=3))
+@given(st.integers(0, 22), st.dictionaries(st.sampled_from([f.name for f in FIELDS[1:12]]), U32, max_size=3))
 def test_any_header_fields(streams, n, fields):
     parts = streams.streams[n].copy()
     for name, value in fields.items():
         parts.put(name, value)
-    outcome(sealed(parts.body), streams.model)
+    outcome(parts.sealed(), streams.model)
 
 
 @hostile
-@given(st.integers(0, 6), U32, U32, st.binary(max_size=40), st.integers(0, 600))
-def test_any_lengths(streams, n, z_length, y_length, more, cut):
-    """Lengths that do not fit what is there are refused; so is what is left over."""
-    parts = streams.streams[n].copy()
-    honest = z_length == len(parts.z) and y_length == len(parts.y) and not more
-    parts.put("z_length", z_length)
-    parts.put("y_length", y_length)
-    body = (parts.body + more)[: max(60, cut)]
-    result = outcome(sealed(body), streams.model)
-    assert honest or result != "decoded" or len(body) < len(parts.body + more)
+@given(st.integers(0, 19), st.integers(0, 3), st.lists(U32, min_size=3, max_size=3), st.binary(max_size=40))
+def test_any_entry_of_the_index(streams, n, tile, numbers, more):
+    """Lengths and checksums that do not fit what is there are refused; so is what is left over."""
+    parts = streams.coded[n].copy()
+    parts.index = parts.entries()
+    tile %= len(parts.index)
+    numbers = numbers[: len(parts.index[tile])]
+    honest = numbers == parts.index[tile] and not more
+    parts.index[tile] = numbers
+    parts.chunks.append(more)
+    assert outcome(parts.sealed(), streams.model) != "decoded" or honest
+
+
+@hostile
+@given(st.integers(15, 19), st.data())
+def test_a_damaged_tile_is_named_and_does_not_harm_regions_elsewhere(streams, n, data):
+    """(SPEC 4.5-4) Every region that does not need the tile is that of the whole picture."""
+    parts = streams.coded[n].copy()
+    whole, stream = decode_stream(parts.sealed(), model=streams.model, threads=1)
+    grid = stream.header.grid
+    tile = data.draw(st.integers(0, grid.count - 1))
+    z, y = parts.segments[tile]
+    parts.index = parts.entries()
+    parts.segments[tile] = (z, y[:-1] + bytes([y[-1] ^ 1]))
+    damaged = parts.sealed()
+    with pytest.raises(errors.ChecksumError, match=f"tile {tile} "):
+        decode_stream(damaged, model=streams.model, threads=1)
+    height, width = whole.shape[:2]
+    y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    region = (x, y, data.draw(st.integers(1, width - x)), data.draw(st.integers(1, height - y)))
+    needed = [k.index for k in grid.needed(grid.window(Region(*region), REACH))]
+    try:
+        part, _ = decode_stream(damaged, model=streams.model, threads=1, region=region)
+    except errors.ChecksumError:
+        assert tile in needed
+    else:
+        assert tile not in needed
+        assert np.array_equal(part, whole[y : y + region[3], x : x + region[2]])
 
 
 @hostile
@@ -94,7 +130,7 @@ def test_any_chunks(streams, chunks):
     """Refused or decoded exactly as SPEC 8.4 says."""
     parts = streams.streams[0].copy()
     parts.chunks = [tag + max(0, len(data) + more).to_bytes(4, "little") + data for tag, data, more in chunks]
-    data = sealed(parts.body)
+    data = parts.sealed()
     try:
         SPEC.parse_stream(data)
         expected = "decoded"
@@ -105,16 +141,17 @@ def test_any_chunks(streams, chunks):
 
 @hostile
 @given(
-    st.integers(2, 14),
-    st.sampled_from("zy"),
+    st.integers(2, 19),
+    st.integers(0, 1),
     st.integers(0, 3),
     st.integers(0, 200),
     st.one_of(st.sampled_from(STATES).map(lambda x: x.to_bytes(8, "little")), st.binary(min_size=1, max_size=12)),
 )
-def test_any_coder_words(streams, n, name, kind, at, run):
-    """Words changed, inserted, cut and appended under a right checksum."""
-    parts = streams.streams[n].copy()
-    segment = getattr(parts, name)
+def test_any_coder_words(streams, n, place, kind, at, run):
+    """Words of the last tile changed, inserted, cut and appended under right checksums."""
+    parts = streams.coded[n].copy()
+    pair = list(parts.segments[-1])
+    segment = pair[place]
     at %= len(segment) + 1
     segment = (
         segment[:at] + run + segment[at + len(run) :],
@@ -122,25 +159,71 @@ def test_any_coder_words(streams, n, name, kind, at, run):
         segment[:at],
         segment + run,
     )[kind]
-    changed = segment != getattr(parts, name)
-    setattr(parts, name, segment)
-    parts.put_lengths()
-    result = outcome(sealed(parts.body), streams.model)
+    changed = segment != pair[place]
+    pair[place] = segment
+    parts.segments[-1] = tuple(pair)
+    result = outcome(parts.sealed(), streams.model)
     assert result in ("CoderError", "SymbolError") or (result == "decoded" and (not changed or kind == 0))
 
 
 def test_cases_of_the_fuzzer_reach_every_depth(streams):
     results = [outcome(hostile_stream(streams, 3, index), streams.model) for index in range(400)]
     deep = sum(r in ("CoderError", "SymbolError", "decoded") for r in results)
-    assert {"HeaderError", "TruncatedStream", "ChecksumError", "TrailingBytes", "CoderError", "decoded"} <= set(results)
+    assert {"HeaderError", "TruncatedStream", "ChecksumError", "TrailingBytes", "CoderError"} <= set(results)
+    assert {"ChunkError", "decoded"} <= set(results)
     assert 0.1 < deep / len(results) < 0.4
-    assert "finding" not in results
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe, _ in RECIPES], ids=lambda recipe: recipe.__name__)
+def test_every_recipe_makes_cases_that_decode_or_are_refused(streams, recipe):
+    """Of every stream, those without tiles, with tiles and without segments."""
+    for n, parts in enumerate(streams.streams):
+        assert outcome(recipe(Random(n), parts.copy(), streams), streams.model)
+
+
+SIZES = st.tuples(st.integers(1, 140), st.integers(1, 140), st.sampled_from([1, 3]))
+
+
+@hostile
+@given(st.integers(0, 10**6), SIZES, st.booleans())
+def test_any_stored_samples(seed, size, faulty):
+    """Refused or decoded exactly as SPEC 8.10 and 8.11 say, and without a fault decoded."""
+    height, width, channels = size
+    header = Header(width, height, channels, 0, bytes(16), lossless=True)
+    chunks = [("LOSS", samples_payload(Random(seed), *size, faulty / 2))]
+    chunks += [("ALPH", samples_payload(Random(~seed), height, width, 1, faulty / 2))] if seed % 3 == 0 else []
+    parts = Parts(bytearray(pack_header(header)), [], [chunk(tag.encode(), payload) for tag, payload in chunks])
+    data = parts.sealed()
+    try:
+        expected = np.array(SPEC.decode_picture(data, None), np.uint8)
+    except ValueError as error:
+        assert str(error) == outcome(data, None) == "ChunkError" and faulty
+    else:
+        samples, _ = decode_stream(data)
+        assert np.array_equal(samples.reshape(expected.shape), expected)
+
+
+@hostile
+@given(st.integers(0, 10**6), SIZES, st.booleans())
+def test_any_rectangles(seed, size, faulty):
+    """Their list is refused or read exactly as SPEC 8.11 says."""
+    height, width, channels = size
+    payload = rectangle_list(Random(seed), height, width, channels, faulty / 2)
+    try:
+        expected = [place[:4] for place in SPEC.lossless_rectangles(payload, height, width)]
+    except ValueError:
+        assert faulty
+        with pytest.raises(errors.ChunkError):
+            Rectangles(payload, width, height, channels)
+    else:
+        found = Rectangles(payload, width, height, channels).places
+        assert [(place.x, place.y, place.width, place.height) for place in found] == expected
 
 
 def test_symbols_that_no_encoder_chooses_decode_alike_in_both_backends(streams):
     """Extremes in every layer: what the bounds of SPEC 9.2 are for."""
-    for parts in streams.streams[7:]:
-        data = sealed(parts.body)
+    for parts in streams.coded[7:]:
+        data = parts.sealed()
         numba, numpy = (decode_stream(data, model=streams.model, threads=1, backend=b)[0] for b in ("numba", "numpy"))
         assert np.array_equal(numba, numpy)
 
@@ -165,7 +248,8 @@ def test_a_header_beyond_the_limits_costs_nothing(streams, width, height):
     parts = streams.streams[2].copy()
     parts.put("width", width)
     parts.put("height", height)
-    data = sealed(parts.body + bytes(600))
+    parts.chunks.append(bytes(600))
+    data = parts.sealed()
     limits = Limits(max_pixels=(1 << 27) - 1)
 
     def refuse() -> None:
@@ -182,7 +266,7 @@ def test_a_small_stream_of_a_large_picture_ends_with_its_words(streams, width, h
     parts = streams.streams[2].copy()
     parts.put("width", width)
     parts.put("height", height)
-    data = sealed(parts.body)
+    data = parts.sealed()
 
     def refuse() -> None:
         with pytest.raises(CoderError):

@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from random import Random
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from conformance.cli import main
 from conformance.kit.errors import UsageError
 from conformance.locate.traces import digest
 from conformance.synthetic.writer import random_stream
+from conformance.workbench.differential import Recipe
+from conformance.workbench.fuzz.stored import rectangle_list, samples_payload
 from conformance.workbench.stage_recorder import record
 from conformance.workbench.stage_runner import SPECIAL, part_of, run_part
 from refcodec.codec import decode_stream, encode_picture
@@ -86,6 +89,48 @@ def test_a_part_gives_from_its_inputs_what_it_gave_in_the_decoding(name):
             model(), found.part, found.values, STEP - 1, (header.height, header.width, header.channels), backend
         )
         assert np.array_equal(result, found.result) and result.shape == found.result.shape
+
+
+@cache
+def tiled() -> bytes:
+    """A stream of six tiles, with alpha and a rectangle without loss."""
+    chunks = (("ALPH", samples_payload(Random(1), 80, 130, 1, 0)), ("LOSS", rectangle_list(Random(1), 80, 130, 3, 0)))
+    return random_stream(model(), 5, 130, 80, 3, STEP, "mixed", chunks=chunks, tile=(1, 1))
+
+
+PARTS_OF_TILES = [f"tiles/{k}/{part}" for k, part in enumerate(["h_s", "local/1", "coder/y", "walk", "ctx/2#3"])]
+
+
+@pytest.mark.parametrize("name", [*PARTS_OF_TILES, "tiles/5/coder/z", "g_s", "g_s/input", "samples"])
+def test_a_part_of_a_tile_gives_what_it_gave_in_the_decoding(name):
+    found = record(model(), tiled(), name)
+    header = found.header
+    assert found.tile == (int(name.split("/")[1]) if name.startswith("tiles") else None)
+    crop = (header.height, header.width, header.channels)
+    assert np.array_equal(run_part(model(), found.part, found.values, STEP - 1, crop), found.result)
+    stages = {}
+    decode_stream(tiled(), model=model(), trace=lambda stage, values: stages.update({stage: values.copy()}))
+    prefix = "" if found.tile is None else f"tiles/{found.tile}/"
+    for tensor, values in found.values.items():
+        if prefix + tensor in stages and not tensor.startswith(("ctx", "y_hat")):  # which were not finished then
+            assert np.array_equal(values, stages[prefix + tensor])
+    if found.part.ops and found.part.turn in (0, 3):
+        assert np.array_equal(found.result, stages[prefix + found.part.ops[-1].name])
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "says"),
+    [
+        (tiled(), "h_s", "the tiles 0..5, write tiles/k/h_s"),
+        (tiled(), "tiles/6/walk", "the tiles 0..5, write tiles/k/walk"),
+        (tiled(), "tiles/0/g_s", "of the whole picture, write g_s"),
+        (stream(), "tiles/0/h_s", "no tiles, write h_s"),
+        (Recipe(1, 3, 2, 1, 0, "", stored=("LOSS",), lossless=True).stream(model()), "h_s", "no part"),
+    ],
+)
+def test_parts_of_other_tiles_are_refused(data, name, says):
+    with pytest.raises(UsageError, match=says):
+        record(model(), data, name)
 
 
 def test_the_parts_together_are_the_decoder():
