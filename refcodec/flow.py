@@ -70,6 +70,7 @@ class Flow:
     ) -> None:
         self.engine, self.model, self.grid, self._parts = engine, model, header.grid, parts
         self._channels, self._region, self._work = header.channels, region, work
+        self._tiled = header.tiled
         self._trace: _TileTrace | None = None
         if header.tiled and engine.trace:
             engine.trace = self._trace = _TileTrace(engine.trace)
@@ -82,7 +83,7 @@ class Flow:
         )
 
         def strips() -> Iterator[tuple[int, np.ndarray]]:
-            for first, rows in analysis_strips(self.engine, config, x):
+            for first, rows in analysis_strips(self.engine, config, x, self._tiled):
                 self._work.step("analysis", rows.shape[0] / grid.height)
                 yield first, rows
 
@@ -143,7 +144,7 @@ class Flow:
         config, region, part = self.model.config, self._region, self.grid.window(self._region, REACH)
         y_hat = y_hat_rows(self.engine, self.grid, part, config.M, code_row)
         x, y = region.x - STRIDE * part.left, region.y - STRIDE * part.top
-        for first, planes in synthesis_strips(self.engine, config, y_hat):
+        for first, planes in synthesis_strips(self.engine, config, y_hat, self._tiled):
             top, end = max(first, y), min(first + planes.shape[0], y + region.height)
             if top < end:  # not for rows that lie in the reach around the region, or in the padding
                 rows = np.clip(planes[top - first : end - first, x : x + region.width], 0, 255).astype(np.uint8)

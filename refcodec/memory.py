@@ -499,7 +499,8 @@ def _maps(
         height = STRIDE * grid.height
         if whole and not trace:  # no strip of g_a waits for another row of tiles, so few are enough
             height = _few_strips(height, STRIDE * grid.width, ANALYSIS_WIDEST * config.N[0])
-        strips = analysis_strips(engine, config, Rows(height, STRIDE * grid.width, 4, lambda first, out: None))
+        rows = Rows(height, STRIDE * grid.width, 4, lambda first, out: None)
+        strips = analysis_strips(engine, config, rows, grid.count > 1)
         latents = LatentRows(engine, _repeated(strips, grid.height) if whole else strips, config.M)
     y_hat: Any = y_hat_rows(engine, grid, part, config.M, _Tiles(engine, config, ledger, latents).row)
     ledger.take(lines * row)
@@ -507,7 +508,7 @@ def _maps(
         y_hat = y_hat[
             : _few_strips(grid.height, grid.width, SYNTHESIS_WIDEST * config.N[0], SYNTHESIS_LAG) + 2 * BORDER
         ]
-    for _, planes in synthesis_strips(engine, config, y_hat):
+    for _, planes in synthesis_strips(engine, config, y_hat, grid.count > 1):
         ledger.use(min(planes.shape[0], lines or planes.shape[0]) * (9 * planes.shape[1] + 5 * row))
     return ledger.peak + (min(ledger.scratch // 3, KEPT) if backend == "numpy" else 0)
 

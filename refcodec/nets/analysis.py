@@ -34,6 +34,6 @@ def analysis(engine: PictureOps[M], x: M) -> M:
     return engine.gain("y", engine.conv("g_a/6", x))
 
 
-def analysis_strips(engine: Engine, config: Config, x: Rows) -> Iterator[tuple[int, np.ndarray]]:
+def analysis_strips(engine: Engine, config: Config, x: Rows, low: bool = False) -> Iterator[tuple[int, np.ndarray]]:
     """(SPEC 6.2) `analysis` strip by strip: first row and rows of y, from the top down."""
-    return in_strips(engine, analysis, x, ANALYSIS_WIDEST * config.N[0])
+    return in_strips(engine, analysis, x, ANALYSIS_WIDEST * config.N[0], low=low)

@@ -41,6 +41,8 @@ def synthesis(engine: PictureOps[M], y_hat: M) -> M:
     return engine.conv("g_s/7", residual_block(engine, "g_s/6", x))
 
 
-def synthesis_strips(engine: Engine, config: Config, y_hat: np.ndarray | Rows) -> Iterator[tuple[int, np.ndarray]]:
+def synthesis_strips(
+    engine: Engine, config: Config, y_hat: np.ndarray | Rows, low: bool = False
+) -> Iterator[tuple[int, np.ndarray]]:
     """(SPEC 6.10) `synthesis` strip by strip: first row and rows of planes, from the top down."""
-    return in_strips(engine, synthesis, y_hat, SYNTHESIS_WIDEST * config.N[0], lag=SYNTHESIS_LAG)
+    return in_strips(engine, synthesis, y_hat, SYNTHESIS_WIDEST * config.N[0], lag=SYNTHESIS_LAG, low=low)
