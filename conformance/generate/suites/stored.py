@@ -248,8 +248,8 @@ def lossless_pictures() -> Iterator[Case]:
     header = Header(7, 6, 3, 0, bytes(16), lossless=True)
     chunks = (("exif", b"II*\0"), ("ALPH", alpha), ("qq  ", b"q"), ("LOSS", payload), ("xmp ", b""))
     yield _case("chunks", serialise(header, (), chunks), (*ALPHA, "8.4-1"), "7x6, no digest, LOSS behind ALPH")
-    tall = stored.rows(np.full((3000, 2, 3), 7, np.uint8), filters=(2,), pack=stored.fixed)
-    yield _case("tall", whole_stream(tall, 2, 3000, 3), ROWS, "2x3000, one colour")
+    tall = stored.rows(noise(80, 600, 2, 3, values=4), filters=(4, 3, 2, 1, 4, 0), pack=stored.fixed)
+    yield _case("tall", whole_stream(tall, 2, 600, 3), ROWS, "2x600, filters in turn, four values")
 
 
 @generator("core", "alpha")
