@@ -64,7 +64,8 @@ def _predicted(above: np.ndarray, row: np.ndarray, at: int, number: int) -> np.n
     c = above[at - 1] if at else np.zeros_like(row[0])
     near = [abs(a + b - c - v) for v in (a, b, c)]
     paeth = np.where((near[0] <= near[1]) & (near[0] <= near[2]), a, np.where(near[1] <= near[2], b, c))
-    return (np.zeros_like(a), a, b, (a + b) // 2, paeth)[number]
+    predictions: list[np.ndarray] = [np.zeros_like(a), a, b, (a + b) // 2, paeth]
+    return predictions[number]
 
 
 def filtered(pixels: np.ndarray, filters: Sequence[int]) -> bytes:
@@ -89,7 +90,8 @@ def coded(samples: np.ndarray, colour: int, table: np.ndarray | None = None) -> 
         return samples[:, :, :1]
     if colour == PALETTE:
         assert table is not None
-        return (samples[:, :, np.newaxis] == table).all(axis=3).argmax(axis=2)[:, :, np.newaxis].astype(np.uint8)
+        numbers: np.ndarray = (samples[:, :, np.newaxis] == table).all(axis=3).argmax(axis=2)
+        return numbers[:, :, np.newaxis].astype(np.uint8)
     return samples
 
 

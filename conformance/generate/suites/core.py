@@ -9,7 +9,7 @@ import numpy as np
 from refcodec.model.procedural import draws
 
 from ...kit.clauses import cited
-from ...synthetic.models import broken_files, broken_models
+from ...synthetic.models import broken_files, broken_models, reader_rules
 from ...synthetic.models.procedural import model
 from ...synthetic.streams import sealed
 from ...synthetic.writer import STYLES, random_stream
@@ -276,7 +276,7 @@ def model_files() -> Iterator[Case]:
     attributes, groups and provenance.
     """
     data = random_stream(model(broken_models.BASE), 2, 40, 24)
-    for sound in broken_files.SOUND:
+    for sound in (*broken_files.SOUND, *reader_rules.SOUND):
         yield Case(
             f"core/model-{sound.name}",
             data,

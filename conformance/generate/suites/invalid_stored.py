@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from refcodec.lossless.samples import longest_samples
+
 from ...synthetic import stored
 from ...synthetic.streams import chunk, take_apart
 from ..registry import Case, generator, reject
@@ -235,9 +237,8 @@ def stored_chunks() -> Iterator[Case]:
     of checks.
     """
     suggests = "The rules of chunks are not applied to ALPH and LOSS, or in another order."
-    whole, fields = take_apart(lossless()), (3, 5, 3)
-    loss = whole.chunks[0]
-    most_alpha, most_loss = (_samples_limit(*fields[:2], channels) for channels in (1, 3))
+    loss = take_apart(lossless()).chunks[0]
+    most_alpha, most_loss = (longest_samples(3, 5, channels) for channels in (1, 3))
 
     def of(base: bytes, *chunks: bytes) -> bytes:
         parts = take_apart(base)
@@ -285,11 +286,6 @@ def stored_chunks() -> Iterator[Case]:
         ("index-of-zeros", "lossless", _with_index(lossless()), ("8.3-1", "8.4-13")),
     ):
         yield refused(f"stored-chunk-{name}", data, clauses, suggests, name.replace("-", " "), base)
-
-
-def _samples_limit(height: int, width: int, channels: int) -> int:
-    """(SPEC 8.11-11)"""
-    return 8 + 256 * channels + 2 * height * (1 + width) + 64 + 2 * (255 + height * width) * channels + 64
 
 
 def _with_index(base: bytes) -> bytes:

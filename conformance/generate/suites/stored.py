@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ...kit.clauses import cited
 from ...synthetic import stored
 from ...synthetic.models.procedural import model
 from ...synthetic.stored import GREEN, GREY, PALETTE, SAME
-from ...synthetic.writer import no_z, random_stream, stream_of
+from ...synthetic.writer import random_stream, stream_of
 from ..registry import Case, generator, sound
 
 SAMPLES = cited("8.10-1..7 8.10-20 8.11-11")
@@ -48,7 +49,7 @@ def random_codes(
     listed: int,
     colour: int = SAME,
     table: np.ndarray | None = None,
-    **more: object,
+    **more: Any,
 ) -> bytes:
     """(SPEC 8.10-13) A payload of random codes, each with a meaning, and of random colours."""
     new = listed + neighbours.bit_count()
@@ -56,7 +57,7 @@ def random_codes(
     count = (listed + int((numbers == new).sum())) * size
     values = 256 if table is None else len(table)
     colours = draws(seed, "colours", count, 0, values).astype(np.uint8).tobytes()
-    return stored.codes(numbers, bits, neighbours, listed, colours, colour, table, **more)  # type: ignore[arg-type]
+    return stored.codes(numbers, bits, neighbours, listed, colours, colour, table, **more)
 
 
 def whole_stream(payload: bytes, width: int, height: int, channels: int, *chunks: tuple[str, bytes]) -> bytes:
@@ -115,12 +116,12 @@ def listed(places: list[tuple[int, int, int, int]], channels: int = 3) -> bytes:
     return stored.rectangles(places, payloads)
 
 
-def _palette(seed: int, height: int, width: int, count: int, used: int = 0, **more: object) -> bytes:
+def _palette(seed: int, height: int, width: int, count: int, used: int = 0, **more: Any) -> bytes:
     """A payload of rows with a table of so many colours, of which the first ``used`` or all occur."""
     table = np.unique(noise(seed, 4 * count, 1, 3)[:, 0], axis=0)[::-1][:count]
     numbers = draws(seed, "numbers", height * width, 0, used or count)
     samples = table[numbers].reshape(height, width, 3)
-    return stored.rows(samples, PALETTE, table=table, **more)  # type: ignore[arg-type]
+    return stored.rows(samples, PALETTE, table=table, **more)
 
 
 def _case(name: str, data: bytes, clauses: tuple[str, ...], origin: str) -> Case:
@@ -247,8 +248,8 @@ def lossless_pictures() -> Iterator[Case]:
     header = Header(7, 6, 3, 0, bytes(16), lossless=True)
     chunks = (("exif", b"II*\0"), ("ALPH", alpha), ("qq  ", b"q"), ("LOSS", payload), ("xmp ", b""))
     yield _case("chunks", serialise(header, (), chunks), (*ALPHA, "8.4-1"), "7x6, no digest, LOSS behind ALPH")
-    tall = stored.rows(np.full((3000, 2, 3), 7, np.uint8), filters=(2,), pack=stored.fixed)
-    yield _case("tall", whole_stream(tall, 2, 3000, 3), ROWS, "2x3000, one colour")
+    tall = stored.rows(noise(80, 600, 2, 3, values=4), filters=(4, 3, 2, 1, 4, 0), pack=stored.fixed)
+    yield _case("tall", whole_stream(tall, 2, 600, 3), ROWS, "2x600, filters in turn, four values")
 
 
 @generator("core", "alpha")
@@ -319,16 +320,12 @@ def rectangles() -> Iterator[Case]:
         ("256-abreast", "nano-7", 16384, 1, 3, wide, (0, 0)),
     ):
         payload = listed(places, channels)
-        choose = stream_of if width > 10000 else random_stream
-        arguments = {"choose_z": no_z} if width > 10000 else {"seed": 91, "style": "plain"}
-        data = choose(  # type: ignore[operator]
-            model(made),
-            width=width,
-            height=height,
-            channels=channels,
-            chunks=(("LOSS", payload),),
-            tile=tile,
-            **arguments,
+        shape: dict[str, Any] = {"width": width, "height": height, "channels": channels, "tile": tile}
+        chunks = (("LOSS", payload),)
+        data = (
+            stream_of(model(made), **shape, chunks=chunks)
+            if width > 10000
+            else random_stream(model(made), 91, **shape, style="plain", chunks=chunks)
         )
         yield Case(
             f"core/rectangles-{name}",
@@ -348,13 +345,13 @@ def rectangles() -> Iterator[Case]:
     ]
     places = [(7 * n, n, 6, 5) for n in range(4)]
     alpha = stored.rows(noise(96, 70, 100, 1), filters=(1,), pack=stored.fixed)
-    for name, chunks in (
+    for name, stored_chunks in (
         ("kinds", (("LOSS", stored.rectangles(places, kinds)),)),
         ("alpha", (("ALPH", alpha), ("LOSS", stored.rectangles(places, kinds)))),
     ):
         yield Case(
             f"core/rectangles-{name}",
-            random_stream(model("nano-7"), 97, 100, 70, style="plain", chunks=chunks),
+            random_stream(model("nano-7"), 97, 100, 70, style="plain", chunks=stored_chunks),
             "nano-7",
             named(RECTANGLES, SAMPLES, CODES, ALPHA if name == "alpha" else ()),
             "Rectangles of different kinds are read as one kind, or alpha is overwritten.",

@@ -22,7 +22,7 @@ from refcodec.model.file import FORMAT, MAX_FLOATS, MAX_PROVENANCE, VERSION
 from refcodec.model.integer_model import expected_arrays, fingerprint
 
 from .broken_models import BASE, configured, kind, replaced
-from .edits import Change
+from .edits import Change, swapped
 from .procedural import edited_model, source
 
 SMALL = Config(
@@ -323,7 +323,7 @@ FAULTS = [
     _file("two-names", "B.1-5", "one array under two names", _link("layers/g_s/6/conv1/weight")),
     _file("cycle", "B.1-5", "a group that is inside itself", _cycles(1)),
     _file("format-of-variable-length", "B.1-11", "a format of variable length", _attribute("format", FORMAT)),
-    _file("format-list", "B.1-17", "a list of formats", _attribute("format", np.array([FORMAT.encode()]))),
+    _file("format-list", "B.1-17 B.1-25", "a list of formats", _attribute("format", np.array([FORMAT.encode()]))),
     _file("version-array", "B.1-17", "an array of versions", _attribute("version", np.zeros((2, 2), np.int64))),
     _file("version-float", "B.1-17", "a version that is a float", _attribute("version", 0.0)),
     _file("huge", "B.1-14", "weights of 2^40 numbers, none of them there", _absent(VICTIM, (1 << 40,), "<i8")),
@@ -459,7 +459,7 @@ FAULTS = [
         lambda f: replaced(f, "z/cdf", f["z/cdf"][()].reshape(1, -1)),
     ),
     # Half a megabyte of file for half a gigabyte of numbers, which a decoder refuses before it reads them.
-    _file("many-integers", "9.1-7 B.1-14", "2^28 integers and more, all of them there", configured(hs=(2732, 2))),
+    _file("many-integers", "6.1-2 9.1-7", "2^28 integers and more, all of them there", configured(hs=(2732, 2))),
     replace(  # indices of older versions take 70 bytes a chunk
         _file(
             "many-chunks",
@@ -476,7 +476,7 @@ FAULTS = [
             "shuffle that says to be of 32 bits for weights of 16",
             _created(_filtered(_SHUFFLE)),
         ),
-        patch=(b"shuffle\0\2\0\0\0", b"shuffle\0\4\0\0\0"),
+        patch=swapped(b"shuffle\0\2\0\0\0", b"shuffle\0\4\0\0\0"),
     ),
     replace(
         _file(
@@ -485,7 +485,7 @@ FAULTS = [
             "an array under two names, whose header does not count them",
             _link(FIRST, SECOND),
         ),
-        patch=(b"\x16\5\0\4\0\2\0\0\0", b"\0\5\0\4\0\2\0\0\0"),  # the count of names becomes a gap
+        patch=swapped(b"\x16\5\0\4\0\2\0\0\0", b"\0\5\0\4\0\2\0\0\0"),  # the count of names becomes a gap
     ),
 ]
 

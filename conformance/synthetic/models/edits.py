@@ -22,6 +22,7 @@ from refcodec.model.integer_model import fingerprint
 from ...kit.vectors import Edits
 
 Change = Callable[[h5py.File], Any]
+Patch = Callable[[bytes], bytes]
 
 NEAR = 16
 """Equal bytes between two differences that are not worth a new edit."""
@@ -49,8 +50,8 @@ class Edited:
         It holds the same content, so that its fingerprint is the other model's.
     library : str or None
         Version of HDF5 whose format new parts have; None for the oldest that can hold them.
-    patch : (bytes, bytes) or None
-        Bytes of the changed file, which stand there once, and what takes their place: what the library never writes.
+    patch : callable(bytes) -> bytes, or None
+        Applied to the bytes of the changed file: what the library never writes.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Edited:
     sound: bool = False
     same: bool = False
     library: str | None = None
-    patch: tuple[bytes, bytes] | None = None
+    patch: Patch | None = None
 
     @property
     def model(self) -> str:
@@ -75,10 +76,17 @@ def changed(data: bytes, made: Edited) -> bytes:
         f.attrs.pop("fingerprint", None)  # it would be another model's
         made.change(f)
     new = file.getvalue()
-    if made.patch:
-        assert new.count(made.patch[0]) == 1
-        new = new.replace(*made.patch)
-    return new
+    return made.patch(new) if made.patch else new
+
+
+def swapped(old: bytes, new: bytes) -> Patch:
+    """Other bytes in the place of some that a file has once."""
+
+    def patch(data: bytes) -> bytes:
+        assert data.count(old) == 1
+        return data.replace(old, new)
+
+    return patch
 
 
 def edits_between(old: bytes, new: bytes) -> Edits:
