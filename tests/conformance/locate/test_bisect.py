@@ -92,7 +92,7 @@ def test_a_difference_in_a_tile_is_named_with_its_place_in_the_picture():
         text = "\n".join(describe(found))
         assert f"begin at {place}" in text and says in text
     found = first_divergence(whole, altered(whole, names.index("g_s/1/igdn")))
-    assert found.as_dict()["tile"] is None and "begin at row 124, column 124" in "\n".join(describe(found))
+    assert found.as_dict()["tile"] is None and "begin at row 120, column 120" in "\n".join(describe(found))
 
 
 def test_the_suspects_of_g_s_are_in_all_tiles():

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from planted import altered, reference, stream, traced, write_trace
+from planted import altered, reference, stream, tiled, tiled_reference, traced, write_trace
 from stage_faults import FAULTS
 
 from conformance.cli import main
@@ -58,6 +58,29 @@ def test_the_command_names_stage_and_element(place, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["stage"] == "chan/1/2" and found["element"]["got"] == found["element"]["expected"] - 1
     assert found["units"] == [v.id for v in unit_vectors(["conv"])]
+
+
+def test_the_command_names_the_tile_and_how_to_inject_it(place, tmp_path, capsys):
+    (tmp_path / "s.loclic").write_bytes(tiled())
+    names = [stage.name for stage in tiled_reference().stages]
+    common = ["--stream", str(tmp_path / "s.loclic"), "--model", str(place / "m.h5")]
+    for stage, part in (
+        ("tiles/2/local/1/fc1", "tiles/2/local/1/fc1"),
+        ("tiles/1/z_hat", "tiles/1/coder/z"),
+        ("tiles/3/y_hat/0", "tiles/3/walk"),
+        ("g_s/7", "g_s/7"),
+    ):
+        folder = tmp_path / stage.replace("/", ".")
+        folder.mkdir()
+        write_trace(folder / "t.jsonl", folder, altered(tiled_reference(), names.index(stage)))
+        assert main(["bisect", *common, "--trace", str(folder / "t.jsonl"), "--values", str(folder)]) == 1
+        text = capsys.readouterr().out
+        assert f"first difference: {stage} " in text and f"inject {part} --stream" in text
+        files = ["--inputs", str(folder / "in"), "--out", str(folder / "out.npy")]
+        assert main(["inject", part, *common, *files]) == 0
+        assert json.loads((folder / "in" / "part.json").read_text())["part"] == part
+        assert main(["inject", part, *common[2:], *files, "--force"]) == 0
+        capsys.readouterr()
 
 
 @pytest.mark.parametrize(
