@@ -29,7 +29,7 @@ SUITES = {
 MODULES = {suite: (suite,) for suite in SUITES} | {
     "core": ("core", "tiles", "stored"),
     "invalid": ("invalid", "invalid_segments", "invalid_tiles", "invalid_stored"),
-    "units": ("units_arithmetic", "units_attention", "units_codec", "units_coder"),
+    "units": ("units_arithmetic", "units_attention", "units_codec", "units_coder", "units_stored"),
 }
 """Modules of the folder ``suites`` whose import registers the generators of a suite, in the order of its vectors."""
 

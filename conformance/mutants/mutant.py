@@ -215,7 +215,7 @@ def declared(*names: str) -> tuple[Mutant, ...]:
     return tuple(m for name in names for m in read(Path(__file__).with_name(f"{name}.mutants")))
 
 
-DECODER = ("arithmetic", "attention", "walk", "coder", "container", "models", "files")
+DECODER = ("arithmetic", "attention", "walk", "coder", "container", "tiles", "stored", "models", "files")
 RUNNER = ("runner",)
 """Files that declare the mutants of the decoder, and those of the runner."""
 

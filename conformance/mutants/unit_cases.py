@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
 from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from refcodec.bitstream.fields import FIELDS
 from refcodec.entropy.rans import RangeDecoder, RangeEncoder
 from refcodec.errors import CoderError, InvalidModel, RefcodecError, SymbolError
 from refcodec.limits import MAX_SYMBOL
+from refcodec.lossless.rectangles import Rectangles, longest_rectangles
+from refcodec.lossless.samples import SamplesReader, longest_samples
 from refcodec.model import config as architecture
 from refcodec.model import integer_model as model
 from refcodec.model import procedural
@@ -33,8 +36,9 @@ from refcodec.model.layer_table import layer_table
 from refcodec.model.layers import Conv, Gain, Gdn, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from refcodec.model.symbol_tables import DONE, EXHAUSTED, OVERSIZE, SymbolTables, intervals
 from refcodec.model.tables import load_arrays, load_tables
+from refcodec.nets.synthesis import REACH
 from refcodec.planes import crop_samples, pad_samples
-from refcodec.tiles import UNIT
+from refcodec.tiles import STRIDE, UNIT, Region, TileGrid
 from refcodec.trace import Recorder
 
 from ..kit import levels
@@ -431,7 +435,52 @@ def _chunks(given: Input, _: str) -> Any:
     return container.parse(body + crc32c(body).to_bytes(4, "little")).chunks
 
 
+@way("tile_places")
+def _places(given: Input, _: str) -> Any:
+    grid = _grid(given["rows"], given["columns"], given["tile_rows"], given["tile_columns"])
+    return [(t.top, t.left, t.height, t.width) for t in map(grid.tile, range(grid.count))]
+
+
+def _grid(rows: int, columns: int, high: int, wide: int) -> TileGrid:
+    return TileGrid.of(STRIDE * columns, STRIDE * rows, STRIDE * wide, STRIDE * high)
+
+
+@way("region_needs")
+def _needs(given: Input, _: str) -> Any:
+    window = _grid(given["rows"], given["columns"], 0, 0).window(Region(*given["region"]), REACH)
+    return [window.top, window.bottom - 1, window.left, window.right - 1]
+
+
+@way("region_tiles")
+def _needed(given: Input, _: str) -> Any:
+    grid = _grid(given["rows"], given["columns"], *given["places"][0][2:])
+    return [tile.index for tile in grid.needed(grid.window(Region(*given["region"]), REACH))]
+
+
+@way("lossless_samples")
+def _samples(given: Input, _: str) -> Any:
+    return SamplesReader(given["payload"], given["height"], given["width"], given["channels"]).read(given["height"])
+
+
+@way("lossless_rectangles")
+def _rectangles(given: Input, _: str) -> Any:
+    payload = given["payload"]
+    found = Rectangles(payload, given["width"], given["height"], 3)
+    ends = pairwise(found._starts)
+    return [
+        (p.x, p.y, p.width, p.height, payload[first:end]) for p, (first, end) in zip(found.places, ends, strict=True)
+    ]
+
+
+@way("rectangles_limit")
+def _longest(given: Input, _: str) -> Any:
+    fields = given["fields"]
+    longest = longest_samples if fields["lossless"] else longest_rectangles
+    return longest(fields["height"], fields["width"], fields["channels"])
+
+
 WAYS |= {
+    "samples_limit": lambda given, _: longest_samples(given["height"], given["width"], given["channels"]),
     "round_shift": lambda given, _: numpy_ops.round_shift(np.int64(given["a"]), given["s"]),
     "clamp": lambda given, _: np.clip(given["v"], -given["limit"], given["limit"]),
     "reconstruct": lambda given, _: Engine.reconstruct(ints(given["symbols"]), ints(given["means"])),

@@ -202,6 +202,16 @@ def tiles_cut() -> Iterator[Case]:
             f"the first {at} of {len(tiled())} bytes",
             "tiled",
         )
+    yield Case(
+        "invalid/cut-tiled-in-an-index-of-65536",
+        _changed(tiled(), width=2**20, height=256),
+        MODEL,
+        ("1.4-2", "1.4-3", "8.1-18", "8.5-7", "8.5-8", "9.1-8"),
+        "As many tiles as there may be are refused.",
+        "65536 tiles, the index of four",
+        reject("LimitExceeded", "TruncatedStream"),
+        base="tiled",
+    )
     for name, tile, number, value, clauses in (
         ("last-z-2-31", 3, 0, 2**31, ("8.3-2", "9.1-4")),
         ("last-y-2-32-less-1", 3, 1, 2**32 - 1, ("8.3-2", "9.1-4")),

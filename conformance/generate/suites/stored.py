@@ -248,8 +248,8 @@ def lossless_pictures() -> Iterator[Case]:
     header = Header(7, 6, 3, 0, bytes(16), lossless=True)
     chunks = (("exif", b"II*\0"), ("ALPH", alpha), ("qq  ", b"q"), ("LOSS", payload), ("xmp ", b""))
     yield _case("chunks", serialise(header, (), chunks), (*ALPHA, "8.4-1"), "7x6, no digest, LOSS behind ALPH")
-    tall = stored.rows(np.full((3000, 2, 3), 7, np.uint8), filters=(2,), pack=stored.fixed)
-    yield _case("tall", whole_stream(tall, 2, 3000, 3), ROWS, "2x3000, one colour")
+    tall = stored.rows(noise(80, 600, 2, 3, values=4), filters=(4, 3, 2, 1, 4, 0), pack=stored.fixed)
+    yield _case("tall", whole_stream(tall, 2, 600, 3), ROWS, "2x600, filters in turn, four values")
 
 
 @generator("core", "alpha")
@@ -287,6 +287,22 @@ def alpha() -> Iterator[Case]:
                 f"{width}x{height}, alpha as {kind}, seed 81 or 82",
                 definition=made == "tiny-7" and max(width, height) < 64,
             )
+    above = (2, 3, 4)  # filters that see the row above, wherever a strip begins
+    rows = stored.rows(noise(85, 8200, 1, 1), filters=above)
+    inside = stored.rows(np.repeat(noise(86, 7800, 1, 1), 3, axis=2), GREY, above)
+    codes = random_codes(87, 8200, 1, 1, 2, 0b0010, 2, filters=above)
+    for name, chunks in (
+        ("rows", (("ALPH", rows), ("LOSS", stored.rectangles([(0, 300, 1, 7800)], [inside])))),
+        ("codes", (("ALPH", codes),)),
+    ):
+        yield Case(
+            f"core/alpha-strips-{name}",
+            stream_of(model("wide-7"), 1, 8200, chunks=chunks),
+            "wide-7",
+            named(ALPHA, SAMPLES, ROWS, CODES if name == "codes" else RECTANGLES),
+            "What is stored is read strip by strip, and a strip is begun as if nothing were above it.",
+            f"1x8200, zeros, alpha as {name}",
+        )
     opaque = stored.rows(np.full((3, 5, 1), 255, np.uint8))
     yield Case(
         "core/alpha-opaque",

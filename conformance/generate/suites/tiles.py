@@ -50,6 +50,14 @@ def tiles() -> Iterator[Case]:
             f"{width}x{height}, tiles of {wide}x{high} units: {what}; random symbols, seed 41",
             trace=trace,
         )
+    yield Case(
+        "core/tiles-strips",
+        random_stream(model("wide-7"), 43, 65, 4100, style="sparse", tile=(1, 255)),
+        "wide-7",
+        TILES,
+        "A tile that is higher than a strip of the synthesis is decoded again for every strip, or read from its top.",
+        "65x4100, two tiles that are as high as the picture, style sparse, seed 43",
+    )
     for style in ("mixed", "extremes"):
         yield Case(
             f"core/tiles-symbols-{style}",

@@ -12,6 +12,8 @@ from ...kit.clauses import cited
 from ...kit.specification import definition
 from ..unit_writer import Input, unit
 from .invalid import FAULTY, bare, whole
+from .invalid_tiles import tiled
+from .stored import lossless
 
 Cases = Iterator[tuple[str, Input]]
 Table = tuple[int, list[int]]
@@ -225,6 +227,12 @@ def container() -> Cases:
     """
     yield "whole", {"data": whole()}
     yield "bare", {"data": bare()}
+    yield "tiled", {"data": tiled()}
+    yield "without loss", {"data": lossless()}
+    damaged = bytearray(tiled())
+    damaged[-20] ^= 1  # in the last tile
+    yield "damaged tile", {"data": bytes(damaged)}
+    yield "damaged tile that is not needed", {"data": bytes(damaged), "tiles": [0, 1, 2]}
     empty = bare()[:36] + bytes(8)
     yield "empty segments", {"data": _sealed(empty)}
     distinct = b"\x89LIC\1\0\3\x64\1\2\3\0\4\5\6\0" + bytes(range(160, 176)) + b"\0\0\x08" + bytes(9)

@@ -168,7 +168,7 @@ def test_a_callable_returns_what_the_format_needs():
     file = io.BytesIO()
     np.save(file, PICTURE)
     assert npy_file(PICTURE) == file.getvalue()
-    for wrong in (PICTURE[:, :, :2], PICTURE.ravel(), PICTURE.astype(np.int64), [[1, 2]], None):
+    for wrong in (PICTURE[:, :, :1], PICTURE.ravel(), PICTURE.astype(np.int64), [[1, 2]], None):
         with pytest.raises(TypeError, match="expected uint8"):
             npy_file(wrong)
 

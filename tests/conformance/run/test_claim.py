@@ -55,13 +55,13 @@ def test_a_claim_is_made_and_holds(kit, report, tmp_path, capsys):
     out = tmp_path / "claim.json"
     assert make(kit, report("good"), out) == 0
     value = json.loads(out.read_text())
-    assert value["points"] == "PDR" and value["profile"] == "full" and value["level"] == "7D"
+    assert value["points"] == "PDR" and value["profile"] == "full" and value["level"] == "8D"
     assert value["implementation"] == {"name": "toydec", "version": "1.0", "vendor": "Us"}
     assert set(value["results"]) == {"core/small", "core/wide", "invalid/crc"}
-    assert value["machine"]["python"] and value["suites"]["core"]["version"] == 1 and value["specification"] == 0
+    assert value["machine"]["python"] and value["suites"]["core"]["version"] == 1 and value["specification"] == 1
     assert value["kit"] == suites.kit_hash(suites.load_all(kit))
     assert check(kit, out) == 0
-    assert capsys.readouterr().out == "holds: Us toydec 1.0, profile full, level 7D, points P, D, R; 3 results\n"
+    assert capsys.readouterr().out == "holds: Us toydec 1.0, profile full, level 8D, points P, D, R; 3 results\n"
 
 
 def test_points_may_be_left_out_but_not_added(kit, report, tmp_path, capsys):

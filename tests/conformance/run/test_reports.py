@@ -22,7 +22,7 @@ from tiny_kit import command
 from conformance import cli
 from conformance.kit import errors
 from conformance.kit.vectors import Vector
-from conformance.run import outcomes, report_html, report_junit, report_text
+from conformance.run import outcomes, pictures, report_html, report_junit, report_text
 from conformance.run.engine import Result
 from conformance.run.report import brief
 from conformance.run.run import Progress
@@ -419,7 +419,8 @@ def test_the_runner_does_not_import_refcodec(kit, tmp_path):
 def test_the_runner_s_readme_has_every_result_exit_code_and_field():
     text = (ROOT / "conformance" / "run" / "README.md").read_text()
     tables = [re.findall(r"^\| *([^|]+?) *\|", part, re.M) for part in text.split("\n\n") if part.startswith("|")]
-    codes, results, exits, fields = tables
+    formats, codes, results, exits, fields = tables
+    assert [name.strip("`") for name in formats[2:]] == list(pictures.FORMATS)
     assert [name.strip("`") for name in results[2:]] == list(outcomes.OUTCOMES)
     assert list(map(int, exits[2:])) == sorted(
         [
