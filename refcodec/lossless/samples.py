@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UsageError
 from .codes import LEFT, UP, UP_LEFT, UP_RIGHT, CodesReader, Form, packed
 from .filters import Filters
 from .inflate import longest, refuse
@@ -218,6 +219,8 @@ class _CodesWriter:
         if self._listed:
             listed, places = self._listed(keys)
             codes[listed] = places[listed]
+        if form.next >= 1 << form.bits and (codes == form.next).any():
+            raise UsageError("the picture changed while it was read", cause="it has a colour that was not there before")
         self._rows.write(packed(codes, form.bits)[:, :, np.newaxis])
         self._parts.append(self._zlib.compress(pixels[codes == form.next].tobytes()))
 
@@ -272,12 +275,15 @@ def _ranked(pixels: Pixels) -> Pixels:
     return pixels[first[np.argsort(-counts, kind="stable")]]
 
 
-def _code_plans(pixels: Pixels, colour: Colour, table: Pixels | None) -> Iterator[Plan]:
-    """Plans with codes for transformed pixels."""
+def _code_plans(pixels: Pixels, colour: Colour, table: Pixels | None, most: int) -> Iterator[Plan]:
+    """Plans with codes for transformed pixels; the picture that they are some of has at most ``most`` colours.
+
+    Codes end with that of the next colour, unless there are enough for all colours of the picture.
+    """
     ranked = _ranked(pixels)
     for bits, neighbours in _FORMS:
         codes = (1 << bits) - neighbours.bit_count()
-        count = min(255, codes if len(ranked) <= codes else codes - 1, len(ranked))
+        count = min(255, codes if most <= codes else codes - 1, len(ranked))
         form = Form(bits, neighbours, count)
         yield Plan(colour, Filters.NONE, form=form, colours=ranked[:count], table=table)
 
@@ -289,13 +295,14 @@ def _plans(pixels: Pixels, colours: _Colours) -> Iterator[Plan]:
         yield Plan(straight, filters, strategy)
         if pixels.shape[2] == 3 and not colours.grey:
             yield Plan(Colour.GREEN, filters, strategy)
-    yield from _code_plans(_transformed(pixels, straight, None), straight, None)
+    most = 1 << 24 if colours.table is None else len(colours.table)
+    yield from _code_plans(_transformed(pixels, straight, None), straight, None, most)
     if pixels.shape[2] != 3 or colours.table is None:
         return
     ranked, bright = colours.table, colours.table[np.argsort(colours.table.sum(axis=1, dtype=np.int64), kind="stable")]
     for filters in Filters:
         yield Plan(Colour.PALETTE, filters, table=ranked if filters is Filters.NONE else bright)
-    yield from _code_plans(_transformed(pixels, Colour.PALETTE, _Ranks(ranked)), Colour.PALETTE, ranked)
+    yield from _code_plans(_transformed(pixels, Colour.PALETTE, _Ranks(ranked)), Colour.PALETTE, ranked, most)
 
 
 @dataclass(frozen=True, eq=False)

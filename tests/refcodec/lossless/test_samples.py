@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refcodec.errors import ChunkError
+from refcodec.errors import ChunkError, UsageError
 from refcodec.lossless import samples
 from refcodec.lossless.codes import LEFT, UP, UP_LEFT, UP_RIGHT, Form, packed, unpacked
 from refcodec.lossless.filters import Filters, filter_rows, unfilter
@@ -106,6 +106,31 @@ def test_every_choice_of_filters_comes_back(picture, choice, seed):
         assert (filters == choice).all()
     unfilter(filtered, filters, above)
     assert np.array_equal(filtered, picture)
+
+
+@pytest.mark.parametrize("few", [2, 4, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_colour_that_only_rows_without_a_trial_have(few, channels):
+    """As many colours as codes in the rows that plans are tried on, and one more in another row."""
+    rng = np.random.default_rng(few)
+    colours = rng.permutation(256)[: few + 1].astype(np.uint8)
+    picture = np.repeat(colours[rng.integers(0, few, (600, 500))][..., np.newaxis], channels, axis=2)
+    picture[..., -1] ^= np.uint8(few)
+    picture[70, 30] = colours[few]
+    assert np.array_equal(decoded(encode_samples(source(picture), *picture.shape), *picture.shape), picture)
+
+
+def test_a_picture_that_changes_while_it_is_coded_is_refused():
+    """The list of colours is complete when it is made, and lacks one when it is used."""
+    checks = (np.indices((600, 500, 1)).sum(axis=0) % 2).astype(np.uint8)
+    calls: list[int] = []
+
+    def changing(first, count):
+        calls.append(count)
+        return checks[first : first + count] * np.uint8(1 + (len(calls) > 9))  # the colours, then rows for trials
+
+    with pytest.raises(UsageError, match="changed"):
+        encode_samples(changing, 600, 500, 1)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
