@@ -355,11 +355,18 @@ def _quick_plans(pixels: Pixels) -> Iterator[Plan]:
 
 
 def _some_rows(source: Source, height: int, width: int, channels: int, samples: int) -> Pixels:
-    """About so many samples of the picture: all rows, or eight strips from top to bottom."""
+    """About so many samples of the picture: all rows, or eight strips from top to bottom, of very wide ones a part."""
     if height * width * channels <= samples:
         return source(0, height)
-    each = max(1, samples // (8 * width * channels))
-    return np.concatenate([source(first, each) for first in np.linspace(0, height - each, 8).astype(int).tolist()])
+    each, columns = max(1, samples // (8 * width * channels)), min(width, samples // (8 * channels))
+    firsts = np.linspace(0, height - each, 8).astype(int).tolist()
+    return np.concatenate([source(first, each)[:, :columns] for first in firsts])
+
+
+def _trial(plan: Plan, pixels: Pixels, level: int) -> bytes:
+    """The payload of a picture in memory, [n, w, c]."""
+    height, width, channels = pixels.shape
+    return _write(plan, lambda first, count: pixels[first : first + count], height, width, channels, level)
 
 
 def encode_samples(source: Source, height: int, width: int, channels: int) -> bytes:
@@ -379,21 +386,13 @@ def encode_samples(source: Source, height: int, width: int, channels: int) -> by
     """
     colours = _Colours.of(_strips(source, height, strip_rows(width, channels)))
     few = _some_rows(source, height, width, channels, _FEW)
-    plans = sorted(
-        _plans(few, colours),
-        key=lambda plan: len(_write(plan, lambda f, n: few[f : f + n], len(few), width, channels, level=6)),
-    )[:_FINALISTS]
+    plans = sorted(_plans(few, colours), key=lambda plan: len(_trial(plan, few, level=6)))[:_FINALISTS]
     many = _some_rows(source, height, width, channels, _MANY)
-    trials = [_write(plan, lambda f, n: many[f : f + n], len(many), width, channels) for plan in plans]
+    trials = [_trial(plan, many, level=9) for plan in plans]
     best = min(range(len(trials)), key=lambda i: len(trials[i]))
-    return trials[best] if len(many) == height else _write(plans[best], source, height, width, channels)
+    return trials[best] if many.shape[:2] == (height, width) else _write(plans[best], source, height, width, channels)
 
 
 def estimated_bits(pixels: Pixels) -> int:
     """About the bits that samples [h, w, channels] add to a payload of their kind; at least a few."""
-    source: Source = lambda first, count: pixels[first : first + count]  # noqa: E731
-    height, width, channels = pixels.shape
-    few = list(_quick_plans(pixels))
-    return 8 * max(
-        _LEAST_BYTES, min(len(_write(plan, source, height, width, channels, level=4)) for plan in few) - _HEAD_BYTES
-    )
+    return 8 * max(_LEAST_BYTES, min(len(_trial(plan, pixels, level=4)) for plan in _quick_plans(pixels)) - _HEAD_BYTES)

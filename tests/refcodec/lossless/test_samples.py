@@ -136,6 +136,18 @@ def test_a_colour_that_only_rows_without_a_trial_have(few, channels):
     assert np.array_equal(decoded(encode_samples(source(picture), *picture.shape), *picture.shape), picture)
 
 
+def test_plans_for_very_wide_pictures_are_tried_on_a_part(monkeypatch):
+    """Eight whole rows of 2^20 pixels are a hundred times as many samples as a trial is meant for."""
+    tried = []
+    monkeypatch.setattr(
+        samples, "_plans", lambda few, colours: tried.append(few.size) or [Plan(Colour.GREEN, Filters.SUB)]
+    )
+    picture = np.zeros((9, 1 << 18, 3), np.uint8)
+    picture[::2, -1] = 5
+    assert np.array_equal(decoded(encode_samples(source(picture), *picture.shape), *picture.shape), picture)
+    assert tried and tried[0] <= 1 << 18
+
+
 def test_a_picture_that_changes_while_it_is_coded_is_refused():
     """The list of colours is complete when it is made, and lacks one when it is used."""
     checks = (np.indices((600, 500, 1)).sum(axis=0) % 2).astype(np.uint8)
