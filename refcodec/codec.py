@@ -43,7 +43,7 @@ from .model.config import Config
 from .model.integer_model import Model
 from .model.registry import find_model, load_model
 from .nets.synthesis import REACH
-from .planes import ArrayRows, SampleRows, check_samples
+from .planes import ArrayRows, CheckedRows, SampleRows, check_samples
 from .progress import Progress, Work
 from .stored import (
     BlockErrors,
@@ -202,7 +202,7 @@ def encode_strips(
     UsageError, LimitExceeded, ModelError
     """
     _check_arguments(threads, limits, trace)
-    limits, chunks = limits or Limits(), tuple(chunks)
+    source, limits, chunks = CheckedRows(source), limits or Limits(), tuple(chunks)
     check_pixels(source.width, source.height, limits)
     colours: SampleRows = Colours(source)
     header = Header(colours.width, colours.height, colours.channels, 0, bytes(FINGERPRINT_BYTES), lossless=True)
@@ -213,14 +213,15 @@ def encode_strips(
             colours.width, colours.height, colours.channels, _step(quality, model), model.fingerprint, side, side
         )
     pack_header(header)  # refuses what no stream may carry before the picture is coded
-    for _ in pack_chunks(chunks, header):
-        pass
+    for tag, _ in zip((tag for tag, _ in chunks), pack_chunks(chunks, header), strict=True):
+        if tag in (ALPHA, LOSSLESS):
+            raise UsageError("the encoder alone stores samples without loss", tag=tag)
     if source.channels != colours.channels:
         chunks = (*chunks, (ALPHA, code_alpha(source)))
         colours = colours if exact or lossless else Visible(source)
     outlet = _Outlet(digest, strips)
     if not isinstance(model, Model) or lossless:
-        return _encode_whole(header, colours, code_whole(colours), chunks, outlet)
+        return _encode_whole(header, code_whole(colours), chunks, outlet)
     _check_memory("encoding", header, model, limits, backend, threads, trace is not None, encoding=True, held=held)
     with borrowed_pool(header.tiled) as pool:
         engine = parts.engine(model.layers, model.tables, header.quality - 1, threads, backend, trace, pool)
@@ -228,7 +229,7 @@ def encode_strips(
         stored = coder.worth_storing(colours) if rectangles and may_gain(colours) else Choice()
         if stored.whole:
             header = Header(header.width, header.height, header.channels, 0, bytes(FINGERPRINT_BYTES), lossless=True)
-            return _encode_whole(header, colours, stored.payload, chunks, outlet)
+            return _encode_whole(header, stored.payload, chunks, outlet)
         if stored.rectangles:
             chunks = (*chunks, (LOSSLESS, stored.payload))
             colours = Replaced(colours, stored.rectangles)
@@ -259,15 +260,12 @@ class _Outlet:
         return replace(header, digest=self._digest.digest()[:DIGEST_BYTES]) if self._digest else header
 
 
-def _encode_whole(
-    header: Header, colours: SampleRows, payload: bytes, chunks: Sequence[tuple[str, bytes]], outlet: _Outlet
-) -> Coded:
+def _encode_whole(header: Header, payload: bytes, chunks: tuple[tuple[str, bytes], ...], outlet: _Outlet) -> Coded:
     """(SPEC 8.11) A picture that is stored without loss as a whole."""
     chunks = (*chunks, (LOSSLESS, payload))
-    place = outlet.through(header, chunks)
-    for first in range(0, header.height, UNIT):
-        rows = colours.rows(first, UNIT)
-        place(first, rows if header.channels > 1 else rows[:, :, 0])
+    place, whole = outlet.through(header, chunks), Region(0, 0, header.width, header.height)
+    for first, rows in whole_strips(Stream(header, (), memoryview(b""), chunks), whole):
+        place(first, rows)
     return Coded(serialise(outlet.sealed(header), (), chunks), None)
 
 
@@ -352,8 +350,9 @@ def _check_memory(
     part: Window | None = None,
     segments: int = 0,
     held: bool = False,
+    more: int = 0,
 ) -> None:
-    """(SPEC 8.5-11) Refuse what takes more memory than the limits allow."""
+    """(SPEC 8.5-11) Refuse what takes more memory than the limits allow; ``more`` bytes are taken in addition."""
     if limits.max_memory is None:
         return
     estimate = memory_estimate(
@@ -370,7 +369,7 @@ def _check_memory(
         part=part,
         held=held,
     )
-    check_memory(estimate, limits, what, "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
+    check_memory(estimate + more, limits, what, "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
 
 
 def stream_model(header: Header, model: ModelArgument) -> Model:
@@ -489,7 +488,11 @@ def decode_strips(
     check_padded(pixels, limits, "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
     stream = parse(data, None if region is None else [tile.index for tile in tiles])
     overlay, outlet = Overlay(header, stream.chunks, wanted), _Outlet(verify, strips)
+    check_padded(overlay.pixels, limits, "its chunks ALPH and LOSS (SPEC 8.11)", region=list(wanted))
+    alpha = ALPHA in dict(stream.chunks)
     if header.lossless:
+        memory = overlay.memory + held * wanted.width * wanted.height * (header.channels + alpha)
+        check_memory(memory, limits, "decoding", "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
         for first, rows in whole_strips(stream, wanted):
             outlet(first, overlay.finished(first, rows))
     else:
@@ -501,6 +504,7 @@ def decode_strips(
             part=part,
             segments=longest,
             held=held,
+            more=overlay.memory + held * alpha * wanted.width * wanted.height,
         )
         work = Work(found, False, tiles, progress)
         with borrowed_pool(header.tiled) as pool:
@@ -508,7 +512,6 @@ def decode_strips(
             flow = Flow(engine, found, header, wanted, work, parts)
             for first, rows in flow.samples(flow.decoder(stream)):
                 outlet(first, overlay.finished(first, rows))
-    overlay.end()
     if verify:
         _check_digest(header, outlet.sealed(header).digest)
     return stream

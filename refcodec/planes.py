@@ -44,6 +44,40 @@ class ArrayRows:
         return self.samples[first : first + count]
 
 
+class CheckedRows:
+    """A picture that is read in strips, each compared with what the picture says of itself, as `SampleRows`.
+
+    Raises
+    ------
+    UsageError
+        Height, width or channels are none of a picture; by `rows`, a strip is no array of such samples.
+    """
+
+    def __init__(self, source: SampleRows) -> None:
+        sizes = []
+        for name, most in (("height", MAX_SIDE), ("width", MAX_SIDE), ("channels", 4)):
+            value = getattr(source, name, None)
+            if not isinstance(value, (int, np.integer)) or not 1 <= value <= most:
+                raise UsageError(f"{name} is out of range", value=repr(value), allowed=f"1..{most}")
+            sizes.append(int(value))
+        self.height, self.width, self.channels = sizes
+        self._source = source
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """As `SampleRows.rows`."""
+        rows = self._source.rows(first, count)
+        shape = max(0, min(count, self.height - first)), self.width, self.channels
+        if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape != shape:
+            raise UsageError(
+                "rows of a picture are not as many uint8 samples as it says",
+                first=first,
+                shape=list(np.shape(rows)),
+                dtype=str(getattr(rows, "dtype", type(rows).__name__)),
+                expected=list(shape),
+            )
+        return rows
+
+
 def check_samples(samples: np.ndarray) -> None:
     """(SPEC 4.1) Refuse anything but uint8 [H, W] or [H, W, 2..4] with sides of 1..MAX_SIDE.
 
@@ -151,4 +185,13 @@ def crop_samples(planes: np.ndarray, height: int, width: int, channels: int) -> 
     return ((red + 2 * green + blue + 2) >> 2).astype(np.uint8)
 
 
-__all__ = ["ArrayRows", "SampleRows", "check_samples", "crop_samples", "pad_rows", "pad_samples", "padding"]
+__all__ = [
+    "ArrayRows",
+    "CheckedRows",
+    "SampleRows",
+    "check_samples",
+    "crop_samples",
+    "pad_rows",
+    "pad_samples",
+    "padding",
+]

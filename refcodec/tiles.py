@@ -6,8 +6,10 @@ in latent positions, 16x16 samples each, unless a name says samples.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from .errors import UsageError
@@ -128,7 +130,7 @@ def check_region(region: Iterable[int], width: int, height: int) -> Region:
         They are not four integers, or the rectangle is empty or not inside the picture.
     """
     try:
-        found = Region(*(int(n) for n in region))
+        found = Region(*(operator.index(n) for n in islice(region, 5)))  # a fifth one is too many
     except (TypeError, ValueError):
         raise UsageError("a region is x, y, width and height", value=repr(region)) from None
     if not (0 <= found.x < found.x + found.width <= width and 0 <= found.y < found.y + found.height <= height):

@@ -174,6 +174,15 @@ class Rectangles:
         place, (start, end) = self.places[i], self._starts[i : i + 2]
         return SamplesReader(self._data[start:end], place.height, place.width, self._channels, self._at + start)
 
+    def pixels(self, x: int, y: int, width: int, height: int) -> int:
+        """Pixels that are read for a region: of the rectangles that it meets, the rows down to its end."""
+        return sum(
+            place.width * (min(place.y + place.height, y + height) - place.y)
+            for place in self.places
+            if place.x < x + width and place.x + place.width > x and place.y < y + height
+            if place.y + place.height > y
+        )
+
     def apply(self, samples: NDArray[np.uint8], first_row: int, first_column: int = 0) -> None:
         """Write what is stored over a strip of samples.
 

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UsageError
 from .codes import LEFT, UP, UP_LEFT, UP_RIGHT, CodesReader, Form, packed
 from .filters import Filters
 from .inflate import longest, refuse
@@ -218,6 +219,8 @@ class _CodesWriter:
         if self._listed:
             listed, places = self._listed(keys)
             codes[listed] = places[listed]
+        if form.next >= 1 << form.bits and (codes == form.next).any():
+            raise UsageError("the picture changed while it was read", cause="it has a colour that was not there before")
         self._rows.write(packed(codes, form.bits)[:, :, np.newaxis])
         self._parts.append(self._zlib.compress(pixels[codes == form.next].tobytes()))
 
@@ -272,12 +275,15 @@ def _ranked(pixels: Pixels) -> Pixels:
     return pixels[first[np.argsort(-counts, kind="stable")]]
 
 
-def _code_plans(pixels: Pixels, colour: Colour, table: Pixels | None) -> Iterator[Plan]:
-    """Plans with codes for transformed pixels."""
+def _code_plans(pixels: Pixels, colour: Colour, table: Pixels | None, most: int) -> Iterator[Plan]:
+    """Plans with codes for transformed pixels; the picture that they are some of has at most ``most`` colours.
+
+    Codes end with that of the next colour, unless there are enough for all colours of the picture.
+    """
     ranked = _ranked(pixels)
     for bits, neighbours in _FORMS:
         codes = (1 << bits) - neighbours.bit_count()
-        count = min(255, codes if len(ranked) <= codes else codes - 1, len(ranked))
+        count = min(255, codes if most <= codes else codes - 1, len(ranked))
         form = Form(bits, neighbours, count)
         yield Plan(colour, Filters.NONE, form=form, colours=ranked[:count], table=table)
 
@@ -289,13 +295,14 @@ def _plans(pixels: Pixels, colours: _Colours) -> Iterator[Plan]:
         yield Plan(straight, filters, strategy)
         if pixels.shape[2] == 3 and not colours.grey:
             yield Plan(Colour.GREEN, filters, strategy)
-    yield from _code_plans(_transformed(pixels, straight, None), straight, None)
+    most = 1 << 24 if colours.table is None else len(colours.table)
+    yield from _code_plans(_transformed(pixels, straight, None), straight, None, most)
     if pixels.shape[2] != 3 or colours.table is None:
         return
     ranked, bright = colours.table, colours.table[np.argsort(colours.table.sum(axis=1, dtype=np.int64), kind="stable")]
     for filters in Filters:
         yield Plan(Colour.PALETTE, filters, table=ranked if filters is Filters.NONE else bright)
-    yield from _code_plans(_transformed(pixels, Colour.PALETTE, _Ranks(ranked)), Colour.PALETTE, ranked)
+    yield from _code_plans(_transformed(pixels, Colour.PALETTE, _Ranks(ranked)), Colour.PALETTE, ranked, most)
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,11 +355,18 @@ def _quick_plans(pixels: Pixels) -> Iterator[Plan]:
 
 
 def _some_rows(source: Source, height: int, width: int, channels: int, samples: int) -> Pixels:
-    """About so many samples of the picture: all rows, or eight strips from top to bottom."""
+    """About so many samples of the picture: all rows, or eight strips from top to bottom, of very wide ones a part."""
     if height * width * channels <= samples:
         return source(0, height)
-    each = max(1, samples // (8 * width * channels))
-    return np.concatenate([source(first, each) for first in np.linspace(0, height - each, 8).astype(int).tolist()])
+    each, columns = max(1, samples // (8 * width * channels)), min(width, samples // (8 * channels))
+    firsts = np.linspace(0, height - each, 8).astype(int).tolist()
+    return np.concatenate([source(first, each)[:, :columns] for first in firsts])
+
+
+def _trial(plan: Plan, pixels: Pixels, level: int) -> bytes:
+    """The payload of a picture in memory, [n, w, c]."""
+    height, width, channels = pixels.shape
+    return _write(plan, lambda first, count: pixels[first : first + count], height, width, channels, level)
 
 
 def encode_samples(source: Source, height: int, width: int, channels: int) -> bytes:
@@ -372,21 +386,13 @@ def encode_samples(source: Source, height: int, width: int, channels: int) -> by
     """
     colours = _Colours.of(_strips(source, height, strip_rows(width, channels)))
     few = _some_rows(source, height, width, channels, _FEW)
-    plans = sorted(
-        _plans(few, colours),
-        key=lambda plan: len(_write(plan, lambda f, n: few[f : f + n], len(few), width, channels, level=6)),
-    )[:_FINALISTS]
+    plans = sorted(_plans(few, colours), key=lambda plan: len(_trial(plan, few, level=6)))[:_FINALISTS]
     many = _some_rows(source, height, width, channels, _MANY)
-    trials = [_write(plan, lambda f, n: many[f : f + n], len(many), width, channels) for plan in plans]
+    trials = [_trial(plan, many, level=9) for plan in plans]
     best = min(range(len(trials)), key=lambda i: len(trials[i]))
-    return trials[best] if len(many) == height else _write(plans[best], source, height, width, channels)
+    return trials[best] if many.shape[:2] == (height, width) else _write(plans[best], source, height, width, channels)
 
 
 def estimated_bits(pixels: Pixels) -> int:
     """About the bits that samples [h, w, channels] add to a payload of their kind; at least a few."""
-    source: Source = lambda first, count: pixels[first : first + count]  # noqa: E731
-    height, width, channels = pixels.shape
-    few = list(_quick_plans(pixels))
-    return 8 * max(
-        _LEAST_BYTES, min(len(_write(plan, source, height, width, channels, level=4)) for plan in few) - _HEAD_BYTES
-    )
+    return 8 * max(_LEAST_BYTES, min(len(_trial(plan, pixels, level=4)) for plan in _quick_plans(pixels)) - _HEAD_BYTES)

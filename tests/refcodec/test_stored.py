@@ -1,5 +1,6 @@
 """Alpha, rectangles and whole pictures without loss in the codec (SPEC 8.10, 8.11)."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ from tiny_models import random_picture, spec_model, tiny_model
 
 import refcodec
 from refcodec.bitstream.container import ALPHA, LOSSLESS, parse, serialise
-from refcodec.codec import decode_stream, encode_picture
-from refcodec.errors import ChunkError, HeaderError, ModelError, UsageError
+from refcodec.codec import decode_stream, encode_picture, encode_strips
+from refcodec.errors import ChunkError, HeaderError, LimitExceeded, ModelError, UsageError
 from refcodec.lossless.rectangles import Rectangle, pack_rectangles
+from refcodec.lossless.samples import encode_samples
+from refcodec.planes import ArrayRows
 from refcodec.stored import Choice
 
 SPEC = spec_module()
@@ -162,3 +165,114 @@ def test_a_lossless_stream_is_not_taken_for_another():
 
 def test_rectangles_are_places_in_the_picture():
     assert Rectangle(1, 2, 3, 4)._asdict() == {"y": 1, "x": 2, "width": 3, "height": 4}
+
+
+# ------------------------------------------------------------------------------------------------------------ limits
+
+
+def test_regions_do_not_read_what_is_below_and_beside_them():
+    """Stored samples of a region take memory for its columns and time for its rows and those above."""
+    samples = np.zeros((4096, 4096, 2), np.uint8)
+    samples[::8, :, 1] = 7
+    data = encode_picture(samples, lossless=True).data
+    limits = refcodec.Limits(max_pixels=1 << 20)
+    for region, fits in (((4095, 0, 1, 256), True), ((0, 300, 1, 1), False)):
+        if fits:
+            assert np.array_equal(refcodec.decode(data, region=region, limits=limits)[..., 1], samples[:256, 4095:, 1])
+        else:
+            with pytest.raises(LimitExceeded):
+                refcodec.decode(data, region=region, limits=limits)
+    tracemalloc.start()
+    decode_stream(data, region=(4095, 0, 1, 4096))
+    assert tracemalloc.get_traced_memory()[1] < 3 << 24
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("tag", [ALPHA, LOSSLESS])
+def test_stored_rows_above_a_region_count_as_pixels(tag):
+    """A region of few tiles at the bottom of a picture, whose alpha or rectangle is as high as the picture."""
+    samples = np.zeros((1024, 128, 3), np.uint8)
+    plain = encode_picture(samples, 60, model=tiny_model(), tile=64, rectangles=False)
+    stream = parse(plain.data)
+    if tag == ALPHA:
+        payload = encode_samples(lambda first, count: samples[first : first + count, :, :1], 1024, 128, 1)
+    else:
+        rows = ArrayRows(samples).rows
+        payload = pack_rectangles([Rectangle(0, 0, 128, 1024)], rows, 128, 1024, 3)
+    segments = [stream.segments(n) for n in range(stream.header.tiles)]
+    data = serialise(replace(stream.header, digest=None), segments, [(tag, payload)])
+    limits = refcodec.Limits(max_pixels=1 << 16)
+    refcodec.decode(data, region=(0, 100, 1, 1), model=tiny_model(), limits=limits)
+    with pytest.raises(LimitExceeded, match=tag):
+        refcodec.decode(data, region=(0, 1000, 1, 1), model=tiny_model(), limits=limits)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_limits_of_memory_hold_for_stored_samples(channels):
+    samples = np.zeros((1200, 1000, channels)[: 2 + (channels > 1)], np.uint8)
+    data = encode_picture(samples, lossless=True).data
+    held, strips = 1_200_000 * channels, 8 * 1_200_000 * channels
+    refcodec.decode(data, limits=refcodec.Limits(max_memory=held + strips))
+    with pytest.raises(LimitExceeded, match="memory"):
+        refcodec.decode(data, limits=refcodec.Limits(max_memory=held + strips // 8))
+    tracemalloc.start()
+    decode_stream(data)
+    assert tracemalloc.get_traced_memory()[1] < held + strips
+    tracemalloc.stop()
+
+
+# ------------------------------------------------------------------------------------------------------- odd sources
+
+
+class Odd:
+    """A picture whose rows are not what it says."""
+
+    height, width, channels = 130, 150, 3
+
+    def __init__(self, **facts):
+        self.samples = random_picture(130, 150)
+        self.change = facts.pop("change", lambda rows: rows)
+        vars(self).update(facts)
+
+    def rows(self, first, count):
+        """Rows of the picture, changed."""
+        return self.change(self.samples[first : first + count])
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"tile": 64, "rectangles": False}], ids=str)
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"change": lambda rows: rows[:-1]},
+        {"change": lambda rows: rows[:0]},
+        {"change": lambda rows: rows[:, :5]},
+        {"change": lambda rows: rows[..., :1]},
+        {"change": lambda rows: rows[..., 0]},
+        {"change": lambda rows: rows.astype(np.int16)},
+        {"change": lambda rows: rows.tolist()},
+        {"change": lambda rows: None},
+        {"channels": None},
+        {"channels": 5},
+        {"channels": 4},
+        {"height": 130.0},
+        {"height": 131},
+    ],
+    ids=str,
+)
+def test_odd_sources_are_refused(odd, options):
+    with pytest.raises(UsageError):
+        encode_strips(Odd(**odd), 60, model=tiny_model(), **options)
+
+
+def test_a_lossless_stream_of_a_changing_source_has_the_digest_of_what_it_holds():
+    rng = np.random.default_rng(0)
+    source = Odd(change=lambda rows: rng.integers(0, 256, rows.shape).astype(np.uint8))
+    data = encode_strips(source, lossless=True).data
+    decode_stream(data, verify=True)
+
+
+@pytest.mark.parametrize("tag", [ALPHA, LOSSLESS])
+def test_stored_samples_are_none_of_the_callers_chunks(tag):
+    """A payload that a decoder refuses was written."""
+    with pytest.raises(UsageError, match=tag):
+        encode_picture(random_picture(64, 64), 60, model=tiny_model(), chunks=[(tag, b"\0" + bytes(20))])

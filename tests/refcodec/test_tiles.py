@@ -1,5 +1,6 @@
 """Tiles and regions (SPEC 4.4, 4.5): the cut, equality with the document and with the whole, damage, memory."""
 
+import itertools
 import tracemalloc
 from dataclasses import replace
 
@@ -172,7 +173,10 @@ def test_regions_are_the_crop_of_the_whole(backend, tile):
 
 @pytest.mark.parametrize(
     "region",
-    [(0, 0, 0, 1), (0, 0, 1, 0), (-1, 0, 2, 2), (0, -1, 2, 2), (99, 0, 2, 1), (0, 69, 1, 2), (1, 2, 3), "abcd", 5],
+    [
+        *((0, 0, 0, 1), (0, 0, 1, 0), (-1, 0, 2, 2), (0, -1, 2, 2), (99, 0, 2, 1), (0, 69, 1, 2), (1, 2, 3), "abcd", 5),
+        *((float("inf"), 0, 1, 1), (2.7, 0, 1, 1), "1234", itertools.repeat(1)),
+    ],
 )
 def test_what_is_no_region_is_refused(region):
     data = encode_picture(random_picture(70, 100), 60, model=tiny_model()).data

@@ -5,11 +5,11 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refcodec.errors import ChunkError
-from refcodec.lossless import samples
+from refcodec.errors import ChunkError, UsageError
+from refcodec.lossless import filters, samples
 from refcodec.lossless.codes import LEFT, UP, UP_LEFT, UP_RIGHT, Form, packed, unpacked
 from refcodec.lossless.filters import Filters, filter_rows, unfilter
 from refcodec.lossless.samples import (
@@ -23,7 +23,12 @@ from refcodec.lossless.samples import (
     strip_rows,
 )
 
-same = settings(derandomize=True, deadline=None, max_examples=60)
+same = settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # a patch stays for all examples
+)
 
 NEIGHBOURS = (LEFT, UP, UP_LEFT, UP_RIGHT)
 
@@ -75,22 +80,33 @@ def by_definition(filtered, filters, above):
 
 @same
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(0, 2**32), st.sampled_from((3, 5)))
-def test_filters_are_undone_as_defined(rows, width, size, seed, kinds):
+@pytest.mark.parametrize("least", [0, 1 << 20], ids=["diagonals", "bytes"])
+def test_filters_are_undone_as_defined(monkeypatch, least, rows, width, size, seed, kinds):
+    monkeypatch.setattr(filters, "_LEAST_ABREAST", least)
     rng = np.random.default_rng(seed)
     filtered = rng.integers(0, 256, (rows, width, size), np.uint8)
-    filters, above = rng.integers(0, kinds, rows, np.uint8), rng.integers(0, 256, (width, size), np.uint8)
-    expected = by_definition(filtered, filters, above)
-    unfilter(filtered, filters, above)
+    numbers, above = rng.integers(0, kinds, rows, np.uint8), rng.integers(0, 256, (width, size), np.uint8)
+    expected = by_definition(filtered, numbers, above)
+    unfilter(filtered, numbers, above)
     assert np.array_equal(filtered, expected)
 
 
-def test_tall_narrow_rows_are_undone_block_by_block():
+@pytest.mark.parametrize("shape", [(1, 1 << 17, 3), (1 << 14, 1, 1), (30, 4096, 1)], ids=str)
+def test_short_diagonals_take_no_longer_than_bytes(monkeypatch, shape):
+    """By diagonals the first two took 3.5 s and 0.6 s."""
+    monkeypatch.setattr(filters, "_by_diagonals", None)  # fails if it is called
+    rows, above = np.random.default_rng(0).integers(0, 256, shape, np.uint8), np.zeros(shape[1:], np.uint8)
+    unfilter(rows, np.full(shape[0], Filters.PAETH, np.uint8), above)
+
+
+def test_tall_narrow_rows_are_undone_block_by_block(monkeypatch):
+    monkeypatch.setattr(filters, "_LEAST_ABREAST", 0)
     rng = np.random.default_rng(0)
     filtered, above = rng.integers(0, 256, (700, 3, 1), np.uint8), np.zeros((3, 1), np.uint8)
-    filters = rng.integers(0, 5, 700, np.uint8)
-    expected = by_definition(filtered, filters, above)
+    numbers = rng.integers(0, 5, 700, np.uint8)
+    expected = by_definition(filtered, numbers, above)
     tracemalloc.start()
-    unfilter(filtered, filters, above)
+    unfilter(filtered, numbers, above)
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
     assert np.array_equal(filtered, expected)
@@ -101,11 +117,48 @@ def test_tall_narrow_rows_are_undone_block_by_block():
 def test_every_choice_of_filters_comes_back(picture, choice, seed):
     above = np.random.default_rng(seed).integers(0, 256, picture.shape[1:], np.uint8)
     rows = filter_rows(picture, above, choice)
-    filters, filtered = rows[:, 0].copy(), rows[:, 1:].reshape(picture.shape).copy()
+    numbers, filtered = rows[:, 0].copy(), rows[:, 1:].reshape(picture.shape).copy()
     if choice <= Filters.PAETH:
-        assert (filters == choice).all()
-    unfilter(filtered, filters, above)
+        assert (numbers == choice).all()
+    unfilter(filtered, numbers, above)
     assert np.array_equal(filtered, picture)
+
+
+@pytest.mark.parametrize("few", [2, 4, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_colour_that_only_rows_without_a_trial_have(few, channels):
+    """As many colours as codes in the rows that plans are tried on, and one more in another row."""
+    rng = np.random.default_rng(few)
+    colours = rng.permutation(256)[: few + 1].astype(np.uint8)
+    picture = np.repeat(colours[rng.integers(0, few, (600, 500))][..., np.newaxis], channels, axis=2)
+    picture[..., -1] ^= np.uint8(few)
+    picture[70, 30] = colours[few]
+    assert np.array_equal(decoded(encode_samples(source(picture), *picture.shape), *picture.shape), picture)
+
+
+def test_plans_for_very_wide_pictures_are_tried_on_a_part(monkeypatch):
+    """Eight whole rows of 2^20 pixels are a hundred times as many samples as a trial is meant for."""
+    tried = []
+    monkeypatch.setattr(
+        samples, "_plans", lambda few, colours: tried.append(few.size) or [Plan(Colour.GREEN, Filters.SUB)]
+    )
+    picture = np.zeros((9, 1 << 18, 3), np.uint8)
+    picture[::2, -1] = 5
+    assert np.array_equal(decoded(encode_samples(source(picture), *picture.shape), *picture.shape), picture)
+    assert tried and tried[0] <= 1 << 18
+
+
+def test_a_picture_that_changes_while_it_is_coded_is_refused():
+    """The list of colours is complete when it is made, and lacks one when it is used."""
+    checks = (np.indices((600, 500, 1)).sum(axis=0) % 2).astype(np.uint8)
+    calls: list[int] = []
+
+    def changing(first, count):
+        calls.append(count)
+        return checks[first : first + count] * np.uint8(1 + (len(calls) > 9))  # the colours, then rows for trials
+
+    with pytest.raises(UsageError, match="changed"):
+        encode_samples(changing, 600, 500, 1)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
