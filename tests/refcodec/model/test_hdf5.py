@@ -38,12 +38,20 @@ def opened(data):
     return Hdf5(io.BytesIO(data), "x.h5")
 
 
-def assert_the_same(data):
-    """The reader finds the arrays that the library finds, and the attributes that a model needs."""
+def assert_the_same(data, floats=True):
+    """The reader finds the arrays that the library finds, and the attributes that a model needs.
+
+    The storage of ``float`` is not looked at (SPEC B.1-28), and the library need not read it either.
+    """
     file, wanted = opened(data), {}
-    arrays = read_all(file.datasets())
+    arrays = read_all({name: d for name, d in file.datasets().items() if floats or not name.startswith("float/")})
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset) and (floats or not name.startswith("float/")):
+            wanted[name] = item[()]
+
     with h5py.File(io.BytesIO(data), "r") as f:
-        f.visititems(lambda name, item: wanted.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
+        f.visititems(visit)
         for name in {"format", "version", "fingerprint"} & set(f.attrs):
             value = f.attrs[name]
             assert file.attributes[name] == (value.decode() if isinstance(value, bytes) else value)
@@ -56,9 +64,14 @@ def assert_the_same(data):
 # ----------------------------------------------------------------------------------------------------- sound files
 
 
-@pytest.mark.parametrize("model", SOUND, ids=lambda model: model.name)
+@pytest.mark.parametrize(
+    "model",
+    # The library tests checksums of its structures, which no reader need test (SPEC B.1-28).
+    [model for model in SOUND if not model.name.endswith("checksum-wrong")],
+    ids=lambda model: model.name,
+)
 def test_the_kits_models_read_as_by_the_library(model):
-    assert_the_same(edited(model.file.read_bytes(), model.edits))
+    assert_the_same(edited(model.file.read_bytes(), model.edits), floats="-float-" not in model.name)
 
 
 @pytest.mark.parametrize("path", [path for path in (TABLES, DEFAULT) if path.is_file()], ids=lambda path: path.name)
