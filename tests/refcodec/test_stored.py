@@ -276,3 +276,14 @@ def test_stored_samples_are_none_of_the_callers_chunks(tag):
     """A payload that a decoder refuses was written."""
     with pytest.raises(UsageError, match=tag):
         encode_picture(random_picture(64, 64), 60, model=tiny_model(), chunks=[(tag, b"\0" + bytes(20))])
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}], ids=str)
+def test_progress_of_a_picture_that_is_stored_as_a_whole_ends(options):
+    """It stopped at a half, where the first of two passes ends."""
+    shares: list[float] = []
+    coded = encode_picture(page()[:, :64], 60, model=tiny_model(), progress=shares.append, **options)
+    assert coded.model is None and shares == sorted(shares) and shares[-1] == 1
+    shares.clear()
+    decode_stream(coded.data, progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1
