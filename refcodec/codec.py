@@ -221,7 +221,7 @@ def encode_strips(
         colours = colours if exact or lossless else Visible(source)
     outlet = _Outlet(digest, strips)
     if not isinstance(model, Model) or lossless:
-        return _encode_whole(header, code_whole(colours), chunks, outlet)
+        return _encode_whole(header, code_whole(colours), chunks, outlet, progress)
     _check_memory("encoding", header, model, limits, backend, threads, trace is not None, encoding=True, held=held)
     with borrowed_pool(header.tiled) as pool:
         engine = parts.engine(model.layers, model.tables, header.quality - 1, threads, backend, trace, pool)
@@ -229,7 +229,7 @@ def encode_strips(
         stored = coder.worth_storing(colours) if rectangles and may_gain(colours) else Choice()
         if stored.whole:
             header = Header(header.width, header.height, header.channels, 0, bytes(FINGERPRINT_BYTES), lossless=True)
-            return _encode_whole(header, stored.payload, chunks, outlet)
+            return _encode_whole(header, stored.payload, chunks, outlet, progress)
         if stored.rectangles:
             chunks = (*chunks, (LOSSLESS, stored.payload))
             colours = Replaced(colours, stored.rectangles)
@@ -260,12 +260,20 @@ class _Outlet:
         return replace(header, digest=self._digest.digest()[:DIGEST_BYTES]) if self._digest else header
 
 
-def _encode_whole(header: Header, payload: bytes, chunks: tuple[tuple[str, bytes], ...], outlet: _Outlet) -> Coded:
+def _encode_whole(
+    header: Header,
+    payload: bytes,
+    chunks: tuple[tuple[str, bytes], ...],
+    outlet: _Outlet,
+    progress: Progress | None,
+) -> Coded:
     """(SPEC 8.11) A picture that is stored without loss as a whole."""
     chunks = (*chunks, (LOSSLESS, payload))
     place, whole = outlet.through(header, chunks), Region(0, 0, header.width, header.height)
     for first, rows in whole_strips(Stream(header, (), memoryview(b""), chunks), whole):
         place(first, rows)
+    if progress:
+        progress(1.0)
     return Coded(serialise(outlet.sealed(header), (), chunks), None)
 
 
@@ -495,6 +503,8 @@ def decode_strips(
         check_memory(memory, limits, "decoding", "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
         for first, rows in whole_strips(stream, wanted):
             outlet(first, overlay.finished(first, rows))
+            if progress:
+                progress((first + rows.shape[0]) / wanted.height)
     else:
         found = stream_model(header, model)
         check_segments(stream, found.config, tiles)

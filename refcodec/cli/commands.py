@@ -178,17 +178,21 @@ def encode(args: Namespace) -> int:
             f"{width}x{height} {how}: {size} bytes, {8 * size / (width * height):.4f} bits per pixel, "
             f"{psnr}{seconds:.2f} s"
         )
-    _advise(args.input, size)
+    _advise(args.input, size, coded.model is None)
     return 0
 
 
-def _advise(source: str, size: int) -> None:
+def _advise(source: str, size: int, lossless: bool) -> None:
     """Say what a user may not expect: a stream larger than its source, and the format's state."""
     file = Path(source)
     if source != "-" and file.is_file() and size > (before := file.stat().st_size):
         note(
-            f"the stream is larger than the source of {before} bytes: the codec is made for photographs; for text, "
-            "graphics and flat colours try --lossless"
+            f"the stream is larger than the source of {before} bytes"
+            + (
+                ""
+                if lossless
+                else ": the codec is made for photographs; for text, graphics and flat colours try --lossless"
+            )
         )
     note(f"format version {VERSION} is not frozen, a later refcodec may not decode this stream: keep the source")
 

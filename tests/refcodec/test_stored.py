@@ -1,6 +1,7 @@
 """Alpha, rectangles and whole pictures without loss in the codec (SPEC 8.10, 8.11)."""
 
 import tracemalloc
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,13 @@ from spec import spec_module
 from tiny_models import random_picture, spec_model, tiny_model
 
 import refcodec
-from refcodec.bitstream.container import ALPHA, LOSSLESS, parse, serialise
+from refcodec.bitstream.container import ALPHA, LOSSLESS, Header, parse, serialise
 from refcodec.codec import decode_stream, encode_picture, encode_strips
 from refcodec.errors import ChunkError, HeaderError, LimitExceeded, ModelError, UsageError
 from refcodec.lossless.rectangles import Rectangle, pack_rectangles
 from refcodec.lossless.samples import encode_samples
 from refcodec.planes import ArrayRows
-from refcodec.stored import Choice
+from refcodec.stored import STRIPS_HELD, Choice
 
 SPEC = spec_module()
 
@@ -211,13 +212,28 @@ def test_stored_rows_above_a_region_count_as_pixels(tag):
 def test_limits_of_memory_hold_for_stored_samples(channels):
     samples = np.zeros((1200, 1000, channels)[: 2 + (channels > 1)], np.uint8)
     data = encode_picture(samples, lossless=True).data
-    held, strips = 1_200_000 * channels, 8 * 1_200_000 * channels
+    held, strips = 1_200_000 * channels, 16 * 1_200_000 * channels
     refcodec.decode(data, limits=refcodec.Limits(max_memory=held + strips))
     with pytest.raises(LimitExceeded, match="memory"):
-        refcodec.decode(data, limits=refcodec.Limits(max_memory=held + strips // 8))
+        refcodec.decode(data, limits=refcodec.Limits(max_memory=held + strips // 16))
     tracemalloc.start()
     decode_stream(data)
     assert tracemalloc.get_traced_memory()[1] < held + strips
+    tracemalloc.stop()
+
+
+def test_limits_of_memory_hold_for_rows_of_codes_with_neighbours():
+    """Every pixel is the one to the left; memory was taken that no limit bounded."""
+    width = 1 << 18
+    codes = zlib.compress(bytes(4 * (1 + width // 8)))
+    payload = b"\1\1\0" + len(codes).to_bytes(4, "little") + codes + zlib.compress(b"")
+    data = serialise(Header(width, 4, 3, 0, bytes(16), lossless=True), (), [(LOSSLESS, payload)])
+    taken = 4 * width * 3 * (1 + STRIPS_HELD)
+    with pytest.raises(LimitExceeded, match=str(taken)):
+        refcodec.decode(data, limits=refcodec.Limits(max_memory=taken - 1))
+    tracemalloc.start()
+    assert not refcodec.decode(data, limits=refcodec.Limits(max_memory=taken)).any()
+    assert tracemalloc.get_traced_memory()[1] < taken
     tracemalloc.stop()
 
 
@@ -276,3 +292,14 @@ def test_stored_samples_are_none_of_the_callers_chunks(tag):
     """A payload that a decoder refuses was written."""
     with pytest.raises(UsageError, match=tag):
         encode_picture(random_picture(64, 64), 60, model=tiny_model(), chunks=[(tag, b"\0" + bytes(20))])
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}], ids=str)
+def test_progress_of_a_picture_that_is_stored_as_a_whole_ends(options):
+    """It stopped at a half, where the first of two passes ends."""
+    shares: list[float] = []
+    coded = encode_picture(page()[:, :64], 60, model=tiny_model(), progress=shares.append, **options)
+    assert coded.model is None and shares == sorted(shares) and shares[-1] == 1
+    shares.clear()
+    decode_stream(coded.data, progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1
