@@ -273,7 +273,21 @@ class Odd:
         {"height": 130.0},
         {"height": 131},
     ],
-    ids=str,
+    ids=(
+        "rows",
+        "no-rows",
+        "columns",
+        "channels-read",
+        "flat",
+        "int16",
+        "list",
+        "none",
+        "no-channels",
+        "5",
+        "4",
+        "float",
+        "higher",
+    ),
 )
 def test_odd_sources_are_refused(odd, options):
     with pytest.raises(UsageError):
