@@ -42,7 +42,7 @@ DECODER = SCRIPTS / "decoder.mjs"
 RIGHT = ("core/coded-tiny-7-scene-q060", "core/configuration-tiny-old-7-colour", "core/model-file-chunks")
 WRONG = (
     "invalid/magic-late",
-    "invalid/cut-whole-0045",
+    "invalid/cut-whole-0033",
     "invalid/positions-just",
     "invalid/chunk-twice-apart",
     "invalid/y-word-left",
