@@ -179,7 +179,7 @@ def _processes(
     note(f"bench: processes that decode {samples.shape[1]}x{samples.shape[0]}")
     quality = min(args.quality, each.model.config.steps)
     stream, found = folder / "stream.loclic", dict[str, Any]()
-    data = encode_picture(samples, quality, model=each.model, limits=limits_of(args)).data
+    data = encode_picture(samples, quality, model=each.model, rectangles=False, limits=limits_of(args)).data
     write_bytes(stream, data, force=True)
     command = [
         "decode",

@@ -208,9 +208,9 @@ def measure(
     height, width = samples.shape[:2]
     rows, columns = (-(-n // 64) * 64 for n in (height, width))
     ways: dict[str, Any] = {"model": model, "threads": threads, "limits": limits}
-    data = encode_picture(samples, quality, **ways).data
+    data = encode_picture(samples, quality, rectangles=False, **ways).data
     work: dict[str, Callable[[Parts], Any]] = {
-        "encode": lambda parts: encode_picture(samples, quality, parts=parts, **ways),
+        "encode": lambda parts: encode_picture(samples, quality, rectangles=False, parts=parts, **ways),
         "decode": lambda parts: decode_stream(data, parts=parts, **ways),
     }
     work["decode"](Parts())

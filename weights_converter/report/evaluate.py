@@ -124,7 +124,7 @@ def compare_picture(
         if clips is not None:
             clips(name, values)
 
-    coded = encode_picture(samples, step, model=model, trace=trace)
+    coded = encode_picture(samples, step, model=model, trace=trace, rectangles=False)
     engine = FloatEngine(config, floats, step - 1)
     y_hat = engine.map(latents[0].shape[0], latents[0].shape[1], config.M)
     interior(y_hat)[...] = np.concatenate(latents, axis=2)
