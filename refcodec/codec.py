@@ -131,7 +131,7 @@ def _check_arguments(threads: object, limits: object, trace: object) -> None:
 
 
 def _tile_side(tile: int | None, width: int, height: int) -> int:
-    """(SPEC 4.4-4) Side of the tiles in samples, 0 for none; None lets the encoder choose."""
+    """(SPEC 4.4-1) Side of the tiles in samples, 0 for none; None lets the encoder choose."""
     if tile is None:
         return TILE if padded_pixels(width, height) > TILED_FROM else 0
     if not isinstance(tile, (int, np.integer)) or tile % UNIT or not 0 <= tile <= 255 * UNIT:
@@ -360,7 +360,7 @@ def _check_memory(
     held: bool = False,
     more: int = 0,
 ) -> None:
-    """(SPEC 8.5-11) Refuse what takes more memory than the limits allow; ``more`` bytes are taken in addition."""
+    """(SPEC 8.5-12, 9.1-10) Refuse what takes more memory than the limits allow; ``more`` bytes are taken in addition."""
     if limits.max_memory is None:
         return
     estimate = memory_estimate(

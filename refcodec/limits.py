@@ -124,7 +124,7 @@ def mebibytes(size: int) -> int:
 
 
 def check_memory(memory: int, limits: Limits, what: str, where: str = "", **values: object) -> None:
-    """(SPEC 8.5-7, 8.5-11) Refuse what takes too much memory, by its estimate.
+    """(SPEC 8.5-7, 9.1-10) Refuse what takes too much memory, by its estimate.
 
     Parameters
     ----------

@@ -102,7 +102,7 @@ class TileGrid:
         return Window(0, self.height, 0, self.width)
 
     def window(self, region: Region, reach: int) -> Window:
-        """(SPEC 4.5-2) The part of y_hat that a region's samples depend on."""
+        """(SPEC 4.5-3) The part of y_hat that a region's samples depend on."""
         return Window(
             max(0, region.y // STRIDE - reach),
             min(self.height, (region.y + region.height - 1) // STRIDE + reach + 1),

@@ -122,7 +122,7 @@ function writeWhole(path, content) {
   }
 }
 
-/** Report a refusal; whatever memory cannot hold is beyond the decoder's limits. [8.9-1] [9.1-8] [14.1-4] */
+/** Report a refusal; whatever memory cannot hold is beyond the decoder's limits. [8.9-1] [9.1-9] [14.1-4] */
 function refuse(error) {
   const noMemory = error instanceof RangeError && /allocation|array length/i.test(error.message);
   const refusal = noMemory ? new Refusal("LimitExceeded", error.message) : error;

@@ -20,7 +20,7 @@ QUALITIES = {
 }
 """Quality steps by picture."""
 
-CLAUSES = cited("1.4-1 4.1-2 4.3-1..2 6.1-9 6.9-4 6.10-1..4 8.1-15 12.1-2")
+CLAUSES = cited("1.4-1 4.1-2 4.3-1..2 6.1-9 6.9-4 6.10-1..4 8.1-20 12.1-2")
 
 
 @generator("default", "pictures")

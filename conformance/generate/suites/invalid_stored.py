@@ -342,6 +342,7 @@ def rectangle_lists() -> Iterator[Case]:
         ("beyond-right-by-one", changed(0, x, 98), ("8.11-3",)),
         ("beyond-bottom", changed(2, y, 70), ("8.11-3",)),
         ("beyond-bottom-by-one", changed(0, height, 67), ("8.11-3",)),
+        ("beyond-bottom-alone", changed(2, height, 71 - entries[2][y]), ("8.11-3",)),
         ("x-2-32-less-1", changed(0, x, 2**32 - 1), ("8.11-3",)),
         ("y-2-31", changed(2, y, 2**31), ("8.11-3",)),
         ("width-2-32-less-10", changed(0, width, 2**32 - 10), ("8.11-3",)),

@@ -152,6 +152,9 @@ def lossless_rows() -> Iterator[Case]:
             payload = stored.rows(samples, filters=(number,))
             data = whole_stream(payload, 12, 11, channels)
             yield _case(f"filter-{number}-{colour}", data, ROWS, f"12x11, filter {number}, seed {62 + number}")
+    payload = stored.rows(noise(76, 300, 96, 1), filters=(4,), pack=stored.fixed)
+    data = whole_stream(payload, 96, 300, 1)
+    yield _case("tall-paeth", data, ROWS, "96x300, filter 4 in more rows than a decoder may undo at once, seed 76")
     samples = noise(67, 8, 10, 3)
     grey = np.repeat(samples[:, :, :1], 3, axis=2)
     for name, payload, what in (

@@ -200,6 +200,7 @@ def configuration_bounds() -> Cases:
         {"chan": [2, 4098]},
         {"hyper": 2718},
         {"hyper": 2720},
+        {"hyper": 2706, "ent": [4090, *TINY.ent[1:]]},
         {"hyper": 4096},
         {"N": [6, 8, 4098]},
         {"hs": [2, 4098]},

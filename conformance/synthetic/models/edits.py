@@ -147,7 +147,7 @@ def file_fingerprint(data: bytes) -> bytes | None:
 def entry_of(path: Path, made: Edited, stored: dict[str, Any] | None) -> dict[str, Any]:
     """A manifest's entry: fingerprint, the file that is changed and its SHA-256, edits, SHA-256 of the result.
 
-    What is stored is kept if it is of the same file.
+    What is stored is kept if it is of the same file: HDF5 writes time stamps. A change that is changed gets a new name.
     """
     old = path.read_bytes()
     base = hashlib.sha256(old).hexdigest()

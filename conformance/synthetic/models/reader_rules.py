@@ -17,7 +17,7 @@ from refcodec.model.file import FORMAT, VERSION
 from .broken_files import INDICES, VICTIM
 from .broken_models import BASE, configured, kind, plain, replaced, several
 from .edits import Change, Edited, Patch
-from .procedural import edited_model
+from .procedural import edited_model, model
 
 FIRST, SECOND = "layers/g_s/6/conv1/weight", "layers/g_s/6/conv2/weight"
 """Two arrays of one shape."""
@@ -221,10 +221,10 @@ FAULTS = [
         _attribute("fingerprint", np.array([b"0" * 32])),
     ),
     _file(
-        "fingerprint-capitals",
+        "fingerprint-in-capitals",
         "B.1-17 B.1-27",
         "a fingerprint in capital letters",
-        _attribute("fingerprint", np.bytes_("ABCDEF01" * 4)),
+        lambda f: _attribute("fingerprint", np.bytes_(model(BASE).fingerprint.hex().upper()))(f),
     ),
     _file("name-not-ascii", "B.1-16", "a float whose name is not ASCII", _zeros("float/\u00e9")),
     _file("name-delete", "B.1-16", "a float with the character 0x7F in its name", _zeros("float/a\x7f")),
