@@ -360,7 +360,7 @@ def _check_memory(
     held: bool = False,
     more: int = 0,
 ) -> None:
-    """(SPEC 8.5-12, 9.1-10) Refuse what takes more memory than the limits allow; ``more`` bytes are taken in addition."""
+    """(SPEC 8.5-12, 9.1-10) Refuse what takes more memory than the limits allow; ``more`` bytes come on top."""
     if limits.max_memory is None:
         return
     estimate = memory_estimate(
