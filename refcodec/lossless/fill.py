@@ -81,7 +81,7 @@ def filled(source: Source, rectangles: Sequence[Rectangle], height: int, width: 
     source : callable
         Gives strips of the picture.
     rectangles : sequence of Rectangle
-        Each begins at multiples of 8 pixels; they are filled.
+        Where they are is filled.
     height, width : int
         Size of the picture.
 
@@ -92,36 +92,14 @@ def filled(source: Source, rectangles: Sequence[Rectangle], height: int, width: 
     """
     if not rectangles:
         return source
-    shape = -(-height // CELL), -(-width // CELL)
-    known = np.ones(shape, np.float32)
-    for y, x, w, h in rectangles:
-        known[y // CELL : -(-(y + h) // CELL), x // CELL : -(-(x + w) // CELL)] = 0
-    values: Grid | None = None
-    for first in range(0, height, BLOCK):
-        strip = source(first, min(BLOCK, height - first)).astype(np.float32)
-        if values is None:
-            values = np.empty((*shape, strip.shape[2]), np.float32)
-        padded = np.pad(strip, ((0, -len(strip) % CELL), (0, -width % CELL), (0, 0)), mode="edge")
-        cells = padded.reshape(len(padded) // CELL, CELL, shape[1], CELL, -1).mean(axis=(1, 3))
-        values[first // CELL : first // CELL + len(cells)] = cells
-    surface = completed(np.asarray(values), known)
 
-    def strips(first: int, count: int) -> NDArray[np.uint8]:
-        strip: NDArray[np.uint8] = source(first, count).copy()
+    def hidden(first: int, count: int) -> NDArray[np.bool_]:
+        mask = np.zeros((count, width), np.bool_)
         for y, x, w, h in rectangles:
-            top, bottom = max(first, y), min(first + count, y + h)
-            if top < bottom:
-                above, below, part = _places(top, bottom - top, shape[0])
-                left, right, share = _places(x, w, shape[1])
-                upper, lower = (
-                    surface[rows][:, left] * (1 - share)[:, np.newaxis] + surface[rows][:, right] * share[:, np.newaxis]
-                    for rows in (above, below)
-                )
-                part = part[:, np.newaxis, np.newaxis]
-                strip[top - first : bottom - first, x : x + w] = np.rint(upper * (1 - part) + lower * part)
-        return strip
+            mask[max(0, y - first) : max(0, y + h - first), x : x + w] = True
+        return mask
 
-    return strips
+    return filled_where(source, hidden, height, width)
 
 
 def filled_where(source: Source, hidden: Hidden, height: int, width: int) -> Source:
