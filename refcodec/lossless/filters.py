@@ -145,13 +145,12 @@ def unfilter(rows: Bytes, filters: Bytes, above: Bytes) -> None:
     serial = np.flatnonzero(filters >= AVERAGE)
     first, end = (int(serial[0]), int(serial[-1]) + 1) if serial.size else (n, n)
     above = _by_rows(rows[:first], filters[:first], above)
-    if first < end:
-        step = max(width, _DIAGONAL_ROWS)
-        for row in range(first, end, step):
-            part = slice(row, min(row + step, end))
-            _by_diagonals(rows[part], filters[part], above)
-            above = rows[part.stop - 1]
-        _by_rows(rows[end:], filters[end:], above)
+    step = max(width, _DIAGONAL_ROWS)
+    for row in range(first, end, step):
+        part = slice(row, min(row + step, end))
+        _by_diagonals(rows[part], filters[part], above)
+        above = rows[part.stop - 1]
+    _by_rows(rows[end:], filters[end:], above)
 
 
 def _by_bytes(row: Bytes, above: Bytes, number: int) -> None:
