@@ -1,18 +1,21 @@
 """Change the decoder, or the runner, in one place at a time, and see whether the kit notices.
 
 Mutants of the decoder are decoded against the vectors of the suites, with the NumPy backend and the kit's own model
-files; those of the runner against its tests. Exit code 0 if every mutant is noticed but those declared equivalent, and
-none of these; else 1.
+files; those of the runner against its tests. ``--generated`` takes mutants that nobody chose (`generated`). Exit code
+0 if every mutant is noticed but those declared equivalent, and none of these; else 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import random
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import accumulate
 from pathlib import Path
@@ -20,21 +23,34 @@ from typing import Any
 
 from ..kit.errors import FAILED, PASSED, NothingToDo, OutputFailed, UsageError
 from ..kit.suites import KIT, Selection, kit_hash, load_all, select
-from . import runner_hunt
+from . import coverage, generated, runner_hunt
 from .hunt import LEAST, PATIENCE, Hunt, baseline, preload, run
 from .judge import Task, task_of
-from .mutant import DECODER, RUNNER, Mutant, declared
+from .mutant import DECODER, RUNNER, Mutant, declared, module_path
 
 FOLDER = Path(__file__).parent
-RESULTS = {"decoder": FOLDER / "decoder.json", "runner": FOLDER / "runner.json"}
+RESULTS = {name: FOLDER / f"{name}.json" for name in ("decoder", "runner", "generated")}
+EQUIVALENT = FOLDER / "generated_equivalent.json"
+"""Why no input can tell a generated mutant from the original, by mutant."""
+
 ENOUGH = 10.0
 """Equivalent mutants are tried on the quickest vectors, as many as take the original so many seconds."""
+
+ENOUGH_GENERATED = 20.0
+"""Generated mutants are tried on the quickest vectors that reach their line, as many as take so many seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``python -m conformance mutants``."""
     parser.add_argument("patterns", nargs="*", metavar="MUTANT", help="names or patterns such as 'gelu/*'; all without")
     parser.add_argument("--runner", action="store_true", help="mutants of the runner instead of the decoder")
+    parser.add_argument(
+        "--generated",
+        type=int,
+        metavar="N",
+        help="about N mutants made from the syntax tree, one at least of every line that vectors reach; with --sample "
+        "those that were noticed the last time",
+    )
     parser.add_argument("--sample", type=int, metavar="N", help="a random part of N mutants that are not equivalent")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sample, 0 by default")
     parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder with suites, this kit by default")
@@ -47,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def chosen(mutants: Sequence[Mutant], patterns: Iterable[str], sample: int | None, seed: int) -> list[Mutant]:
     """Mutants by name, and of these a sample; raises NothingToDo if none is left."""
     patterns = list(patterns)
-    found = [m for m in mutants if not patterns or any(fnmatchcase(m.id, p) for p in patterns)]
+    found = [m for m in mutants if not patterns or any(m.id == p or fnmatchcase(m.id, p) for p in patterns)]
     if sample is not None:
         true = [m for m in found if not m.equivalent]
         found = random.Random(seed).sample(true, min(sample, len(true)))
@@ -110,7 +126,12 @@ def quickest(tasks: Iterable[Task], seconds: Mapping[str, float], enough: float)
 
 
 def hunt_decoder(
-    mutants: Sequence[Mutant], tasks: Sequence[Task], seconds: Mapping[str, float], jobs: int
+    mutants: Sequence[Mutant],
+    tasks: Sequence[Task],
+    seconds: Mapping[str, float],
+    jobs: int,
+    known: Mapping[str, str],
+    reaching: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Hunt]:
     """Run mutants of the decoder against vectors: what noticed it the last time, then what is quick or notices much.
 
@@ -122,14 +143,23 @@ def hunt_decoder(
         What each takes the original.
     jobs : int
         Mutants at a time.
+    known : mapping of str to str
+        What noticed a mutant the last time.
+    reaching : mapping of str to sequence of str, optional
+        For each mutant the vectors that reach its line: only the quickest of them are tried.
     """
-    known = earlier(RESULTS["decoder"])
     often = Counter(known.values())
     order = sorted(tasks, key=lambda task: seconds[task.id] / (1 + often[task.id]))
     few = quickest(tasks, seconds, ENOUGH)
 
     def tried(mutant: Mutant) -> list[Task]:
-        return few if mutant.equivalent else sorted(order, key=lambda task: task.id != known.get(mutant.id))
+        if mutant.equivalent:
+            return few
+        wanted = order
+        if reaching is not None and (names := set(reaching[mutant.id])):
+            wanted = quickest((t for t in order if t.id in names), seconds, ENOUGH_GENERATED)
+            wanted += [task for task in order if task.id == known.get(mutant.id) and task not in wanted]
+        return sorted(wanted, key=lambda task: task.id != known.get(mutant.id))
 
     sources = {path: path.read_text(encoding="utf-8") for path in {mutant.path for mutant in mutants}}
     hunts = [Hunt(mutant, tried(mutant), mutant.apply(sources[mutant.path])) for mutant in mutants]
@@ -140,6 +170,53 @@ def hunt_decoder(
         how = f"{hunt.killers[0]}: {hunt.verdicts[hunt.killers[0]][:60]}" if hunt.killers else "NOT NOTICED"
         _progress(len(finished), len(hunts), hunt.mutant, how)
     return sorted(finished, key=hunts.index)
+
+
+def _lines(tasks: Sequence[Task], names: Sequence[str], path: Path) -> None:
+    path.write_text(json.dumps(coverage.vectors_of_lines(tasks, names)), encoding="utf-8")
+
+
+def reached_lines(tasks: Sequence[Task]) -> dict[str, dict[int, list[str]]]:
+    """Which vectors reach each line of the modules that take part in decoding, counted in a process of its own.
+
+    Raises
+    ------
+    ValueError
+        That process failed.
+    """
+    exempt = coverage.read_exempt()
+    names = [*{**exempt.modules, **exempt.functions}]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lines.json"
+        child = multiprocessing.get_context("fork").Process(target=_lines, args=(tasks, names, path))
+        child.start()
+        child.join()
+        if child.exitcode:
+            raise ValueError("the lines that vectors reach could not be counted")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    return {module: {int(line): vectors for line, vectors in lines.items()} for module, lines in found.items()}
+
+
+def made(tasks: Sequence[Task], count: int, seed: int) -> tuple[list[Mutant], dict[str, list[str]]]:
+    """Generated mutants, and for each the vectors that reach its line: none where it runs while modules load."""
+    reached = reached_lines(tasks)
+    mutants = generated.chosen(reached, reached, count, seed)
+    vectors = {m.id: reached[m.module][m.start[0]] if m.function else [] for m in mutants}
+    return _with_reasons(mutants), vectors
+
+
+def _with_reasons(mutants: Iterable[Mutant]) -> list[Mutant]:
+    """Generated mutants with the reason of those that are equivalent."""
+    reasons = json.loads(EQUIVALENT.read_text(encoding="utf-8"))
+    return [replace(mutant, equivalent=reasons.get(mutant.id, "")) for mutant in mutants]
+
+
+def noticed_before(known: Mapping[str, str]) -> list[Mutant]:
+    """Generated mutants that were noticed the last time and that the sources still give."""
+    modules = dict.fromkeys(f"refcodec.{name.partition(':')[0]}" for name in known)
+    return [
+        m for module in modules if module_path(module).is_file() for m in generated.of_module(module) if m.id in known
+    ]
 
 
 def _report(mutants: Sequence[Mutant], killers: Mapping[str, str], what: str) -> int:
@@ -171,30 +248,41 @@ def main(args: argparse.Namespace) -> int:
     part = args.patterns or args.sample or args.suite
     if args.write and part:
         raise UsageError("--write stores what all vectors say of all mutants")
-    mutants = chosen(declared(*(RUNNER if args.runner else DECODER)), args.patterns, args.sample, args.seed)
+    if args.generated is not None and (args.generated < 1 or args.runner):
+        raise UsageError("--generated is at least 1, and of the decoder")
+    what = "runner" if args.runner else "generated" if args.generated else "decoder"
+    known, kit, reaching = earlier(RESULTS[what]), {}, None
+    suites = [] if args.runner else load_all(args.kit, args.suite)
+    tasks = [task for v in select(suites, Selection()) if (task := task_of(v))]
+    if not args.runner:
+        preload()
+    if what != "generated":
+        everything: Sequence[Mutant] = declared(*(RUNNER if args.runner else DECODER))
+    elif args.sample:
+        everything = noticed_before(known)
+    else:
+        everything, reaching = made(tasks, args.generated, args.seed)
+    mutants = chosen(everything, args.patterns, args.sample, args.seed)
     if args.list:
         return _list(mutants)
-    what = "runner" if args.runner else "decoder"
-    known, kit = earlier(RESULTS[what]), {}
     if args.runner:
         killers = runner_hunt.hunt(mutants, args.jobs, known, _progress)
     else:
-        suites = load_all(args.kit, args.suite)
-        tasks = [task for v in select(suites, Selection()) if (task := task_of(v))]
         if args.sample:  # what noticed anything suffices, and spares the time for the others
-            noticing = set(known.values())
+            noticing = {known[m.id] for m in mutants} if args.generated else set(known.values())
             tasks = [task for task in tasks if task.id in noticing] or tasks
         kit = {"kit": kit_hash(suites), "vectors": len(tasks)}
-        preload()
         try:
             seconds = baseline(tasks, args.jobs)
             print(
                 f"{len(tasks)} vectors, {sum(seconds.values()):.1f} s for the decoder without a change", file=sys.stderr
             )
-            hunts = hunt_decoder(mutants, tasks, seconds, args.jobs)
+            hunts = hunt_decoder(mutants, tasks, seconds, args.jobs, known, reaching)
         except ValueError as error:
             raise UsageError(str(error)) from error
         killers = {hunt.mutant.id: hunt.killers[0] for hunt in hunts if hunt.mutant and hunt.killers}
     if args.write:
-        write_json(RESULTS[what], kit | scores(mutants, killers) | {"killers": killers})
+        left = [m.id for m in mutants if not m.equivalent and m.id not in killers]
+        more = {"asked": args.generated, "seed": args.seed, "open": left} if args.generated else {}
+        write_json(RESULTS[what], kit | scores(mutants, killers) | more | {"killers": killers})
     return _report(mutants, killers, what)

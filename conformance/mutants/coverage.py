@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..kit.clauses import load as load_clauses
 from ..kit.errors import FAILED, PASSED, UsageError
@@ -25,6 +25,9 @@ from ..kit.vectors import Suite
 from .hunt import preload
 from .judge import Task, judge, task_of
 from .mutant import module_path, spans
+
+if TYPE_CHECKING:
+    from coverage import Coverage
 
 EXEMPT = Path(__file__).with_name("exempt.json")
 
@@ -100,8 +103,8 @@ def count_clauses(suites: Iterable[Suite], exempt: Exempt, found: Reached) -> No
     ]
 
 
-def measure(tasks: Sequence[Task], modules: Iterable[str]) -> dict[str, Any]:
-    """Decode all vectors in this process under coverage; its JSON report of these modules by module.
+def measured(tasks: Sequence[Task], modules: Iterable[str]) -> tuple[Coverage, dict[str, str]]:
+    """Decode all vectors in this process under coverage, each as a context of its own; and the module of each file.
 
     Raises
     ------
@@ -120,15 +123,46 @@ def measure(tasks: Sequence[Task], modules: Iterable[str]) -> dict[str, Any]:
     session.start()
     try:
         for task in tasks:
+            session.switch_context(task.id)
             if wrong := judge(task):
                 raise UsageError(f"{task.id}: the decoder gives {wrong}")
     finally:
         session.stop()
+    return session, files
+
+
+def measure(tasks: Sequence[Task], modules: Iterable[str]) -> dict[str, Any]:
+    """Decode all vectors in this process under coverage; its JSON report of these modules by module.
+
+    Raises
+    ------
+    UsageError
+        As `measured`.
+    """
+    session, files = measured(tasks, modules)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         session.json_report(outfile=str(report))
         made = json.loads(report.read_text(encoding="utf-8"))["files"]
     return {files[str(Path(name).resolve())]: part for name, part in made.items()}
+
+
+def vectors_of_lines(tasks: Sequence[Task], modules: Iterable[str]) -> dict[str, dict[int, list[str]]]:
+    """Which vectors reach each line of each module. What runs once in a process is reached by the first vector alone.
+
+    Raises
+    ------
+    UsageError
+        As `measured`.
+    """
+    session, files = measured(tasks, modules)
+    data = session.get_data()
+    return {
+        files[str(Path(name).resolve())]: {
+            line: sorted(filter(None, contexts)) for line, contexts in data.contexts_by_lineno(name).items()
+        }
+        for name in data.measured_files()
+    }
 
 
 def place(source: str, name: str) -> range:
