@@ -46,8 +46,14 @@ def source(tmp_path, monkeypatch):
 def test_one_operator_constant_index_bound_or_statement_changes_at_a_time(source):
     made = {m.id.split(": ", 1)[1]: m for m in of_module("refcodec.module")}
     expected = {
-        "comparison": {"0 <= len(x) < LIMIT -> ((0) < (len(x)) < (LIMIT))", "0 <= len(x) < LIMIT -> ((0) <= (len(x)) <= (LIMIT))"},
-        "condition": {"not more -> (more)", "not more and 0 <= len(x) < LIMIT -> ((not more) or (0 <= len(x) < LIMIT))"},
+        "comparison": {
+            "0 <= len(x) < LIMIT -> ((0) < (len(x)) < (LIMIT))",
+            "0 <= len(x) < LIMIT -> ((0) <= (len(x)) <= (LIMIT))",
+        },
+        "condition": {
+            "not more -> (more)",
+            "not more and 0 <= len(x) < LIMIT -> ((not more) or (0 <= len(x) < LIMIT))",
+        },
         "operator": {
             "min(x) << 2 -> ((min(x)) >> (2))",
             "total += sum(x[n + 1:LIMIT]) * x[n] -> total -= sum(x[n + 1:LIMIT]) * x[n]",
@@ -55,12 +61,32 @@ def test_one_operator_constant_index_bound_or_statement_changes_at_a_time(source
             "n + 1 -> ((n) - (1))",
             "-total -> (total)",
         },
-        "bound": {"LIMIT -> (LIMIT) - 1", "LIMIT -> (LIMIT) - 1 #2", "LIMIT -> (LIMIT) + 1", "n + 1 -> (n + 1) - 1", "n + 1 -> (n + 1) + 1"},
+        "bound": {
+            "LIMIT -> (LIMIT) - 1",
+            "LIMIT -> (LIMIT) - 1 #2",
+            "LIMIT -> (LIMIT) + 1",
+            "n + 1 -> (n + 1) - 1",
+            "n + 1 -> (n + 1) + 1",
+        },
         "index": {"n -> n - 1"},
         "call": {"min -> max"},
-        "constant": {"5 -> 6", "5 -> (4)", "False -> True", "0 -> 1", "0 -> (-1)", "2 -> 3", "2 -> (1)", "1 -> 2", "1 -> (0)"},
-        "statement": {"total += sum(x[n + 1:LIMIT]) * x[n] -> pass", "print(total) -> pass", "raise ValueError(f'{1 + 1} of {LIMIT}') -> pass"},
-    }  # fmt: skip
+        "constant": {
+            "5 -> 6",
+            "5 -> (4)",
+            "False -> True",
+            "0 -> 1",
+            "0 -> (-1)",
+            "2 -> 3",
+            "2 -> (1)",
+            "1 -> 2",
+            "1 -> (0)",
+        },
+        "statement": {
+            "total += sum(x[n + 1:LIMIT]) * x[n] -> pass",
+            "print(total) -> pass",
+            "raise ValueError(f'{1 + 1} of {LIMIT}') -> pass",
+        },
+    }
     assert {name: m.operation for name, m in made.items()} == {
         n: kind for kind, names in expected.items() for n in names
     }
