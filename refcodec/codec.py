@@ -56,7 +56,9 @@ from .stored import (
     chosen,
     code_alpha,
     code_whole,
+    filling_memory,
     may_gain,
+    storing_memory,
     whole_strips,
 )
 from .tiles import STRIDE, UNIT, Region, Tile, Window, check_region
@@ -217,6 +219,9 @@ def encode_strips(
     for tag, _ in zip((tag for tag, _ in chunks), pack_chunks(chunks, header), strict=True):
         if tag in (ALPHA, LOSSLESS):
             raise UsageError("the encoder alone stores samples without loss", tag=tag)
+    if channels := colours.channels if lossless else source.channels - colours.channels:
+        memory = storing_memory(source.height, source.width, channels)
+        check_memory(memory, limits, "encoding", width=source.width, height=source.height)
     original, kept = colours, colours  # what errors are counted against, and what may be stored without loss
     if source.channels != colours.channels:
         chunks = (*chunks, (ALPHA, code_alpha(source)))
@@ -225,7 +230,12 @@ def encode_strips(
     outlet = _Outlet(digest, strips)
     if not isinstance(model, Model) or lossless:
         return _encode_whole(header, code_whole(colours), chunks, outlet, progress)
-    _check_memory("encoding", header, model, limits, backend, threads, trace is not None, encoding=True, held=held)
+    _check_memory(
+        *("encoding", header, model, limits, backend, threads, trace is not None),
+        encoding=True,
+        held=held,
+        more=filling_memory(source) + sum(len(payload) for _, payload in chunks),
+    )
     with borrowed_pool(header.tiled) as pool:
         engine = parts.engine(model.layers, model.tables, header.quality - 1, threads, backend, trace, pool)
         coder = _Encoder(engine, model, header, progress, parts)

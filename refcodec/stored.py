@@ -15,7 +15,7 @@ import numpy as np
 from .bitstream.container import ALPHA, LOSSLESS, Header, Stream
 from .lossless.choose import LEAST_GAIN, SAVED, choose_rectangles, graphics, stored_bits
 from .lossless.fill import filled, filled_where
-from .lossless.rectangles import Rectangle, Rectangles, pack_rectangles
+from .lossless.rectangles import BLOCK, Rectangle, Rectangles, pack_rectangles
 from .lossless.samples import SamplesReader, encode_samples, strip_rows
 from .planes import SampleRows
 from .tiles import Region
@@ -26,8 +26,9 @@ pixel's three channels. Other models have others; it weighs the choice of rectan
 
 
 SHARED = 0.2
-"""Share of their estimated bits that blocks take at least when they are stored together: text repeats its letters and
-colours from block to block. Measured: 0.19 to 0.75. What is chosen by it is packed, which gives the true share."""
+"""Share of their estimated bits that graphics take at least when they are stored together: text repeats its letters and
+colours from block to block. Measured: 0.19 to 0.75, 1 for photographs. What is chosen by it is packed, which gives the
+true share."""
 
 MOSTLY = 0.5
 """Share of blocks that look like graphics from which on the whole picture is a candidate."""
@@ -35,6 +36,24 @@ MOSTLY = 0.5
 STRIPS_HELD = 16
 """Times a strip of stored samples is held at most while it is read. Measured: 2 to 5.3, and 12.3 where a strip is a row
 of 2^20 pixels, whose neighbours are found by indices of eight bytes."""
+
+
+STORING_HELD = 32
+"""Times a strip is held at most while samples are coded without loss: keys, sorted copies, five filters. Measured: 8 to
+28 without the payload."""
+
+FILLING_HELD = 32
+"""Times a strip of 64 rows is held while it is filled, compared and looked at, as floats and 64-bit integers."""
+
+
+def storing_memory(height: int, width: int, channels: int) -> int:
+    """Bytes that coding samples without loss takes at most: strips, and the payload as parts, whole and in a stream."""
+    return STORING_HELD * min(height, strip_rows(width, channels)) * width * channels + 3 * height * width * channels
+
+
+def filling_memory(source: SampleRows) -> int:
+    """Bytes that the encoder takes to fill pixels and to choose what is stored."""
+    return FILLING_HELD * min(BLOCK, source.height) * source.width * source.channels
 
 
 class Colours:
@@ -100,6 +119,11 @@ class Plain:
         return shown
 
 
+def storable(source: SampleRows) -> SampleRows:
+    """The colours of a picture as they are cheap to store without loss."""
+    return Plain(source) if source.channels in (2, 4) else source
+
+
 def code_alpha(source: SampleRows) -> bytes:
     """(SPEC 8.10) The payload of ALPH: the last channel."""
 
@@ -130,9 +154,9 @@ class Choice(NamedTuple):
 def chosen(colours: SampleRows, bits: np.ndarray, errors: np.ndarray, step: int) -> Choice:
     """What costs less stored than coded, by bits and lambda times squared error.
 
-    Blocks that are stored together share colours and repetitions, which an estimate of each does not know. So choices
-    are packed, and the cheapest one is taken: rectangles by optimistic estimates, rectangles by estimates scaled to the
-    size of those, the whole picture, or nothing.
+    Graphics that are stored together share colours and repetitions, which an estimate of each block does not know. So
+    choices are packed, and the cheapest one is taken: rectangles by optimistic estimates, rectangles by estimates that
+    are scaled to the size of those, the whole picture, or nothing.
 
     Parameters
     ----------
@@ -145,11 +169,11 @@ def chosen(colours: SampleRows, bits: np.ndarray, errors: np.ndarray, step: int)
     weight = low * (high / low) ** ((step - 1) / 99) / 3
     height, width, source = colours.height, colours.width, colours.rows
     coded, total = SAVED * bits + weight * errors, float((bits + weight * errors).sum())
-    estimates = stored_bits(source, height, width, coded)
+    estimates, shared = stored_bits(source, height, width, coded), graphics(source, height, width)
     best, least, scale = Choice(), (1 - LEAST_GAIN) * total, SHARED
     tried: list[list[Rectangle]] = []
     for _ in range(2):
-        found = choose_rectangles(scale * estimates, coded, height, width)
+        found = choose_rectangles(np.where(shared, scale * estimates, estimates), coded, height, width)
         if not found or found in tried:
             break
         tried.append(found)
@@ -161,8 +185,9 @@ def chosen(colours: SampleRows, bits: np.ndarray, errors: np.ndarray, step: int)
             inside[y // 64 : -(-(y + h) // 64), x // 64 : -(-(x + w) // 64)] = True
         if (cost := 8 * len(payload) + total - float(coded[inside].sum())) < least:
             best, least = Choice(tuple(found), payload), cost
-        scale = 8 * len(payload) / float(estimates[inside].sum())
-    if graphics(source, height, width).mean() >= MOSTLY and 8 * len(whole := code_whole(colours)) <= least:
+        alone = float(estimates[inside & ~shared].sum())
+        scale = min(1, max(SHARED, (8 * len(payload) - alone) / max(1, float(estimates[inside & shared].sum()))))
+    if shared.mean() >= MOSTLY and 8 * len(whole := code_whole(colours)) <= least:
         return Choice((Rectangle(0, 0, width, height),), whole, True)
     return best
 
@@ -294,6 +319,9 @@ __all__ = [
     "chosen",
     "code_alpha",
     "code_whole",
+    "filling_memory",
     "may_gain",
+    "storable",
+    "storing_memory",
     "whole_strips",
 ]

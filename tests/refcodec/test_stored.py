@@ -13,10 +13,11 @@ import refcodec
 from refcodec.bitstream.container import ALPHA, LOSSLESS, Header, parse, serialise
 from refcodec.codec import decode_stream, encode_picture, encode_strips
 from refcodec.errors import ChunkError, HeaderError, LimitExceeded, ModelError, UsageError
+from refcodec.limits import Limits
 from refcodec.lossless.rectangles import Rectangle, pack_rectangles
 from refcodec.lossless.samples import encode_samples
 from refcodec.planes import ArrayRows
-from refcodec.stored import STRIPS_HELD, BlockErrors, Choice, Colours, Plain
+from refcodec.stored import STRIPS_HELD, BlockErrors, Choice, Colours, Plain, storing_memory
 
 SPEC = spec_module()
 
@@ -272,6 +273,21 @@ def test_limits_of_memory_hold_for_stored_samples(channels):
     decode_stream(data)
     assert tracemalloc.get_traced_memory()[1] < held + strips
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("channels", "lossless"), [(2, False), (4, False), (1, True), (3, True)])
+def test_limits_of_memory_hold_for_what_the_encoder_stores(channels, lossless):
+    """They were not looked at before alpha and lossless pictures were coded."""
+    samples = np.random.default_rng(1).integers(0, 256, (600, 700, channels), dtype=np.uint8)
+    stored = np.ascontiguousarray(samples[..., -1:] if not lossless else samples)
+    tracemalloc.start()
+    encode_samples(ArrayRows(stored).rows, 600, 700, stored.shape[2])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= storing_memory(600, 700, stored.shape[2])
+    shown = samples if channels > 1 else samples[..., 0]
+    with pytest.raises(LimitExceeded, match="encoding takes more memory"):
+        encode_picture(shown, 60, model=tiny_model(), lossless=lossless, limits=Limits(max_memory=peak))
 
 
 def test_limits_of_memory_hold_for_rows_of_codes_with_neighbours():
