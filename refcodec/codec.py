@@ -50,12 +50,15 @@ from .stored import (
     Choice,
     Colours,
     Overlay,
+    Plain,
     Replaced,
     Visible,
     chosen,
     code_alpha,
     code_whole,
+    filling_memory,
     may_gain,
+    storing_memory,
     whole_strips,
 )
 from .tiles import STRIDE, UNIT, Region, Tile, Window, check_region
@@ -216,17 +219,27 @@ def encode_strips(
     for tag, _ in zip((tag for tag, _ in chunks), pack_chunks(chunks, header), strict=True):
         if tag in (ALPHA, LOSSLESS):
             raise UsageError("the encoder alone stores samples without loss", tag=tag)
+    if channels := colours.channels if lossless else source.channels - colours.channels:
+        memory = storing_memory(source.height, source.width, channels)
+        check_memory(memory, limits, "encoding", width=source.width, height=source.height)
+    original, kept = colours, colours  # what errors are counted against, and what may be stored without loss
     if source.channels != colours.channels:
         chunks = (*chunks, (ALPHA, code_alpha(source)))
-        colours = colours if exact or lossless else Visible(source)
+        if not (exact or lossless):
+            original, kept, colours = source, Plain(source), Visible(source)
     outlet = _Outlet(digest, strips)
     if not isinstance(model, Model) or lossless:
         return _encode_whole(header, code_whole(colours), chunks, outlet, progress)
-    _check_memory("encoding", header, model, limits, backend, threads, trace is not None, encoding=True, held=held)
+    _check_memory(
+        *("encoding", header, model, limits, backend, threads, trace is not None),
+        encoding=True,
+        held=held,
+        more=filling_memory(source) + sum(len(payload) for _, payload in chunks),
+    )
     with borrowed_pool(header.tiled) as pool:
         engine = parts.engine(model.layers, model.tables, header.quality - 1, threads, backend, trace, pool)
         coder = _Encoder(engine, model, header, progress, parts)
-        stored = coder.worth_storing(colours) if rectangles and may_gain(colours) else Choice()
+        stored = coder.worth_storing(colours, original, kept) if rectangles and may_gain(kept) else Choice()
         if stored.whole:
             header = Header(header.width, header.height, header.channels, 0, bytes(FINGERPRINT_BYTES), lossless=True)
             return _encode_whole(header, stored.payload, chunks, outlet, progress)
@@ -297,15 +310,15 @@ class _Encoder:
         self._done += 1
         return segments
 
-    def worth_storing(self, colours: SampleRows) -> Choice:
+    def worth_storing(self, colours: SampleRows, original: SampleRows, kept: SampleRows) -> Choice:
         """What costs less stored than coded: what coding costs is found by coding."""
         self._passes = 2
-        grid, errors = self._header.grid, BlockErrors(colours)
+        grid, errors = self._header.grid, BlockErrors(original)
         costs = BlockBits(self._model.tables.gaussian, self._model.factorized, grid.height, grid.width)
         trace, self._engine.trace = self._engine.trace, None
         self.code(colours, errors.add, costs)
         self._engine.trace = trace
-        return chosen(colours, costs.bits, errors.errors, self._header.quality)
+        return chosen(kept, costs.bits, errors.errors, self._header.quality)
 
     def _share(self, share: float) -> None:
         if self._progress:

@@ -48,6 +48,7 @@ from ..measure.metrics import compare as compare_samples
 from ..measure.metrics import heatmap
 from ..model.integer_model import Model
 from ..model.registry import load_model
+from ..stored import may_gain, storable
 from ..tiles import check_region
 from ..trace import Recorder, Stage, npy_bytes
 from .rate_search import best_fit
@@ -113,7 +114,16 @@ def _coded(args: Namespace, original: Original, model: Model | None) -> tuple[in
         return quality, encode(quality)
     pixels = original.source.height * original.source.width
     budget = args.size if args.size is not None else int(args.bpp * pixels / 8)
+    if options["rectangles"] and may_gain(storable(original.source)):
+        with progress("encoding without loss") as share:
+            exact = original.encode(progress=share, **{**options, "lossless": True})
+        if len(exact.data) <= budget:
+            note(f"the whole picture fits without loss: {len(exact.data)} of {budget} bytes")
+            return 0, exact
     quality, trial = best_fit(encode, steps, budget)
+    if trial is None and options["rectangles"]:
+        options["rectangles"] = False  # text blurs, where it costs more bytes than there are
+        quality, trial = best_fit(encode, steps, budget)
     if trial is None:
         smallest = len(encode(quality).data)
         raise UsageError(

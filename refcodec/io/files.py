@@ -343,7 +343,7 @@ def _transferring(where: str) -> Iterator[None]:
         ) from error
 
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".webp", ".bmp", ".tif", ".tiff"}
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".pam", ".webp", ".bmp", ".tif", ".tiff"}
 """Names by which commands that take a folder know its pictures."""
 
 

@@ -103,6 +103,7 @@ _EXTENSIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     ".ppm": ("PNM", {}, ()),
     ".pgm": ("PNM", {}, ()),
     ".pnm": ("PNM", {}, ()),
+    ".pam": ("PAM", {}, ()),
     ".npy": ("NPY", {}, ()),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}, ("exif", "icc_profile", "xmp")),
     ".webp": ("WEBP", {"lossless": True, "exact": True}, ("exif", "icc_profile", "xmp")),
@@ -117,7 +118,7 @@ _EXTENSIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 _METADATA = {"exif": "EXIF", "icc_profile": "the ICC profile", "xmp": "XMP"}
 _COLOUR_ONLY = ("WEBP", "AVIF", "QOI")
 """Formats whose samples are RGB in any case. Pillow does not write grey samples as QOI."""
-_WITH_ALPHA = ("PNG", "NPY", "WEBP", "AVIF", "TIFF", "JPEG2000", "TGA", "QOI")
+_WITH_ALPHA = ("PNG", "PAM", "NPY", "WEBP", "AVIF", "TIFF", "JPEG2000", "TGA", "QOI")
 """Formats that hold alpha."""
 _JPEG_HOLDS = {"exif": 65527, "icc_profile": 255 * 65519, "xmp": 65504}
 """A segment of 65533 bytes less the name it begins with; profiles are spread over up to 255 segments."""
@@ -194,9 +195,9 @@ def read_picture(
     """Read a picture from a file, from standard input (``-``) or from bytes. The content names the format.
 
     Defined conversions, all lossless: one bit becomes 0 or 255; a palette becomes RGB; transparent colours and palette
-    entries become alpha; alpha that is 255 everywhere is dropped. PNG, PPM, PGM and NPY (uint8 [H, W] or [H, W, C]) are
-    exact; what a lossy format such as JPEG decodes to is decided by the library that Pillow carries. Of a JPEG with
-    further pictures (MPO) and of a TIFF with smaller versions the primary picture is read.
+    entries become alpha; alpha that is 255 everywhere is dropped. PNG, PPM, PGM, PAM and NPY (uint8 [H, W] or
+    [H, W, C]) are exact; what a lossy format such as JPEG decodes to is decided by the library that Pillow carries. Of
+    a JPEG with further pictures (MPO) and of a TIFF with smaller versions the primary picture is read.
 
     Parameters
     ----------
@@ -205,8 +206,8 @@ def read_picture(
     limits : Limits
         Checked on the header, before samples are decoded.
     depth : int or None
-        8 reduces samples of more bits in PNG, TIFF, binary PPM and PGM, and NPY: a sample v of a picture whose white is
-        m becomes ``(v * 255 + m // 2) // m``, which rounds to the nearest value. None refuses them.
+        8 reduces samples of more bits in PNG, TIFF, binary PPM and PGM, PAM and NPY: a sample v of a picture whose
+        white is m becomes ``(v * 255 + m // 2) // m``, which rounds to the nearest value. None refuses them.
     alpha : bool
         False refuses pictures that are transparent.
 
@@ -268,8 +269,8 @@ def opened_rows(source: str | os.PathLike[str], limits: Limits) -> Iterator[RawR
     Yields
     ------
     RawRows or None
-        None unless it is a file of raw samples of eight bits (binary PPM or PGM, or NPY) with more than STRIPS_FROM
-        samples.
+        None unless it is a file of raw samples of eight bits (binary PPM or PGM, PAM, or NPY) with more than
+        STRIPS_FROM samples.
 
     Raises
     ------
@@ -401,7 +402,8 @@ def _open_readable(file: IO[bytes], where: str) -> Image.Image:
                 if accept is not None:
                     raise
                 # a format without a magic number: every file gets here
-    raise InvalidImage("not a picture in a known format", where=where, cause="read are NPY and " + ", ".join(READABLE))
+    cause = "read are NPY, PAM and " + ", ".join(READABLE)
+    raise InvalidImage("not a picture in a known format", where=where, cause=cause)
 
 
 def _read_pillow(file: IO[bytes], limits: Limits, where: str, depth: int | None) -> Picture:
@@ -648,7 +650,7 @@ def in_rows(path: str | os.PathLike[str]) -> bool:
 def writing_rows(
     path: str | os.PathLike[str], shape: tuple[int, ...], metadata: Mapping[str, bytes | None], force: bool = False
 ) -> Iterator[tuple[RowWriter, tuple[str, ...]]]:
-    """Write a PNG, PPM, PGM or NPY row by row; the file is in its place when the block ends without an error.
+    """Write a PNG, PPM, PGM, PAM or NPY row by row; the file is in its place when the block ends without an error.
 
     Parameters
     ----------
@@ -685,7 +687,7 @@ def writing_rows(
 def write_picture(path: str | os.PathLike[str], picture: Picture, force: bool = False) -> tuple[str, ...]:
     """Write a picture in the format that the extension names; ``-`` is PNG on standard output.
 
-    PNG, PPM/PGM, NPY, BMP, TIFF, TGA, QOI, WebP and JPEG 2000 are written without loss, JPEG (quality 95) and AVIF
+    PNG, PPM/PGM, PAM, NPY, BMP, TIFF, TGA, QOI, WebP and JPEG 2000 are written without loss, JPEG (quality 95) and AVIF
     (quality 100) in 4:4:4. PNM files hold grey as P5 and RGB as P6. Alpha is exact in every format that holds it.
 
     Parameters

@@ -1,6 +1,6 @@
-"""Pictures row by row, for those that need not fit into memory: binary PPM and PGM, NPY, and written PNG.
+"""Pictures row by row, for those that need not fit into memory: binary PPM and PGM, PAM, NPY, and written PNG.
 
-Files whose samples follow each other as they are (PPM, PGM, NPY) begin with a `Layout`. They are read whole by
+Files whose samples follow each other as they are (PPM, PGM, PAM, NPY) begin with a `Layout`. They are read whole by
 `read_raw`, or in parts by `RawRows`. Writers take rows from the top down; `row_writer` chooses one.
 """
 
@@ -92,6 +92,8 @@ def raw_layout(file: IO[bytes], limits: Limits, where: str, depth: int | None = 
         layout = _npy_layout(file, where, depth)
     elif head[:1] == b"P" and head[1:2] in (b"2", b"3", b"5", b"6"):
         layout = _pnm_layout(file, where, depth)
+    elif head[:2] == b"P7":
+        layout = _pam_layout(file, where, depth)
     else:
         return None
     height, width = layout.shape[:2]
@@ -133,9 +135,16 @@ def _npy_layout(file: IO[bytes], where: str, depth: int | None) -> Layout:
 def _pnm_layout(file: IO[bytes], where: str, depth: int | None) -> Layout:
     magic = file.read(2)
     width, height, white = _pnm_numbers(file, where)
+    decimal = magic in (b"P2", b"P3")  # Pillow reads these, and reduces them by rules of its own
+    return _netpbm_layout(file, (height, width, 1 if magic in (b"P2", b"P5") else 3), white, decimal, where, depth)
+
+
+def _netpbm_layout(
+    file: IO[bytes], shape: tuple[int, int, int], white: int, decimal: bool, where: str, depth: int | None
+) -> Layout:
+    """The layout of samples that begin here and have this largest value."""
     if not 1 <= white <= 65535:
         raise InvalidImage("the largest sample is not in 1..65535", where=where, maxval=white)
-    decimal = magic in (b"P2", b"P3")  # Pillow reads these, and reduces them by rules of its own
     if not decimal:
         check_depth(white.bit_length(), depth, where)
     if white != 255 and (decimal or depth is None):
@@ -145,8 +154,8 @@ def _pnm_layout(file: IO[bytes], where: str, depth: int | None) -> Layout:
             maxval=white,
             cause="scale the picture to 255" if decimal else "--depth 8 (in Python depth=8) scales them to 255",
         )
-    shape = (height, width) if magic in (b"P2", b"P5") else (height, width, 3)
-    return Layout(file.tell(), shape, np.dtype(">u2" if white > 255 else np.uint8), white)
+    dtype = np.dtype(">u2" if white > 255 else np.uint8)
+    return Layout(file.tell(), shape if shape[2] > 1 else shape[:2], dtype, white)
 
 
 def _pnm_numbers(file: IO[bytes], where: str) -> list[int]:
@@ -167,6 +176,37 @@ def _pnm_numbers(file: IO[bytes], where: str) -> list[int]:
             if len(numbers) == 3:
                 return numbers
     raise InvalidImage("the PNM header is damaged", where=where, byte=file.tell())
+
+
+_PAM_CHANNELS = {"BLACKANDWHITE": 1, "GRAYSCALE": 1, "GRAYSCALE_ALPHA": 2, "RGB": 3, "RGB_ALPHA": 4}
+"""Channels by the tuple type of PAM, of those types whose samples are pictures."""
+
+_PAM_HEAD = 4096
+"""Longest header of a PAM file: six short lines, and comments."""
+
+
+def _pam_layout(file: IO[bytes], where: str, depth: int | None) -> Layout:
+    lines: list[bytes] = []
+    left = _PAM_HEAD
+    while left > 0 and lines[-1:] != [b"ENDHDR"] and (line := file.readline(left)):
+        left -= len(line)
+        lines.append(line.strip())
+    fields = {line.split()[0]: line.split()[1:] for line in lines[1:-1] if line and not line.startswith(b"#")}
+    numbers = [fields.get(name, [])[:1] for name in (b"WIDTH", b"HEIGHT", b"DEPTH", b"MAXVAL")]
+    numeric = all(number and number[0].isdigit() and len(number[0]) < 10 for number in numbers)
+    width, height, channels, white = (int(number[0]) for number in numbers) if numeric else (0, 0, 0, 0)
+    if lines[:1] != [b"P7"] or lines[-1:] != [b"ENDHDR"] or min(width, height, channels) < 1:
+        raise InvalidImage("the PAM header is damaged", where=where, byte=file.tell())
+    kind = b" ".join(fields.get(b"TUPLTYPE", [])).decode("ascii", "replace")
+    if channels > 4 or (kind and _PAM_CHANNELS.get(kind) != channels):
+        raise Unsupported(
+            "the tuples of a PAM file are grey or RGB, with or without alpha",
+            where=where,
+            tuple_type=kind,
+            channels=channels,
+            allowed=_PAM_CHANNELS,
+        )
+    return _netpbm_layout(file, (height, width, channels), white, False, where, depth)
 
 
 def read_raw(file: IO[bytes], layout: Layout, limits: Limits, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -328,7 +368,7 @@ class _PngWriter:
         self._chunk(b"IEND", b"")
 
 
-ROW_FORMATS = ("PNM", "NPY", "PNG")
+ROW_FORMATS = ("PNM", "PAM", "NPY", "PNG")
 """Formats that are written row by row."""
 
 
@@ -360,9 +400,14 @@ def row_writer(
     if name == "PNG":
         return _PngWriter(out, height, width, channels, metadata)
     if name == "NPY":
-        head = io.BytesIO()
-        np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        out.write(head.getvalue())
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        out.write(header.getvalue())
+        return _RawWriter(out)
+    if name == "PAM":
+        kind = next(kind for kind, n in reversed(_PAM_CHANNELS.items()) if n == channels)
+        head = f"WIDTH {width}\nHEIGHT {height}\nDEPTH {channels}\nMAXVAL 255\nTUPLTYPE {kind}\nENDHDR\n"
+        out.write(f"P7\n{head}".encode())
         return _RawWriter(out)
     if extension == ".pgm" and channels > 1:
         raise Unsupported("PGM holds no colour", where=where, cause="name the output .ppm")

@@ -64,8 +64,8 @@ def graphics(source: Source, height: int, width: int) -> NDArray[np.bool_]:
     return blocks
 
 
-def excess(source: Source, height: int, width: int, coded: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What every block costs more, in bits, if it is stored without loss.
+def stored_bits(source: Source, height: int, width: int, coded: NDArray[np.float64]) -> NDArray[np.float64]:
+    """About what every block takes, in bits, if it is stored without loss and shares nothing with other blocks.
 
     Parameters
     ----------
@@ -74,19 +74,18 @@ def excess(source: Source, height: int, width: int, coded: NDArray[np.float64]) 
     height, width : int
         Size of the picture.
     coded : [ceil(height / 64), ceil(width / 64)] float64
-        What each block costs, in bits, if it is not.
+        What each block costs, in bits, if it is not stored.
 
     Returns
     -------
     [ceil(height / 64), ceil(width / 64)] float64
-        Negative where storing is better; infinite for blocks that look like photographs and are coded well.
+        Infinite for blocks that look like photographs and are coded well.
     """
     result = np.full(coded.shape, np.inf)
     close = (graphics(source, height, width) & (coded > 0)) | (coded > DEAR * BLOCK * BLOCK)
     for i, j in np.argwhere(close).tolist():
         y, x = i * BLOCK, j * BLOCK
-        pixels = source(y, min(BLOCK, height - y))[:, x : x + BLOCK]
-        result[i, j] = estimated_bits(pixels) - coded[i, j]
+        result[i, j] = estimated_bits(source(y, min(BLOCK, height - y))[:, x : x + BLOCK])
     return result
 
 
@@ -117,7 +116,7 @@ def merged(costs: NDArray[np.float64]) -> list[tuple[int, int, int, int]]:
     Parameters
     ----------
     costs : [rows, columns] float64
-        From `excess`.
+        What each costs more if it is stored.
 
     Returns
     -------
@@ -155,28 +154,16 @@ def merged(costs: NDArray[np.float64]) -> list[tuple[int, int, int, int]]:
 
 
 def choose_rectangles(
-    source: Source,
-    height: int,
-    width: int,
-    bits: NDArray[np.float64],
-    squared_error: NDArray[np.float64],
-    weight: float,
+    stored: NDArray[np.float64], coded: NDArray[np.float64], height: int, width: int
 ) -> list[Rectangle]:
     """Choose the rectangles that are stored without loss.
 
     Parameters
     ----------
-    source : callable
-        Gives strips of the picture.
+    stored, coded : [ceil(height / 64), ceil(width / 64)] float64
+        What each block costs, in bits, if it is stored and if it is coded: bits and weighted squared error.
     height, width : int
         Size of the picture.
-    bits : [ceil(height / 64), ceil(width / 64)] float64
-        Bits of each block's symbols.
-    squared_error : as bits
-        Sum over each block's samples, all channels.
-    weight : float
-        Bits that one unit of squared error is worth: the step's lambda, divided by the channels if the mean squared
-        error in its loss is the mean over channels.
 
     Returns
     -------
@@ -184,13 +171,12 @@ def choose_rectangles(
         In raster order, without overlap, within the limits of SPEC 8.11; empty for photographs. One that covers the
         picture asks for a lossless stream.
     """
-    coded = SAVED * bits + weight * squared_error
-    costs = excess(source, height, width, coded)
+    costs = stored - coded
     found = merged(costs)
     gain = -sum(float(costs[y : y + h, x : x + w].sum()) + RECTANGLE_BITS for y, x, h, w in found)
     if gain < LEAST_GAIN * float(coded.sum()):
         return []
-    abreast = np.zeros(bits.shape[0] + 1, np.int64)
+    abreast = np.zeros(coded.shape[0] + 1, np.int64)
     for top, _, rows, _ in found:
         abreast[top] += 1
         abreast[top + rows] -= 1

@@ -13,10 +13,11 @@ import refcodec
 from refcodec.bitstream.container import ALPHA, LOSSLESS, Header, parse, serialise
 from refcodec.codec import decode_stream, encode_picture, encode_strips
 from refcodec.errors import ChunkError, HeaderError, LimitExceeded, ModelError, UsageError
+from refcodec.limits import Limits
 from refcodec.lossless.rectangles import Rectangle, pack_rectangles
 from refcodec.lossless.samples import encode_samples
 from refcodec.planes import ArrayRows
-from refcodec.stored import STRIPS_HELD, Choice
+from refcodec.stored import STRIPS_HELD, BlockErrors, Choice, Colours, Plain, storing_memory
 
 SPEC = spec_module()
 
@@ -104,6 +105,58 @@ def test_a_drawing_is_stored_as_a_whole():
     coded = encode_picture(samples, 60, model=tiny_model())
     assert coded.stored == () and refcodec.info(coded.data).lossless
     assert np.array_equal(refcodec.decode(coded.data), samples)
+
+
+def letters(seed: int, height: int, width: int) -> np.ndarray:
+    """Few glyphs of soft edges and many colours, repeated: a block of 64x64 alone says little of what they take."""
+    rng = np.random.default_rng(seed)
+    glyphs = np.zeros((8, 16, 16))
+    glyphs[:, 2:14, 2:14] = np.kron(rng.integers(0, 2, (8, 4, 4)), np.ones((3, 3)))
+    glyphs[:, 1:] += glyphs[:, :-1] * rng.integers(1, 30, (8, 15, 16)) / 60
+    page = glyphs[rng.integers(0, 8, (height // 16, width // 16))].swapaxes(1, 2).reshape(height, width)
+    colour = np.array([200, 90, 30]) * (1 + rng.integers(0, 3, (height // 16, 1, 1)).repeat(16, 0)) / 3
+    return (255 - np.minimum(page, 1)[..., np.newaxis] * colour).astype(np.uint8)
+
+
+@pytest.mark.parametrize("quality", [1, 60])
+def test_text_is_stored_by_what_it_takes_together(quality):
+    """Estimates of single blocks were several times too high, and the page was coded at more than its bytes."""
+    samples = letters(3, 256, 320)
+    lossless = encode_picture(samples, lossless=True)
+    coded = encode_picture(samples, quality)
+    assert len(coded.data) == len(lossless.data) and np.array_equal(coded.reconstruction, samples)
+
+
+def test_transparent_pixels_cost_nothing_where_a_picture_is_stored():
+    """They were stored with the smooth surface that the networks are given."""
+    y, x = np.mgrid[:192, :192]
+    disc, bar = (y - 80) ** 2 + (x - 70) ** 2 < 3600, (y > 100) & (x > 110) & (y < 180)
+    samples = np.zeros((192, 192, 4), np.uint8)
+    samples[disc], samples[bar] = (200, 30, 60, 255), (0, 140, 90, 255)
+    coded, lossless = encode_picture(samples, 90), encode_picture(samples, lossless=True)
+    assert len(coded.data) <= len(lossless.data)
+    seen = samples[..., 3] > 0
+    assert np.array_equal(refcodec.decode(coded.data)[seen], samples[seen])
+
+
+def test_invisible_errors_do_not_count():
+    samples = with_alpha(random_picture(70, 90))
+    errors, masked = BlockErrors(Colours(ArrayRows(samples))), BlockErrors(ArrayRows(samples))
+    wrong = (255 - samples[..., :3]).astype(np.uint8)
+    for found in (errors, masked):
+        found.add(0, wrong[:40])
+        found.add(40, wrong[40:])
+    square = np.square(samples[..., :3].astype(int) - wrong).sum(axis=2)
+    assert errors.errors.sum() == square.sum() and masked.errors.sum() == square[samples[..., 3] > 0].sum()
+
+
+def test_plain_pixels_repeat_visible_ones():
+    samples = np.arange(1, 25, dtype=np.uint8).reshape(3, 2, 4).reshape(2, 3, 4).copy()
+    samples[..., 3] = [[0, 9, 0], [0, 0, 0]]
+    expected = samples[:1, 1:2, :3].repeat(3, axis=1)
+    plain = Plain(ArrayRows(samples))
+    assert (plain.height, plain.width, plain.channels) == (2, 3, 3)
+    assert np.array_equal(plain.rows(0, 2), np.concatenate((expected, np.zeros((1, 3, 3)))))
 
 
 @pytest.mark.parametrize("kind", ["alpha", "rectangles", "whole"])
@@ -220,6 +273,21 @@ def test_limits_of_memory_hold_for_stored_samples(channels):
     decode_stream(data)
     assert tracemalloc.get_traced_memory()[1] < held + strips
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("channels", "lossless"), [(2, False), (4, False), (1, True), (3, True)])
+def test_limits_of_memory_hold_for_what_the_encoder_stores(channels, lossless):
+    """They were not looked at before alpha and lossless pictures were coded."""
+    samples = np.random.default_rng(1).integers(0, 256, (600, 700, channels), dtype=np.uint8)
+    stored = np.ascontiguousarray(samples[..., -1:] if not lossless else samples)
+    tracemalloc.start()
+    encode_samples(ArrayRows(stored).rows, 600, 700, stored.shape[2])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= storing_memory(600, 700, stored.shape[2])
+    shown = samples if channels > 1 else samples[..., 0]
+    with pytest.raises(LimitExceeded, match="encoding takes more memory"):
+        encode_picture(shown, 60, model=tiny_model(), lossless=lossless, limits=Limits(max_memory=peak))
 
 
 def test_limits_of_memory_hold_for_rows_of_codes_with_neighbours():

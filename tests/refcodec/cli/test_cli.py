@@ -208,6 +208,25 @@ def test_size_and_rate_are_kept(tmp_path, small, capsys):
     assert not (tmp_path / "c").exists()
 
 
+def test_a_size_is_kept_by_pictures_that_are_stored(tmp_path, capsys):
+    """Without loss if that fits; blurred if it does not, though every quality would store it."""
+    rng = np.random.default_rng(0)
+    letters = np.where(rng.integers(0, 2, (128, 192)), 170, 90).astype(np.uint8)
+    Image.fromarray(letters).save(source := tmp_path / "text.png")
+    out = tmp_path / "text.loclic"
+    exact = output(capsys, "encode", str(source), str(out), "-q", "1")
+    assert exact["lossless"]
+    fits = output(capsys, "encode", str(source), str(out), "--size", str(exact["bytes"]), "--force")
+    assert fits["lossless"] and fits["quality"] == 0 and fits["bytes"] == out.stat().st_size == exact["bytes"]
+    smaller = output(capsys, "encode", str(source), str(tmp_path / "c"), "-q", "1", "--rectangles", "none")["bytes"]
+    assert smaller < exact["bytes"]
+    budget = str(exact["bytes"] - 1)
+    fits = output(capsys, "encode", str(source), str(out), "--size", budget, "--force")
+    assert not fits["lossless"] and not fits["rectangles"] and fits["bytes"] < exact["bytes"]
+    error = refused(capsys, 2, "encode", str(source), str(out), "--size", str(smaller - 1), "--force")
+    assert "no quality fits" in error and f"smallest={smaller}" in error
+
+
 def test_metadata_is_carried_or_stripped(tmp_path, small, capsys):
     exif = Image.Exif()
     exif[0x0112] = 6

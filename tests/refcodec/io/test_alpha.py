@@ -226,7 +226,7 @@ def test_npy_holds_alpha(shape, order):
 
 # ---------------------------------------------------------------------------------------------------------- writing
 
-HELD = [".png", ".npy", ".webp", ".avif", ".tif", ".tiff", ".jp2", ".j2k", ".tga", ".qoi"]
+HELD = [".png", ".pam", ".npy", ".webp", ".avif", ".tif", ".tiff", ".jp2", ".j2k", ".tga", ".qoi"]
 NOT_HELD = [".jpg", ".jpeg", ".ppm", ".pgm", ".pnm", ".bmp"]
 
 

@@ -216,6 +216,57 @@ def test_npy_that_is_no_picture_is_refused(array):
         read_picture(file.getvalue())
 
 
+def pam(fields: bytes, samples: bytes = b"AB") -> bytes:
+    return b"P7\n" + fields + b"ENDHDR\n" + samples
+
+
+PAM = b"WIDTH 1\nHEIGHT 1\nDEPTH 2\nMAXVAL 255\n"
+
+
+def test_pam_is_read_by_its_fields():
+    assert read_picture(pam(PAM + b"TUPLTYPE GRAYSCALE_ALPHA\n")).samples.tolist() == [[[65, 66]]]
+    assert read_picture(pam(b"# alpha\nDEPTH 2\n\n MAXVAL 255 \nHEIGHT 1\nWIDTH 1\n")).samples.tolist() == [[[65, 66]]]
+    one = b"WIDTH 2\nHEIGHT 1\nDEPTH 1\nMAXVAL 1\nTUPLTYPE BLACKANDWHITE\n"
+    assert read_picture(pam(one, b"\0\1"), depth=8).samples.tolist() == [[0, 255]]
+    with pytest.raises(Unsupported, match="depth"):
+        read_picture(pam(one, b"\0\1"))
+    deep = b"WIDTH 1\nHEIGHT 1\nDEPTH 2\nMAXVAL 65535\n"
+    assert read_picture(pam(deep, b"\1\1\2\2"), depth=8).samples.tolist() == [[[1, 2]]]
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (pam(PAM)[:-10], InvalidImage),
+        (pam(PAM.replace(b"WIDTH 1\n", b"")), InvalidImage),
+        (pam(PAM.replace(b"WIDTH 1\n", b"WIDTH\n")), InvalidImage),
+        (pam(PAM.replace(b"WIDTH 1", b"WIDTH -1")), InvalidImage),
+        (pam(PAM.replace(b"WIDTH 1", b"WIDTH x")), InvalidImage),
+        (pam(PAM.replace(b"WIDTH 1", b"WIDTH " + b"1" * 5000)), InvalidImage),
+        (pam(PAM.replace(b"WIDTH 1", b"WIDTH 1" + b"0" * 11)), InvalidImage),
+        (pam(PAM.replace(b"255", b"0")), InvalidImage),
+        (pam(PAM, b"ABC"), InvalidImage),
+        (pam(PAM, b"A"), InvalidImage),
+        (pam(b"#" * 5000 + b"\n" + PAM), InvalidImage),
+        (b"P7 332\n#xv thumbnail\n", InvalidImage),
+        (pam(PAM + b"TUPLTYPE CMYK\n"), Unsupported),
+        (pam(PAM + b"TUPLTYPE RGB\n"), Unsupported),
+        (pam(PAM.replace(b"DEPTH 2", b"DEPTH 5"), b"ABCDE"), Unsupported),
+    ],
+)
+def test_pam_that_is_no_picture_is_refused(data, error):
+    with pytest.raises(error):
+        read_picture(data)
+
+
+def test_pam_is_written_with_its_type(tmp_path):
+    for samples, kind in ((GREY, b"GRAYSCALE"), (RGB, b"RGB"), (np.dstack([RGB, GREY]), b"RGB_ALPHA")):
+        write_picture(tmp_path / "o.pam", Picture(samples), force=True)
+        depth = samples.size // GREY.size
+        head = b"P7\nWIDTH 21\nHEIGHT 13\nDEPTH %d\nMAXVAL 255\nTUPLTYPE %s\nENDHDR\n" % (depth, kind)
+        assert (tmp_path / "o.pam").read_bytes() == head + samples.tobytes()
+
+
 def test_pnm_headers_may_hold_comments():
     assert read_picture(b"P5 # grey\n#\n 2\t1 # size\r255\nAB").samples.tolist() == [[65, 66]]
     assert read_picture(b"P3\n1 1\n255\n1 2 3\n").samples.tolist() == [[[1, 2, 3]]]
@@ -378,6 +429,7 @@ LOSSLESS = [
     ".PNG",
     ".ppm",
     ".pnm",
+    ".pam",
     ".npy",
     ".tif",
     ".tiff",

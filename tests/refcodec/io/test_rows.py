@@ -39,7 +39,7 @@ def stored(path, samples: np.ndarray):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("extension", [".ppm", ".npy"])
+@pytest.mark.parametrize("extension", [".ppm", ".pam", ".npy"])
 def test_rows_of_a_file_are_those_of_the_picture(tmp_path, small_strips, kind, extension):
     samples = SHAPES[kind]
     if extension == ".ppm" and "alpha" in kind:
@@ -103,7 +103,7 @@ def test_damaged_files_are_refused_when_they_are_opened_or_read(tmp_path, small_
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("extension", [".png", ".ppm", ".npy"])
+@pytest.mark.parametrize("extension", [".png", ".ppm", ".pam", ".npy"])
 def test_a_picture_written_in_rows_is_the_same_file(tmp_path, kind, extension, monkeypatch):
     samples = np.ascontiguousarray(SHAPES[kind])
     if extension == ".ppm" and "alpha" in kind:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refcodec.lossless.choose import RECTANGLE_BITS, choose_rectangles, excess, graphics, merged
+from refcodec.lossless.choose import RECTANGLE_BITS, choose_rectangles, graphics, merged, stored_bits
 from refcodec.lossless.fill import completed, filled
 from refcodec.lossless.rectangles import Rectangle, fault
 
@@ -39,6 +39,12 @@ def mixed() -> np.ndarray:
     return page
 
 
+def rectangles(samples: np.ndarray, coded: np.ndarray) -> list[Rectangle]:
+    """What is chosen if each block is coded for so many bits."""
+    height, width = samples.shape[:2]
+    return choose_rectangles(stored_bits(source(samples), height, width, coded), coded, height, width)
+
+
 PHOTO = np.zeros((5, 6), bool)
 PHOTO[2:4, 1:4] = True
 
@@ -57,41 +63,39 @@ def test_the_quick_look_takes_pictures_of_any_size(size):
 
 
 def test_text_becomes_rectangles_and_a_photograph_does_not():
-    page, bits, error = mixed(), np.full((5, 6), 9e3), np.full((5, 6), 4e5)
-    found = choose_rectangles(source(page), 320, 384, bits, error, 0.01)
+    coded = np.full((5, 6), 12e3)
+    found = rectangles(mixed(), coded)
     covered = np.zeros((5, 6), int)
     for y, x, w, h in found:
         covered[y // 64 : (y + h) // 64, x // 64 : (x + w) // 64] += 1
     assert np.array_equal(covered, ~PHOTO)
     assert fault(found, 384, 320) is None
-    assert choose_rectangles(source(photograph(320, 384)), 320, 384, bits, error, 0.01) == []
+    assert rectangles(photograph(320, 384), coded) == []
 
 
 def test_a_picture_that_is_all_text_becomes_one_rectangle():
-    page = text(300, 400)
-    bits, error = np.full((5, 7), 9e3), np.full((5, 7), 4e5)
-    assert choose_rectangles(source(page), 300, 400, bits, error, 0.01) == [Rectangle(0, 0, 400, 300)]
+    assert rectangles(text(300, 400), np.full((5, 7), 12e3)) == [Rectangle(0, 0, 400, 300)]
 
 
 def test_what_the_codec_does_well_stays_with_it():
     page = text(320, 384)
-    assert choose_rectangles(source(page), 320, 384, np.full((5, 6), 50.0), np.zeros((5, 6)), 0.01) == []
-    assert np.isinf(excess(source(page), 320, 384, np.zeros((5, 6)))).all()
+    assert rectangles(page, np.full((5, 6), 45.0)) == []
+    assert np.isinf(stored_bits(source(page), 320, 384, np.zeros((5, 6)))).all()
 
 
 def test_a_caption_in_a_large_photograph_is_not_worth_a_second_encoding():
-    picture, bits, error = photograph(640, 640), np.full((10, 10), 9e3), np.full((10, 10), 1e5)
+    picture, coded = photograph(640, 640), np.full((10, 10), 9e3)
     picture[576:, :64] = text(64, 64)
-    assert np.argwhere(excess(source(picture), 640, 640, bits + 0.01 * error) < 0).tolist() == [[9, 0]]
-    assert choose_rectangles(source(picture), 640, 640, bits, error, 0.01) == []
+    assert np.argwhere(stored_bits(source(picture), 640, 640, coded) < coded).tolist() == [[9, 0]]
+    assert rectangles(picture, coded) == []
 
 
 def test_a_dear_block_is_looked_at_although_it_looks_like_a_photograph():
     picture = text(64, 64)
     picture[:, :40] = photograph(64, 40)
     assert not graphics(source(picture), 64, 64).any()
-    assert np.isinf(excess(source(picture), 64, 64, np.full((1, 1), 9e3)))[0, 0]
-    assert excess(source(picture), 64, 64, np.full((1, 1), 9e4))[0, 0] < 0
+    assert np.isinf(stored_bits(source(picture), 64, 64, np.full((1, 1), 9e3)))[0, 0]
+    assert stored_bits(source(picture), 64, 64, np.full((1, 1), 9e4))[0, 0] < 9e4
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
