@@ -27,8 +27,8 @@ SAVED = 0.9
 """Share of a block's bits that are saved when its samples are replaced by a smooth fill."""
 
 DEAR = 3.0
-"""Bits per pixel, of symbols and error together, above which a block is looked at closely although it looks like a
-photograph: text at the border of one is in such blocks."""
+"""Bits per pixel, of symbols and error together, above which a block beside graphics is looked at closely although it
+looks like a photograph: text at the border of one is in such blocks."""
 
 LEAST_GAIN = 0.05
 """Share of a picture's cost that all rectangles together must save. Less is not worth coding the rest a second time,
@@ -82,7 +82,10 @@ def stored_bits(source: Source, height: int, width: int, coded: NDArray[np.float
         Infinite for blocks that look like photographs and are coded well.
     """
     result = np.full(coded.shape, np.inf)
-    close = (graphics(source, height, width) & (coded > 0)) | (coded > DEAR * BLOCK * BLOCK)
+    sure = graphics(source, height, width)
+    around = np.pad(sure, 1)
+    beside = np.lib.stride_tricks.sliding_window_view(around, (3, 3)).any(axis=(2, 3))
+    close = (sure & (coded > 0)) | (beside & (coded > DEAR * BLOCK * BLOCK))
     for i, j in np.argwhere(close).tolist():
         y, x = i * BLOCK, j * BLOCK
         result[i, j] = estimated_bits(source(y, min(BLOCK, height - y))[:, x : x + BLOCK])
