@@ -10,7 +10,7 @@ from stage_faults import FAULTS
 
 from conformance.cli import main
 from conformance.examples import broken_decoder
-from conformance.examples.worked_example import README, ROOT, commands, renewed, settled
+from conformance.generate.worked_example import README, ROOT, commands, renewed, settled
 from conformance.run.bisect import unit_vectors
 from refcodec.arith import numpy_ops
 from refcodec.model.procedural import write_procedural
