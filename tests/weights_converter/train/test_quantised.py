@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,14 +51,10 @@ STEPS = (1, 71)
 
 
 @pytest.fixture(autouse=True)
-def _modes() -> Iterator[None]:
-    """Leave the modes of this thread as they were: other tests want denormals."""
-    threads = torch.get_num_threads()
+def _modes(torch_modes: None) -> None:
+    """One thread, and no denormals."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +31,9 @@ from weights_converter.train.plan import STAGES, Plan, plan_from, schedule_from
 from weights_converter.train.state import Log, State, read_log, read_state, start_fresh, start_from, write_state
 from weights_converter.train.trainer import UNUSED, Trainer
 
+pytestmark = pytest.mark.usefixtures("torch_modes")
+
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _modes() -> Iterator[None]:
-    """Leave the modes of this thread as they were: other tests want denormals."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 def save_pictures(folder: Path, count: int = 3, side: int = 96) -> Path:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from refcodec.model.config import Config  # noqa: E402
+from refcodec.model.config import PROFILES  # noqa: E402
 from weights_converter.network.model import LoCLIC, Noise  # noqa: E402
 from weights_converter.train import soap  # noqa: E402
 from weights_converter.train.loss import Trainee, interpolated, loss_of  # noqa: E402
@@ -25,27 +25,7 @@ from weights_converter.train.plan import Plan  # noqa: E402
 from weights_converter.train.soap import rotated  # noqa: E402
 from weights_converter.train.trainer import QUANTILES, UNUSED, Trainer  # noqa: E402
 
-TINY = Config(
-    N=(8, 8, 8),
-    M=24,
-    slices=2,
-    hyper=8,
-    hs=(8, 8),
-    chan=(8, 8),
-    ent=(16, 8, 8),
-    lrp=(8, 8),
-    window=3,
-    qualities=3,
-)
-
-
-@pytest.fixture(autouse=True)
-def _modes() -> Iterator[None]:
-    """Leave the modes of this thread as they were: other tests want denormals."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("torch_modes")
 
 
 @pytest.fixture
@@ -55,7 +35,7 @@ def trainers() -> Iterator[Any]:
 
     def make(optimiser: str, threads: int = 1, **values: Any) -> Trainer:
         torch.manual_seed(1)
-        trainee = Trainee(LoCLIC(TINY))
+        trainee = Trainee(LoCLIC(PROFILES["tiny"]))
         plan = Plan(steps=10, batch=2, optimiser=optimiser, **values)
         made.append(Trainer(trainee, copy.deepcopy(trainee), plan, torch.device("cpu"), threads))
         return made[-1]
