@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_kit
+from own_kit import tiny_trace
 from PIL import Image
 from tiny_kit import command, invalid, sha256, valid, write_suite
 
@@ -543,8 +544,7 @@ def test_a_reference_that_is_wrong_is_not_believed(tmp_path, kit):
 @pytest.fixture(scope="module")
 def whole():
     """Lines of a whole trace."""
-    vectors = suites.select(suites.load_all(), suites.Selection(models=("tiny-7",)))
-    return next(v.trace for v in vectors if v.trace).read_text().splitlines(keepends=True)
+    return tiny_trace().read_text().splitlines(keepends=True)
 
 
 @pytest.mark.parametrize(

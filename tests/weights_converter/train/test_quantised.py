@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from PIL import Image
+from small_training import CPU, run, save_pictures
 from torch import Tensor
 
 from refcodec.codec import decode_stream, encode_picture
@@ -38,13 +38,12 @@ from weights_converter.network.simulate import (
     simulate,
     torch_layers,
 )
-from weights_converter.train.loop import Pace, Run, begin
+from weights_converter.train.loop import Run, begin
 from weights_converter.train.pictures import Picture, list_pictures, split
 from weights_converter.train.plan import Plan
 from weights_converter.train.state import CALIBRATION, CHECKPOINT, State, read_state, start_fresh
 from weights_converter.train.validation import mean_loss, measure
 
-CPU = torch.device("cpu")
 PICTURES = [synthetic_picture(64, 128, 1), synthetic_picture(64, 128, 2)]
 STEPS = (1, 71)
 """Quality steps of the two pictures, from 1."""
@@ -194,14 +193,7 @@ def test_steps_and_halves() -> None:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
-    folder = tmp_path_factory.mktemp("pictures")
-    for n in range(3):
-        Image.fromarray(synthetic_picture(64, 64 + 8 * n, n)).save(folder / f"{n}.png")
-    return list_pictures([folder])
-
-
-def run(folder: Path, state: State, pictures: list[Picture], **pace: Any) -> Run:
-    return Run(folder, state, pictures, Pace(CPU, **{"threads": 2, "log_steps": 2, **pace}), lambda text: None)
+    return list_pictures([save_pictures(tmp_path_factory.mktemp("pictures"), side=64)])
 
 
 def planned(net: LoCLIC, **values: Any) -> State:

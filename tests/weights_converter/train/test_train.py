@@ -18,13 +18,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from small_training import CPU, run, save_pictures
 
 from refcodec.errors import CheckFailed, InvalidImage, InvalidModel, MissingInput, RefcodecError, UsageError
 from weights_converter.__main__ import main
 from weights_converter.formats.checkpoint import read_checkpoint
-from weights_converter.network.bench import synthetic_picture
 from weights_converter.train import soap
-from weights_converter.train.loop import MOST_FAULTS, Pace, Run, begin
+from weights_converter.train.loop import MOST_FAULTS, begin
 from weights_converter.train.loss import Trainee, interpolated
 from weights_converter.train.pictures import Crops, Picture, decode, list_pictures, split
 from weights_converter.train.plan import STAGES, Plan, plan_from, schedule_from
@@ -32,15 +32,6 @@ from weights_converter.train.state import Log, State, read_log, read_state, star
 from weights_converter.train.trainer import UNUSED, Trainer
 
 pytestmark = pytest.mark.usefixtures("torch_modes")
-
-CPU = torch.device("cpu")
-
-
-def save_pictures(folder: Path, count: int = 3, side: int = 96) -> Path:
-    folder.mkdir(exist_ok=True)
-    for n in range(count):
-        Image.fromarray(synthetic_picture(side + 8 * n, side, n)).save(folder / f"{n}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +54,6 @@ def fresh(**values: Any) -> State:
     )
     net, config, origin = start_fresh("tiny", plan.seed)
     return begin(net, config, plan, origin)
-
-
-def run(folder: Path, state: State, pictures: list[Picture], **pace: Any) -> Run:
-    return Run(folder, state, pictures, Pace(CPU, **{"threads": 2, "log_steps": 2, **pace}), lambda text: None)
 
 
 def weights(state: State | None) -> dict[str, torch.Tensor]:
