@@ -11,6 +11,7 @@ from PIL import Image
 from weights_converter.network.bench import synthetic_picture
 from weights_converter.train.loop import Pace, Run
 from weights_converter.train.pictures import Picture
+from weights_converter.train.plan import Plan
 from weights_converter.train.state import State
 
 CPU = torch.device("cpu")
@@ -22,6 +23,12 @@ def save_pictures(folder: Path, count: int = 3, side: int = 96) -> Path:
     for n in range(count):
         Image.fromarray(synthetic_picture(side + 8 * n, side, n)).save(folder / f"{n}.png")
     return folder
+
+
+def quick_plan(**values: Any) -> Plan:
+    """Six steps of three crops each; values take the place of these."""
+    few = {"steps": 6, "batch": 3, "crops": ((64, 0.0),), "warmup": 2, "rate": 1e-3, "stages": (("all", 0.0),)}
+    return Plan(**{**few, "optimiser": "adamw", **values})
 
 
 def run(folder: Path, state: State, pictures: list[Picture], **pace: Any) -> Run:

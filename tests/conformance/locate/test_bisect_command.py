@@ -131,6 +131,7 @@ def test_a_decoder_is_run_for_its_trace(place, capsys):
         assert bisect(place, "--decoder", command) in (2, 65) and says in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_worked_example_of_the_readme_is_real():
     text = README.read_text(encoding="utf-8").split("## A worked example")[1]
     assert [command.split()[2:4] for command in commands(text)] == [

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from small_training import CPU, run, save_pictures
+from small_training import CPU, quick_plan, run, save_pictures
 from torch import Tensor
 
 from refcodec.codec import decode_stream, encode_picture
@@ -40,7 +40,6 @@ from weights_converter.network.simulate import (
 )
 from weights_converter.train.loop import Run, begin
 from weights_converter.train.pictures import Picture, list_pictures, split
-from weights_converter.train.plan import Plan
 from weights_converter.train.state import CALIBRATION, CHECKPOINT, State, read_state, start_fresh
 from weights_converter.train.validation import mean_loss, measure
 
@@ -197,22 +196,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
 
 
 def planned(net: LoCLIC, **values: Any) -> State:
-    plan = Plan(
-        **{
-            "steps": 4,
-            "batch": 3,
-            "crops": ((64, 0.0),),
-            "warmup": 1,
-            "rate": 1e-3,
-            "average": 0.5,
-            "stages": (("all", 0.0), ("quantised", 0.5)),
-            "optimiser": "adamw",
-            "transform_rate": 1.0,
-            "clip": 1.0,
-            **values,
-        }
-    )
-    return begin(net, CONFIG, plan, {})
+    stages = (("all", 0.0), ("quantised", 0.5))
+    few = {"steps": 4, "warmup": 1, "average": 0.5, "stages": stages, "transform_rate": 1.0, "clip": 1.0}
+    return begin(net, CONFIG, quick_plan(**{**few, **values}), {})
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "soap"])

@@ -18,7 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from small_training import CPU, run, save_pictures
+from small_training import CPU, quick_plan, run, save_pictures
 
 from refcodec.errors import CheckFailed, InvalidImage, InvalidModel, MissingInput, RefcodecError, UsageError
 from weights_converter.__main__ import main
@@ -40,20 +40,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
 
 
 def fresh(**values: Any) -> State:
-    plan = Plan(
-        **{
-            "steps": 6,
-            "batch": 3,
-            "crops": ((64, 0.0),),
-            "warmup": 2,
-            "rate": 1e-3,
-            "stages": (("all", 0.0),),
-            "optimiser": "adamw",
-            **values,
-        }
-    )
-    net, config, origin = start_fresh("tiny", plan.seed)
-    return begin(net, config, plan, origin)
+    chosen = quick_plan(**values)
+    net, config, origin = start_fresh("tiny", chosen.seed)
+    return begin(net, config, chosen, origin)
 
 
 def weights(state: State | None) -> dict[str, torch.Tensor]:
