@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_kit import suite
 from tiny_models import random_picture, tiny_content, tiny_model
 
 from conformance.kit import suites
@@ -55,7 +56,7 @@ WRONG = (
 
 def results(ids: tuple[str, ...]) -> dict[str, str]:
     """Outcomes of these vectors by id."""
-    vectors = suites.select(suites.load_all(names=("core", "invalid")), suites.Selection(ids=ids))
+    vectors = suites.select((suite("core"), suite("invalid")), suites.Selection(ids=ids))
     spec = decoders.parse(f"{NODE} {DECODER} {{stream}} {{output}}", "--model {model}", "--trace {trace}")
     found = run_all(vectors, spec, Options(traces=True, limits=Limits(seconds=60.0)))
     return {r.vector.id: f"{r.outcome} {r.detail}".strip() for r in found}

@@ -17,7 +17,7 @@ from xml.etree import ElementTree as Xml
 import jsonschema
 import pytest
 import tiny_kit
-from tiny_kit import command
+from tiny_kit import ROOT, command, run_words
 
 from conformance import cli
 from conformance.kit import errors
@@ -29,7 +29,6 @@ from conformance.run.run import Progress
 from conformance.run.system import processor, system_facts
 
 SCHEMA = json.loads((Path(cli.__file__).parent / "run" / "report.schema.json").read_text())
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +350,7 @@ def test_an_interrupted_run_leaves_nothing_running(kit, tmp_path, decoder):
     name = {"command": f"{sys.executable} {tmp_path}/slow.py {{stream}} {{output}}", "callable": "python:slow:decode"}
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "WITNESS": str(witness)}
     run = subprocess.Popen(
-        [sys.executable, "-m", "conformance", "run", "--kit", str(kit), "--decoder", name[decoder]],
+        run_words(kit, name[decoder]),
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
@@ -381,39 +380,35 @@ def test_progress_is_for_terminals(monkeypatch):
         assert stream.getvalue() == shown
 
 
+HELPS = """
+import sys
+from conformance.cli import main
+
+for name in ("claim", "list", "encoder", "fluster", "run"):
+    try:
+        main([name, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+sys.exit(main(["list", "--kit", sys.argv[1]]))
+"""
+
+
 def test_the_runner_does_not_import_refcodec(kit, tmp_path):
     """In a process where refcodec cannot be imported, everything of the runner's side works."""
     (tmp_path / "refcodec.py").write_text("raise ImportError('absent')")
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['refcodec'] = None")
     environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"}
 
-    def python(*arguments):
-        return subprocess.run(
-            [sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=tmp_path
-        )
+    def ends(*words):
+        return subprocess.run(words, env=environment, capture_output=True, text=True, cwd=tmp_path)
 
-    probe = python("-c", "import refcodec")
+    probe = ends(sys.executable, "-c", "import refcodec")
     assert probe.returncode == 1 and "refcodec" in probe.stderr
-    done = python(
-        "-m",
-        "conformance",
-        "run",
-        "--kit",
-        str(kit),
-        "--decoder",
-        command(tmp_path, "good"),
-        "--html",
-        "r.html",
-        "--json",
-        "r.json",
-        "--junit",
-        "r.xml",
-        "--check-traces",
-    )
+    reports = ["--html", "r.html", "--json", "r.json", "--junit", "r.xml"]
+    done = ends(*run_words(kit, command(tmp_path, "good"), *reports, "--check-traces"))
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("claim", "list", "encoder", "fluster", "run"):
-        assert python("-m", "conformance", name, "--help").returncode == 0
-    assert python("-m", "conformance", "list", "--kit", str(kit)).returncode == 0
+    done = ends(sys.executable, "-c", HELPS, str(kit))
+    assert done.returncode == 0 and done.stdout.count("usage:") == 5, done.stderr
 
 
 def test_the_runner_s_readme_has_every_result_exit_code_and_field():

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from own_kit import suite
 from tiny_kit import sha256, valid, write_suite
 
 from conformance import cli
-from conformance.kit import suites
 from conformance.kit.errors import SuiteDamaged
 from conformance.run import units
 
@@ -190,7 +190,7 @@ def test_the_blocks_of_spec_compute_the_suite_s_own_cases(tmp_path):
         "json.dump({c['id']: evaluate(d['function'], c['input']) for c in d['cases']}, "
         "open(sys.argv[2], 'w'))\n"
     )
-    names = [v.id for v in suites.load_all(names=["units"])[0].vectors if "coder" in v.id]
+    names = [v.id for v in suite("units").vectors if "coder" in v.id]
     code = cli.main(
         [
             "run",
