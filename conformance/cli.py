@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -73,7 +74,9 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    return int(module.main(parser.parse_args(arguments)))
+    args = parser.parse_args(arguments)
+    args.command_line = shlex.join(["python", "-m", "conformance", name, *arguments])  # reports repeat it
+    return int(module.main(args))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -346,6 +346,7 @@ def main(args: argparse.Namespace) -> int:
             done.seconds,
             system_facts(),
             done.interrupted,
+            args.command_line,
         ),
         args,
     )
