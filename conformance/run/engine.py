@@ -19,7 +19,17 @@ from . import order, outcomes, process, trace_check, units
 from .decoders import Decoder, Job, Server, Spec
 from .files import scratch
 from .models import absence, locate
-from .pictures import Difference, OutputWrong, difference, heat_map, left_something, read_picture
+from .pictures import (
+    BlockDifference,
+    Difference,
+    OutputWrong,
+    block_difference,
+    block_map,
+    difference,
+    heat_map,
+    left_something,
+    read_picture,
+)
 from .process import Limits, NotStarted
 
 
@@ -89,6 +99,8 @@ class Result:
     peak : int
         Most bytes resident, sampled.
     difference : Difference or None
+    blocks : BlockDifference or None
+        Where the picture differs if the expected one cannot be had.
     heat_map : bytes
         PNG file, empty if there is none.
     divergence : tuple of str
@@ -106,6 +118,7 @@ class Result:
     seconds: float = 0.0
     peak: int = 0
     difference: Difference | None = None
+    blocks: BlockDifference | None = None
     heat_map: bytes = b""
     divergence: tuple[str, ...] = ()
 
@@ -150,6 +163,15 @@ def say_difference(found: Difference) -> str:
     return (
         f"another picture: {found.count} of {found.total} samples differ, by at most {found.largest}; first at row "
         f"{found.row}, column {found.column}, channel {found.channel}: expected {found.expected}, got {found.got}"
+    )
+
+
+def say_blocks(found: BlockDifference) -> str:
+    """A difference of blocks in one line."""
+    size = f"{found.side}x{found.side} pixels" if found.side > 1 else "a pixel"
+    return (
+        f"another picture: {found.count} of {found.total} blocks of {size} differ; the first begins at row "
+        f"{found.row}, column {found.column}"
     )
 
 
@@ -317,12 +339,18 @@ class Trial:
         expected = self._expected(result.vector, expect, model, folder)
         found = difference(expected, got, expect) if expected else None
         if found is None:
-            return result
+            return self._with_blocks(result, expect, got)
         return replace(result, detail=say_difference(found), difference=found, heat_map=heat_map(expected, got, expect))
+
+    def _with_blocks(self, result: Result, expect: Accept, got: bytes) -> Result:
+        found = block_difference(got, expect)
+        if found is None:
+            return result
+        return replace(result, detail=say_blocks(found), blocks=found, heat_map=block_map(got, expect))
 
     def _expected(self, vector: Vector, expect: Accept, model: Path | None, folder: Path) -> bytes:
         """The expected picture, empty if it cannot be had; one with another hash is not taken."""
-        path, form = vector.picture, "png"
+        path, form = vector.picture, "raw" if vector.picture and vector.picture.suffix == ".raw" else "png"
         if path is None and self._reference and self._options.reference:
             _, job = self._decode(self._reference, self._options.reference, vector, model, folder / "reference", False)
             path, form = job.output, self._form(self._options.reference)

@@ -170,6 +170,7 @@ def entry(result: Result, run: Run, show_map: bool) -> dict[str, Any]:
         "seconds": round(result.seconds, 4),
         "peak_mib": round(result.peak / 2**20, 1),
         "difference": asdict(result.difference) if result.difference else None,
+        "blocks": asdict(result.blocks) if result.blocks else None,
         "heat_map": _data_uri(result.heat_map) if result.heat_map and show_map else None,
         "divergence": list(result.divergence),
         "try_trace_of": nearest_traced(vector, run.traced) if failed and not result.divergence else "",

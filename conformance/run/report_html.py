@@ -85,10 +85,10 @@ def _filter(report: Report) -> str:
 def _figure(entry: dict[str, Any]) -> str:
     if not entry["heat_map"]:
         return ""
-    return (
-        f'<figure><img src="{entry["heat_map"]}" alt="heat map"><figcaption>Largest difference of each pixel: blue '
-        "1, red 6, yellow 40, white 255.</figcaption></figure>"
-    )
+    says = "Largest difference of each pixel: blue 1, red 6, yellow 40, white 255."
+    if entry["blocks"]:
+        says = "Blocks that differ are bright; --reference gives the difference of each pixel."
+    return f'<figure><img src="{entry["heat_map"]}" alt="heat map"><figcaption>{says}</figcaption></figure>'
 
 
 def _more(group: list[dict[str, Any]]) -> str:
