@@ -21,6 +21,7 @@ COMMANDS = {
     "list": ("conformance.run.listing", "the vectors, with counts by suite, level and expected outcome"),
     "run": ("conformance.run.run", "run a decoder over the suites and report"),
     "encoder": ("conformance.run.encoder", "validate and decode the streams of an encoder"),
+    "validate": ("conformance.workbench.validate", "the first rule that a stream breaks, or what it needs"),
     "claim": ("conformance.run.claim", "make a claim file from a report, or check one"),
     "export": ("conformance.run.export", "write streams and models as files, those stored as edits too"),
     "fluster": ("conformance.run.fluster", "export the suites for Fluster"),
