@@ -108,15 +108,17 @@ def divergences(results: Iterable[Result]) -> dict[str, int]:
 
 
 def nearest_traced(vector: Vector, traced: Iterable[Vector]) -> str:
-    """The vector with a trace that is nearest to one without: of its model, its profiles, most of its clauses, cheap.
+    """The vector with a trace that is nearest to one: itself, else of its model, its profiles, most of its clauses.
 
     Returns
     -------
     str
-        Its id; "" if the vector has a trace itself, is no valid stream, or there is none.
+        Its id; "" if the vector is no valid stream of a model, or none has a trace.
     """
-    if vector.trace or not isinstance(vector.expect, Accept) or vector.model is None:
+    if not isinstance(vector.expect, Accept) or vector.model is None:
         return ""
+    if vector.trace:
+        return vector.id
     model, clauses = vector.model, set(vector.clauses)
 
     def distance(other: Vector) -> tuple[bool, bool, int, int, str]:

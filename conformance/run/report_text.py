@@ -44,14 +44,17 @@ def _result(group: list[dict[str, Any]]) -> str:
 
 
 def _explained(entry: dict[str, Any]) -> list[str]:
-    """What is said below results: what they suggest, where traces differ, which vector has a trace."""
+    """What is said below results: what they suggest, and where traces differ."""
     if entry["judgement"] == NOT_RUN:
         return []
     lines = [f"suggests: {entry['suggests']}"] if entry["suggests"] else []
-    lines += entry["divergence"]
-    if entry["try_trace_of"]:
-        lines.append(f"with a trace: python -m conformance bisect --vector {entry['try_trace_of']}")
-    return [f"    {line}" for line in lines]
+    return [f"    {line}" for line in [*lines, *entry["divergence"]]]
+
+
+def _with_trace(block: list[list[dict[str, Any]]]) -> list[str]:
+    """The first vector with a trace that the results are referred to."""
+    names = [name for group in block if (name := group[0]["try_trace_of"])]
+    return [f"    with a trace: python -m conformance bisect --vector {names[0]}"] if names else []
 
 
 def told(entries: Iterable[dict[str, Any]], longest: int) -> list[str]:
@@ -67,7 +70,7 @@ def told(entries: Iterable[dict[str, Any]], longest: int) -> list[str]:
     groups = alike(entries)
     for group in groups[:longest]:
         blocks.setdefault(tuple(_explained(group[0])), []).append(group)
-    lines = [line for below, block in blocks.items() for line in (*map(_result, block), *below)]
+    lines = [line for below, block in blocks.items() for line in (*map(_result, block), *below, *_with_trace(block))]
     if rest := sum(map(len, groups[longest:])):
         lines.append(f"... and {rest} more; --json or --html has them all")
     return lines

@@ -277,7 +277,7 @@ def test_failures_without_a_trace_are_referred_to_one_with_a_trace(tmp_path):
     assert nearest_traced(a, [b, c, like, far]) == "core/2"  # more clauses
     assert nearest_traced(a, [far, like]) == "core/3"  # the cheaper one; neither has its model or profiles
     assert nearest_traced(a, [like, b]) == "core/1"  # its model
-    assert [nearest_traced(v, [c]) for v in (b, refused)] == ["", ""] and nearest_traced(a, []) == ""
+    assert [nearest_traced(v, [c]) for v in (b, refused)] == ["core/1", ""] and nearest_traced(a, []) == ""
     report = a_run([Result(a, "fail", "another picture")], traced=[b, c])
     assert report["vectors"][0]["try_trace_of"] == "core/2"
     says = "python -m conformance bisect --vector core/2"

@@ -422,7 +422,8 @@ def test_the_runner_does_not_import_refcodec(kit, tmp_path):
 def test_the_runner_s_readme_has_every_result_exit_code_and_field():
     text = (ROOT / "conformance" / "run" / "README.md").read_text()
     tables = [re.findall(r"^\| *([^|]+?) *\|", part, re.M) for part in text.split("\n\n") if part.startswith("|")]
-    formats, codes, results, exits, fields = tables
+    formats, codes, requests, results, exits, fields = tables
+    assert sorted(re.findall(r"`(\w+)`", " ".join(requests))) == ["id", "model", "output", "stream", "threads", "trace"]
     assert [name.strip("`") for name in formats[2:]] == list(pictures.FORMATS)
     assert [name.strip("`") for name in results[2:]] == list(outcomes.OUTCOMES)
     assert list(map(int, exits[2:])) == sorted(

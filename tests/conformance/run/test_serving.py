@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from conformance import cli
 from conformance.kit import suites
 from conformance.kit.errors import UsageError
 from conformance.run import decoders
-from conformance.run.engine import Options, run_all
+from conformance.run.engine import Options, gather, run_all
 from conformance.run.process import Limits
 
 LIMITS = Limits(20.0, 1 << 30, 4 << 20)
@@ -68,6 +70,18 @@ def test_one_process_gets_all_streams_in_an_order_that_the_seed_mixes(kit, tmp_p
     assert [bool(r["model"]) for r in again] == [bool(r["model"]) for r in asked]
 
 
+def test_streams_are_dealt_to_processes_so_that_a_run_can_be_repeated():
+    threads: dict[int, set[int]] = {}
+
+    def work(item):
+        time.sleep(0.1 * (item == 0))  # meanwhile the other threads are free
+        threads.setdefault(threading.get_ident(), set()).add(item)
+        return item
+
+    assert gather(range(9), work, 3, threading.Event(), lambda result: None, str, dealt=True) == list(range(9))
+    assert sorted(map(sorted, threads.values())) == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+
+
 # What is left over
 
 
@@ -97,12 +111,16 @@ def test_what_is_left_over_from_earlier_streams_fails(tmp_path, behaviour):
     assert {r.outcome for r in run(tmp_path / "kit", tmp_path, "good").values()} == {"pass"}
 
 
-def test_a_fault_that_needs_no_earlier_stream_is_not_blamed_on_one(kit, tmp_path):
-    program = server(tmp_path, "good")
+def test_a_fault_that_needs_no_earlier_stream_is_not_blamed_on_one(kit, tmp_path, monkeypatch):
+    """Nor is the first stream of a process decoded twice: there is nothing that could be left over."""
+    program, told = server(tmp_path, "good"), tmp_path / "told"
     (tmp_path / "server.py").write_text((tmp_path / "server.py").read_text().replace("7 * n", "8 * n"))
-    vectors = suites.select(suites.load_all(kit), suites.Selection())
-    found = run_all(vectors, decoders.parse_server(program), Options(limits=LIMITS))
+    spec = decoders.parse_server(program)
+    found = run_all(suites.select(suites.load_all(kit), suites.Selection()), spec, Options(limits=LIMITS))
     assert [r.detail for r in found if r.outcome == "fail"] == ["another picture"] * 3
+    monkeypatch.setenv("TOLD", str(told))
+    found = run_all(suites.load_all(kit, ["core"])[0].vectors, spec, Options(limits=LIMITS))
+    assert [r.outcome for r in found] == ["fail"] * 3 and told.read_text().count("\n") == 3
 
 
 def test_a_trace_that_is_left_over_fails_a_run_that_checks_traces(tmp_path):
