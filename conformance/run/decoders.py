@@ -96,6 +96,8 @@ class Spec:
         Number of threads that the decoder is asked for; None leaves it to the decoder.
     serves : bool
         The command serves many streams.
+    always : bool
+        The decoder is given a model for every stream.
     """
 
     text: str
@@ -105,6 +107,7 @@ class Spec:
     fresh: bool = False
     threads: int | None = None
     serves: bool = False
+    always: bool = False
 
     @property
     def callable(self) -> str:
@@ -113,8 +116,8 @@ class Spec:
 
     @property
     def always_models(self) -> bool:
-        """Whether the decoder cannot be called without a model, not even where the vector names none."""
-        return "{model}" in " ".join(self.command)
+        """Whether the decoder is given a model even where the vector names none."""
+        return self.always or "{model}" in " ".join(self.command)
 
     @property
     def always_traces(self) -> bool:
@@ -169,6 +172,7 @@ def parse(
     fresh: bool = False,
     threads_arg: str = "",
     threads: int | None = None,
+    always: bool = False,
 ) -> Spec:
     """A decoder as the user names it, run once for every stream.
 
@@ -181,6 +185,8 @@ def parse(
     fresh : bool
         A new process for every call of a callable.
     threads : int or None
+    always : bool
+        Give a model for every stream.
 
     Returns
     -------
@@ -195,7 +201,7 @@ def parse(
         module, _, function = text[len(CALLABLE) :].partition(":")
         if not all(part.isidentifier() for part in [*module.split("."), function]):
             raise UsageError(f"decoder {text!r}: expected python:package.module:function")
-        return Spec(text, fresh=fresh, threads=threads)
+        return Spec(text, fresh=fresh, threads=threads, always=always)
     command = template(text, "decoder", {"stream", "output"}, {"model", "trace", "threads"})
     more = _words(threads_arg, "threads argument", {"threads"}) if threads is not None else ()
     if ("{threads}" in " ".join((*command, *more))) != (threads is not None):
@@ -206,12 +212,13 @@ def parse(
         _words(model_arg, "model argument", {"model"}),
         _words(trace_arg, "trace argument", {"trace"}),
         threads=threads,
+        always=always,
     )
 
 
-def parse_server(text: str, threads: int | None = None) -> Spec:
+def parse_server(text: str, threads: int | None = None, always: bool = False) -> Spec:
     """A command that serves; raises UsageError."""
-    return Spec(text, template(text, "server", set(), set()), threads=threads, serves=True)
+    return Spec(text, template(text, "server", set(), set()), threads=threads, serves=True, always=always)
 
 
 class _Command:

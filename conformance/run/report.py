@@ -56,7 +56,7 @@ class Run:
         All words of the command, quoted for a shell, so that the run can be repeated.
     traced : sequence of Vector
         Vectors that come with a trace, which failing ones without a trace are referred to.
-    model_words : bool
+    some_models : bool
         The decoder is given a model only where a vector has one.
     """
 
@@ -72,7 +72,7 @@ class Run:
     interrupted: bool = False
     command_line: str = ""
     traced: Sequence[Vector] = ()
-    model_words: bool = False
+    some_models: bool = False
 
 
 def _parts(clause: str) -> tuple[str, int]:
@@ -132,12 +132,12 @@ def nearest_traced(vector: Vector, traced: Iterable[Vector]) -> str:
 
 def advice(run: Run) -> list[str]:
     """What the results of all vectors together say about the command."""
-    bare = [r for r in run.results if run.model_words and r.vector.model is None and r.seen]
+    bare = [r for r in run.results if run.some_models and r.vector.model is None and r.seen]
     if len(bare) < MANY or len({(r.outcome, r.detail) for r in bare}) > 1 or bare[0].outcome != CRASH:
         return []
     return [
-        f"all {len(bare)} vectors without a model ended with {bare[0].detail}; a decoder that always needs a model has "
-        "{model} in --decoder, not in --model-arg, and is then given one for every stream"
+        f"all {len(bare)} vectors without a model ended with {bare[0].detail}; a decoder that always needs a "
+        "model gets one for every stream by --always-model"
     ]
 
 

@@ -7,10 +7,12 @@
 
 A decoder is a command with {stream} and {output}, perhaps {model}, {trace} and {threads}, or
 python:package.module:function. It runs in a process group of its own under limits of time and memory. A template with
-{model} is given one even where the stream needs none. With --serve one process decodes many streams, in an order mixed
-by --seed; what is left over from an earlier stream shows. Exit codes of the decoder: 0 accepted, 65, 77, 78 refused, 69
-not supported; others refuse if they name an error class of SPEC 8.9, else they are a crash. With --units a program
-computes the unit cases: of a JSON file {unit} it writes results by case id as JSON to {output}.
+{model}, or any decoder with --always-model, is given a model even where the stream needs none. With --serve one process
+decodes many streams, in an order mixed by --seed; what is left over from an earlier stream shows.
+
+Exit codes of the decoder: 0 accepted, 65, 77, 78 refused, 69 not supported; others refuse if they name an error class
+of SPEC 8.9, else they are a crash. With --units a program computes the unit cases: of a JSON file {unit} it writes
+results by case id as JSON to {output}.
 
 Exit codes of this command: 0 all as expected, 1 failures (or passes that the baseline denies), 2 usage, or a decoder
 that cannot be started at all, 3 nothing failed but something did not run, 4 nothing ran, 5 a suite is damaged, 130
@@ -101,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="order of the streams of --serve, default 1")
     parser.add_argument("--units", metavar="CMD", help="command with {unit} and {output} that computes unit cases")
     parser.add_argument("--model-arg", default="", metavar="ARGS", help='added where there is a model: "-m {model}"')
+    parser.add_argument("--always-model", action="store_true", help="give a model even where the stream needs none")
     parser.add_argument("--trace-arg", default="", metavar="ARGS", help='added to trace a failure: "-t {trace}"')
     parser.add_argument("--threads", type=positive, metavar="N", help="number of threads the decoder is asked for")
     parser.add_argument("--threads-arg", default="", metavar="ARGS", help='added with --threads: "--threads {threads}"')
@@ -172,10 +175,18 @@ def chosen(args: argparse.Namespace, suites: Sequence[Suite]) -> list[Vector]:
 def tested(args: argparse.Namespace) -> Spec:
     """The decoder under test, an empty one if there is none; raises UsageError."""
     if args.serve:
-        return parse_server(args.serve, args.threads)
+        return parse_server(args.serve, args.threads, args.always_model)
     if not args.decoder:
         return Spec("")
-    return parse(args.decoder, args.model_arg, args.trace_arg, args.fresh, args.threads_arg, args.threads)
+    return parse(
+        args.decoder,
+        args.model_arg,
+        args.trace_arg,
+        args.fresh,
+        args.threads_arg,
+        args.threads,
+        args.always_model,
+    )
 
 
 def traced_vectors(kit: Path) -> list[Vector]:
@@ -333,7 +344,7 @@ def main(args: argparse.Namespace) -> int:
             done.interrupted,
             args.command_line,
             traced_vectors(args.kit) if any(r.outcome == FAIL for r in done.results) else (),
-            bool(spec.model_words),
+            bool(args.decoder or args.serve) and not spec.always_models,
         ),
         args,
     )

@@ -10,12 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_kit
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conformance.kit import suites
 from conformance.kit.errors import UsageError
 from conformance.run import decoders, worker
 from conformance.run.engine import Options, run_all
 from conformance.run.process import Limits
+
+NUMBERS = st.none() | st.booleans() | st.integers() | st.sampled_from([0, 3, 65]) | st.text()
+JSON = st.recursive(
+    NUMBERS,
+    lambda part: st.lists(part) | st.dictionaries(st.sampled_from(["id", "exit_code", "message"]), part),
+    max_leaves=9,
+)
+"""Values that may be answers."""
 
 PICTURE = np.frombuffer(tiny_kit.samples(5, 4, 3, 9), np.uint8).reshape(4, 5, 3)
 
@@ -206,6 +216,13 @@ def test_answers_are_one_line_of_json_for_the_request():
     for other in (b"2", b"true", b'"3"', b"null"):
         code, says = decoders.answer(b'{"id": %s, "exit_code": 0}\n' % other, 3)
         assert code is None and says.endswith("asked was 3")
+
+
+@given(st.one_of(st.binary(), st.builds(lambda value: json.dumps(value).encode(), JSON)))
+def test_any_answer_is_taken(reply):
+    for number in (3, None):
+        code, says = decoders.answer(reply + b"\n", number)
+        assert says if code is None else 0 <= code < 256
 
 
 def test_servers_greet():

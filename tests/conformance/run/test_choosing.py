@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import tiny_kit
 from tiny_kit import command, invalid, valid, write_suite
+from toy_server import server
 
 from conformance import cli
 from conformance.kit import suites
@@ -185,6 +186,21 @@ def test_a_few_equal_crashes_are_crashes(tmp_path):
         run_all(vectors, spec, Options(limits=LIMITS))
 
 
+def test_a_decoder_is_tried_on_every_kind_before_its_command_is_called_wrong(kit):
+    vectors = suites.select(suites.load_all(kit), suites.Selection())
+    good, bad = vectors[0], vectors[-1]
+    watcher = order.Watcher(vectors, None, lambda name, outcome: False)
+    for _ in range(20):
+        watcher.look(bad, "crash", "exit code 2")
+        watcher.look(good, "skipped", "its model is absent")
+    with pytest.raises(NotStarted, match="21 of 21 times with exit code 2"):
+        watcher.look(good, "crash", "exit code 2")
+    watcher = order.Watcher(vectors, None, lambda name, outcome: False)
+    watcher.look(good, "pass", "")
+    for _ in range(20):
+        watcher.look(bad, "crash", "exit code 2")
+
+
 # Threads
 
 
@@ -226,6 +242,29 @@ def test_callables_get_the_number_of_threads(kit, tmp_path, monkeypatch):
         assert result.detail == f"NotImplementedError: {threads}"
 
 
+# Models
+
+
+@pytest.mark.parametrize("always", [False, True])
+@pytest.mark.parametrize("kind", ["template", "callable", "server"])
+def test_a_decoder_may_always_get_a_model(kit, tmp_path, monkeypatch, kind, always):
+    told = tmp_path / "told"
+    monkeypatch.setenv("TOLD", str(told))
+    (tmp_path / "telling.py").write_text(
+        "import os\n\n\ndef decode(stream, model):\n"
+        "    open(os.environ['TOLD'], 'a').write(f'{model}\\n')\n    raise NotImplementedError\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    command_of = {
+        "template": ("--decoder", f"sh -c 'echo $3 >> {told}' sh {{stream}} {{output}}", "--model-arg", "{model}"),
+        "callable": ("--decoder", "python:telling:decode"),
+        "server": ("--serve", server(tmp_path, "good")),
+    }
+    words = ["run", "--kit", str(kit), *command_of[kind], *(["--always-model"] if always else [])]
+    assert cli.main(words) in (0, 1, 4)
+    assert told.read_text().count("toy.h5") == (5 if always else 3) and told.read_text().count("\n") == 5
+
+
 # What reports say
 
 
@@ -252,15 +291,15 @@ def test_a_decoder_that_always_wants_a_model_is_told_how(tmp_path):
     made = [invalid(f"core/{n}") for n in range(3)] + [valid("core/a", 1, 1, 3, 0)]
     vectors = vectors_of(tmp_path, made)
     ends = [Result(v, "crash", "exit code 2; --model is missing", seen="crash") for v in vectors[:3]]
-    report = a_run([*ends, Result(vectors[3], "pass", seen="accepted")], model_words=True)
+    report = a_run([*ends, Result(vectors[3], "pass", seen="accepted")], some_models=True)
     [line] = report["advice"]
     assert line.startswith("all 3 vectors without a model ended with exit code 2; --model is missing; a decoder that")
-    assert line in report_text.render(report) and "has {model} in --decoder" in report_html.render(report)
-    assert a_run(ends)["advice"] == [] == a_run(ends[:2], model_words=True)["advice"]
+    assert line in report_text.render(report) and "--always-model" in report_html.render(report)
+    assert a_run(ends)["advice"] == [] == a_run(ends[:2], some_models=True)["advice"]
     other = [*ends, Result(vectors[0], "pass", seen="refused")]
-    assert a_run(other, model_words=True)["advice"] == []
+    assert a_run(other, some_models=True)["advice"] == []
     passes = [Result(v, "pass", seen="refused") for v in vectors[:3]]
-    assert a_run(passes, model_words=True)["advice"] == []
+    assert a_run(passes, some_models=True)["advice"] == []
 
 
 def test_failures_without_a_trace_are_referred_to_one_with_a_trace(tmp_path):
