@@ -35,8 +35,8 @@ from .process import Ended, Family, Limits, NotStarted, Watch
 
 CALLABLE = "python:"
 _PLACE = re.compile(r"\{(\w+)\}")
-_START_SECONDS = 600.0
-"""A server may compile kernels before it is ready."""
+_IMPORT_SECONDS = 600.0
+"""A module with a callable may compile kernels when it is imported."""
 
 _ENDING_SECONDS = 5.0
 """Time from the end of a server's answers to its own end; it may have closed the pipe and run on."""
@@ -303,11 +303,13 @@ class Server:
             )
         self._family = Family(self._process.pid, mark)
         self._watch = Watch(self._family, limits, stop)
-        ready, greeted = self._ask(None, Watch(self._family, replace(limits, seconds=_START_SECONDS), stop), 0)
+        seconds = limits.seconds if self._spec.serves else _IMPORT_SECONDS
+        ready, greeted = self._ask(None, Watch(self._family, replace(limits, seconds=seconds), stop), 0)
         if not greeted:
             self.close()
             if ready.stopped != process.INTERRUPTED:
-                says = last_line(ready.stderr) or "it does not start"
+                late = f"it did not begin within {seconds:g} s with the line {json.dumps(_GREETING)}"
+                says = late if ready.stopped == process.TIMEOUT else last_line(ready.stderr) or ready.stopped
                 raise NotStarted(f"decoder {self._spec.text!r}: {says}")
 
     def _ask(self, request: Mapping[str, object] | None, watch: Watch, errors_from: int) -> tuple[Ended, bool]:

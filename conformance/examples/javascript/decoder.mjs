@@ -26,7 +26,7 @@ import { windowOf } from "./tiles.mjs";
 import { Trace } from "./trace.mjs";
 
 const USAGE =
-  "decoder.mjs STREAM OUTPUT [--model MODEL] [--trace TRACE] [--level 1..8] [--verify] [--region X,Y,W,H]";
+  "decoder.mjs STREAM OUTPUT [--model MODEL] [--trace TRACE] [--level 1..8] [--verify] [--region X,Y,W,H] | --serve";
 const OPTIONS = {
   model: { type: "string" },
   trace: { type: "string" },

@@ -28,7 +28,7 @@ LIMITS = Limits(20.0, 1 << 30, 4 << 20)
 
 @pytest.mark.parametrize(
     ("width", "height", "expected"),
-    [(1, 1, 1), (64, 1, 1), (65, 1, 2), (8, 8, 1), (9, 8, 2), (64, 64, 8), (1 << 20, 1, 1 << 14)],
+    [(1, 1, 1), (64, 1, 1), (65, 1, 2), (8, 8, 1), (9, 8, 2), (20, 20, 4), (64, 64, 8), (1 << 20, 1, 1 << 14)],
 )
 def test_blocks_are_as_small_as_their_number_allows(width, height, expected):
     assert side(width, height) == side(height, width) == expected
@@ -47,6 +47,15 @@ def test_every_sample_is_in_the_digest_of_its_block(shape):
         other.flat[place] ^= 1
         row, column = np.unravel_index(place, shape)[:2]
         assert np.argwhere(differing(expect, other.tobytes())).tolist() == [[row // block, column // block]]
+
+
+def test_every_byte_of_a_digest_counts():
+    pictures = [bytes([value]) for value in range(256)]
+    own = {p: base64.b64decode(digests(np.frombuffer(p, np.uint8).reshape(1, 1))) for p in pictures}
+    for place in (0, 1):
+        a, b = next((a, b) for a in own for b in own if a < b and own[a][place] == own[b][place])
+        expect = Accept(1, 1, 1, "", base64.b64encode(own[a]).decode())
+        assert differing(expect, b).all() and not differing(expect, a).any()
 
 
 def test_only_digests_of_such_a_picture_are_taken(tmp_path):

@@ -146,6 +146,11 @@ TRACED = "core/coded-tiny-7-scene-q060"
 # Servers that break
 
 
+def brief(behaviour):
+    """Limits that what never ends runs into soon, and nothing else on a busy machine."""
+    return Limits(6.0 if behaviour in ("hangs", "silent") else 60.0, 1 << 30, 4 << 20)
+
+
 @pytest.mark.parametrize(
     ("behaviour", "outcome", "says"),
     [
@@ -160,21 +165,33 @@ TRACED = "core/coded-tiny-7-scene-q060"
 )
 def test_a_server_that_breaks_fails_one_vector_and_is_restarted(tmp_path, behaviour, outcome, says):
     write_suite(tmp_path / "kit", "core", [valid(f"core/{n}", 2, 3, 3, n) for n in range(4)])
-    found = run(tmp_path / "kit", tmp_path, behaviour, limits=Limits(2.0, 1 << 30, 4 << 20))
+    found = run(tmp_path / "kit", tmp_path, behaviour, limits=brief(behaviour))
     [failed] = [r for r in found.values() if r.outcome != "pass"]
     assert failed.outcome == outcome and says in failed.detail and "something was left over" in failed.detail
+
+
+@pytest.mark.parametrize("behaviour", ["mumbles", "dies", "hangs", "other-id"])
+def test_a_process_that_answers_wrongly_is_ended_at_once(kit, tmp_path, behaviour):
+    [vector] = suites.select(suites.load_all(kit), suites.Selection(ids=("core/dot",)))
+    decoder = decoders.parse_server(server(tmp_path, behaviour)).open(tmp_path)
+    job = decoders.Job(vector.file, tmp_path / "output", tmp_path, limits=brief(behaviour))
+    codes = [(decoder.run(job, threading.Event()).exit_code, decoder.runs) for _ in range(4)]
+    assert codes[:2] == [(0, True)] * 2 and codes[2][0] != 0 and not codes[2][1] and codes[3] == (0, True)
+    decoder.close()
+    assert not decoder.runs
 
 
 @pytest.mark.parametrize(
     ("behaviour", "says"),
     [
         ("ends-at-once", "toy: unknown option --serve"),
+        ("silent", 'it did not begin within 6 s with the line {"serves": 1}'),
         ("another-greeting", "begins with the line {\"serves\": 1}, this one with 'ready'"),
     ],
 )
 def test_a_server_that_does_not_greet_cannot_be_started(kit, tmp_path, behaviour, says):
     with pytest.raises(UsageError, match=re.escape(says)):
-        run(kit, tmp_path, behaviour)
+        run(kit, tmp_path, behaviour, limits=brief(behaviour))
 
 
 def test_a_server_has_no_placeholders(kit, tmp_path, capsys):
