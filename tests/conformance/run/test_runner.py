@@ -363,7 +363,7 @@ def test_templates_are_checked(tmp_path):
     for text, says in [
         ("cp {stream}", "{output} is missing"),
         ("cp {output}", "{stream} is missing"),
-        ("cp {stream} {output} {x}", "unknown {x}; there are {model}, {output}, {stream}, {trace}"),
+        ("cp {stream} {output} {x}", "unknown {x}; there are {model}, {output}, {stream}, {threads}, {trace}"),
         ("cp '{stream} {output}", "No closing quotation"),
         ("no-such-program {stream} {output}", "no program 'no-such-program'"),
         ("python:module", "expected python:package.module:function"),

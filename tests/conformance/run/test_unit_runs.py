@@ -115,7 +115,7 @@ def test_streams_and_units_run_together(kit, capsys):
     capsys.readouterr()
     assert cli.main(["run", "--kit", str(kit), "--decoder", decoder, "--expect", "unit"]) == 4
     assert cli.main(["run", "--kit", str(kit)]) == 2
-    assert "give --decoder, --units or both" in capsys.readouterr().err
+    assert "give --decoder, --serve or --units" in capsys.readouterr().err
     assert cli.main(["run", "--kit", str(kit), "--units", "true {unit}"]) == 2
 
 
