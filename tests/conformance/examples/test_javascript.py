@@ -60,12 +60,7 @@ SERVER = decoders.parse_server(f"{NODE} {DECODER} --serve")
 
 def results(ids: tuple[str, ...], spec: decoders.Spec = COMMAND) -> dict[str, str]:
     """Outcomes of these vectors by id."""
-<<<<<<< HEAD
     vectors = suites.select((suite("core"), suite("invalid")), suites.Selection(ids=ids))
-    spec = decoders.parse(f"{NODE} {DECODER} {{stream}} {{output}}", "--model {model}", "--trace {trace}")
-=======
-    vectors = suites.select(suites.load_all(names=("core", "invalid")), suites.Selection(ids=ids))
->>>>>>> runner
     found = run_all(vectors, spec, Options(traces=True, limits=Limits(seconds=60.0)))
     return {r.vector.id: f"{r.outcome} {r.detail}".strip() for r in found}
 
