@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,7 +62,7 @@ from .stored import (
     storing_memory,
     whole_strips,
 )
-from .tiles import STRIDE, Z_STRIDE, UNIT, Region, Tile, Window, check_region
+from .tiles import STRIDE, UNIT, Z_STRIDE, Region, Tile, Window, check_region
 
 ModelArgument = Model | str | os.PathLike[str] | None
 Strips = Callable[[int, np.ndarray], None]
@@ -264,9 +264,10 @@ class _Outlet:
         if self._strips:
             self._strips(first, samples)
 
-    def through(self, header: Header, chunks: Sequence[tuple[str, bytes]]) -> Strips:
+    def through(self, header: Header, chunks: tuple[tuple[str, bytes], ...]) -> Strips:
         """Strips of decoded colours, which get what is stored for them as in a decoder."""
-        overlay = Overlay(header, chunks, Region(0, 0, header.width, header.height))
+        whole = Region(0, 0, header.width, header.height)
+        overlay = Overlay(Stream(header, (), memoryview(b""), chunks), whole)
         return lambda first, rows: self(first, overlay.finished(first, rows))
 
     def sealed(self, header: Header) -> Header:
@@ -514,7 +515,7 @@ def decode_strips(
     check_padded(pixels, limits, "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
     of_z = tiles and header.grid.needed_z(header.grid.z_window(tiles, HYPER_REACH))
     stream = parse(data, None if region is None else [tile.index for tile in of_z])
-    overlay, outlet = Overlay(header, stream.chunks, wanted), _Outlet(verify, strips)
+    overlay, outlet = Overlay(stream, wanted), _Outlet(verify, strips)
     check_padded(overlay.pixels, limits, "its chunks ALPH and LOSS (SPEC 8.11)", region=list(wanted))
     alpha = ALPHA in dict(stream.chunks)
     if header.lossless:

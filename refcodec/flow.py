@@ -180,11 +180,10 @@ class Flow:
         shape = (tile.height // Z_STRIDE, tile.width // Z_STRIDE, self.model.config.hyper)
         with self._telling(tile):
             found = self.engine.reconstruct(reader.z(medians, shape), medians)
-        rows = slice(max(part.top, top), min(part.bottom, top + shape[0]))
-        columns = slice(max(part.left, left), min(part.right, left + shape[1]))
-        z_hat[rows.start - part.top : rows.stop - part.top, columns.start - part.left : columns.stop - part.left] = found[
-            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
-        ]
+        above, before = max(part.top - top, 0), max(part.left - left, 0)
+        found = found[above : part.bottom - top, before : part.right - left]
+        at, column = top + above - part.top, left + before - part.left
+        z_hat[at : at + found.shape[0], column : column + found.shape[1]] = found
 
     @contextmanager
     def _telling(self, tile: Tile) -> Iterator[None]:

@@ -24,6 +24,7 @@ from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import tee
 from operator import mul
 from types import SimpleNamespace
 from typing import Any
@@ -37,12 +38,13 @@ from .model.config import Config
 from .model.integer_model import Model
 from .model.layer_table import layer_table
 from .nets.analysis import ANALYSIS_WIDEST, analysis_strips
-from .nets.hyperprior import hyper_analysis
+from .nets.hyperprior import REACH as HYPER_REACH
+from .nets.hyperprior import hyper_analysis, hyper_analysis_strips, hyper_synthesis_strips
 from .nets.synthesis import SYNTHESIS_LAG, SYNTHESIS_WIDEST, synthesis_strips
-from .slices import walk
+from .slices import walk, walk_slices
 from .threads import thread_count
 from .tile_rows import TileRows, rows_of, y_hat_rows
-from .tiles import STRIDE, Tile, TileGrid, Window
+from .tiles import STRIDE, Z_STRIDE, Tile, TileGrid, Window
 
 SEGMENT_COPIES = {"numba": 4, "numpy": 13}
 """Bytes that decoding holds for a byte of the segments: the segment twice, and its words of four bytes as int64 or as a
@@ -439,30 +441,63 @@ def _few_strips(height: int, width: int, widest: float, lag: int = 0) -> int:
 
 
 class _Tiles:
-    """Codes tiles as `refcodec.codec` does. Of each row of tiles only the first is walked, for none is larger."""
+    """Codes tiles as `refcodec.flow` does. Of each row of tiles only the first is walked, for none is larger.
 
-    def __init__(self, engine: Any, config: Config, ledger: _Ledger, latents: LatentRows | None) -> None:
-        self._engine, self._config, self._ledger, self._latents = engine, config, ledger, latents
+    Parameters
+    ----------
+    latents, hyper : TileRows or None
+        y of an encoder; the hyper parameters of a picture in tiles.
+    """
+
+    def __init__(
+        self, engine: Any, config: Config, ledger: _Ledger, latents: TileRows | None, hyper: TileRows | None
+    ) -> None:
+        self._engine, self._config, self._ledger, self._latents, self._hyper = engine, config, ledger, latents, hyper
 
     def row(self, tiles: list[Tile]) -> Iterator[tuple[Tile, Any]]:
         """The tiles with their y_hat."""
+        parts: list[Any] = self._hyper.row(tiles) if self._hyper else []
         maps: list[Any] = self._latents.row(tiles) if self._latents else []
         largest = max(tile.height * tile.width for tile in tiles)
         for tile in tiles:
             y = maps.pop(0) if maps else None
+            hyper = [parts.pop(0)] if parts else []
             if tile.height * tile.width == largest:
                 largest = 0
-                yield tile, self._walk(tile, y)
+                yield tile, self._walk(tile, y, hyper)
             else:
                 yield tile, _Phantom((tile.height + 2 * BORDER, tile.width + 2 * BORDER, self._config.M), None)
 
-    def _walk(self, tile: Tile, y: Any) -> Any:
-        z = hyper_analysis(self._engine, y) if y is not None else None
-        port = _Port(self._ledger, self._engine.backend, y is not None)
-        y_hat: Any = walk(self._engine, self._config, None, port, tile.height, tile.width)  # type: ignore[arg-type]
+    def _walk(self, tile: Tile, y: Any, hyper: list[Any]) -> Any:
+        engine, config = self._engine, self._config
+        port = _Port(self._ledger, engine.backend, y is not None)
+        if hyper:
+            y_hat: Any = walk_slices(engine, config, hyper.pop(), port)
+        else:
+            z = hyper_analysis(engine, y) if y is not None else None
+            y_hat = walk(engine, config, None, port, tile.height, tile.width)  # type: ignore[arg-type]
+            del z
         port.finish()
-        del z
         return y_hat
+
+
+def _hyper_rows(
+    engine: Any, config: Config, ledger: _Ledger, ahead: Iterator[tuple[int, Any]] | None, grid: TileGrid, part: Window
+) -> TileRows:
+    """Hyper parameters of a picture in tiles, whose z is held as a whole; an encoder makes it from y."""
+    height, width = part.bottom - part.top, part.right - part.left
+    held = engine.map(height, width, config.hyper)
+
+    def z_hat() -> Iterator[tuple[int, Any]]:
+        if ahead is None:
+            yield 0, interior(held)
+            return
+        for first, rows in hyper_analysis_strips(engine, config, rows_of(ahead, grid.height, grid.width, config.M)):
+            ledger.use(32 * rows.size)
+            yield first, interior(held)[first : first + rows.shape[0]]
+
+    strips = hyper_synthesis_strips(engine, config, rows_of(z_hat(), height, width, config.hyper))
+    return TileRows(engine, strips, 2 * config.M, Z_STRIDE * part.top, Z_STRIDE * part.left)
 
 
 def _few_rows(config: Config, grid: TileGrid, part: Window) -> tuple[TileGrid, Window]:
@@ -494,15 +529,22 @@ def _maps(
     whole = grid.count == 1 and part == grid.whole
     if not (trace or whole):
         grid, part = _few_rows(config, grid, part)
-    latents = None
+    latents, hyper, ahead = None, None, None
     if encoding:
         height = STRIDE * grid.height
         if whole and not trace:  # no strip of g_a waits for another row of tiles, so few are enough
             height = _few_strips(height, STRIDE * grid.width, ANALYSIS_WIDEST * config.N[0])
         rows = Rows(height, STRIDE * grid.width, 4, lambda first, out: None)
         strips = analysis_strips(engine, config, rows, grid.count > 1)
-        latents = LatentRows(engine, _repeated(strips, grid.height) if whole else strips, config.M)
-    y_hat: Any = y_hat_rows(engine, grid, part, config.M, _Tiles(engine, config, ledger, latents).row)
+        if whole:
+            strips = _repeated(strips, grid.height)
+        elif grid.count > 1:
+            strips, ahead = tee(strips)
+        latents = TileRows(engine, strips, config.M)
+    if grid.count > 1:
+        of_z = grid.whole_z if encoding else grid.z_window(grid.needed(part), HYPER_REACH)
+        hyper = _hyper_rows(engine, config, ledger, ahead, grid, of_z)
+    y_hat: Any = y_hat_rows(engine, grid, part, config.M, _Tiles(engine, config, ledger, latents, hyper).row)
     ledger.take(lines * row)
     if whole and not trace:
         y_hat = y_hat[

@@ -6,6 +6,8 @@ knows which. The walk therefore is the decoder, and the encoder that runs it can
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from .arith.checkerboard import ANCHOR, NONANCHOR
@@ -16,6 +18,7 @@ from .model.config import Config
 from .nets import contexts
 from .nets.heads import entropy_parameters, latent_residual
 from .nets.hyperprior import hyper_synthesis
+from .tiles import Z_STRIDE, Tile, TileGrid
 
 
 def walk(engine: NetworkOps, config: Config, medians: np.ndarray, port: Port, height: int, width: int) -> np.ndarray:
@@ -38,6 +41,36 @@ def walk(engine: NetworkOps, config: Config, medians: np.ndarray, port: Port, he
     interior(z_hat)[...] = engine.reconstruct(symbols, medians)
     engine.show("z_hat", interior(z_hat))
     return walk_slices(engine, config, hyper_synthesis(engine, z_hat), port)
+
+
+def walk_tiles(
+    engine: NetworkOps, config: Config, medians: np.ndarray, grid: TileGrid, ports: Sequence[Port]
+) -> Iterator[tuple[Tile, np.ndarray]]:
+    """(SPEC 4.4, 6.3) Code a picture in tiles through their ports: z of all tiles first, then tile after tile.
+
+    It holds the hyper parameters of the whole picture. `refcodec.flow` does the same for pictures of any size.
+
+    Parameters
+    ----------
+    grid : TileGrid
+    ports : sequence of Port
+        One for each tile.
+
+    Yields
+    ------
+    Tile and its y_hat, a map [height + 4, width + 4, M], int16, Q6
+    """
+    z_hat = engine.map(grid.height // Z_STRIDE, grid.width // Z_STRIDE, config.hyper)
+    for tile, port in zip(map(grid.tile, range(grid.count)), ports, strict=True):
+        top, left, height, width = (n // Z_STRIDE for n in (tile.top, tile.left, tile.height, tile.width))
+        symbols = port.z(medians, (height, width, config.hyper))
+        interior(z_hat)[top : top + height, left : left + width] = engine.reconstruct(symbols, medians)
+    engine.show("z_hat", interior(z_hat))
+    hyper = interior(hyper_synthesis(engine, z_hat))
+    for tile, port in zip(map(grid.tile, range(grid.count)), ports, strict=True):
+        part = engine.map(tile.height, tile.width, 2 * config.M)
+        interior(part)[...] = hyper[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
+        yield tile, walk_slices(engine, config, part, port)
 
 
 def walk_slices(engine: NetworkOps, config: Config, hyper: np.ndarray, port: Port) -> np.ndarray:

@@ -128,7 +128,6 @@ class TileGrid:
         rows = range(part.top // self.tile_height, (part.bottom - 1) // self.tile_height + 1)
         return [tile for row in rows for tile in self.row(row, part)]
 
-
     def z_window(self, tiles: list[Tile], reach: int) -> Window:
         """(SPEC 4.5-5) The part of z, in positions of z, that the hyper parameters of tiles depend on."""
         first, last = tiles[0], tiles[-1]

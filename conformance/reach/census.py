@@ -5,7 +5,7 @@ A decoder of its own, in plain integers (SPEC 7), counts while it decodes; it pr
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from refcodec.bitstream.container import parse
 from refcodec.limits import MAX_SYMBOL
 from refcodec.model.integer_model import Model
 from refcodec.model.symbol_tables import SymbolTables
-from refcodec.slices import walk
+from refcodec.slices import walk_tiles
 
 LOW = 1 << 31
 
@@ -114,9 +114,8 @@ def count(data: bytes, model: Model, census: Census) -> None:
     """(SPEC 7.4) Decode the symbols of a valid stream and add what was met to a census."""
     stream = parse(data)
     engine = Engine(model.layers, model.tables, stream.header.quality - 1, 1)
-    for n in range(stream.header.tiles):
-        tile, port = stream.header.grid.tile(n), _Port(*stream.segments(n), model, census)
-        walk(engine, model.config, model.medians, port, tile.height, tile.width)
+    ports = [_Port(*stream.segments(n), model, census) for n in range(stream.header.tiles)]
+    deque(walk_tiles(engine, model.config, model.medians, stream.header.grid, ports), maxlen=0)
 
 
 def escape_symbols(first: int, regular: int) -> list[int]:

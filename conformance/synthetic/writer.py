@@ -6,6 +6,7 @@ predicted, rounded or searched as an encoder would: any symbol of SPEC 7.2 may s
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,8 +21,8 @@ from refcodec.limits import MAX_SYMBOL
 from refcodec.model.integer_model import Model
 from refcodec.model.procedural import draws
 from refcodec.model.symbol_tables import SymbolTables
-from refcodec.slices import walk
-from refcodec.tiles import UNIT, Tile
+from refcodec.slices import walk_tiles
+from refcodec.tiles import UNIT
 
 ChooseZ = Callable[[np.ndarray, tuple[int, int, int]], np.ndarray]
 """(medians [hyper], shape [h / 4, w / 4, hyper]) -> symbols of that shape, int32."""
@@ -95,14 +96,6 @@ Choose = Callable[[str], tuple[ChooseZ, ChooseY]]
 """Prefix of the names of a tile's stages, "" for a picture of one tile (SPEC 13.1-8) -> what chooses its symbols."""
 
 
-def _segments(model: Model, quality: int, tile: Tile, choose: tuple[ChooseZ, ChooseY]) -> tuple[bytes, bytes]:
-    """(SPEC 6.3) The z and y segments of chosen symbols for one tile."""
-    port = ChosenSymbols(model, *choose)
-    engine = Engine(model.layers, model.tables, quality - 1, 1)
-    walk(engine, model.config, model.medians, port, tile.height, tile.width)
-    return port.finish()
-
-
 def chosen_stream(
     model: Model,
     header: Header,
@@ -134,10 +127,11 @@ def chosen_stream(
     UsageError
         A field is.
     """
-    segments = []
-    for n in range(header.tiles):
-        prefix = f"tiles/{n}/" if header.tiled else ""
-        segments.append(_segments(model, header.quality, header.grid.tile(n), choose(prefix)))
+    prefixes = [f"tiles/{n}/" if header.tiled else "" for n in range(header.tiles)]
+    ports = [ChosenSymbols(model, *choose(prefix)) for prefix in prefixes]
+    engine = Engine(model.layers, model.tables, header.quality - 1, 1)
+    deque(walk_tiles(engine, model.config, model.medians, header.grid, ports), maxlen=0)
+    segments = [port.finish() for port in ports]
     plain = serialise(header, segments, chunks)
     if not digest:
         return plain

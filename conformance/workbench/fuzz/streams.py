@@ -7,6 +7,7 @@ stored without loss, alpha and rectangles, is made in stored.py.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +23,7 @@ from refcodec.codec import encode_picture
 from refcodec.entropy.rans import RangeEncoder
 from refcodec.limits import MAX_SYMBOL
 from refcodec.model.integer_model import Model
-from refcodec.slices import walk
+from refcodec.slices import walk_tiles
 from refcodec.tiles import UNIT, TileGrid
 
 from ...synthetic.streams import Parts, Segments, chunk, take_apart
@@ -108,11 +109,9 @@ def forge(parts: Parts, model: Model, random: Random, width: int = 16, height: i
     step = random.randint(1, model.config.steps)
     engine = Engine(model.layers, model.tables, step - 1, 1)
     grid = TileGrid.of(width, height, tile, tile)
-    parts.segments = []
-    for place in map(grid.tile, range(grid.count)):
-        port = Forger(engine, model, random)
-        walk(engine, model.config, model.medians, port, place.height, place.width)
-        parts.segments.append(port.finish())
+    ports = [Forger(engine, model, random) for _ in range(grid.count)]
+    deque(walk_tiles(engine, model.config, model.medians, grid, ports), maxlen=0)
+    parts.segments = [port.finish() for port in ports]
     sizes = {"tile_width": tile // UNIT, "tile_height": tile // UNIT}
     for name, value in {"width": width, "height": height, "quality": step, **sizes}.items():
         parts.put(name, value)
