@@ -3,20 +3,16 @@
 A feature that needs more lines takes them from somewhere, or raises the number here in the commit that says why.
 """
 
-import subprocess
 import sys
 from pathlib import Path
 
-BUDGET = {"refcodec": 23_400, "weights_converter": 9_200, "conformance": 22_800}
+BUDGET = {"refcodec": 23_400, "weights_converter": 9_200, "conformance": 24_300}
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def lines(package: str) -> int:
-    """Lines of the tracked Python files of one package."""
-    listed = subprocess.run(
-        ["git", "ls-files", f"{package}/*.py"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in listed.stdout.split())
+    """Lines of the Python files of one package."""
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / package).rglob("*.py"))
 
 
 def main() -> int:

@@ -1,4 +1,7 @@
-"""refcodec as a decoder under test: ``--decoder python:conformance.adapters:refcodec_decode``.
+"""refcodec as a decoder under test, by a call or by a server.
+
+    python -m conformance run --decoder python:conformance.adapters:refcodec_decode
+    python -m conformance run --serve "python -m conformance.adapters" --output-format npy
 
 The only module of the runner's side that imports refcodec, and only when it is called.
 """
@@ -11,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .run.worker import serve
+
 if TYPE_CHECKING:
     from refcodec.model.integer_model import Model
 
@@ -22,7 +27,9 @@ def _model(path: str | None) -> Model:
     return refcodec.load_model(path)
 
 
-def refcodec_decode(stream: bytes, model: str | None, trace: str | None = None) -> np.ndarray:
+def refcodec_decode(
+    stream: bytes, model: str | None, trace: str | None = None, threads: int | None = None
+) -> np.ndarray:
     """Decode a stream.
 
     Parameters
@@ -32,6 +39,8 @@ def refcodec_decode(stream: bytes, model: str | None, trace: str | None = None) 
         Path of the model; None finds the one that the stream names.
     trace : str or None
         Where to write SHA-256 of every stage, as ``python -m refcodec trace`` does.
+    threads : int or None
+        None uses what the machine has.
 
     Returns
     -------
@@ -45,10 +54,15 @@ def refcodec_decode(stream: bytes, model: str | None, trace: str | None = None) 
     import refcodec
     from refcodec.trace import Recorder
 
+    found = _model(model) if model else None
     if trace is None:
-        return refcodec.decode(stream, model=_model(model) if model else None)
+        return refcodec.decode(stream, model=found, threads=threads)
     recorder = Recorder()
     try:
-        return refcodec.decode(stream, model=_model(model) if model else None, trace=recorder)
+        return refcodec.decode(stream, model=found, threads=threads, trace=recorder)
     finally:
         Path(trace).write_text("".join(f"{stage.line()}\n" for stage in recorder.stages))
+
+
+if __name__ == "__main__":
+    serve(refcodec_decode)

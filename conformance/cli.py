@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ COMMANDS = {
     "list": ("conformance.run.listing", "the vectors, with counts by suite, level and expected outcome"),
     "run": ("conformance.run.run", "run a decoder over the suites and report"),
     "encoder": ("conformance.run.encoder", "validate and decode the streams of an encoder"),
+    "validate": ("conformance.workbench.validate", "the first rule that a stream breaks, or what it needs"),
     "claim": ("conformance.run.claim", "make a claim file from a report, or check one"),
     "export": ("conformance.run.export", "write streams and models as files, those stored as edits too"),
     "fluster": ("conformance.run.fluster", "export the suites for Fluster"),
@@ -73,7 +75,9 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    return int(module.main(parser.parse_args(arguments)))
+    args = parser.parse_args(arguments)
+    args.command_line = shlex.join(["python", "-m", "conformance", name, *arguments])  # reports repeat it
+    return int(module.main(args))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -263,9 +263,10 @@ class _Outlet:
         if self._strips:
             self._strips(first, samples)
 
-    def through(self, header: Header, chunks: Sequence[tuple[str, bytes]]) -> Strips:
+    def through(self, header: Header, chunks: tuple[tuple[str, bytes], ...]) -> Strips:
         """Strips of decoded colours, which get what is stored for them as in a decoder."""
-        overlay = Overlay(header, chunks, Region(0, 0, header.width, header.height))
+        whole = Region(0, 0, header.width, header.height)
+        overlay = Overlay(Stream(header, (), memoryview(b""), chunks), whole)
         return lambda first, rows: self(first, overlay.finished(first, rows))
 
     def sealed(self, header: Header) -> Header:
@@ -508,7 +509,7 @@ def decode_strips(
         pixels = padded_pixels(header.width, wanted.y + wanted.height)
     check_padded(pixels, limits, "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
     stream = parse(data, None if region is None else [tile.index for tile in tiles])
-    overlay, outlet = Overlay(header, stream.chunks, wanted), _Outlet(verify, strips)
+    overlay, outlet = Overlay(stream, wanted), _Outlet(verify, strips)
     check_padded(overlay.pixels, limits, "its chunks ALPH and LOSS (SPEC 8.11)", region=list(wanted))
     alpha = ALPHA in dict(stream.chunks)
     if header.lossless:

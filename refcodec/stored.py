@@ -221,8 +221,7 @@ class Overlay:
 
     Parameters
     ----------
-    header : Header
-    chunks : sequence of (tag, payload)
+    stream : Stream
     region : Region
         The part of the picture that the strips are of.
 
@@ -240,18 +239,19 @@ class Overlay:
         By every method: a payload is damaged.
     """
 
-    def __init__(self, header: Header, chunks: Sequence[tuple[str, bytes]], region: Region) -> None:
-        payloads = dict(chunks)
+    def __init__(self, stream: Stream, region: Region) -> None:
+        header, payloads = stream.header, dict(stream.chunks)
         self._region = region
         self.pixels = 0
         self.memory = _strips_memory(header, header.channels) if LOSSLESS in payloads else 0
         self._rectangles: Rectangles | None = None
         if LOSSLESS in payloads and not header.lossless:
-            self._rectangles = Rectangles(payloads[LOSSLESS], header.width, header.height, header.channels)
+            at = stream.payload_start(LOSSLESS)
+            self._rectangles = Rectangles(payloads[LOSSLESS], header.width, header.height, header.channels, at)
             self.pixels += self._rectangles.pixels(*region)
         self._alpha: SamplesReader | None = None
         if ALPHA in payloads:
-            self._alpha = SamplesReader(payloads[ALPHA], header.height, header.width, 1)
+            self._alpha = SamplesReader(payloads[ALPHA], header.height, header.width, 1, stream.payload_start(ALPHA))
             self._each = strip_rows(header.width, 1)
             self._next = 0  # the row that is read next
             self.pixels += header.width * (region.y + region.height)
@@ -298,7 +298,8 @@ def whole_strips(stream: Stream, region: Region) -> Iterator[tuple[int, np.ndarr
     header = stream.header
     payload = stream.chunk(LOSSLESS)
     assert payload is not None  # parse refuses a lossless stream without it, and the encoder writes none
-    reader = SamplesReader(payload, header.height, header.width, header.channels)
+    at = stream.payload_start(LOSSLESS)
+    reader = SamplesReader(payload, header.height, header.width, header.channels, at)
     each = strip_rows(header.width, header.channels)
     skip(reader, region.y, each)
     first = 0

@@ -14,7 +14,7 @@ from spec import blocks, sections, spec_module, text, universal_tables, words
 from tiny_models import TINY, TINY_OLD, random_picture, spec_content, spec_model, tiny_content, tiny_model
 
 from conformance.cli import run_command
-from conformance.examples.specification import default_decoding, printed_decoding
+from conformance.generate.specification import default_decoding, printed_decoding
 from conformance.kit import levels
 from conformance.kit import vectors as kit_vectors
 from conformance.kit.clauses import LIST_PATH, SECTION, extract, listing, load
@@ -68,17 +68,13 @@ def referenced(sentence):
     return found
 
 
+@cache
 def strings(path):
     """String constants of a module, docstrings among them, and the docstrings alone."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return (
-        [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)],
-        [
-            node.value.value
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        ],
-    )
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    constants = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    expressions = [node.value for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
+    return constants, [node.value for node in expressions if isinstance(node.value, str)]
 
 
 # ------------------------------------------------------------------------------------------------------ the document
@@ -98,7 +94,7 @@ def test_examples_run_as_printed():
 def test_the_decoding_with_the_default_model_is_current():
     """(SPEC D.9) Its stream and its stages; the fingerprint is that of the model that is installed."""
     stream, stages = printed_decoding(text())
-    assert (stream, stages) == default_decoding(), "run python -m conformance.examples.specification"
+    assert (stream, stages) == default_decoding(), "run python -m conformance.generate.specification"
     assert bytes.fromhex(stream)[16:32] == load_model().fingerprint and stages.count("\n") > 200
 
 

@@ -15,6 +15,7 @@ from refcodec.errors import RefcodecError
 from refcodec.model.integer_model import Model
 from refcodec.trace import Recorder
 
+from ..kit.blocks import digests
 from ..kit.specification import definition, plain_content
 from ..kit.vectors import ERROR_CLASSES, Accept, Reject
 from ..synthetic.models import procedural as models
@@ -29,7 +30,8 @@ class Disagreement(Exception):
 
 def _accept(samples: np.ndarray) -> Accept:
     channels = samples.shape[2] if samples.ndim == 3 else 1
-    return Accept(samples.shape[1], samples.shape[0], channels, hashlib.sha256(samples.tobytes()).hexdigest())
+    digest = hashlib.sha256(samples.tobytes()).hexdigest()
+    return Accept(samples.shape[1], samples.shape[0], channels, digest, digests(samples))
 
 
 def _reject(error: str) -> Reject:
@@ -99,6 +101,12 @@ def expectation(case: Case) -> tuple[Accept | Reject, bytes]:
     if isinstance(outcome, Accept) and model is None and not parse(case.data).header.lossless:
         raise Disagreement(f"{case.id}: a valid stream needs a model")
     return _as_said(case, outcome), trace
+
+
+def picture(case: Case) -> bytes:
+    """The samples of a valid stream, one byte each (SPEC 8.1)."""
+    model = models.argument(case.model) if case.model else None
+    return decode_stream(case.data, model=model, threads=1)[0].tobytes()
 
 
 def _as_said(case: Case, outcome: Accept | Reject) -> Accept | Reject:

@@ -21,11 +21,14 @@ from ..kit.suites import KIT
 from ..kit.vectors import Accept, Reject
 from ..synthetic.models import procedural as models
 from ..synthetic.models.edits import as_json, edits_between
-from .expectation import Disagreement, expectation
+from .expectation import Disagreement, expectation, picture
 from .registry import LICENCE, SOUND, SUITES, Case, Unit, generators
 
 VERSION = 1
-PINNED_FOLDERS = ("bases", "traces")
+PICTURE = 4096
+"""Samples of the largest picture that is stored for a vector with a trace."""
+
+PINNED_FOLDERS = ("bases", "traces", "pictures")
 """Folders whose files the manifest's table pins."""
 
 MADE_FOLDERS = (*PINNED_FOLDERS, "streams", "units")
@@ -76,6 +79,9 @@ def _vector(case: Case | Unit, source: str, files: dict[str, bytes]) -> dict[str
     if trace:
         files[f"traces/{name}.jsonl"] = trace
         rest["trace"] = f"traces/{name}.jsonl"
+        if isinstance(outcome, Accept) and outcome.count <= PICTURE:
+            files[f"pictures/{name}.raw"] = picture(case)
+            rest["picture"] = f"pictures/{name}.raw"
     return {
         "id": case.id,
         **stored,
@@ -145,7 +151,9 @@ def _present(folder: Path) -> list[str]:
 
 def _pins(manifest: bytes) -> dict[str, str]:
     """What makes a vector what it is, by id."""
-    return {v["id"]: f"{v['sha256']} {json.dumps(v.get('expect'))}" for v in read_json(manifest)["vectors"]}
+    vectors = read_json(manifest)["vectors"]
+    expects = [{name: part for name, part in v.get("expect", {}).items() if name != "blocks"} for v in vectors]
+    return {v["id"]: f"{v['sha256']} {json.dumps(e)}" for v, e in zip(vectors, expects, strict=True)}
 
 
 def _replaced(before: bytes, after: bytes) -> set[str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .blocks import are_digests
 from .errors import SuiteDamaged
 from .strict_json import Fields, read_json, show
 from .text import MAX_NAME, is_name
@@ -97,7 +98,10 @@ def _expect(value: Any, where: str) -> Accept | Reject:
     expect: Accept | Reject
     if fields.one_of("outcome", ("accept", "reject")) == "accept":
         width, height = fields.number("width", 1, MAX_SIDE), fields.number("height", 1, MAX_SIDE)
-        expect = Accept(width, height, fields.number("channels", 1, 4), fields.hexadecimal("samples", 64))
+        channels, samples = fields.number("channels", 1, 4), fields.hexadecimal("samples", 64)
+        expect = Accept(width, height, channels, samples, fields.optional("blocks") or "")
+        if expect.blocks and not are_digests(expect.blocks, expect):
+            raise fields.wrong(f"'blocks' is {show(expect.blocks)}, which are no digests of such a picture's blocks")
     else:
         expect = Reject(fields.one_of("class", ERROR_CLASSES), fields.one_of("phase", PHASES), fields.texts("also", []))
         wrong = [name for name in expect.also if name not in ERROR_CLASSES or name == expect.error]

@@ -119,12 +119,15 @@ class Selection:
         Names; "none" for vectors without a model.
     outcomes : tuple of str
         "accept", "reject", "unit".
+    excluded : tuple of str
+        Patterns as of ``ids``; a vector that matches any is not wanted.
     """
 
     ids: tuple[str, ...] = ()
     clauses: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
     def admits(self, vector: Vector) -> bool:
         """Whether a vector is wanted."""
@@ -133,6 +136,7 @@ class Selection:
             and (not self.clauses or any(_covers(c, own) for c in self.clauses for own in vector.clauses))
             and (not self.models or (vector.model.name if vector.model else "none") in self.models)
             and (not self.outcomes or vector.outcome in self.outcomes)
+            and not any(fnmatchcase(vector.id, pattern) for pattern in self.excluded)
         )
 
 

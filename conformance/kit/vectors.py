@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ERROR_CLASSES = (
@@ -105,12 +105,15 @@ class Accept:
         1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
     samples : str
         SHA-256 of the decoded samples, one byte each, rows from the top, channels interleaved (SPEC 8.1).
+    blocks : str
+        Digests of blocks (blocks.py), by which a wrong picture shows where it differs; "" if there are none.
     """
 
     width: int
     height: int
     channels: int
     samples: str
+    blocks: str = field(default="", compare=False)
 
     @property
     def count(self) -> int:
@@ -163,7 +166,7 @@ class Vector:
         What a failure suggests.
     origin, licence : str
     trace, picture : Path or None
-        Digests of every stage; the decoded picture as PNG.
+        Digests of every stage; the decoded picture, as PNG or, if the name ends in ``.raw``, samples alone.
     edits : Edits
         Changes of the file that make the stream, none for a stream that is a file.
     """

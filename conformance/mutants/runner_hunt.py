@@ -26,6 +26,10 @@ FIRST = {
     "report": "reports",
     "report_junit": "reports",
     "run": "reports",
+    "order": "choosing",
+    "rerun": "choosing",
+    "decoders": "serving",
+    "blocks": "blocks",
 }
 """The file that is tried first, by the last part of a mutant's module; for others it is that of the runner."""
 

@@ -28,11 +28,9 @@ from ..kit.vectors import PROFILES, SPEC_VERSION, Accept, Reject, Suite, Vector
 from . import trace_check
 from .files import check_target, write
 from .outcomes import OUTCOMES, PASS, UNSUPPORTED
+from .report import MAX_REPORT
 
 FORMAT = 1
-MAX_REPORT = 64 << 20
-"""Bytes of a report or a claim."""
-
 KIND = "claim of conformance"
 POINTS = ("P", "E", "D", "T", "R", "N")
 _KEPT = ("outcome", "seen", "exact", "wrote", "trace")

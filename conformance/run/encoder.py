@@ -1,12 +1,17 @@
 """Validate the streams of an encoder of any make, and decode them.
 
     python -m conformance encoder --encoder "myenc {picture} {stream} -q {quality}" --qualities 1,60,100
+    python -m conformance encoder --streams FOLDER --model M
 
 The encoder gets every picture as PNG, with alpha where it has alpha. Its stream must be valid: the reference, by
 default this Python's refcodec as a program of its own, reads its header, refuses what SPEC refuses, decodes it, and
 compares the digest if there is one. Size, channels, alpha and quality step must be those asked for; a picture that is
 stored without loss has no step. --reproducible also compares the stream with refcodec's own (SPEC 1.4). Bits per pixel,
 PSNR of the colours, tiles and what is stored without loss are reported; no quality is demanded.
+
+With --streams, streams that are there already are validated: files, or all files NAME.loclic of folders. The validator
+names the first rule that a stream breaks, with clause, byte, tile, segment, slice, pass and symbol. Of a valid stream
+it names the level and the profiles that a decoder needs.
 
 Exit codes are those of ``run``: 0 every stream is valid, 1 one is not, 3 some were not supported, 4 nothing ran.
 """
@@ -18,6 +23,7 @@ import math
 import shlex
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +35,7 @@ from PIL import Image
 from ..kit.errors import NothingToDo, UsageError
 from ..kit.strict_json import read_json
 from ..kit.suites import KIT
+from ..kit.text import as_name
 from ..kit.vectors import Accept, Vector
 from . import outcomes, process
 from .decoders import filled, template
@@ -42,6 +49,7 @@ from .run import RENDERERS, add_reports, add_running, execute, publish
 from .system import python_module, system_facts
 
 REFERENCE = shlex.join(python_module("refcodec"))
+VALIDATOR = shlex.join((*python_module("conformance"), "validate"))
 SUITE = "encoder"
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 """Channels by Pillow's mode."""
@@ -107,6 +115,8 @@ class Tools:
     reproducible : bool
         Streams must be refcodec's.
     limits : Limits
+    validator : tuple of str
+        What runs the validator; empty for none.
     """
 
     encoder: tuple[str, ...]
@@ -114,11 +124,36 @@ class Tools:
     model: str
     reproducible: bool
     limits: Limits
+    validator: tuple[str, ...] = ()
 
     def refcodec(self, command: str, *arguments: object) -> tuple[str, ...]:
         """A command of the reference."""
         model = ("--model", self.model) if self.model and command != "info" else ()
         return (*self.reference, command, *map(str, arguments), "--json", *model)
+
+
+def streams(paths: Sequence[Path]) -> list[Path]:
+    """Files, and of folders the files whose names end in .loclic, sorted.
+
+    Raises
+    ------
+    UsageError
+        There is no such file or folder, or two files have one name.
+    """
+    found = list[Path]()
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path}: there is no such file or folder")
+        found += sorted(path.glob("*.loclic")) if path.is_dir() else [path]
+    if twice := [name for name, count in Counter(stream_vector(path).id for path in found).items() if count > 1]:
+        raise UsageError(f"two streams have the name {twice[0]!r}: validate them one after the other")
+    return found
+
+
+def stream_vector(path: Path, clauses: tuple[str, ...] = ("8.6-1",)) -> Vector:
+    """A stream that is there already as a vector, for reports."""
+    suggests = "that the encoder writes streams that decoders refuse"
+    return Vector(f"{SUITE}/{as_name(path.stem)}", path, "", None, Accept(1, 1, 1, ""), clauses, suggests, "a file", "")
 
 
 def tasks(folder: Path, qualities: Sequence[int]) -> list[Task]:
@@ -207,6 +242,11 @@ def skipped(task: Task) -> Result:
     return Result(task.vector(), outcomes.SKIPPED, "the run was interrupted")
 
 
+def unread(path: Path) -> Result:
+    """The result of a stream that an interrupted run did not finish."""
+    return Result(stream_vector(path), outcomes.SKIPPED, "the run was interrupted")
+
+
 class Bench:
     """Encodes, validates and decodes one task after another in a folder."""
 
@@ -241,6 +281,36 @@ class Bench:
             peak=ended.peak,
         )
 
+    def try_stream(self, path: Path) -> Result:
+        """The result of a stream that is there already; raises as `try_task`."""
+        with scratch() as folder:
+            found = self._validated(path.resolve(), folder)
+        if found["valid"]:
+            return Result(stream_vector(path), outcomes.PASS, found["says"], seen="accepted", exact=True)
+        finding = found["finding"]
+        vector = stream_vector(path, (finding["clause"],))
+        return Result(vector, outcomes.FAIL, found["says"], finding["error"], "accepted")
+
+    def _validated(self, stream: Path, folder: Path) -> dict[str, Any]:
+        """What the validator says of a stream; raises UsageError where it does not run."""
+        model = ("--model", self._tools.model) if self._tools.model else ()
+        ended = self._run((*self._tools.validator, str(stream), "--json", *model), folder)
+        try:
+            found = read_json(ended.stdout)
+            if isinstance(found["says"], str) and found["needs" if found["valid"] else "finding"]:
+                return dict(found)
+        except (ValueError, KeyError, TypeError):
+            pass
+        says = outcomes.last_line(ended.stderr) or outcomes.observe(ended).detail or "no answer"
+        raise UsageError(f"the validator does not run: {says}")
+
+    def _needs(self, stream: Path, folder: Path) -> str:
+        """Level and profiles of a valid stream for a line, "" without a validator."""
+        if not self._tools.validator:
+            return ""
+        wanted = self._validated(stream, folder)["needs"]
+        return f", level {wanted['level']}, profiles {' '.join(wanted['profiles'])}"
+
     def _encoded(self, seen: Seen, stream: Path) -> Verdict | None:
         """The result if there is no stream to look at."""
         if seen.kind == "refused":
@@ -254,7 +324,7 @@ class Bench:
     def _validate(self, task: Task, stream: Path, folder: Path) -> Verdict:
         info = self._run(self._tools.refcodec("info", stream), folder)
         if info.exit_code:
-            return self._refused("the header", info)
+            return self._refused("the header", info, stream, folder)
         facts = self._facts(info)
         if wrong := wrong_header(facts, task):
             return Verdict(outcomes.FAIL, wrong)
@@ -262,7 +332,7 @@ class Bench:
         decoded = folder / "decoded.npy"
         ended = self._run(self._tools.refcodec("decode", stream, decoded, *verify), folder)
         if ended.exit_code:
-            return self._refused("the stream", ended)
+            return self._refused("the stream", ended, stream, folder)
         try:
             samples = read_picture(decoded, "npy", Accept(task.width, task.height, task.channels, ""))
         except OutputWrong as error:
@@ -271,7 +341,7 @@ class Bench:
             return Verdict(outcomes.FAIL, other)
         with Image.open(task.picture) as picture:
             says = described(task, facts, stream.stat().st_size, picture.tobytes(), samples)
-        return Verdict(outcomes.PASS, says)
+        return Verdict(outcomes.PASS, says + self._needs(stream, folder))
 
     def _facts(self, info: process.Ended) -> dict[str, Any]:
         """What the reference says of a header; raises UsageError where that is no object of JSON."""
@@ -283,11 +353,14 @@ class Bench:
             raise UsageError("the reference's info is no object of JSON")
         return facts
 
-    def _refused(self, what: str, ended: process.Ended) -> Verdict:
+    def _refused(self, what: str, ended: process.Ended, stream: Path, folder: Path) -> Verdict:
         """Why the reference refuses; raises UsageError where it fails for a reason of its own."""
         seen = outcomes.observe(ended)
         if seen.kind == "refused" or ended.exit_code == 1 or seen.error:
-            return Verdict(outcomes.FAIL, f"{what} is refused: {outcomes.last_line(ended.stderr) or seen.error}")
+            says = outcomes.last_line(ended.stderr) or seen.error
+            if self._tools.validator:
+                says = self._validated(stream, folder)["says"]
+            return Verdict(outcomes.FAIL, f"{what} is refused: {says}")
         raise UsageError(f"the reference does not run: {seen.kind}, {seen.detail}")
 
     def _other_bytes(self, task: Task, stream: Path, folder: Path) -> str:
@@ -304,17 +377,19 @@ class Bench:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``encoder``."""
-    parser.add_argument(
-        "--encoder",
-        required=True,
-        metavar="CMD",
-        help="command with {picture} and {stream}, perhaps {quality} and {model}",
+    tested = parser.add_mutually_exclusive_group(required=True)
+    tested.add_argument(
+        "--encoder", metavar="CMD", help="command with {picture} and {stream}, perhaps {quality} and {model}"
+    )
+    tested.add_argument(
+        "--streams", type=Path, nargs="+", metavar="PATH", help="streams that are there already, files or folders"
     )
     parser.add_argument("--qualities", default="1,30,60,100", metavar="LIST", help="default 1,30,60,100")
     parser.add_argument("--pictures", type=Path, default=KIT / "pictures", metavar="DIR", help="PNG files to encode")
     parser.add_argument("--model", default="", metavar="M", help="path of the model, the default one if not given")
     parser.add_argument("--reproducible", action="store_true", help="streams must be refcodec's, byte by byte")
     parser.add_argument("--reference", default=REFERENCE, metavar="CMD", help="what runs refcodec")
+    parser.add_argument("--validator", metavar="CMD", help="what names rules; none by default with another --reference")
     add_running(parser)
     add_reports(parser)
 
@@ -323,21 +398,31 @@ def main(args: argparse.Namespace) -> int:
     """``encoder``."""
     for name in RENDERERS:
         check_target(getattr(args, name))
-    words = template(args.encoder, "encoder", {"picture", "stream"}, {"quality", "model"})
+    encodes = args.encoder is not None
+    words = template(args.encoder, "encoder", {"picture", "stream"}, {"quality", "model"}) if encodes else ()
     limits = Limits(args.timeout, args.memory << 20)
     model = str(Path(args.model).resolve()) if Path(args.model).is_file() else args.model
-    tools = Tools(words, process.resolve(shlex.split(args.reference)), model, args.reproducible, limits)
-    todo = tasks(args.pictures, parse_qualities(args.qualities))
-    if not todo:
-        raise NothingToDo(f"{args.pictures}: no PNG files")
+    default = VALIDATOR if args.reference == REFERENCE or not encodes else ""
+    reference, validator = shlex.split(args.reference), shlex.split(args.validator or default)
+    tools = Tools(
+        *(words, process.resolve(reference), model, args.reproducible, limits),
+        process.resolve(validator) if validator else (),
+    )
     stop = threading.Event()
     bench = Bench(tools, stop)
-    done = execute(len(todo), lambda tell: gather(todo, bench.try_task, args.jobs, stop, tell, skipped))
+    if encodes:
+        todo = tasks(args.pictures, parse_qualities(args.qualities))
+        done = execute(len(todo), lambda tell: gather(todo, bench.try_task, args.jobs, stop, tell, skipped))
+    else:
+        files = streams(args.streams)
+        done = execute(len(files), lambda tell: gather(files, bench.try_stream, args.jobs, stop, tell, unread))
+    if not done.results:
+        raise NothingToDo("no PNG files to encode" if encodes else "no streams NAME.loclic to validate")
     options = replace(Options(), limits=limits, jobs=args.jobs)
     return publish(
         Run(
             "encoder",
-            args.encoder,
+            args.encoder or "streams of an encoder",
             (),
             done.results,
             options,
@@ -346,6 +431,7 @@ def main(args: argparse.Namespace) -> int:
             done.seconds,
             system_facts(),
             done.interrupted,
+            args.command_line,
         ),
         args,
     )

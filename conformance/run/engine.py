@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,11 +15,21 @@ from typing import TypeVar
 from ..kit.errors import KitError
 from ..kit.text import printable
 from ..kit.vectors import Accept, Vector
-from . import outcomes, process, trace_check, units
-from .decoders import Decoder, Job, Spec
+from . import order, outcomes, process, trace_check, units
+from .decoders import Decoder, Job, Server, Spec
 from .files import scratch
 from .models import absence, locate
-from .pictures import Difference, OutputWrong, difference, heat_map, left_something, read_picture
+from .pictures import (
+    BlockDifference,
+    Difference,
+    OutputWrong,
+    block_difference,
+    block_map,
+    difference,
+    heat_map,
+    left_something,
+    read_picture,
+)
 from .process import Limits, NotStarted
 
 
@@ -43,6 +54,12 @@ class Options:
         Compare the trace of every vector that has one, not only where the picture is wrong.
     units : tuple of str
         Words of the program that computes unit cases.
+    seed : int
+        Of the order in which a decoder that serves gets the vectors.
+    most_failures : int or None
+        Failures after which no other vector is run.
+    counts : callable(id, outcome) -> bool
+        Whether a result is such a failure.
     """
 
     form: str = "pnm"
@@ -53,6 +70,9 @@ class Options:
     spare: Path | None = None
     traces: bool = False
     units: tuple[str, ...] = ()
+    seed: int = 1
+    most_failures: int | None = None
+    counts: Callable[[str, str], bool] = lambda name, outcome: outcome in outcomes.FAILURES
 
 
 @dataclass(frozen=True)
@@ -79,6 +99,8 @@ class Result:
     peak : int
         Most bytes resident, sampled.
     difference : Difference or None
+    blocks : BlockDifference or None
+        Where the picture differs if the expected one cannot be had.
     heat_map : bytes
         PNG file, empty if there is none.
     divergence : tuple of str
@@ -96,6 +118,7 @@ class Result:
     seconds: float = 0.0
     peak: int = 0
     difference: Difference | None = None
+    blocks: BlockDifference | None = None
     heat_map: bytes = b""
     divergence: tuple[str, ...] = ()
 
@@ -143,6 +166,15 @@ def say_difference(found: Difference) -> str:
     )
 
 
+def say_blocks(found: BlockDifference) -> str:
+    """A difference of blocks in one line."""
+    size = f"{found.side}x{found.side} pixels" if found.side > 1 else "a pixel"
+    return (
+        f"another picture: {found.count} of {found.total} blocks of {size} differ; the first begins at row "
+        f"{found.row}, column {found.column}"
+    )
+
+
 class Trial:
     """One decoder, and the reference if there is one, for one thread.
 
@@ -164,6 +196,7 @@ class Trial:
         self._spec, self._options, self._folder, self._stop = spec, options, folder, stop
         self._began = set[str]() if began is None else began
         self._decoder = spec.open(folder)  # which starts nothing yet
+        self._before = ""  # the vector that the decoder was given last
         self._reference = options.reference.open(folder) if options.reference else None
 
     def close(self) -> None:
@@ -254,12 +287,29 @@ class Trial:
         # a copy, under a name that tells nothing, which a decoder may spoil
         job.stream.write_bytes(vector.read())
         role = "decoder" if decoder is self._decoder else "reference"
-        return self._run(role, lambda: decoder.run(job, self._stop)), job
+        ended = self._run(role, lambda: decoder.run(job, self._stop))
+        # temporary names are no part of a message: equal failures have equal details
+        return replace(ended, stderr=ended.stderr.replace(os.fsencode(folder), b"FOLDER")), job
 
     def _try(self, vector: Vector, model: Path | None, folder: Path) -> Result:
+        """The result of one vector; of a decoder that serves also whether it has it from an earlier stream."""
+        server = self._decoder if isinstance(self._decoder, Server) and self._spec.serves else None
+        before, self._before = self._before if server and server.runs else "", vector.id
+        result = self._try_once(vector, model, folder / "first", bool(server) and self._options.traces)
+        if server is None or result.outcome not in outcomes.FAILURES:
+            return result
+        server.close()  # what is left over must not fail the next vectors, too
+        if before and self._try_once(vector, model, folder / "alone", self._options.traces).outcome == outcomes.PASS:
+            says = f"a new process decodes it rightly, so something was left over; the stream before was {before}"
+            return replace(result, detail=f"{result.detail}; {says}" if result.detail else says)
+        return result
+
+    def _try_once(self, vector: Vector, model: Path | None, folder: Path, trace: bool) -> Result:
         expect = vector.expect
         assert expect is not None
-        ended, job = self._decode(self._decoder, self._spec, vector, model, folder / "tested", False)
+        folder.mkdir()
+        trace = trace and vector.trace is not None
+        ended, job = self._decode(self._decoder, self._spec, vector, model, folder / "tested", trace)
         seen, got, trouble = outcomes.observe(ended), b"", ""
         if isinstance(expect, Accept) and seen.kind == "accepted":
             try:
@@ -289,12 +339,18 @@ class Trial:
         expected = self._expected(result.vector, expect, model, folder)
         found = difference(expected, got, expect) if expected else None
         if found is None:
-            return result
+            return self._with_blocks(result, expect, got)
         return replace(result, detail=say_difference(found), difference=found, heat_map=heat_map(expected, got, expect))
+
+    def _with_blocks(self, result: Result, expect: Accept, got: bytes) -> Result:
+        found = block_difference(got, expect)
+        if found is None:
+            return result
+        return replace(result, detail=say_blocks(found), blocks=found, heat_map=block_map(got, expect))
 
     def _expected(self, vector: Vector, expect: Accept, model: Path | None, folder: Path) -> bytes:
         """The expected picture, empty if it cannot be had; one with another hash is not taken."""
-        path, form = vector.picture, "png"
+        path, form = vector.picture, "raw" if vector.picture and vector.picture.suffix == ".raw" else "png"
         if path is None and self._reference and self._options.reference:
             _, job = self._decode(self._reference, self._options.reference, vector, model, folder / "reference", False)
             path, form = job.output, self._form(self._options.reference)
@@ -341,6 +397,7 @@ def gather(
     stop: threading.Event,
     tell: Callable[[Result], None],
     skipped: Callable[[Item], Result],
+    dealt: bool = False,
 ) -> list[Result]:
     """Do work in threads; results in the order of what is to do.
 
@@ -356,6 +413,9 @@ def gather(
         Told every result as it comes, from the calling thread.
     skipped : callable
         Gives the result of an item that was not finished.
+    dealt : bool
+        Thread k gets items k, k + jobs and so on, so that each thread does the same work in every run. Otherwise the
+        next thread that is free takes the next item.
 
     Raises
     ------
@@ -363,16 +423,18 @@ def gather(
         On KeyboardInterrupt, when all threads have ended their work.
     """
     results: dict[int, Result] = {}
-    with ThreadPoolExecutor(jobs) as pool:
+    with ExitStack() as open_pools:
+        pools = [open_pools.enter_context(ThreadPoolExecutor(threads)) for threads in ([1] * jobs if dealt else [jobs])]
         places: dict[Future[Result], int] = {}
         try:
-            places = {pool.submit(work, item): n for n, item in enumerate(todo)}
+            places = {pools[n % len(pools)].submit(work, item): n for n, item in enumerate(todo)}
             for future in as_completed(places):
                 results[places[future]] = future.result()
                 tell(results[places[future]])
         except KeyboardInterrupt:
             stop.set()
-            pool.shutdown(cancel_futures=True)
+            for pool in pools:
+                pool.shutdown(cancel_futures=True)
             results |= {
                 n: future.result()
                 for future, n in places.items()
@@ -380,7 +442,8 @@ def gather(
             }
             raise Stopped([results.get(n) or skipped(item) for n, item in enumerate(todo)]) from None
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for pool in pools:
+                pool.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
             stop.set()
@@ -390,7 +453,7 @@ def gather(
 def run_all(
     vectors: Sequence[Vector], spec: Spec, options: Options, tell: Callable[[Result], None] = lambda result: None
 ) -> list[Result]:
-    """Results in the order of the vectors.
+    """Results in the order of the vectors, which are run the cheapest first, or mixed if the decoder serves.
 
     Parameters
     ----------
@@ -408,25 +471,33 @@ def run_all(
         The user stopped the run.
     """
     stop, local, trials, began = threading.Event(), threading.local(), list[Trial](), set[str]()
+    watcher = order.Watcher(vectors, options.most_failures, options.counts)
+    places = order.mixed(vectors, options.seed) if spec.serves else order.cheapest_first(vectors)
     with scratch() as folder, closing(trials):
 
-        def work(vector: Vector) -> Result:
+        def work(place: int) -> Result:
+            vector = vectors[place]
             if stop.is_set():
                 raise Interrupted
+            if watcher.enough:
+                return Result(vector, outcomes.SKIPPED, order.ENOUGH)
             if not hasattr(local, "trial"):
                 local.trial = Trial(spec, options, folder, stop, began)
                 trials.append(local.trial)
             done: Result = local.trial.try_vector(vector)
+            watcher.look(vector, done.outcome, done.detail)
             return done
 
-        return gather(
-            vectors,
-            work,
-            options.jobs,
-            stop,
-            tell,
-            lambda vector: Result(vector, outcomes.SKIPPED, "the run was interrupted"),
-        )
+        def skipped(place: int) -> Result:
+            return Result(vectors[place], outcomes.SKIPPED, "the run was interrupted")
+
+        def in_order(results: Sequence[Result]) -> list[Result]:
+            return [result for _, result in sorted(zip(places, results, strict=True), key=lambda pair: pair[0])]
+
+        try:
+            return in_order(gather(places, work, options.jobs, stop, tell, skipped, spec.serves))
+        except Stopped as stopped:
+            raise Stopped(in_order(stopped.results)) from None
 
 
 def counts(results: Iterable[Result]) -> dict[str, int]:

@@ -14,12 +14,12 @@ from typing import Any
 
 from ..kit.errors import NothingToDo
 from ..kit.levels import level_of
-from ..kit.suites import Selection, check_files, kit_hash, load_all, select
+from ..kit.suites import check_files, kit_hash, load_all, select
 from ..kit.text import printable, put
 from ..kit.vectors import Reject, Suite, Vector
 from .report import expected_text
 from .report_text import table
-from .run import add_selection
+from .run import NOTHING_LEFT, add_selection, selection_of
 
 OUTCOMES = ("accept", "reject", "unit")
 
@@ -102,12 +102,9 @@ def main(args: argparse.Namespace) -> int:
     """``list``."""
     suites = load_all(args.kit, args.suite)
     check_files(suites)
-    vectors = select(
-        suites,
-        Selection(tuple(args.id), tuple(args.clause), tuple(args.with_model), (args.expect,) if args.expect else ()),
-    )
+    vectors = select(suites, selection_of(args, ()))
     if not vectors:
-        raise NothingToDo("no vector is left by --suite, --id, --clause, --with-model and --expect")
+        raise NothingToDo(NOTHING_LEFT)
     if args.json:
         put(json.dumps(as_json(suites, vectors), indent=1) + "\n", sys.stdout)
     else:

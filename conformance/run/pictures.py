@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..kit import blocks
 from ..kit.npy import read_header
 from ..kit.reading import NotPlain, TooLarge, read_plain
 from ..kit.text import printable
@@ -254,6 +255,38 @@ def difference(expected: bytes, got: bytes, expect: Accept) -> Difference | None
     )
 
 
+@dataclass(frozen=True)
+class BlockDifference:
+    """How a picture differs from one of which only digests of blocks are known.
+
+    Attributes
+    ----------
+    count, total : int
+        Blocks that differ, and all.
+    side : int
+        Rows and columns of a block.
+    row, column : int
+        Of the first pixel of the first block that differs, in raster order.
+    """
+
+    count: int
+    total: int
+    side: int
+    row: int
+    column: int
+
+
+def block_difference(got: bytes, expect: Accept) -> BlockDifference | None:
+    """Compare a picture with digests of blocks; None if these tell nothing."""
+    if not expect.blocks:
+        return None
+    apart, block = blocks.differing(expect, got), blocks.side(expect.width, expect.height)
+    if not apart.any():
+        return None
+    row, column = (int(n) * block for n in np.argwhere(apart)[0])
+    return BlockDifference(int(np.count_nonzero(apart)), apart.size, block, row, column)
+
+
 MAP_SIDE = 256
 """Most pixels of a heat map's side."""
 
@@ -268,7 +301,17 @@ def heat_map(expected: bytes, got: bytes, expect: Accept) -> bytes:
     block = -(-max(apart.shape) // MAP_SIDE)
     apart = np.pad(apart, [(0, -n % block) for n in apart.shape])
     rows, columns = (n // block for n in apart.shape)
-    apart = apart.reshape(rows, block, columns, block).max(axis=(1, 3))
+    return _drawn(apart.reshape(rows, block, columns, block).max(axis=(1, 3)))
+
+
+def block_map(got: bytes, expect: Accept) -> bytes:
+    """The blocks that differ, all of one colour, as a PNG file: a cell for each block."""
+    return _drawn(255 * blocks.differing(expect, got).astype(np.int16))
+
+
+def _drawn(apart: np.ndarray) -> bytes:
+    """Differences [rows, columns] of 0..255 as a PNG file."""
+    rows, columns = apart.shape
     place = np.where(apart == 0, 0.0, 1 + 3 * np.log(np.maximum(apart, 1)) / np.log(255))
     colours = np.stack([np.interp(place, range(len(_STOPS)), _STOPS[:, c]) for c in range(3)], axis=2)
     enlarge = max(1, 128 // max(rows, columns))

@@ -13,14 +13,20 @@ from typing import Any
 
 from ..kit.suites import kit_hash
 from ..kit.text import cleaned
-from ..kit.vectors import Reject, Suite, Vector
-from .baseline import Baseline, conclude, judge
+from ..kit.vectors import Accept, Reject, Suite, Vector
+from .baseline import AS_HOPED, Baseline, conclude, judge
 from .engine import Options, Result, counts
-from .outcomes import FAILURES, PASS
+from .outcomes import CRASH, FAILURES, PASS
 
 FORMAT = 1
 MAX_MAPS = 100
 """Heat maps in one report."""
+
+MAX_REPORT = 64 << 20
+"""Bytes of a report, or of a claim, that is read."""
+
+MANY = 3
+"""Equal ends of vectors without a model after which a report says what may be the reason."""
 
 Report = Mapping[str, Any]
 
@@ -46,6 +52,12 @@ class Run:
     system : dict
     interrupted : bool
         The user stopped it before all vectors ran.
+    command_line : str
+        All words of the command, quoted for a shell, so that the run can be repeated.
+    traced : sequence of Vector
+        Vectors that come with a trace, which failing ones without a trace are referred to.
+    some_models : bool
+        The decoder is given a model only where a vector has one.
     """
 
     kind: str
@@ -58,6 +70,9 @@ class Run:
     seconds: float
     system: Mapping[str, object]
     interrupted: bool = False
+    command_line: str = ""
+    traced: Sequence[Vector] = ()
+    some_models: bool = False
 
 
 def _parts(clause: str) -> tuple[str, int]:
@@ -92,6 +107,40 @@ def divergences(results: Iterable[Result]) -> dict[str, int]:
     return dict(Counter(r.divergence[0] for r in results if r.divergence).most_common())
 
 
+def nearest_traced(vector: Vector, traced: Iterable[Vector]) -> str:
+    """The vector with a trace that is nearest to one: itself, else of its model, its profiles, most of its clauses.
+
+    Returns
+    -------
+    str
+        Its id; "" if the vector is no valid stream of a model, or none has a trace.
+    """
+    if not isinstance(vector.expect, Accept) or vector.model is None:
+        return ""
+    if vector.trace:
+        return vector.id
+    model, clauses = vector.model, set(vector.clauses)
+
+    def distance(other: Vector) -> tuple[bool, bool, int, int, str]:
+        own, expect = other.model, other.expect
+        assert isinstance(expect, Accept)
+        profiles = own is not None and own.profiles == model.profiles
+        return own != model, not profiles, -len(clauses & set(other.clauses)), expect.count, other.id
+
+    return min((other for other in traced if isinstance(other.expect, Accept)), key=distance).id if traced else ""
+
+
+def advice(run: Run) -> list[str]:
+    """What the results of all vectors together say about the command."""
+    bare = [r for r in run.results if run.some_models and r.vector.model is None and r.seen]
+    if len(bare) < MANY or len({(r.outcome, r.detail) for r in bare}) > 1 or bare[0].outcome != CRASH:
+        return []
+    return [
+        f"all {len(bare)} vectors without a model ended with {bare[0].detail}; a decoder that always needs a "
+        "model gets one for every stream by --always-model"
+    ]
+
+
 def expected_text(vector: Vector) -> str:
     """What a vector expects, for people: "accept" or "reject ChecksumError"."""
     if isinstance(vector.expect, Reject):
@@ -103,15 +152,16 @@ def _data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def entry(result: Result, baseline: Baseline, show_map: bool) -> dict[str, Any]:
+def entry(result: Result, run: Run, show_map: bool) -> dict[str, Any]:
     """A result as a dictionary."""
     vector = result.vector
+    failed = result.outcome in FAILURES
     return {
         "id": vector.id,
         "suite": vector.suite,
         "expected": expected_text(vector),
         "outcome": result.outcome,
-        "judgement": judge(vector.id, result.outcome, baseline),
+        "judgement": judge(vector.id, result.outcome, run.baseline),
         "detail": result.detail,
         "error": result.error,
         "seen": result.seen,
@@ -122,11 +172,23 @@ def entry(result: Result, baseline: Baseline, show_map: bool) -> dict[str, Any]:
         "seconds": round(result.seconds, 4),
         "peak_mib": round(result.peak / 2**20, 1),
         "difference": asdict(result.difference) if result.difference else None,
+        "blocks": asdict(result.blocks) if result.blocks else None,
         "heat_map": _data_uri(result.heat_map) if result.heat_map and show_map else None,
         "divergence": list(result.divergence),
+        "try_trace_of": nearest_traced(vector, run.traced) if failed and not result.divergence else "",
         "clauses": list(vector.clauses),
         "suggests": vector.suggests,
     }
+
+
+def alike(entries: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Entries in groups of equal results, in the order of their first; passes and heat maps stay alone."""
+    groups: dict[object, list[dict[str, Any]]] = {}
+    for number, one in enumerate(entries):
+        alone = one["judgement"] == AS_HOPED or one["heat_map"]
+        key = (one["suite"], one["outcome"], one["judgement"], one["detail"], *one["divergence"])
+        groups.setdefault(number if alone else key, []).append(one)
+    return list(groups.values())
 
 
 def build(run: Run) -> dict[str, Any]:
@@ -140,6 +202,7 @@ def build(run: Run) -> dict[str, Any]:
         "format": FORMAT,
         "kind": run.kind,
         "command": run.command,
+        "command_line": run.command_line,
         "started": run.started,
         "seconds": round(run.seconds, 3),
         "exit_code": conclusion.exit_code,
@@ -159,7 +222,8 @@ def build(run: Run) -> dict[str, Any]:
         "summary": {"all": counts(run.results), "suites": by_suite},
         "divergences": divergences(run.results),
         "suspects": suspects(run.results),
+        "advice": advice(run),
         "baseline": dict(run.baseline),
-        "vectors": [entry(r, run.baseline, r.vector.id in mapped) for r in run.results],
+        "vectors": [entry(r, run, r.vector.id in mapped) for r in run.results],
     }
     return dict(cleaned(report))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from .baseline import AS_HOPED, NEW, NOT_RUN
 from .outcomes import MEANING, OPEN, OUTCOMES, PASS
-from .report import Report, brief
+from .report import Report, alike, brief
 from .report_text import hints
 
 _FOLDER = Path(__file__).parent
-_SLOWEST, _OPEN = 10, 3
+_SLOWEST, _OPEN, _SUGGESTED = 10, 3, 3
+_CLAUSE = re.compile(r"\b[0-9A-D]+(\.[0-9]+)+-[0-9]+(\.\.[0-9]+)?\b")
 
 
 def kind(outcome: str) -> str:
@@ -24,13 +27,18 @@ def tag(outcome: str) -> str:
     return f'<span class="tag {kind(outcome)}" title="{escape(MEANING[outcome])}">{escape(outcome)}</span>'
 
 
+def marked(text: str) -> str:
+    """Text for HTML, in which no line ends inside the number of a clause."""
+    return _CLAUSE.sub(r'<span class="clause">\g<0></span>', escape(text))
+
+
 def _head(report: Report) -> str:
     colour = {0: "pass", 3: "open"}.get(report["exit_code"], "fail")
     suites = ", ".join(f"{name} {facts['version']}" for name, facts in report["kit"]["suites"].items())
     kit = f"; suites {escape(suites)}; kit <code>{report['kit']['sha256'][:16]}</code>" if suites else ""
     return (
         f"<h1>Conformance of {'an encoder' if report['kind'] == 'encoder' else 'a decoder'}</h1>"
-        f'<p class="command"><code>{escape(report["command"])}</code></p>'
+        f'<p class="command"><code>{escape(report["command_line"] or report["command"])}</code></p>'
         f'<div class="conclusion {colour}">{escape(report["conclusion"][:1].upper() + report["conclusion"][1:])}'
         f"<small>{escape(report['started'])}, {report['seconds']:.1f} s, exit code {report['exit_code']}{kit}"
         "</small></div>"
@@ -53,7 +61,7 @@ def _summary(report: Report) -> str:
 
 
 def _hints(report: Report) -> str:
-    lines = "".join(f"<li>{escape(line)}</li>" for line in hints(report))
+    lines = "".join(f"<li>{marked(line)}</li>" for line in hints(report))
     return f"<h2>Where to look first</h2><ul>{lines}</ul>" if lines else ""
 
 
@@ -74,46 +82,59 @@ def _filter(report: Report) -> str:
     )
 
 
-def _figure(entry: dict[str, object]) -> str:
+def _figure(entry: dict[str, Any]) -> str:
     if not entry["heat_map"]:
         return ""
+    says = "Largest difference of each pixel: blue 1, red 6, yellow 40, white 255."
+    if entry["blocks"]:
+        says = "Blocks that differ are bright; --reference gives the difference of each pixel."
+    return f'<figure><img src="{entry["heat_map"]}" alt="heat map"><figcaption>{says}</figcaption></figure>'
+
+
+def _more(group: list[dict[str, Any]]) -> str:
+    """Details of equal results: heat map, traces, what they suggest, model, clauses, and the other vectors."""
+    entry = group[0]
+    clauses = list(dict.fromkeys(clause for one in group for clause in one["clauses"]))
+    suggests = list(dict.fromkeys(one["suggests"] for one in group if one["suggests"]))[:_SUGGESTED]
+    traced = f"<pre>{marked(chr(10).join(entry['divergence']))}</pre>" if entry["divergence"] else ""
+    if entry["try_trace_of"]:
+        traced += (
+            f"<p>With a trace: <code>python -m conformance bisect --vector {escape(entry['try_trace_of'])}</code></p>"
+        )
+    said = "".join(f"<p>A failure suggests: {marked(text)}</p>" for text in suggests)
+    models = ", ".join(dict.fromkeys(one["model"] for one in group if one["model"]))
+    model = f"Model {escape(models)}. " if models else ""
+    others = ", ".join(f'<span class="id">{escape(one["id"])}</span>' for one in group[1:])
+    also = f"<p>Also {others}.</p>" if others else ""
     return (
-        f'<figure><img src="{entry["heat_map"]}" alt="heat map"><figcaption>Largest difference of each pixel: blue '
-        "1, red 6, yellow 40, white 255.</figcaption></figure>"
+        f'<div>{_figure(entry)}<div class="words">{traced}{said}'
+        f"<p>{model}Clauses {marked(brief(clauses))}.</p>{also}</div></div>"
     )
 
 
-def _more(entry: dict[str, object]) -> str:
-    clauses, divergence = entry["clauses"], entry["divergence"]
-    assert isinstance(clauses, list) and isinstance(divergence, list)
-    traced = f"<pre>{escape(chr(10).join(divergence))}</pre>" if divergence else ""
-    model = f"Model {escape(str(entry['model']))}. " if entry["model"] else ""
-    suggests = f"<p>A failure suggests: {escape(str(entry['suggests']))}</p>"
-    return (
-        f'<div>{_figure(entry)}<div class="words">{traced}{suggests}'
-        f"<p>{model}Clauses {escape(brief(clauses))}.</p></div></div>"
-    )
-
-
-def _vector(entry: dict[str, object], slowest: float, opened: bool) -> str:
-    clauses = entry["clauses"]
-    assert isinstance(clauses, list) and isinstance(entry["seconds"], float | int)
-    text = " ".join(map(str, [entry["id"], entry["detail"], entry["model"], *clauses])).lower()
+def _vector(group: list[dict[str, Any]], slowest: float, opened: bool) -> str:
+    """A row for equal results."""
+    entry = group[0]
+    words = [word for one in group for word in (one["id"], one["detail"], one["model"], *one["clauses"])]
+    text = " ".join(dict.fromkeys(map(str, words))).lower()
     plain = entry["judgement"] in (AS_HOPED, NEW, NOT_RUN)
     judged = "" if plain else f" <small>{entry['judgement']}</small>"
-    bar = f'<span class="bar" style="width:{4 * entry["seconds"] / slowest:.2f}rem"></span>'
-    detail = f'<span class="detail">{escape(str(entry["detail"]))}</span>' if entry["detail"] else ""
+    seconds = sum(one["seconds"] for one in group)
+    bar = f'<span class="bar" style="width:{4 * min(seconds / slowest, 1):.2f}rem"></span>'
+    detail = f'<span class="detail">{marked(str(entry["detail"]))}</span>' if entry["detail"] else ""
+    others = f" and {len(group) - 1} more" if len(group) > 1 else ""
+    expected = ", ".join(dict.fromkeys(str(one["expected"]) for one in group))
     facts = {"suite": entry["suite"], "outcome": entry["outcome"], "judgement": entry["judgement"], "text": text}
-    data = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in facts.items())
+    data = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in (facts | {"count": len(group)}).items())
     return (
         f'<tr {data}><td><details{" open" if opened else ""}><summary><span class="id">{escape(str(entry["id"]))}'
-        f"</span>{detail}</summary>{_more(entry)}</details></td><td>{escape(str(entry['expected']))}</td>"
-        f'<td>{tag(str(entry["outcome"]))}{judged}</td><td class="n">{bar}{entry["seconds"]:.3f}</td>'
-        f'<td class="n">{entry["peak_mib"] or ""}</td></tr>'
+        f"</span>{others}{detail}</summary>{_more(group)}</details></td><td>{escape(expected)}</td>"
+        f'<td>{tag(str(entry["outcome"]))}{judged}</td><td class="n">{bar}{seconds:.3f}</td>'
+        f'<td class="n">{max(one["peak_mib"] for one in group) or ""}</td></tr>'
     )
 
 
-def shown_open(entries: list[dict[str, object]]) -> set[object]:
+def shown_open(entries: list[dict[str, Any]]) -> set[object]:
     """Ids of the vectors whose details are shown at once: the first with a divergence, else with a heat map."""
     telling = [e["id"] for e in entries if e["divergence"]] or [e["id"] for e in entries if e["heat_map"]]
     return set(telling[:_OPEN])
@@ -122,7 +143,7 @@ def shown_open(entries: list[dict[str, object]]) -> set[object]:
 def _vectors(report: Report) -> str:
     slowest = max([e["seconds"] for e in report["vectors"]], default=0) or 1
     opened = shown_open(report["vectors"])
-    rows = "".join(_vector(e, slowest, e["id"] in opened) for e in report["vectors"])
+    rows = "".join(_vector(group, slowest, group[0]["id"] in opened) for group in alike(report["vectors"]))
     head = '<th>vector</th><th>expected</th><th>result</th><th class="n">seconds</th><th class="n">MiB</th>'
     return (
         f'<h2>Vectors</h2>{_filter(report)}<table id="vectors"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'

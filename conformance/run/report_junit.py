@@ -41,7 +41,10 @@ def render(report: Report) -> str:
     for suite in report["summary"]["suites"]:
         entries = [e for e in report["vectors"] if e["suite"] == suite]
         element = Xml.SubElement(root, "testsuite", name=_clean(suite), timestamp=_clean(report["started"]))
-        facts = {"command": report["command"], "kit": report["kit"]["sha256"], **report["system"]}
+        facts = {name: report[name] for name in ("command", "command_line")} | {
+            "kit": report["kit"]["sha256"],
+            **report["system"],
+        }
         properties = Xml.SubElement(element, "properties")
         for name, value in facts.items():
             Xml.SubElement(properties, "property", name=_clean(name), value=_clean(value))

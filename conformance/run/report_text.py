@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from typing import Any
 
 from ..kit.text import printable
 from .baseline import AS_HOPED, EXPECTED, NEW, NOT_RUN
 from .outcomes import OUTCOMES
-from .report import Report, brief
+from .report import Report, alike, brief
 
 SUSPECTS = 24
 """Most clauses that are told as suspects."""
@@ -30,23 +31,58 @@ def summary(report: Report) -> list[str]:
     return table(rows)
 
 
-def _vector(entry: dict[str, object], suggests: bool) -> Iterator[str]:
+def _names(group: list[dict[str, Any]]) -> str:
+    others = len(group) - 1
+    return f"{group[0]['id']}{f' and {others} more' if others else ''}"
+
+
+def _result(group: list[dict[str, Any]]) -> str:
+    """Equal results in a line."""
+    entry = group[0]
     judgement = "" if entry["judgement"] in (AS_HOPED, NEW, NOT_RUN) else f" ({entry['judgement']})"
-    yield f"{entry['id']}: {entry['outcome']}{judgement}{f': {d}' if (d := entry['detail']) else ''}"
-    if suggests and entry["suggests"]:
-        yield f"    suggests: {entry['suggests']}"
-    divergence = entry["divergence"]
-    assert isinstance(divergence, list)
-    yield from (f"    {line}" for line in divergence)
+    return f"{_names(group)}: {entry['outcome']}{judgement}{f': {d}' if (d := entry['detail']) else ''}"
+
+
+def _explained(entry: dict[str, Any]) -> list[str]:
+    """What is said below results: what they suggest, and where traces differ."""
+    if entry["judgement"] == NOT_RUN:
+        return []
+    lines = [f"suggests: {entry['suggests']}"] if entry["suggests"] else []
+    return [f"    {line}" for line in [*lines, *entry["divergence"]]]
+
+
+def _with_trace(block: list[list[dict[str, Any]]]) -> list[str]:
+    """The first vector with a trace that the results are referred to."""
+    names = [name for group in block if (name := group[0]["try_trace_of"])]
+    return [f"    with a trace: python -m conformance bisect --vector {names[0]}"] if names else []
+
+
+def told(entries: Iterable[dict[str, Any]], longest: int) -> list[str]:
+    """Results in lines; equal ones share a line, and those with equal explanations share these.
+
+    Parameters
+    ----------
+    entries : iterable of dict
+    longest : int
+        Most lines of results.
+    """
+    blocks: dict[tuple[str, ...], list[list[dict[str, Any]]]] = {}
+    groups = alike(entries)
+    for group in groups[:longest]:
+        blocks.setdefault(tuple(_explained(group[0])), []).append(group)
+    lines = [line for below, block in blocks.items() for line in (*map(_result, block), *below, *_with_trace(block))]
+    if rest := sum(map(len, groups[longest:])):
+        lines.append(f"... and {rest} more; --json or --html has them all")
+    return lines
 
 
 def hints(report: Report) -> list[str]:
     """Where to look first, over all vectors."""
-    lines = [f"traces: {text}, in {count} vectors" for text, count in report["divergences"].items()]
+    lines = [f"traces: {text}, in {count} vector{'s' * (count != 1)}" for text, count in report["divergences"].items()]
     if clauses := report["suspects"]:
         more = f" and {len(clauses) - SUSPECTS} more" if len(clauses) > SUSPECTS else ""
         lines.append(f"clauses of failures and of no pass: {brief(clauses[:SUSPECTS])}{more}")
-    return lines
+    return [*lines, *report["advice"]]
 
 
 def render(report: Report, longest: int = 60) -> str:
@@ -56,12 +92,9 @@ def render(report: Report, longest: int = 60) -> str:
     ----------
     report : Report
     longest : int
-        Most vectors that are told one by one.
+        Most lines of vectors.
     """
-    told = [e for e in report["vectors"] if e["judgement"] not in (AS_HOPED, EXPECTED)]
-    lines = [line for e in told[:longest] for line in _vector(e, e["judgement"] != NOT_RUN)]
-    if len(told) > longest:
-        lines.append(f"... and {len(told) - longest} more; --json or --html has them all")
+    lines = told([e for e in report["vectors"] if e["judgement"] not in (AS_HOPED, EXPECTED)], longest)
     lines += ["", *hints(report)] if hints(report) else []
     lines += [*([""] if lines else []), *summary(report), "", f"{report['conclusion']} ({report['seconds']:.1f} s)"]
     return "\n".join(map(printable, lines)) + "\n"

@@ -1,8 +1,8 @@
 """The process in which a Python callable decodes: ``python -m conformance.run.worker package.module:function``.
 
-Requests come as lines of JSON on standard input, replies go as lines of JSON to what was standard output; whatever the
-callable prints goes to standard error. An exception becomes an exit code as outcomes.py reads it: a class that SPEC
-names, or ValueError, is a refusal; NotImplementedError or one whose ``exit_code`` is 69 means "not supported".
+It serves as conformance/run/README.md describes, writes NPY files, and prints to standard error.
+An exception becomes an exit code as outcomes.py reads it: a class that SPEC names, or ValueError, is a refusal;
+NotImplementedError or one whose ``exit_code`` is 69 means "not supported".
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def decode(function: Function, request: dict[str, Any]) -> dict[str, Any]:
     """Answer one request."""
     with open(request["stream"], "rb") as file:
         stream = file.read()
-    extra = {"trace": request["trace"]} if "trace" in inspect.signature(function).parameters else {}
+    known = inspect.signature(function).parameters
+    extra = {name: request[name] for name in ("trace", "threads") if name in known}
     try:
         data = npy_file(function(stream, request["model"], **extra))
     except Exception as error:
@@ -76,15 +77,15 @@ def decode(function: Function, request: dict[str, Any]) -> dict[str, Any]:
     return {"exit_code": 0}
 
 
-def main() -> None:
-    """Serve until standard input ends."""
+def serve(function: Function) -> None:
+    """Answer requests until standard input ends."""
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    function = load(sys.argv[1])
-    out.write(b'{"exit_code": 0}\n')
+    out.write(b'{"serves": 1}\n')
     for line in sys.stdin.buffer:
-        out.write(json.dumps(decode(function, json.loads(line))).encode() + b"\n")
+        request = json.loads(line)
+        out.write(json.dumps({"id": request["id"], **decode(function, request)}).encode() + b"\n")
 
 
 if __name__ == "__main__":
-    main()
+    serve(load(sys.argv[1]))

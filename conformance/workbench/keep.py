@@ -18,6 +18,7 @@ from refcodec.model.integer_model import Model, build_model, read_config
 from refcodec.model.procedural import build
 from refcodec.trace import Recorder
 
+from ..kit.blocks import digests
 from ..kit.errors import OutputFailed
 from ..kit.manifest import FORMAT
 from ..kit.suites import file_hash, load
@@ -107,7 +108,11 @@ def accepted(samples: np.ndarray) -> Accept:
     """What is expected of a decoder: these samples."""
     height, width = samples.shape[:2]
     return Accept(
-        width, height, 1 if samples.ndim == 2 else samples.shape[2], hashlib.sha256(samples.tobytes()).hexdigest()
+        width,
+        height,
+        1 if samples.ndim == 2 else samples.shape[2],
+        hashlib.sha256(samples.tobytes()).hexdigest(),
+        digests(samples),
     )
 
 

@@ -185,6 +185,16 @@ class Stream:
         """The payload of the chunk with this tag."""
         return dict(self.chunks).get(tag)
 
+    def payload_start(self, tag: str) -> int:
+        """(SPEC 8.10-8) Offset in the stream of the payload of the chunk with this tag, for messages."""
+        at = self.index[-1].end if self.index else self.header.size + self.header.index_size
+        for name, payload in self.chunks:
+            at += _CHUNK_HEAD
+            if name == tag:
+                break
+            at += len(payload)
+        return at
+
     def segments(self, tile: int = 0) -> tuple[bytes, bytes]:
         """The z and the y segment of a tile.
 
@@ -472,19 +482,22 @@ def parse(data: Buffer, tiles: Collection[int] | None = None) -> Stream:
             cause="the writer is faulty",
             missing=LOSSLESS,
         )
-    _check_stored(dict(chunks), header)
-    return replace(stream, chunks=chunks)
+    stream = replace(stream, chunks=chunks)
+    _check_stored(stream)
+    return stream
 
 
-def _check_stored(payloads: dict[str, bytes], header: Header) -> None:
+def _check_stored(stream: Stream) -> None:
     """(SPEC 8.5-11) What the heads of ALPH and LOSS say; nothing is inflated."""
-    if ALPHA in payloads:
-        SamplesReader(payloads[ALPHA], header.height, header.width, 1)
-    if LOSSLESS in payloads:
+    header, alpha, stored = stream.header, stream.chunk(ALPHA), stream.chunk(LOSSLESS)
+    if alpha is not None:
+        SamplesReader(alpha, header.height, header.width, 1, stream.payload_start(ALPHA))
+    if stored is not None:
+        at = stream.payload_start(LOSSLESS)
         if header.lossless:
-            SamplesReader(payloads[LOSSLESS], header.height, header.width, header.channels)
+            SamplesReader(stored, header.height, header.width, header.channels, at)
         else:
-            Rectangles(payloads[LOSSLESS], header.width, header.height, header.channels)
+            Rectangles(stored, header.width, header.height, header.channels, at)
 
 
 def _checksum(body: Buffer, header: Header, start: int, end: int) -> int:

@@ -4,23 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from refcodec.model.config import Config
+from refcodec.model.config import PROFILES, Config
 from refcodec.model.layer_table import layer_table
 from weights_converter.convert.names import published_key
 
-TINY = Config(
-    N=(8, 8, 12),
-    M=24,
-    slices=3,
-    hyper=8,
-    hs=(8, 12),
-    chan=(12, 8),
-    ent=(16, 12, 8),
-    lrp=(12, 8),
-    intra_heads=2,
-    inter_head_width=4,
-    qualities=3,
-)
+TINY = PROFILES["tiny"]
 
 
 def published_state(config: Config, seed: int = 0) -> dict[str, np.ndarray]:

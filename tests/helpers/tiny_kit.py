@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+ROOT = Path(__file__).parents[2]
+"""The folder of the packages."""
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+"""Variables for a process that runs in another folder."""
 
 DECODER = r"""
 import json, os, signal, sys, time
@@ -233,6 +240,12 @@ def command(folder: Path, behaviour: str) -> str:
     if not program.exists():
         program.write_text(DECODER)
     return f"{shlex.quote(sys.executable)} -S -E {shlex.quote(str(program))} {behaviour} {{stream}} {{output}}"
+
+
+def run_words(kit: Path | str, decoder: str, *more: str | Path) -> list[str]:
+    """The command line of a run in a process of its own, with `ENVIRONMENT`."""
+    words = ["-m", "conformance", "run", "--kit", kit, "--decoder", decoder, *more]
+    return [sys.executable, *map(str, words)]
 
 
 # Callables for the runner's worker processes.

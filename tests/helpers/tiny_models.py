@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from spec import spec_module
 
+from conformance.synthetic.models.limits import CONFIG
 from refcodec.model.config import Config
 from refcodec.model.integer_model import Model, build_model
 from refcodec.model.layer_table import Op, layer_table
@@ -16,18 +17,7 @@ from weights_converter.convert.code_length import Bottleneck
 from weights_converter.convert.folding import FloatLayer
 from weights_converter.convert.quantise import quantise
 
-TINY = Config(
-    N=(4, 6, 8),
-    M=24,
-    slices=3,
-    hyper=4,
-    hs=(6, 8),
-    chan=(6, 4),
-    ent=(8, 6, 4),
-    lrp=(6, 4),
-    inter_head_width=4,
-    qualities=3,
-)
+TINY = CONFIG
 """Every part of the network, with two and four heads of the inter attention."""
 
 TINY_OLD = Config(

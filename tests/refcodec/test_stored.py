@@ -198,6 +198,33 @@ def test_damage_is_told():
             refcodec.decode(data, model=tiny_model())
 
 
+@pytest.mark.parametrize("kind", ["alpha", "whole", "rectangles"])
+def test_places_of_damage_are_offsets_in_the_stream(kind):
+    """(SPEC 8.10-8) Of heads, which are checked first, and of what is inflated later."""
+    samples = random_picture(20, 30) if kind == "rectangles" else with_alpha(random_picture(20, 30))
+    options = {"lossless": kind == "whole", "chunks": (("exif", b"MM"),), "rectangles": False}
+    data = encode_picture(samples, 60, model=tiny_model(), **options).data
+    if kind == "rectangles":
+        place = Rectangle(3, 4, 9, 8)
+        stored = (LOSSLESS, pack_rectangles([place], lambda first, n: samples[first : first + n], 30, 20, 3))
+        stream = parse(data)
+        data = serialise(stream.header, [stream.segments()], [*stream.chunks, stored])
+    stream, tag = parse(data), ALPHA if kind == "alpha" else LOSSLESS
+    assert stream.chunks[0][0] == "exif"
+    payload = stream.chunk(tag)
+    start = data.index(payload)
+    assert stream.payload_start(tag) == start and stream.payload_start("exif") < start
+    first = 4 + 20 if kind == "rectangles" else 0  # behind the list of one rectangle
+    for at, value in ((first, 9), (len(payload) - 1, payload[-1] ^ 1)):
+        damaged = payload[:at] + bytes([value]) + payload[at + 1 :]
+        chunks = [(name, damaged if name == tag else own) for name, own in stream.chunks]
+        data = serialise(stream.header, [stream.segments(k) for k in range(stream.header.tiles)], chunks)
+        with pytest.raises(ChunkError) as caught:
+            refcodec.decode(data, model=tiny_model())
+        place = int(caught.value.where.split()[1])
+        assert place == start + at if at == first else start + len(payload) // 2 < place <= start + len(payload)
+
+
 def test_a_lossless_stream_without_its_samples_is_refused():
     stream = parse(refcodec.encode(random_picture(5, 6), lossless=True))
     with pytest.raises(UsageError, match="missing"):

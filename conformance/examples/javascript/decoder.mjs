@@ -1,19 +1,24 @@
 // A decoder of refcodec streams written from SPEC.md, without any package.
 //
 //     node decoder.mjs STREAM OUTPUT [--model MODEL] [--trace TRACE] [--level 1..8] [--verify] [--region X,Y,W,H]
+//     node decoder.mjs --serve [--level 1..8]
 //
 // OUTPUT is a PGM or PPM file, or PAM for a picture with alpha. A picture that is stored without loss needs no model.
 // Refusals are a JSON object on standard output, and exit code 65 for a stream, 77 for a picture beyond the level (SPEC
 // 12.2; the default is 4), 78 for a model. Other exit codes: 64 usage, 66 a file that cannot be read, 73 a file that
 // cannot be written, 1 a digest that differs or is missing (with --verify).
+//
+// With --serve it decodes many streams: a line of JSON on standard input for each, a line on standard output with the
+// exit code (conformance/run/README.md).
 
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readFileSync, readSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 
 import { steps } from "./config.mjs";
 import { checkLevel, LONG_HEADER, readHeader, readStream } from "./container.mjs";
-import { exitCode, Refusal, require } from "./errors.mjs";
+import { Ended, exitCode, Refusal, require } from "./errors.mjs";
 import { readModelFile } from "./hdf5.mjs";
 import { buildModel } from "./model.mjs";
 import { decodePicture } from "./picture.mjs";
@@ -21,19 +26,19 @@ import { windowOf } from "./tiles.mjs";
 import { Trace } from "./trace.mjs";
 
 const USAGE =
-  "decoder.mjs STREAM OUTPUT [--model MODEL] [--trace TRACE] [--level 1..8] [--verify] [--region X,Y,W,H]";
+  "decoder.mjs STREAM OUTPUT [--model MODEL] [--trace TRACE] [--level 1..8] [--verify] [--region X,Y,W,H] | --serve";
 const OPTIONS = {
   model: { type: "string" },
   trace: { type: "string" },
   level: { type: "string", default: "4" },
   verify: { type: "boolean", default: false },
   region: { type: "string", default: "" },
+  serve: { type: "boolean", default: false },
 };
 
 /** End with a message that is no judgement on stream or model. */
 function stop(code, message) {
-  process.stderr.write(`decoder.mjs: ${message}\n`);
-  process.exit(code);
+  throw new Ended(code, message);
 }
 
 /** Whether options fit together: only a whole picture has a digest and a trace. */
@@ -41,17 +46,19 @@ function optionsFit({ level, region, verify, trace }) {
   return /^[1-8]$/.test(level) && /^$|^\d{1,7}(,\d{1,7}){3}$/.test(region) && !(region && (verify || trace));
 }
 
-/** The command line. */
+/** The command line; a server is given its streams later. */
 function commandLine() {
+  let given;
   try {
-    const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true });
-    if (positionals.length === 2 && optionsFit(values)) {
-      return { ...values, stream: positionals[0], output: positionals[1], level: Number(values.level) };
-    }
+    given = parseArgs({ options: OPTIONS, allowPositionals: true });
   } catch (error) {
     stop(64, error.message);
   }
-  return stop(64, `usage: ${USAGE}`);
+  const { values, positionals } = given;
+  if (positionals.length !== (values.serve ? 0 : 2) || !optionsFit(values)) {
+    stop(64, `usage: ${USAGE}`);
+  }
+  return { ...values, stream: positionals[0], output: positionals[1], level: Number(values.level) };
 }
 
 /** The region that is asked for, which is the picture unless told. [4.5-1] */
@@ -122,38 +129,82 @@ function writeWhole(path, content) {
   }
 }
 
-/** Report a refusal; whatever memory cannot hold is beyond the decoder's limits. [8.9-1] [9.1-9] [14.1-4] */
-function refuse(error) {
+/** How an error ends a decoding; whatever memory cannot hold is beyond the limits. [8.9-1] [9.1-9] [14.1-4] */
+function ended(error) {
   const noMemory = error instanceof RangeError && /allocation|array length/i.test(error.message);
   const refusal = noMemory ? new Refusal("LimitExceeded", error.message) : error;
   if (refusal instanceof Refusal) {
-    process.stdout.write(`${JSON.stringify({ error: refusal.name, detail: refusal.detail })}\n`);
-    process.exit(exitCode(refusal.name));
+    return { exit_code: exitCode(refusal.name), error: refusal.name, message: refusal.detail };
+  }
+  if (refusal instanceof Ended) {
+    return { exit_code: refusal.code, message: refusal.message };
   }
   if (error.syscall || error.code === "ERR_FS_FILE_TOO_LARGE") {
-    stop(66, error.message);
+    return { exit_code: 66, message: error.message };
   }
-  stop(70, `internal error: ${error.stack}`);
+  return { exit_code: 70, message: `internal error: ${error.stack}` };
+}
+
+/** The samples of a stream; its trace is written as far as it goes, also where the stream is refused. */
+function traced(stream, model, region, path) {
+  const trace = path ? new Trace() : null;
+  try {
+    return decodePicture(stream, model, region, trace);
+  } finally {
+    if (trace) {
+      writeWhole(path, trace.text());
+    }
+  }
+}
+
+/** Decode one stream. */
+function decode(options) {
+  const { region, ...stream } = openStream(options);
+  const model = stream.header.lossless ? null : readModel(options.model, stream.header); // [6.10-5]
+  const samples = traced(stream, model, region, options.trace);
+  if (options.verify) {
+    verify(samples, stream.header.digest);
+  }
+  writeWhole(options.output, pictureFile(samples));
+}
+
+/** Do something; how it ended. */
+function outcome(work) {
+  try {
+    work();
+  } catch (error) {
+    return ended(error);
+  }
+  return { exit_code: 0 };
+}
+
+/** Decode a stream for every line of standard input. */
+async function serve(options) {
+  const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
+  say({ serves: 1 });
+  for await (const line of createInterface({ input: process.stdin })) {
+    const { id, stream, output, model, trace } = JSON.parse(line);
+    say({ id, ...outcome(() => decode({ ...options, stream, output, model, trace })) });
+  }
 }
 
 /** Decode as the command line says. */
 function main() {
-  const options = commandLine();
-  const trace = options.trace ? new Trace() : null;
-  try {
-    const { region, ...stream } = openStream(options);
-    const model = stream.header.lossless ? null : readModel(options.model, stream.header); // [6.10-5]
-    const samples = decodePicture(stream, model, region, trace);
-    if (trace) {
-      writeWhole(options.trace, trace.text());
+  let options;
+  const { exit_code: code, error, message } = outcome(() => {
+    options = commandLine();
+    if (!options.serve) {
+      decode(options);
     }
-    if (options.verify) {
-      verify(samples, stream.header.digest);
-    }
-    writeWhole(options.output, pictureFile(samples));
-  } catch (error) {
-    refuse(error);
+  });
+  if (error) {
+    process.stdout.write(`${JSON.stringify({ error, detail: message })}\n`);
+  } else if (code) {
+    process.stderr.write(`decoder.mjs: ${message}\n`);
+  } else if (options.serve) {
+    serve(options);
   }
+  process.exitCode = code;
 }
 
 main();

@@ -28,3 +28,11 @@ export function exitCode(name) {
   }
   return name === "LimitExceeded" ? 77 : 65;
 }
+
+/** An end that is no judgement on stream or model: usage, files, a digest that differs. */
+export class Ended extends Error {
+  constructor(code, message) {
+    super(message);
+    this.code = code;
+  }
+}

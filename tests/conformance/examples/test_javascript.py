@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_kit import suite
 from tiny_models import random_picture, tiny_content, tiny_model
 
 from conformance.kit import suites
@@ -53,10 +54,13 @@ WRONG = (
 )
 
 
-def results(ids: tuple[str, ...]) -> dict[str, str]:
+COMMAND = decoders.parse(f"{NODE} {DECODER} {{stream}} {{output}}", "--model {model}", "--trace {trace}")
+SERVER = decoders.parse_server(f"{NODE} {DECODER} --serve")
+
+
+def results(ids: tuple[str, ...], spec: decoders.Spec = COMMAND) -> dict[str, str]:
     """Outcomes of these vectors by id."""
-    vectors = suites.select(suites.load_all(names=("core", "invalid")), suites.Selection(ids=ids))
-    spec = decoders.parse(f"{NODE} {DECODER} {{stream}} {{output}}", "--model {model}", "--trace {trace}")
+    vectors = suites.select((suite("core"), suite("invalid")), suites.Selection(ids=ids))
     found = run_all(vectors, spec, Options(traces=True, limits=Limits(seconds=60.0)))
     return {r.vector.id: f"{r.outcome} {r.detail}".strip() for r in found}
 
@@ -144,6 +148,32 @@ def test_it_decodes_pictures_and_traces_exactly():
 
 def test_it_refuses_what_must_be_refused_by_the_same_names():
     assert results(WRONG) == dict.fromkeys(WRONG, "pass")
+
+
+def test_one_process_serves_pictures_and_refusals():
+    assert results(RIGHT + WRONG, SERVER) == dict.fromkeys(RIGHT + WRONG, "pass")
+
+
+def test_a_server_goes_on_after_what_is_no_stream(stream_file, tmp_path):
+    request = {"id": 7, "output": str(tmp_path / "o.ppm"), "model": None, "trace": None, "threads": None}
+    lines = [json.dumps(request | {"stream": str(path)}) + "\n" for path in (tmp_path, tmp_path / "none", stream_file)]
+    words = [str(NODE), str(DECODER), "--serve"]
+    ended = subprocess.run(words, input="".join(lines), capture_output=True, text=True, timeout=60)
+    greeting, *answers = map(json.loads, ended.stdout.splitlines())
+    assert greeting == {"serves": 1} and (ended.returncode, ended.stderr) == (0, "")
+    assert [answer["exit_code"] for answer in answers] == [66, 66, 78] and {answer["id"] for answer in answers} == {7}
+    assert answers[2]["error"] == "ModelError" and "is needed, none is given" in answers[2]["message"]
+    assert decode("--serve", stream_file).returncode == 64
+
+
+def test_a_trace_goes_as_far_as_the_decoding(tmp_path, model_file, stream_file):
+    data = parse(stream_file.read_bytes())
+    z, y = data.segments()
+    (tmp_path / "s.loclic").write_bytes(serialise(data.header, [(z, y + bytes(4))]))
+    ended = decode(tmp_path / "s.loclic", tmp_path / "o.ppm", "--model", model_file, "--trace", tmp_path / "t")
+    assert ended.returncode == 65 and json.loads(ended.stdout)["error"] == "CoderError"
+    names = [json.loads(line)["name"] for line in (tmp_path / "t").read_text().splitlines()]
+    assert names[0] == "z_hat" and not any(name.startswith("g_s/") for name in names)
 
 
 def test_a_refusal_is_one_object_and_leaves_nothing(stream_file, tmp_path):

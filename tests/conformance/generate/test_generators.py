@@ -13,6 +13,7 @@ from spec import spec_module
 from conformance.generate import expectation, generate, registry
 from conformance.generate.registry import Case, Unit, reject
 from conformance.kit import suites
+from conformance.kit.blocks import digests
 from conformance.kit.errors import KitError
 from conformance.kit.vectors import Accept, edited
 from conformance.reach import census
@@ -148,6 +149,17 @@ def test_expectations_are_those_of_the_reference(case):
     assert expectation.expectation(replace(case, data=b"abc", model=None))[0] == reject("BadMagic")
     other = replace(case, model="wires", definition=True)
     assert expectation.expectation(other)[0] == reject("ModelError")
+
+
+def test_wrong_pictures_can_be_located_by_what_is_stored(case, monkeypatch):
+    """Digests of blocks of every picture, and the samples of small ones that come with a trace."""
+    expected, files = decode_stream(case.data, model=models.model(MODEL))[0], {}
+    entry = generate._vector(replace(case, trace=True), "x", files)
+    assert entry["expect"]["blocks"] == digests(expected)
+    assert files[entry["picture"]] == expected.tobytes() and entry["picture"] == "pictures/one.raw"
+    assert "picture" not in generate._vector(case, "x", files)
+    monkeypatch.setattr(generate, "PICTURE", expected.size - 1)
+    assert "picture" not in generate._vector(replace(case, trace=True), "x", files)
 
 
 def test_what_a_generator_says_wrongly_is_noticed(case):

@@ -6,13 +6,13 @@ from functools import cache
 from itertools import islice, product
 
 import pytest
+from own_kit import suite
 from spec import spec_module
 
 from conformance.generate import generate, registry
 from conformance.generate.pictures import cut, picture
 from conformance.generate.suites import core, geometry
 from conformance.generate.suites.default import QUALITIES
-from conformance.kit import suites
 from conformance.kit.specification import plain_content
 from conformance.run.models import locate
 from conformance.synthetic.models import procedural as models
@@ -20,11 +20,6 @@ from conformance.synthetic.models.procedural import model
 from refcodec.bitstream.container import parse
 from refcodec.codec import decode_stream
 from refcodec.tiles import UNIT
-
-
-@cache
-def suite(name):
-    return suites.load(suites.KIT / "suites" / name / "manifest.json")
 
 
 @cache

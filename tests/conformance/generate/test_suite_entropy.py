@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from own_kit import suite
 
-from conformance.kit import suites
 from conformance.reach.census import LOW, Census, count, escape_symbols
 from conformance.synthetic.models import wires
 from conformance.synthetic.models.procedural import model
@@ -21,7 +21,7 @@ from refcodec.limits import MAX_SYMBOL
 def census(name: str) -> Census:
     """Counts over the suite's valid streams of a model."""
     found = Census()
-    for vector in suites.load(suites.KIT / "suites" / "entropy" / "manifest.json").vectors:
+    for vector in suite("entropy").vectors:
         if vector.model and vector.model.name == name and vector.outcome == "accept":
             count(vector.read(), model(name), found)
     return found
@@ -47,6 +47,7 @@ def test_every_symbol_of_every_gaussian_table_is_decoded():
         assert not missing, (level, missing)
 
 
+@pytest.mark.slow
 def test_every_escape_that_a_gaussian_table_can_have_is_decoded_at_both_ends():
     tables, found = model("wires").tables.gaussian, census("wires")
     lengths = set()
@@ -107,7 +108,7 @@ def test_tables_of_z_stand_at_the_rules_limits():
 
 
 def test_segments_are_as_short_and_as_long_as_said():
-    kit = {v.id: v for v in suites.load(suites.KIT / "suites" / "entropy" / "manifest.json").vectors}
+    kit = {v.id: v for v in suite("entropy").vectors}
 
     def lengths(name):
         (entry,) = parse(kit[name].read()).index

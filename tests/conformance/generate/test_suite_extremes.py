@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from own_kit import suite
 from spec import spec_module
 from tiny_models import spec_content
 
@@ -26,10 +27,9 @@ CONSTRUCTED = ("limits", "narrow", "attentions", "wires")
 @cache
 def vectors():
     """Valid streams of the suite by id, but those of the search."""
-    manifest = suites.load(suites.KIT / "suites" / "extremes" / "manifest.json")
     return {
         v.id: v
-        for v in manifest.vectors
+        for v in suite("extremes").vectors
         if v.outcome == "accept" and not v.id.startswith(("extremes/reach", "extremes/model-"))
     }
 

@@ -2,16 +2,16 @@
 
 import time
 import tracemalloc
-from functools import cache
 
 import numpy as np
 import pytest
+from own_kit import suite
 from spec import spec_module
 
 from conformance.generate import registry
 from conformance.generate.suites import invalid, invalid_tiles, stored
 from conformance.generate.suites.invalid_segments import escape
-from conformance.kit import clauses, suites
+from conformance.kit import clauses
 from conformance.kit import vectors as kit_vectors
 from conformance.run.models import locate
 from conformance.synthetic.models.procedural import model
@@ -27,9 +27,7 @@ PATIENCE, BYTES = 3.0, 64 << 20
 """What a refusal may cost: seconds of processor time, and bytes while a model is at hand."""
 
 
-@cache
-def vectors():
-    return suites.load(suites.KIT / "suites" / "invalid" / "manifest.json").vectors
+VECTORS = suite("invalid").vectors
 
 
 def refusal(act):
@@ -48,12 +46,12 @@ def decoded(vector, backend):
 
 
 def test_every_class_of_refusal_is_wanted_and_nothing_else():
-    assert {v.outcome for v in vectors()} == {"reject"}
-    assert {v.expect.error for v in vectors()} == set(kit_vectors.ERROR_CLASSES)
+    assert {v.outcome for v in VECTORS} == {"reject"}
+    assert {v.expect.error for v in VECTORS} == set(kit_vectors.ERROR_CLASSES)
 
 
 def test_faults_of_the_container_are_named_alike_by_refcodec_and_the_specification():
-    found = [v for v in vectors() if v.model is None]
+    found = [v for v in VECTORS if v.model is None]
     assert len(found) > 400
     for vector in found:
         data = vector.read()
@@ -64,7 +62,7 @@ def test_faults_of_the_container_are_named_alike_by_refcodec_and_the_specificati
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_faults_behind_the_container_are_refused_by_both_backends_quickly(backend):
-    found = [v for v in vectors() if v.model and not v.model.edits]
+    found = [v for v in VECTORS if v.model and not v.model.edits]
     assert len(found) > 80
     for vector in found:
         started = time.process_time()
@@ -73,14 +71,14 @@ def test_faults_behind_the_container_are_refused_by_both_backends_quickly(backen
 
 
 def test_broken_models_are_refused():
-    found = [v for v in vectors() if v.model and v.model.edits]
+    found = [v for v in VECTORS if v.model and v.model.edits]
     assert len(found) > 100
     for vector in found[::3]:  # the runner tries them all
         assert decoded(vector, "numpy") == "InvalidModel"
 
 
 def test_bombs_take_no_memory():
-    bombs = [v for v in vectors() if v.id.startswith("invalid/bomb-")]
+    bombs = [v for v in VECTORS if v.id.startswith("invalid/bomb-")]
     made = model("tiny-7")
     for vector in bombs:
         data = vector.read()
@@ -108,7 +106,7 @@ def test_every_field_has_every_kind_of_wrong_value():
 
 def test_streams_are_cut_at_every_boundary():
     data = invalid.whole()
-    stored = {v.read() for v in vectors() if "/cut-" in v.id or "/magic-" in v.id}
+    stored = {v.read() for v in VECTORS if "/cut-" in v.id or "/magic-" in v.id}
     places = {place for place in invalid.boundaries(data).values() if 4 <= place < len(data)}
     assert len(places) > 20
     assert all(data[:place] in stored for place in places)
@@ -122,24 +120,24 @@ def test_bases_of_damage_are_valid():
 
 
 def test_rules_over_several_fields_are_broken_one_by_one():
-    named = {c for v in vectors() if "/rule-" in v.id for c in v.clauses}
-    assert named >= set(clauses.cited("8.1-14..18")) and any("8.1-19" in v.clauses for v in vectors())
+    named = {c for v in VECTORS if "/rule-" in v.id for c in v.clauses}
+    assert named >= set(clauses.cited("8.1-14..18")) and any("8.1-19" in v.clauses for v in VECTORS)
 
 
 def test_every_tile_of_a_stream_is_damaged_in_turn():
-    damaged = {v.id.split("-")[1] for v in vectors() if v.id.split("/")[1][:6] in {f"tile-{n}" for n in range(4)}}
+    damaged = {v.id.split("-")[1] for v in VECTORS if v.id.split("/")[1][:6] in {f"tile-{n}" for n in range(4)}}
     assert damaged == {"0", "1", "2", "3"}
 
 
 def test_samples_without_loss_are_refused_at_every_stage():
-    named = {c for v in vectors() for c in v.clauses}
+    named = {c for v in VECTORS for c in v.clauses}
     assert {c for c in clauses.load() if c.startswith(("8.10-", "8.11-"))} - named <= {
         *clauses.cited("8.10-3 8.10-8 8.10-11..12 8.10-19..20 8.11-9")
     }
 
 
 def test_clauses_about_refusals_are_named():
-    named = {c for v in vectors() for c in v.clauses}
+    named = {c for v in VECTORS for c in v.clauses}
     wanted = {c for c in clauses.load() if c.startswith(("8.4-", "8.5-", "7.6-"))}
     assert wanted - named <= {"8.4-3", "8.4-5", "8.4-7"}  # of valid streams
 
@@ -154,7 +152,7 @@ def test_escapes_in_range_are_those_of_the_encoder(number, symbol):
 
 
 def test_generators_make_the_streams_that_are_stored():
-    stored = {v.id: v.read() for v in vectors()}
+    stored = {v.id: v.read() for v in VECTORS}
     for made in registry.generators("invalid"):
         if made.name != "models":
             for case in made.function():

@@ -4,6 +4,7 @@ import json
 from functools import cache
 
 import pytest
+from own_kit import suite
 
 from conformance.generate.unit_writer import annex_a, evaluate, refusal
 from conformance.kit import suites
@@ -29,7 +30,7 @@ DEFINED_ALONE = {
 @cache
 def documents():
     """Unit files by name."""
-    return {v.id.split("/")[1]: json.loads(v.file.read_text()) for v in suites.load(FOLDER / "manifest.json").vectors}
+    return {v.id.split("/")[1]: json.loads(v.file.read_text()) for v in suite("units").vectors}
 
 
 NAMES = sorted(p.stem for p in (FOLDER / "units").glob("*.json"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_kit import invalid, sha256, tiny_kit, toy_model, valid, write_suite
+from tiny_kit import ENVIRONMENT, invalid, run_words, sha256, tiny_kit, toy_model, valid, write_suite
 
 from conformance.kit import suites
 from conformance.kit.errors import SuiteDamaged, UsageError
@@ -275,21 +274,8 @@ def test_no_module_of_the_current_folder_is_imported(tmp_path):
     made = {"fingerprint": "1" * 32, "procedural": {"profile": "tiny", "seed": 3}}
     entries = {"toy": made, "other": {"fingerprint": "0" * 32, "package": "kitmod/x.h5", "sha256": "0" * 64}}
     write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models=entries)
-    root = str(suites.KIT.parents[1])
-    words = [
-        sys.executable,
-        "-m",
-        "conformance",
-        "run",
-        "--kit",
-        ".",
-        "--decoder",
-        "true {stream} {output}",
-        "--make-models",
-        "--models",
-        "made",
-    ]
-    done = subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True)
+    words = run_words(".", "true {stream} {output}", "--make-models", "--models", "made")
+    done = subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 5 and "the suite says 1111" in done.stderr
     assert not (tmp_path / "ran").exists()
 

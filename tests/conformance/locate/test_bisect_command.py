@@ -10,7 +10,7 @@ from stage_faults import FAULTS
 
 from conformance.cli import main
 from conformance.examples import broken_decoder
-from conformance.examples.worked_example import README, ROOT, commands, renewed, settled
+from conformance.generate.worked_example import README, ROOT, commands, renewed, settled
 from conformance.run.bisect import unit_vectors
 from refcodec.arith import numpy_ops
 from refcodec.model.procedural import write_procedural
@@ -131,6 +131,7 @@ def test_a_decoder_is_run_for_its_trace(place, capsys):
         assert bisect(place, "--decoder", command) in (2, 65) and says in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_worked_example_of_the_readme_is_real():
     text = README.read_text(encoding="utf-8").split("## A worked example")[1]
     assert [command.split()[2:4] for command in commands(text)] == [

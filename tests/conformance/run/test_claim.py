@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import tiny_kit
+from own_kit import tiny_trace
 from tiny_kit import command, invalid, toy_model, valid, write_suite
 
 from conformance import cli
@@ -226,9 +227,7 @@ def test_no_result_gives_no_point():
 @pytest.fixture(scope="module")
 def whole():
     """The trace of a decoder with three slices, as the suites hold it."""
-    vectors = suites.select(suites.load_all(), suites.Selection(models=("tiny-7",)))
-    traces = (v.trace for v in vectors if v.trace)
-    return read_trace(next(traces))
+    return read_trace(tiny_trace())
 
 
 def changed(trace, keep=lambda s: True, spoil=lambda s: False):

@@ -249,3 +249,103 @@ def test_refcodec_s_own_streams_are_valid(tmp_path, monkeypatch):
         )
         == 0
     )
+
+
+# Streams that are there already
+
+
+VALIDATOR = r"""
+import json, sys
+
+path, *more = sys.argv[1:]
+text = open(path).read()
+assert more[0] == "--json" and more[1:] in ([], ["--model", "M"])
+if text == "no answer":
+    print("[]")
+elif text == "bug":
+    sys.exit("no such model")
+elif text == "bad":
+    print(json.dumps({"valid": False, "finding": {"error": "CoderError", "clause": "7.6-3"}, "says": "words run out"}))
+else:
+    wanted = {"level": "2B", "profiles": ["default", "full"]}
+    print(json.dumps({"valid": True, "needs": wanted, "says": "valid; " + " ".join(more[1:])}))
+"""
+
+
+@pytest.fixture
+def validator(toys):
+    """A validator, and a folder of streams."""
+    (toys / "validator.py").write_text(VALIDATOR)
+    (toys / "streams").mkdir()
+    return f"{shlex.quote(sys.executable)} -E {toys}/validator.py"
+
+
+def streams(toys, validator, *more):
+    report = toys / "report.json"
+    code = cli.main(["encoder", "--streams", *more, "--validator", validator, "--json", str(report)])
+    value = json.loads(report.read_text()) if report.exists() else {}
+    if value:
+        jsonschema.validate(value, SCHEMA)
+    return code, value
+
+
+def test_streams_that_are_there_are_validated(toys, validator, capsys):
+    for name, text in (("a.loclic", "good"), ("b c.loclic", "bad"), ("readme", "bad")):
+        (toys / "streams" / name).write_text(text)
+    code, report = streams(toys, validator, str(toys / "streams"))
+    assert code == 1 and report["kind"] == "encoder"
+    found = [(v["id"], v["outcome"], v["detail"], v["error"]) for v in report["vectors"]]
+    assert found == [("encoder/a", "pass", "valid; ", ""), ("encoder/b-c", "fail", "words run out", "CoderError")]
+    assert report["suspects"] == ["7.6-3"] and "encoder/b-c: fail: words run out" in capsys.readouterr().out
+    code, report = streams(toys, validator, str(toys / "streams" / "a.loclic"), "--model", "M", "-j", "2")
+    assert code == 0 and report["vectors"][0]["detail"] == "valid; --model M"
+
+
+def test_a_validator_that_does_not_run_is_no_result(toys, validator, capsys):
+    for text, says in (("bug", "no such model"), ("no answer", "no answer")):
+        (toys / "streams" / "a.loclic").write_text(text)
+        assert streams(toys, validator, str(toys / "streams"))[0] == 2
+        assert f"the validator does not run: {says}" in capsys.readouterr().err
+
+
+def test_streams_are_named_once(toys, validator, capsys):
+    assert streams(toys, validator, str(toys / "streams"))[0] == 4
+    assert "no streams NAME.loclic" in capsys.readouterr().err
+    assert streams(toys, validator, str(toys / "none"))[0] == 2
+    (toys / "a.loclic").write_text("good")
+    (toys / "streams" / "a.loclic").write_text("good")
+    assert streams(toys, validator, str(toys / "a.loclic"), str(toys / "streams"))[0] == 2
+    says = capsys.readouterr().err
+    assert "there is no such file or folder" in says and "two streams have the name 'encoder/a'" in says
+    with pytest.raises(SystemExit):
+        cli.main(["encoder", "--streams", "x", "--encoder", "y"])
+
+
+def test_an_encoder_is_told_the_rule_and_what_a_decoder_needs(toys, validator):
+    (toys / "validator.py").write_text(VALIDATOR.replace('text == "bad"', "'\"broken\": true' in text"))
+    for behaviour, says in (
+        ("broken", "the stream is refused: words run out"),
+        ("good", ", level 2B, profiles default full"),
+    ):
+        _, report = run(toys, behaviour, "--qualities", "60", "--validator", validator)
+        assert says in report["vectors"][0]["detail"]
+
+
+def test_refcodec_s_validator_names_rules(tmp_path, monkeypatch):
+    """The default validator, on a stream whose last words are cut."""
+    from conformance.synthetic import writer
+    from conformance.synthetic.models.procedural import model, source
+    from refcodec.bitstream.container import parse, serialise
+
+    monkeypatch.setenv("REFCODEC_BACKEND", "numpy")
+    data = writer.random_stream(model("tiny-7"), 1, 20, 30)
+    stream = parse(data)
+    z, y = stream.segments()
+    (tmp_path / "good.loclic").write_bytes(data)
+    (tmp_path / "cut.loclic").write_bytes(serialise(stream.header, [(z, y[:-4])]))
+    report = tmp_path / "r.json"
+    words = ["encoder", "--streams", str(tmp_path), "--model", str(source("tiny-7").path), "--json", str(report)]
+    assert cli.main(words) == 1
+    cut, good = json.loads(report.read_text())["vectors"]
+    assert "(SPEC 7.6-3), tile 0, segment y, slice " in cut["detail"] and cut["clauses"] == ["7.6-3"]
+    assert good["detail"].startswith("valid; level 1A, profiles tiny, main, full; 20x30 RGB")

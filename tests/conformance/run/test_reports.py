@@ -17,7 +17,7 @@ from xml.etree import ElementTree as Xml
 import jsonschema
 import pytest
 import tiny_kit
-from tiny_kit import command
+from tiny_kit import ROOT, command, run_words
 
 from conformance import cli
 from conformance.kit import errors
@@ -29,7 +29,6 @@ from conformance.run.run import Progress
 from conformance.run.system import processor, system_facts
 
 SCHEMA = json.loads((Path(cli.__file__).parent / "run" / "report.schema.json").read_text())
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +116,9 @@ def test_a_baseline_from_a_run_makes_the_next_one_pass(run, tmp_path):
     assert json.loads(texts["json"])["baseline"] == dict.fromkeys(("core/colour", "core/dot", "core/grey"), "fail")
     assert Xml.fromstring(texts["junit"]).find("testsuite").get("skipped") == "3"
     code, printed, texts = run("good", "--baseline", str(base))
-    assert code == 1 and "core/colour: pass (unexpected-pass)" in printed.out
+    assert code == 1 and "core/colour and 2 more: pass (unexpected-pass)" in printed.out
     code, printed, _ = run("traceback", "--baseline", str(base))
-    assert code == 1 and "core/colour: crash (changed): exit code 1" in printed.out
+    assert code == 1 and "core/colour and 2 more: crash (changed): exit code 1" in printed.out
     assert run("good", "--baseline", str(base), "--suite", "invalid")[0] == 0
 
 
@@ -267,7 +266,10 @@ def test_reports_may_go_to_standard_output(kit, tmp_path, capsys):
 
 def test_long_reports_are_cut(run):
     report = json.loads(run("black")[2]["json"])
-    assert "... and 2 more" in report_text.render(report, 1)
+    for number, entry in enumerate(report["vectors"]):
+        entry["detail"] = f"another picture: {number}"
+    text = report_text.render(report, 1)
+    assert "core/grey" not in text and "... and 2 more; --json or --html has them all" in text
     assert "more" not in report_text.render(report, 3)
 
 
@@ -351,7 +353,7 @@ def test_an_interrupted_run_leaves_nothing_running(kit, tmp_path, decoder):
     name = {"command": f"{sys.executable} {tmp_path}/slow.py {{stream}} {{output}}", "callable": "python:slow:decode"}
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "WITNESS": str(witness)}
     run = subprocess.Popen(
-        [sys.executable, "-m", "conformance", "run", "--kit", str(kit), "--decoder", name[decoder]],
+        run_words(kit, name[decoder]),
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
@@ -381,45 +383,42 @@ def test_progress_is_for_terminals(monkeypatch):
         assert stream.getvalue() == shown
 
 
+HELPS = """
+import sys
+from conformance.cli import main
+
+for name in ("claim", "list", "encoder", "fluster", "run"):
+    try:
+        main([name, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+sys.exit(main(["list", "--kit", sys.argv[1]]))
+"""
+
+
 def test_the_runner_does_not_import_refcodec(kit, tmp_path):
     """In a process where refcodec cannot be imported, everything of the runner's side works."""
     (tmp_path / "refcodec.py").write_text("raise ImportError('absent')")
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['refcodec'] = None")
     environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"}
 
-    def python(*arguments):
-        return subprocess.run(
-            [sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=tmp_path
-        )
+    def ends(*words):
+        return subprocess.run(words, env=environment, capture_output=True, text=True, cwd=tmp_path)
 
-    probe = python("-c", "import refcodec")
+    probe = ends(sys.executable, "-c", "import refcodec")
     assert probe.returncode == 1 and "refcodec" in probe.stderr
-    done = python(
-        "-m",
-        "conformance",
-        "run",
-        "--kit",
-        str(kit),
-        "--decoder",
-        command(tmp_path, "good"),
-        "--html",
-        "r.html",
-        "--json",
-        "r.json",
-        "--junit",
-        "r.xml",
-        "--check-traces",
-    )
+    reports = ["--html", "r.html", "--json", "r.json", "--junit", "r.xml"]
+    done = ends(*run_words(kit, command(tmp_path, "good"), *reports, "--check-traces"))
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("claim", "list", "encoder", "fluster", "run"):
-        assert python("-m", "conformance", name, "--help").returncode == 0
-    assert python("-m", "conformance", "list", "--kit", str(kit)).returncode == 0
+    done = ends(sys.executable, "-c", HELPS, str(kit))
+    assert done.returncode == 0 and done.stdout.count("usage:") == 5, done.stderr
 
 
 def test_the_runner_s_readme_has_every_result_exit_code_and_field():
     text = (ROOT / "conformance" / "run" / "README.md").read_text()
     tables = [re.findall(r"^\| *([^|]+?) *\|", part, re.M) for part in text.split("\n\n") if part.startswith("|")]
-    formats, codes, results, exits, fields = tables
+    formats, codes, requests, results, exits, fields = tables
+    assert sorted(re.findall(r"`(\w+)`", " ".join(requests))) == ["id", "model", "output", "stream", "threads", "trace"]
     assert [name.strip("`") for name in formats[2:]] == list(pictures.FORMATS)
     assert [name.strip("`") for name in results[2:]] == list(outcomes.OUTCOMES)
     assert list(map(int, exits[2:])) == sorted(

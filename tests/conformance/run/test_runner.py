@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_kit
+from own_kit import tiny_trace
 from PIL import Image
 from tiny_kit import command, invalid, sha256, valid, write_suite
 
@@ -36,15 +37,15 @@ def kit(tmp_path_factory):
     return tiny_kit.tiny_kit(tmp_path_factory.mktemp("kit"))
 
 
-def results(kit, spec, **options):
-    vectors = suites.select(suites.load_all(kit), suites.Selection())
+def results(kit, spec, ids=(), **options):
+    vectors = suites.select(suites.load_all(kit), suites.Selection(ids=ids))
     options.setdefault("limits", QUICK)
     return run_all(vectors, spec, Options(**options))
 
 
-def run(kit, tmp_path, behaviour, **options):
-    """Results of a decoder that behaves so, and the outcomes by id."""
-    found = results(kit, decoders.parse(command(tmp_path, behaviour)), **options)
+def run(kit, tmp_path, behaviour, *ids, **options):
+    """Results of a decoder that behaves so, over these vectors or all, and the outcomes by id."""
+    found = results(kit, decoders.parse(command(tmp_path, behaviour)), ids, **options)
     return found, {r.vector.id: r.outcome for r in found}
 
 
@@ -109,8 +110,7 @@ LIARS = {
 @pytest.mark.parametrize("behaviour", LIARS)
 def test_liars_are_found_out(kit, tmp_path, behaviour):
     outcome, says = LIARS[behaviour]
-    colour = suites.select(suites.load_all(kit), suites.Selection(ids=("core/colour",)))
-    [result] = run_all(colour, decoders.parse(command(tmp_path, behaviour)), Options(limits=QUICK))
+    [result], _ = run(kit, tmp_path, behaviour, "core/colour")
     assert result.outcome == outcome and not result.exact
     if behaviour != "limit":
         assert says in result.detail
@@ -129,15 +129,12 @@ def test_liars_are_found_out(kit, tmp_path, behaviour):
     ],
 )
 def test_invalid_streams_need_a_refusal(kit, tmp_path, behaviour, outcome, error):
-    _, outcomes = run(kit, tmp_path, behaviour)
-    assert outcomes["invalid/crc"] == outcome
-    [result] = [r for r in run(kit, tmp_path, behaviour)[0] if r.vector.id == "invalid/crc"]
-    assert result.error == error
+    [result], _ = run(kit, tmp_path, behaviour, "invalid/crc")
+    assert (result.outcome, result.error) == (outcome, error)
 
 
 def colour_only(kit, tmp_path, behaviour, limits):
-    vectors = suites.select(suites.load_all(kit), suites.Selection(ids=("core/colour",)))
-    [result] = run_all(vectors, decoders.parse(command(tmp_path, behaviour)), Options(limits=limits))
+    [result], _ = run(kit, tmp_path, behaviour, "core/colour", limits=limits)
     return result
 
 
@@ -305,9 +302,8 @@ FILES = [
 )
 def test_outputs_are_read_strictly(kit, tmp_path, form, data, trouble):
     (tmp_path / "data").write_bytes(data)
-    vectors = suites.select(suites.load_all(kit), suites.Selection(ids=("core/colour",)))
     spec = decoders.parse(f"sh -c 'cp {tmp_path / 'data'} {{output}}' {{stream}}")
-    [result] = run_all(vectors, spec, Options(form=form, limits=QUICK))
+    [result] = results(kit, spec, ["core/colour"], form=form)
     assert result.outcome == ("fail" if trouble else "pass")
     assert trouble in result.detail and result.exact == (not trouble)
 
@@ -367,7 +363,7 @@ def test_templates_are_checked(tmp_path):
     for text, says in [
         ("cp {stream}", "{output} is missing"),
         ("cp {output}", "{stream} is missing"),
-        ("cp {stream} {output} {x}", "unknown {x}; there are {model}, {output}, {stream}, {trace}"),
+        ("cp {stream} {output} {x}", "unknown {x}; there are {model}, {output}, {stream}, {threads}, {trace}"),
         ("cp '{stream} {output}", "No closing quotation"),
         ("no-such-program {stream} {output}", "no program 'no-such-program'"),
         ("python:module", "expected python:package.module:function"),
@@ -536,15 +532,14 @@ def test_the_largest_difference_need_not_be_the_first():
 def test_a_reference_that_is_wrong_is_not_believed(tmp_path, kit):
     for behaviour in ("black", "truncated", "refuses-all"):
         reference = decoders.parse(command(tmp_path, behaviour))
-        found, _ = run(kit, tmp_path, "another-picture", reference=reference)
-        assert found[0].difference is None and found[0].detail == "another picture" and not found[0].heat_map
+        [result], _ = run(kit, tmp_path, "another-picture", "core/colour", reference=reference)
+        assert result.difference is None and result.detail == "another picture" and not result.heat_map
 
 
 @pytest.fixture(scope="module")
 def whole():
     """Lines of a whole trace."""
-    vectors = suites.select(suites.load_all(), suites.Selection(models=("tiny-7",)))
-    return next(v.trace for v in vectors if v.trace).read_text().splitlines(keepends=True)
+    return tiny_trace().read_text().splitlines(keepends=True)
 
 
 @pytest.mark.parametrize(

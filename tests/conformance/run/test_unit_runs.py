@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from own_kit import suite
 from tiny_kit import sha256, valid, write_suite
 
 from conformance import cli
-from conformance.kit import suites
 from conformance.kit.errors import SuiteDamaged
 from conformance.run import units
 
@@ -115,7 +115,7 @@ def test_streams_and_units_run_together(kit, capsys):
     capsys.readouterr()
     assert cli.main(["run", "--kit", str(kit), "--decoder", decoder, "--expect", "unit"]) == 4
     assert cli.main(["run", "--kit", str(kit)]) == 2
-    assert "give --decoder, --units or both" in capsys.readouterr().err
+    assert "give --decoder, --serve or --units" in capsys.readouterr().err
     assert cli.main(["run", "--kit", str(kit), "--units", "true {unit}"]) == 2
 
 
@@ -190,7 +190,7 @@ def test_the_blocks_of_spec_compute_the_suite_s_own_cases(tmp_path):
         "json.dump({c['id']: evaluate(d['function'], c['input']) for c in d['cases']}, "
         "open(sys.argv[2], 'w'))\n"
     )
-    names = [v.id for v in suites.load_all(names=["units"])[0].vectors if "coder" in v.id]
+    names = [v.id for v in suite("units").vectors if "coder" in v.id]
     code = cli.main(
         [
             "run",

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from own_kit import suite
 
 from conformance import cli
-from conformance.kit import suites
 from conformance.mutants.mutant import declared
 from conformance.mutants.unit_cases import run
 from conformance.synthetic.models import procedural as models
@@ -165,8 +165,7 @@ def test_the_command(capsys):
 
 
 def test_the_kit_tells_a_bias_before_the_floor(planted):
-    folder = suites.KIT / "suites"
-    vectors = {v.id: v for name in ("units", "extremes") for v in suites.load(folder / name / "manifest.json").vectors}
+    vectors = {v.id: v for name in ("units", "extremes") for v in suite(name).vectors}
     cases = json.loads(vectors["units/local-attention-ties"].file.read_text())["cases"]
     wrong = [run("local_attention", case["input"], "numpy") != case["expect"] for case in cases]
     assert sum(wrong) >= len(cases) - 2

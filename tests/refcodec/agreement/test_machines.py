@@ -37,6 +37,7 @@ def offered(tmp_path, monkeypatch):
     return offer
 
 
+@pytest.mark.slow
 def test_quick_agrees_with_the_committed_hashes(monkeypatch, capsys):
     """Two real processes: the user's kernels, and NumPy alone."""
     monkeypatch.setattr(machines, "QUICK", ("host", "numpy"))

@@ -1,5 +1,7 @@
 """CRC-32C (SPEC 8.2): standard values, the bitwise definition, and the lanes of large inputs."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,12 +22,17 @@ def random_bytes(size: int, seed: int = 0) -> bytes:
     return np.random.default_rng(seed).bytes(size)
 
 
+@cache
+def table() -> list[int]:
+    """It comes from the bitwise definition's linearity."""
+    return [SPEC.crc32c(bytes([byte])) ^ SPEC.crc32c(b"\0") for byte in range(256)]
+
+
 def plain(data: bytes) -> int:
-    """One table look-up a byte; the table comes from the bitwise definition's linearity."""
-    table = [SPEC.crc32c(bytes([byte])) ^ SPEC.crc32c(b"\0") for byte in range(256)]
-    register = 0xFFFFFFFF
+    """One table look-up per byte, eight times as fast as the definition."""
+    entries, register = table(), 0xFFFFFFFF
     for byte in data:
-        register = table[(register ^ byte) & 0xFF] ^ (register >> 8)
+        register = entries[(register ^ byte) & 0xFF] ^ (register >> 8)
     return register ^ 0xFFFFFFFF
 
 
@@ -47,14 +54,14 @@ def test_published_values(data, expected):
 @same
 @given(st.binary(max_size=300))
 def test_small_inputs_follow_the_definition(data):
-    assert crc32c(data) == SPEC.crc32c(data)
+    assert crc32c(data) == plain(data) == SPEC.crc32c(data)
 
 
 @same
 @given(st.integers(LANES_FROM - 3, LANES_FROM + 1500), st.integers(0, 1 << 16))
-def test_lanes_follow_the_definition(size, seed):
+def test_lanes_follow_the_table_loop(size, seed):
     data = random_bytes(size, seed)
-    assert crc32c(data) == SPEC.crc32c(data)
+    assert crc32c(data) == plain(data)
 
 
 @pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + 1, PIECE + LANES_FROM - 1, PIECE + LANES_FROM + 77])

@@ -352,6 +352,7 @@ def test_tables_are_read_only_copies_with_an_exact_lookup():
         assert BUILT.lookup[table].tolist() == expected
 
 
+@pytest.mark.slow
 def test_kernels_compute_in_int64():
     from numba import types
 

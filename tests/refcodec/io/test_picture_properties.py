@@ -681,6 +681,7 @@ for name, mode, options in (("PNG", "P", {}), ("PNG", "RGB", {}), ("PNG", "RGBA"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
 def test_reading_takes_no_more_than_is_checked():
     out = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout

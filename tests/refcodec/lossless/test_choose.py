@@ -90,12 +90,14 @@ def test_a_caption_in_a_large_photograph_is_not_worth_a_second_encoding():
     assert rectangles(picture, coded) == []
 
 
-def test_a_dear_block_is_looked_at_although_it_looks_like_a_photograph():
-    picture = text(64, 64)
-    picture[:, :40] = photograph(64, 40)
-    assert not graphics(source(picture), 64, 64).any()
-    assert np.isinf(stored_bits(source(picture), 64, 64, np.full((1, 1), 9e3)))[0, 0]
-    assert stored_bits(source(picture), 64, 64, np.full((1, 1), 9e4))[0, 0] < 9e4
+def test_a_dear_block_beside_graphics_is_looked_at_although_it_looks_like_a_photograph():
+    picture = text(64, 128)
+    picture[:, 64:104] = photograph(64, 40)
+    assert graphics(source(picture), 64, 128).tolist() == [[True, False]]
+    assert np.isinf(stored_bits(source(picture), 64, 128, np.full((1, 2), 9e3)))[0, 1]
+    assert stored_bits(source(picture), 64, 128, np.full((1, 2), 9e4))[0, 1] < 9e4
+    alone = picture[:, 64:]
+    assert np.isinf(stored_bits(source(alone), 64, 64, np.full((1, 1), 9e4)))[0, 0]
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)

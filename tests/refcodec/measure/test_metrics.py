@@ -54,9 +54,9 @@ def direct_ms_ssim(x: np.ndarray, y: np.ndarray, scales: int) -> float:
         window = np.outer(*gauss)
         window /= window.sum()
         views = [np.lib.stride_tricks.sliding_window_view(p, (rows, columns)) for p in (x, y)]
-        mx, my = ((v * window).sum((2, 3)) for v in views)
+        mx, my = (np.einsum("ijkl,kl->ij", v, window) for v in views)
         dx, dy = views[0] - mx[..., None, None], views[1] - my[..., None, None]
-        vx, vy, cov = ((p * q * window).sum((2, 3)) for p, q in ((dx, dx), (dy, dy), (dx, dy)))
+        vx, vy, cov = (np.einsum("ijkl,ijkl,kl->ij", p, q, window) for p, q in ((dx, dx), (dy, dy), (dx, dy)))
         contrast = (2 * cov + 58.5225) / (vx + vy + 58.5225)
         luminance = (2 * mx * my + 6.5025) / (mx**2 + my**2 + 6.5025)
         mean = np.mean(contrast * luminance if scale == scales - 1 else contrast)
@@ -71,7 +71,7 @@ def direct_ms_ssim(x: np.ndarray, y: np.ndarray, scales: int) -> float:
     ("height", "width", "scales"),
     [
         (177, 179, 5),
-        (175, 300, 4),
+        (175, 181, 4),
         (88, 90, 4),
         (45, 43, 2),
         (44, 60, 3),
@@ -83,9 +83,8 @@ def direct_ms_ssim(x: np.ndarray, y: np.ndarray, scales: int) -> float:
 )
 def test_ms_ssim_equals_its_definition(height, width, scales):
     a, b = picture(height, width, 2), picture(height, width, 3)
-    expected = np.mean([direct_ms_ssim(a[:, :, c], b[:, :, c], scales) for c in range(3)])
-    assert metrics.ms_ssim(a, b) == pytest.approx(expected, rel=1e-8)
-    grey = direct_ms_ssim(a[:, :, 0], b[:, :, 0], scales)
+    grey, *others = (direct_ms_ssim(a[:, :, c], b[:, :, c], scales) for c in range(3))
+    assert metrics.ms_ssim(a, b) == pytest.approx(np.mean([grey, *others]), rel=1e-8)
     assert metrics.ms_ssim(np.ascontiguousarray(a[:, :, 0]), np.ascontiguousarray(b[:, :, 0])) == pytest.approx(
         grey, rel=1e-8
     )

@@ -8,9 +8,9 @@ import zlib
 import h5py
 import numpy as np
 import pytest
+from own_kit import all_suites
 from tiny_models import TINY, tiny_content
 
-from conformance.kit.suites import KIT, load_all
 from conformance.kit.vectors import Accept, edited
 from conformance.synthetic.models.broken_files import VICTIM, rebuilt, write_file
 from conformance.workbench.fuzz.models import model_corpus
@@ -26,7 +26,7 @@ from refcodec.model.tables import PATH as TABLES
 SOUND = sorted(
     {
         v.model
-        for suite in (load_all() if any(KIT.glob("suites/*")) else ())
+        for suite in all_suites()
         for v in suite.vectors
         if v.model and v.model.file and isinstance(v.expect, Accept)
     },

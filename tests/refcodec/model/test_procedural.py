@@ -267,8 +267,8 @@ def test_every_level_escapes_and_clamps_occur_and_nothing_dies(quality):
 
 def test_quality_steps_differ_and_grow():
     picture = random_picture(128, 128, 9)
-    sizes = [len(encode_picture(picture, quality, model=tiny_model(), digest=False).data) for quality in range(1, 101)]
-    assert sizes[0] < sizes[50] < sizes[99]
+    sizes = [len(encode_picture(picture, q, model=tiny_model(), digest=False).data) for q in (1, 51, 100)]
+    assert sizes[0] < sizes[1] < sizes[2]
     layer = tiny_model().layers["y"]
     factor = layer.multiplier / 2.0**layer.shift
     assert factor.shape[0] == 100 and (np.diff(factor, axis=0) > 0).all()

@@ -55,6 +55,7 @@ def exported(made, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_default_model_computes_what_its_floats_do(tmp_path):
     """Against the bits of the coder's tables, without its two final states, 16 bytes; weights are the rounded ones."""
     out = tmp_path / "default.pt"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -18,8 +17,7 @@ pytest.importorskip("torch")
 import torch
 from checkpoint_folder import save_checkpoint_folder
 from PIL import Image
-from published_state import TINY as REFERENCE
-from published_state import published_state
+from published_state import TINY, published_state
 
 from refcodec.errors import InvalidModel, MissingInput, UsageError
 from refcodec.model.config import PROFILES, Config
@@ -36,27 +34,7 @@ from weights_converter.network.layers import GDN, EntropyBottleneck
 from weights_converter.network.model import LoCLIC, analyse, from_checkpoint, synthesise
 from weights_converter.network.walk import walk
 
-TINY = Config(
-    N=(4, 6, 8),
-    M=24,
-    slices=3,
-    hyper=4,
-    hs=(6, 8),
-    chan=(8, 6),
-    ent=(12, 10, 8),
-    lrp=(8, 6),
-    inter_head_width=4,
-    qualities=3,
-)
-
-
-@pytest.fixture(autouse=True)
-def _modes() -> Iterator[None]:
-    """Leave the modes of this thread as they were: other tests want denormals."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("torch_modes")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +45,7 @@ def model() -> LoCLIC:
     with torch.no_grad():
         for last in (network.g_a.analysis_transform[-1], network.h_a.reduction[-1]):
             last.get_parameter("weight").mul_(30)
-        network.entropy_bottleneck.quantiles[:, 0, 1] = torch.tensor([-1.3, 0.2, 0.9, 1.7])
+        network.entropy_bottleneck.quantiles[:, 0, 1] = torch.linspace(-1.3, 1.7, TINY.hyper)
         for name in GAINS.values():
             getattr(network, name).add_(0.1 * torch.randn_like(getattr(network, name)))
     return network
@@ -139,7 +117,7 @@ def test_the_two_halves_make_the_whole(model: LoCLIC, picture: torch.Tensor, lev
         z, y, reconstructed = analyse(model, picture, q)
         again = analyse(model, picture, q, reconstruct=False)
         decoded = synthesise(model, z, y, q)
-    assert z.shape == (1, 4, 2, 1) and y.shape == (1, 24, 8, 4)
+    assert z.shape == (1, TINY.hyper, 2, 1) and y.shape == (1, TINY.M, 8, 4)
     assert torch.equal(z, z.round()) and torch.equal(y, y.round())
     assert z.abs().max() > 0 and y.abs().max() > 1
     assert torch.equal(again[0], z) and torch.equal(again[1], y) and again[2] is None
@@ -175,7 +153,7 @@ def test_published_sizes() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [*PROFILES.values(), TINY, replace(PROFILES["paper"], old_synthesis=True), replace(TINY, qualities=12)],
+    [*PROFILES.values(), replace(PROFILES["paper"], old_synthesis=True), replace(TINY, qualities=12)],
 )
 def test_the_twin_has_the_names_and_shapes_that_the_layer_table_gives(config: Config) -> None:
     wanted = published_shapes(config, gained=True)
@@ -246,14 +224,14 @@ def test_local_context_sees_only_its_window() -> None:
 
 def test_every_stage_agrees_with_the_float_forward_of_the_converter() -> None:
     """Latents, parameters, slices and samples beside those of NumPy, which follows the published arrangement."""
-    state = published_state(REFERENCE)
-    network = from_checkpoint(Checkpoint(state, None, ""), REFERENCE)
+    state = published_state(TINY)
+    network = from_checkpoint(Checkpoint(state, None, ""), TINY)
     samples = torch_bench.synthetic_picture(128, 64)
     step = 40
     stages: dict[str, np.ndarray] = {}
     run_float(
-        REFERENCE,
-        float_layers(REFERENCE, state),
+        TINY,
+        float_layers(TINY, state),
         Bottleneck(state),
         samples,
         step,
@@ -263,24 +241,24 @@ def test_every_stage_agrees_with_the_float_forward_of_the_converter() -> None:
     def of(name: str) -> torch.Tensor:
         return torch.from_numpy(stages[name]).permute(2, 0, 1)[None]
 
-    q = torch.tensor([step_quality(REFERENCE, step)])
+    q = torch.tensor([step_quality(TINY, step)])
     x = torch_bench.network_input(samples)
     with torch.inference_mode():
         y, z = network.latents(x, q)
         median = network.entropy_bottleneck.medians()
         hyper = network.hyper((z - median).round() + median, q)
-        parts = [half.chunk(REFERENCE.slices, 1) for half in split(y)]
+        parts = [half.chunk(TINY.slices, 1) for half in split(y)]
         done = walk(network, hyper, lambda i, kind, mean: (parts[kind][i] - mean).round() + mean)
         x_hat = network.picture(done.y_hat, q)
     close = partial(torch.testing.assert_close, atol=2e-4, rtol=2e-4)
     close(y, of("y"))
     close(z, of("z"))
     close(hyper, of("h_s/4"))
-    for i, part in enumerate(done.y_hat.chunk(REFERENCE.slices, 1)):
+    for i, part in enumerate(done.y_hat.chunk(TINY.slices, 1)):
         close(part, of(f"y_hat/{i}"))
     for kind, name in enumerate(("anchor", "nonanchor")):
-        scales, means = (values[kind].chunk(REFERENCE.slices, 1) for values in (done.scales, done.means))
-        for i in range(REFERENCE.slices):
+        scales, means = (values[kind].chunk(TINY.slices, 1) for values in (done.scales, done.means))
+        for i in range(TINY.slices):
             half = torch.cat((scales[i], means[i]), 1)
             board = nonanchors_alone(half) if kind else anchors_alone(half)
             rows = [board[..., r, (r + 1 - kind) % 2 :: 2] for r in range(board.size(2))]
@@ -291,13 +269,13 @@ def test_every_stage_agrees_with_the_float_forward_of_the_converter() -> None:
 @pytest.mark.parametrize("lower", [0.0, 2.5, 6.0])
 def test_estimated_bits_are_those_of_the_converter(lower: float) -> None:
     """Scales above the smallest, around it and below it: both estimates are the published formula."""
-    state = published_state(REFERENCE)
+    state = published_state(TINY)
     for name in state:
         if name.startswith("entropy_parameters") and name.endswith(".6.bias"):
-            state[name][: REFERENCE.ch] -= lower
-    network = from_checkpoint(Checkpoint(state, None, ""), REFERENCE)
+            state[name][: TINY.ch] -= lower
+    network = from_checkpoint(Checkpoint(state, None, ""), TINY)
     samples = torch_bench.synthetic_picture(128, 64)
-    found = run_float(REFERENCE, float_layers(REFERENCE, state), Bottleneck(state), samples, 100)
+    found = run_float(TINY, float_layers(TINY, state), Bottleneck(state), samples, 100)
     with torch.inference_mode():
         _, y_likelihoods, z_likelihoods = network(torch_bench.network_input(samples), torch.tensor([2.0]))
     assert found.bits_y == pytest.approx(-sum(float(p.log2().sum()) for p in y_likelihoods), rel=2e-4)

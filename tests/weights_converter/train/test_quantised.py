@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from PIL import Image
+from small_training import CPU, quick_plan, run, save_pictures
 from torch import Tensor
 
 from refcodec.codec import decode_stream, encode_picture
@@ -39,27 +38,21 @@ from weights_converter.network.simulate import (
     simulate,
     torch_layers,
 )
-from weights_converter.train.loop import Pace, Run, begin
+from weights_converter.train.loop import Run, begin
 from weights_converter.train.pictures import Picture, list_pictures, split
-from weights_converter.train.plan import Plan
 from weights_converter.train.state import CALIBRATION, CHECKPOINT, State, read_state, start_fresh
 from weights_converter.train.validation import mean_loss, measure
 
-CPU = torch.device("cpu")
 PICTURES = [synthetic_picture(64, 128, 1), synthetic_picture(64, 128, 2)]
 STEPS = (1, 71)
 """Quality steps of the two pictures, from 1."""
 
 
 @pytest.fixture(autouse=True)
-def _modes() -> Iterator[None]:
-    """Leave the modes of this thread as they were: other tests want denormals."""
-    threads = torch.get_num_threads()
+def _modes(torch_modes: None) -> None:
+    """One thread, and no denormals."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")
@@ -199,33 +192,13 @@ def test_steps_and_halves() -> None:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
-    folder = tmp_path_factory.mktemp("pictures")
-    for n in range(3):
-        Image.fromarray(synthetic_picture(64, 64 + 8 * n, n)).save(folder / f"{n}.png")
-    return list_pictures([folder])
-
-
-def run(folder: Path, state: State, pictures: list[Picture], **pace: Any) -> Run:
-    return Run(folder, state, pictures, Pace(CPU, **{"threads": 2, "log_steps": 2, **pace}), lambda text: None)
+    return list_pictures([save_pictures(tmp_path_factory.mktemp("pictures"), side=64)])
 
 
 def planned(net: LoCLIC, **values: Any) -> State:
-    plan = Plan(
-        **{
-            "steps": 4,
-            "batch": 3,
-            "crops": ((64, 0.0),),
-            "warmup": 1,
-            "rate": 1e-3,
-            "average": 0.5,
-            "stages": (("all", 0.0), ("quantised", 0.5)),
-            "optimiser": "adamw",
-            "transform_rate": 1.0,
-            "clip": 1.0,
-            **values,
-        }
-    )
-    return begin(net, CONFIG, plan, {})
+    stages = (("all", 0.0), ("quantised", 0.5))
+    few = {"steps": 4, "warmup": 1, "average": 0.5, "stages": stages, "transform_rate": 1.0, "clip": 1.0}
+    return begin(net, CONFIG, quick_plan(**{**few, **values}), {})
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "soap"])

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +18,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from small_training import CPU, quick_plan, run, save_pictures
 
 from refcodec.errors import CheckFailed, InvalidImage, InvalidModel, MissingInput, RefcodecError, UsageError
 from weights_converter.__main__ import main
 from weights_converter.formats.checkpoint import read_checkpoint
-from weights_converter.network.bench import synthetic_picture
 from weights_converter.train import soap
-from weights_converter.train.loop import MOST_FAULTS, Pace, Run, begin
+from weights_converter.train.loop import MOST_FAULTS, begin
 from weights_converter.train.loss import Trainee, interpolated
 from weights_converter.train.pictures import Crops, Picture, decode, list_pictures, split
 from weights_converter.train.plan import STAGES, Plan, plan_from, schedule_from
 from weights_converter.train.state import Log, State, read_log, read_state, start_fresh, start_from, write_state
 from weights_converter.train.trainer import UNUSED, Trainer
 
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _modes() -> Iterator[None]:
-    """Leave the modes of this thread as they were: other tests want denormals."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-
-
-def save_pictures(folder: Path, count: int = 3, side: int = 96) -> Path:
-    folder.mkdir(exist_ok=True)
-    for n in range(count):
-        Image.fromarray(synthetic_picture(side + 8 * n, side, n)).save(folder / f"{n}.png")
-    return folder
+pytestmark = pytest.mark.usefixtures("torch_modes")
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +40,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
 
 
 def fresh(**values: Any) -> State:
-    plan = Plan(
-        **{
-            "steps": 6,
-            "batch": 3,
-            "crops": ((64, 0.0),),
-            "warmup": 2,
-            "rate": 1e-3,
-            "stages": (("all", 0.0),),
-            "optimiser": "adamw",
-            **values,
-        }
-    )
-    net, config, origin = start_fresh("tiny", plan.seed)
-    return begin(net, config, plan, origin)
-
-
-def run(folder: Path, state: State, pictures: list[Picture], **pace: Any) -> Run:
-    return Run(folder, state, pictures, Pace(CPU, **{"threads": 2, "log_steps": 2, **pace}), lambda text: None)
+    chosen = quick_plan(**values)
+    net, config, origin = start_fresh("tiny", chosen.seed)
+    return begin(net, config, chosen, origin)
 
 
 def weights(state: State | None) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from refcodec.model.config import Config  # noqa: E402
+from refcodec.model.config import PROFILES  # noqa: E402
 from weights_converter.network.model import LoCLIC, Noise  # noqa: E402
 from weights_converter.train import soap  # noqa: E402
 from weights_converter.train.loss import Trainee, interpolated, loss_of  # noqa: E402
@@ -25,27 +25,9 @@ from weights_converter.train.plan import Plan  # noqa: E402
 from weights_converter.train.soap import rotated  # noqa: E402
 from weights_converter.train.trainer import QUANTILES, UNUSED, Trainer  # noqa: E402
 
-TINY = Config(
-    N=(8, 8, 8),
-    M=24,
-    slices=2,
-    hyper=8,
-    hs=(8, 8),
-    chan=(8, 8),
-    ent=(16, 8, 8),
-    lrp=(8, 8),
-    window=3,
-    qualities=3,
-)
+TINY = PROFILES["tiny"]
 
-
-@pytest.fixture(autouse=True)
-def _modes() -> Iterator[None]:
-    """Leave the modes of this thread as they were: other tests want denormals."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("torch_modes")
 
 
 @pytest.fixture
@@ -75,7 +57,7 @@ def test_gradients_are_those_of_the_loss(trainers: Any, monkeypatch: pytest.Monk
     trainer, batch = trainers("adamw", threads), _batch(1)
     trainee = copy.deepcopy(trainer.trainee)
     monkeypatch.setattr(trainer.optimiser, "step", lambda *_: None)
-    noise = Noise(torch.full((2, 24, 4, 4), 0.3), torch.full((2, 8, 1, 1), -0.2))
+    noise = Noise(torch.full((2, TINY.M, 4, 4), 0.3), torch.full((2, TINY.hyper, 1, 1), -0.2))
     monkeypatch.setattr(trainer.trainee.net, "noise", lambda *_: noise)
     x, q = torch.from_numpy(batch.samples).float() / 255, torch.from_numpy(batch.quality)
     lambdas = interpolated(trainer.plan.lambda_levels(3), q)
@@ -213,7 +195,7 @@ def test_moments_are_taken_over_with_bases_that_follow(trainers: Any) -> None:
     assert kept["net.h_a.reduction.0.weight/step"] == 2 and kept["net.g_a.analysis_transform.0.conv1.weight/step"] == 1
     following, basis = (kept[f"net.h_a.reduction.0.weight/{kind}_0"] for kind in ("following", "basis"))
     assert not torch.equal(following, basis)
-    torch.testing.assert_close(following.T @ following, torch.eye(8), atol=1e-5, rtol=0)
+    torch.testing.assert_close(following.T @ following, torch.eye(TINY.hyper), atol=1e-5, rtol=0)
 
 
 def test_noise_follows_from_the_seed_and_the_step_alone(trainers: Any) -> None:
@@ -237,7 +219,7 @@ def test_a_faulty_step_changes_nothing(trainers: Any) -> None:
 @pytest.mark.parametrize("optimiser", ["adamw", "soap"])
 def test_it_learns(trainers: Any, monkeypatch: pytest.MonkeyPatch, optimiser: str) -> None:
     trainer = trainers(optimiser, 2)
-    noise = Noise(torch.zeros(2, 24, 4, 4), torch.zeros(2, 8, 1, 1))
+    noise = Noise(torch.zeros(2, TINY.M, 4, 4), torch.zeros(2, TINY.hyper, 1, 1))
     monkeypatch.setattr(trainer.trainee.net, "noise", lambda *_: noise)
     losses = [trainer.step(_batch(0), n, "all", 2e-3, 0.5).loss for n in range(60)]
     assert losses[-1] < 0.9 * losses[0]

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,15 +36,19 @@ def _count_rows(arguments, y0, y1):
         counts[y] += 1 + (x >> 10)
 
 
-function = compiled(_count_rows)
-count_rows = Kernel("test_team.count_rows")
-count_rows.address = function.address
+@cache
+def count_rows():
+    """The kernel, compiled here."""
+    kernel = Kernel("test_team.count_rows")
+    kernel.function = compiled(_count_rows)
+    kernel.address = kernel.function.address
+    return kernel
 
 
 def check(rows, threads, loops, repeats=1):
     counts = np.zeros(rows, np.int64)
     for _ in range(repeats):
-        share(count_rows, np.array([address(counts), loops], np.int64), rows, threads)
+        share(count_rows(), np.array([address(counts), loops], np.int64), rows, threads)
     assert (counts == repeats).all()
 
 
@@ -187,7 +192,7 @@ def test_a_helper_keeps_the_board():
     """It may look at it after the team is gone, until the end of the process."""
     team, counts = numba_team._Team(), np.zeros(9, np.int64)
     words = np.array([address(counts), 0])
-    team.run(count_rows.address, address(words), 9, 2)
+    team.run(count_rows().address, address(words), 9, 2)
     [helper] = team._helpers
     assert helper._board is team._board and helper._board.base is not None and address(helper._board) % 64 == 0
 

@@ -1,4 +1,4 @@
-"""The commands of README.md's worked example, run again: ``python -m conformance.examples.worked_example`` renews it.
+"""The commands of README.md's worked example, run again: ``python -m conformance.generate.worked_example`` renews it.
 
 Seconds and the list of clauses that the failures have in common are no part of a comparison: they change from run to
 run and with the suites.

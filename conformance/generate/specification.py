@@ -1,4 +1,4 @@
-"""The numbers that SPEC.md prints, computed again: ``python -m conformance.examples.specification`` renews them.
+"""The numbers that SPEC.md prints, computed again: ``python -m conformance.generate.specification`` renews them.
 
 They are the output of its examples, annex D among them, and the decoding with the default model at the end of annex D,
 which the blocks would take hours for: refcodec makes it. A change of the container or of the default model changes
