@@ -42,6 +42,7 @@ from .memory import MOST_INTERVALS, memory_estimate
 from .model.config import Config
 from .model.integer_model import Model
 from .model.registry import find_model, load_model
+from .nets.hyperprior import REACH as HYPER_REACH
 from .nets.synthesis import REACH
 from .planes import ArrayRows, CheckedRows, SampleRows, check_samples
 from .progress import Progress, Work
@@ -61,7 +62,7 @@ from .stored import (
     storing_memory,
     whole_strips,
 )
-from .tiles import STRIDE, UNIT, Region, Tile, Window, check_region
+from .tiles import STRIDE, Z_STRIDE, UNIT, Region, Tile, Window, check_region
 
 ModelArgument = Model | str | os.PathLike[str] | None
 Strips = Callable[[int, np.ndarray], None]
@@ -421,31 +422,35 @@ def stream_model(header: Header, model: ModelArgument) -> Model:
     return model
 
 
-def check_segments(stream: Stream, config: Config, tiles: Iterable[Tile]) -> None:
+def check_segments(stream: Stream, config: Config, tiles: Iterable[Tile], of_z: Iterable[Tile]) -> None:
     """(SPEC 7.6-4) Refuse segments with more words than their symbols can take, before memory is taken for them.
 
     A symbol has at most four intervals, and an interval takes at most one word (SPEC 7.2, 7.3): what is longer would
     leave words after the last symbol.
 
+    Parameters
+    ----------
+    tiles, of_z : iterable of Tile
+        Tiles whose y is decoded, and tiles whose z is.
+
     Raises
     ------
     CoderError
     """
-    for tile in tiles:
-        entry, positions = stream.index[tile.index], tile.height * tile.width
-        for name, length, symbols in (
-            ("z", entry.z_length, positions // 16 * config.hyper),
-            ("y", entry.y_length, positions * config.M),
-        ):
-            if length > (longest := STATE_BYTES + MOST_INTERVALS * WORD_BYTES * symbols):
-                raise CoderError(
-                    "words are left after the last symbol",
-                    where=f"the {name} segment of tile {tile.index} (SPEC 7.6)",
-                    bytes=length,
-                    longest=longest,
-                    symbols=symbols,
-                    cause="the segment is damaged, or of another model",
-                )
+    wanted = [
+        *(("z", t, stream.index[t.index].z_length, config.hyper * t.height * t.width // Z_STRIDE**2) for t in of_z),
+        *(("y", t, stream.index[t.index].y_length, config.M * t.height * t.width) for t in tiles),
+    ]
+    for name, tile, length, symbols in wanted:
+        if length > (longest := STATE_BYTES + MOST_INTERVALS * WORD_BYTES * symbols):
+            raise CoderError(
+                "words are left after the last symbol",
+                where=f"the {name} segment of tile {tile.index} (SPEC 7.6)",
+                bytes=length,
+                longest=longest,
+                symbols=symbols,
+                cause="the segment is damaged, or of another model",
+            )
 
 
 @within_resources("decoding")
@@ -508,7 +513,8 @@ def decode_strips(
     if header.lossless:
         pixels = padded_pixels(header.width, wanted.y + wanted.height)
     check_padded(pixels, limits, "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
-    stream = parse(data, None if region is None else [tile.index for tile in tiles])
+    of_z = tiles and header.grid.needed_z(header.grid.z_window(tiles, HYPER_REACH))
+    stream = parse(data, None if region is None else [tile.index for tile in of_z])
     overlay, outlet = Overlay(stream, wanted), _Outlet(verify, strips)
     check_padded(overlay.pixels, limits, "its chunks ALPH and LOSS (SPEC 8.11)", region=list(wanted))
     alpha = ALPHA in dict(stream.chunks)
@@ -521,8 +527,8 @@ def decode_strips(
                 progress((first + rows.shape[0]) / wanted.height)
     else:
         found = stream_model(header, model)
-        check_segments(stream, found.config, tiles)
-        longest = max(stream.index[tile.index].z_length + stream.index[tile.index].y_length for tile in tiles)
+        check_segments(stream, found.config, tiles, of_z)
+        longest = max(stream.index[tile.index].z_length + stream.index[tile.index].y_length for tile in of_z)
         _check_memory(
             *("decoding", header, found, limits, backend, threads, trace is not None),
             part=part,

@@ -7,12 +7,14 @@ runs g_a as far as these tiles need.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import tee
 from typing import NamedTuple
 
 import numpy as np
 
 from .arith.engine import Engine
-from .arith.maps import Map
+from .arith.maps import Map, interior
 from .arith.strips import Rows
 from .bitstream.container import Header, Stream, serialise
 from .entropy.costs import BlockBits
@@ -20,13 +22,14 @@ from .entropy.ports import Port, Reader, Writer
 from .errors import InvalidStream
 from .model.integer_model import Model
 from .nets.analysis import analysis_strips
-from .nets.hyperprior import hyper_analysis
+from .nets.hyperprior import REACH as HYPER_REACH
+from .nets.hyperprior import hyper_analysis, hyper_analysis_strips, hyper_synthesis, hyper_synthesis_strips
 from .nets.synthesis import REACH, synthesis_strips
 from .planes import SampleRows, crop_samples, pad_rows, padding
 from .progress import Work
-from .slices import walk
-from .tile_rows import CodeRow, LatentRows, y_hat_rows
-from .tiles import STRIDE, Region, Tile
+from .slices import walk_slices
+from .tile_rows import CodeRow, TileRows, rows_of, y_hat_rows
+from .tiles import STRIDE, Z_STRIDE, Region, Tile, Window
 
 Trace = Callable[[str, np.ndarray], None]
 
@@ -75,67 +78,133 @@ class Flow:
         if header.tiled and engine.trace:
             engine.trace = self._trace = _TileTrace(engine.trace)
 
-    def _latents(self, colours: SampleRows) -> LatentRows:
-        """(SPEC 4.2, 6.2) y of the whole picture: pad, g_a."""
+    def _latents(self, colours: SampleRows) -> Iterator[tuple[int, np.ndarray]]:
+        """(SPEC 4.2, 6.2) Strips of y of the whole picture: pad, g_a."""
         config, grid = self.model.config, self.grid
         x = Rows(
             STRIDE * grid.height, STRIDE * grid.width, 4, padding(colours.rows, colours.height, self._parts.pad_rows)
         )
-
-        def strips() -> Iterator[tuple[int, np.ndarray]]:
-            for first, rows in analysis_strips(self.engine, config, x, self._tiled):
-                self._work.step("analysis", rows.shape[0] / grid.height)
-                yield first, rows
-
-        return LatentRows(self.engine, strips(), config.M)
+        for first, rows in analysis_strips(self.engine, config, x, self._tiled):
+            self._work.step("analysis", rows.shape[0] / grid.height)
+            yield first, rows
 
     def encoder(
         self, colours: SampleRows, segments: list[tuple[bytes, bytes]], costs: BlockBits | None = None
     ) -> CodeRow:
         """(SPEC 6.4, 6.9) Tiles by an encoder, which adds their segments to a list and their bits to ``costs``."""
-        model, latents = self.model, self._latents(colours)
+        model, config, engine = self.model, self.model.config, self.engine
+        strips, ahead = tee(self._latents(colours)) if self._tiled else (self._latents(colours), iter(()))
+        latents = TileRows(engine, strips, config.M)
+        z = engine.map(self.grid.height // Z_STRIDE, self.grid.width // Z_STRIDE, config.hyper)
+        hyper = self._hyper_rows(self._z_hat_of(z, ahead), self.grid.whole_z) if self._tiled else None
 
         def code_row(tiles: list[Tile]) -> Iterator[tuple[Tile, Map]]:
+            parts = hyper.row(tiles) if hyper else []
             maps = latents.row(tiles)
             for tile in tiles:
                 y = maps.pop(0)
-                self._name(f"tiles/{tile.index}/")
-                z = hyper_analysis(self.engine, y)
-                writer = self._parts.writer(self.engine, y, z, model.tables.gaussian, model.factorized)
-                y_hat = self._walk(tile, costs.watched(writer, tile.top, tile.left) if costs else writer)
+                of_tile = self._part_of_z(z, tile) if hyper else hyper_analysis(engine, y)
+                writer = self._parts.writer(engine, y, of_tile, model.tables.gaussian, model.factorized)
+                port = costs.watched(writer, tile.top, tile.left) if costs else writer
+                symbols = port.z(model.medians, interior(of_tile).shape)
+                parts = parts or [self._hyper(engine.reconstruct(symbols, model.medians))]
+                y_hat = self._walk(tile, parts.pop(0), port)
                 segments.append(writer.finish())
                 yield tile, y_hat
 
         return code_row
 
+    def _z_hat_of(self, z: Map, ahead: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+        """(SPEC 6.4, 6.9) Strips of z_hat of the whole picture from those of y; keeps z itself in a map."""
+        y = rows_of(ahead, self.grid.height, self.grid.width, self.model.config.M)
+        for first, rows in hyper_analysis_strips(self.engine, self.model.config, y):
+            interior(z)[first : first + rows.shape[0]] = rows
+            symbols = self.engine.symbols(rows, self.model.medians)
+            yield first, self.engine.reconstruct(symbols, self.model.medians)
+
+    def _part_of_z(self, z: Map, tile: Tile) -> Map:
+        """A tile's part of z."""
+        top, left, height, width = (n // Z_STRIDE for n in (tile.top, tile.left, tile.height, tile.width))
+        part = self.engine.map(height, width, self.model.config.hyper)
+        interior(part)[...] = interior(z)[top : top + height, left : left + width]
+        return part
+
+    def _hyper(self, z_hat: np.ndarray) -> Map:
+        """(SPEC 6.4) Hyper parameters of a picture of one tile."""
+        given = self.engine.map(*z_hat.shape)
+        interior(given)[...] = z_hat
+        self.engine.show("z_hat", z_hat)
+        return hyper_synthesis(self.engine, given)
+
+    def _hyper_rows(self, z_hat: Iterator[tuple[int, np.ndarray]], part: Window) -> TileRows:
+        """(SPEC 4.4, 6.4) Hyper parameters of a part of z for the tiles, from strips of z_hat."""
+        config = self.model.config
+        rows = rows_of(self._shown(z_hat), part.bottom - part.top, part.right - part.left, config.hyper)
+        strips = hyper_synthesis_strips(self.engine, config, rows)
+        return TileRows(self.engine, strips, 2 * config.M, Z_STRIDE * part.top, Z_STRIDE * part.left)
+
+    def _shown(self, z_hat: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Strips of z_hat, which a trace sees: it gets all in one strip."""
+        for first, rows in z_hat:
+            self.engine.show("z_hat", rows)
+            yield first, rows
+
     def decoder(self, stream: Stream) -> CodeRow:
         """(SPEC 7) Tiles by a decoder; what is wrong with the segments of a tile is told with its number."""
-        model = self.model
+        config, grid = self.model.config, self.grid
+        needed = grid.needed(grid.window(self._region, REACH))
+        part = grid.z_window(needed, HYPER_REACH)
+        readers: dict[int, Reader] = {}
+        z_hat = interior(self.engine.map(part.bottom - part.top, part.right - part.left, config.hyper))
+        for tile in grid.needed_z(part):
+            readers[tile.index] = self._parts.reader(
+                self.engine.backend, *stream.segments(tile.index), self.model.tables.gaussian, self.model.factorized
+            )
+            self._read_z(tile, readers[tile.index], part, z_hat)
+        hyper = self._hyper_rows(iter([(0, z_hat)]), part) if self._tiled else None
 
         def code_row(tiles: list[Tile]) -> Iterator[tuple[Tile, Map]]:
+            parts = hyper.row(tiles) if hyper else [self._hyper(z_hat)]
             for tile in tiles:
-                self._name(f"tiles/{tile.index}/")
-                z, y = stream.segments(tile.index)
-                try:
-                    reader = self._parts.reader(self.engine.backend, z, y, model.tables.gaussian, model.factorized)
-                    y_hat = self._walk(tile, reader)
+                reader = readers.pop(tile.index)
+                with self._telling(tile):
+                    y_hat = self._walk(tile, parts.pop(0), reader)
                     reader.finish()
-                except InvalidStream as error:
-                    if stream.header.tiled:
-                        error.values.setdefault("tile", tile.index)
-                    raise
                 yield tile, y_hat
 
         return code_row
+
+    def _read_z(self, tile: Tile, reader: Reader, part: Window, z_hat: np.ndarray) -> None:
+        """(SPEC 7) Read z of a tile and put what lies in a part of z there, as z_hat."""
+        medians, top, left = self.model.medians, tile.top // Z_STRIDE, tile.left // Z_STRIDE
+        shape = (tile.height // Z_STRIDE, tile.width // Z_STRIDE, self.model.config.hyper)
+        with self._telling(tile):
+            found = self.engine.reconstruct(reader.z(medians, shape), medians)
+        rows = slice(max(part.top, top), min(part.bottom, top + shape[0]))
+        columns = slice(max(part.left, left), min(part.right, left + shape[1]))
+        z_hat[rows.start - part.top : rows.stop - part.top, columns.start - part.left : columns.stop - part.left] = found[
+            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+        ]
+
+    @contextmanager
+    def _telling(self, tile: Tile) -> Iterator[None]:
+        """Errors of a tile's segments with its number."""
+        try:
+            yield
+        except InvalidStream as error:
+            if self._tiled:
+                error.values.setdefault("tile", tile.index)
+            raise
 
     def _name(self, prefix: str) -> None:
         if self._trace:
             self._trace.prefix = prefix
 
-    def _walk(self, tile: Tile, port: Port) -> Map:
-        """(SPEC 6.3) Code one tile: its y_hat."""
+    def _walk(self, tile: Tile, hyper: Map, port: Port) -> Map:
+        """(SPEC 6.3) Code the slices of one tile: its y_hat."""
         watched = self._work.watched(port, tile)
-        y_hat = walk(self.engine, self.model.config, self.model.medians, watched, tile.height, tile.width)
+        self._name(f"tiles/{tile.index}/")
+        y_hat = walk_slices(self.engine, self.model.config, hyper, watched)
         self._name("")
         return y_hat
 

@@ -41,7 +41,7 @@ from .nets.hyperprior import hyper_analysis
 from .nets.synthesis import SYNTHESIS_LAG, SYNTHESIS_WIDEST, synthesis_strips
 from .slices import walk
 from .threads import thread_count
-from .tile_rows import LatentRows, y_hat_rows
+from .tile_rows import TileRows, rows_of, y_hat_rows
 from .tiles import STRIDE, Tile, TileGrid, Window
 
 SEGMENT_COPIES = {"numba": 4, "numpy": 13}

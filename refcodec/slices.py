@@ -19,7 +19,7 @@ from .nets.hyperprior import hyper_synthesis
 
 
 def walk(engine: NetworkOps, config: Config, medians: np.ndarray, port: Port, height: int, width: int) -> np.ndarray:
-    """(SPEC 6.3) Code z and every slice through the port.
+    """(SPEC 6.3) Code a picture of one tile through the port: z, then every slice.
 
     Parameters
     ----------
@@ -33,13 +33,29 @@ def walk(engine: NetworkOps, config: Config, medians: np.ndarray, port: Port, he
     map [height + 4, width + 4, M], int16, Q6
         y_hat, every slice finished.
     """
-    M, ch = config.M, config.ch
     z_hat = engine.map(height // 4, width // 4, config.hyper)
     symbols = port.z(medians, (height // 4, width // 4, config.hyper))
     interior(z_hat)[...] = engine.reconstruct(symbols, medians)
     engine.show("z_hat", interior(z_hat))
+    return walk_slices(engine, config, hyper_synthesis(engine, z_hat), port)
 
-    hyper = hyper_synthesis(engine, z_hat)
+
+def walk_slices(engine: NetworkOps, config: Config, hyper: np.ndarray, port: Port) -> np.ndarray:
+    """(SPEC 6.3) Code every slice of a picture or of a tile through the port.
+
+    Parameters
+    ----------
+    hyper : map [height + 4, width + 4, 2 M], int16
+        Hyper parameters of the picture or of the tile's part of it. They are free when they have been copied, if the
+        caller keeps them nowhere else.
+
+    Returns
+    -------
+    map [height + 4, width + 4, M], int16, Q6
+        y_hat, every slice finished.
+    """
+    M, ch = config.M, config.ch
+    height, width = interior(hyper).shape[:2]
     # One map holds what residuals and later slices read: hyper means, then the context copies of the slices in order.
     known = engine.map(height, width, 2 * M)
     interior(known)[:, :, :M] = interior(hyper)[:, :, M:]

@@ -1,7 +1,8 @@
-"""Latents by rows of tiles (SPEC 4.4): what g_a makes is handed to the tiles, what the tiles make is handed to g_s.
+"""Rows of tiles (SPEC 4.4): what g_a and h_s make is handed to the tiles, what the tiles make is handed to g_s.
 
-Both transforms run over the whole picture in strips. So a row of tiles is all that is ever held of y and of y_hat, and
-memory grows with the width of a picture, not with its area. A picture of one tile is one row of one tile.
+The transforms run over the whole picture in strips. So about a row of tiles is all that is ever held of y, of the hyper
+parameters and of y_hat, and memory grows with the width of a picture. Of z, which is small, all is held. A picture of
+one tile is one row of one tile.
 """
 
 from __future__ import annotations
@@ -19,39 +20,61 @@ CodeRow = Callable[[list[Tile]], Iterable[tuple[Tile, Map]]]
 """Codes tiles of one row: gives each with its y_hat, a map [height + 4, width + 4, M]."""
 
 
-class LatentRows:
-    """Hands the strips of y that g_a makes to the tiles, from the top down.
+class TileRows:
+    """Hands the strips that a network makes to the tiles, from the top down: y of g_a, hyper parameters of h_s.
 
     Parameters
     ----------
     engine : Engine
-    strips : iterator of (first row, rows [n, width, M] int16)
-        From `refcodec.nets.analysis.analysis_strips`.
+    strips : iterator of (first row, rows [n, width, channels] int16)
     channels : int
-        M.
+    top, left : int
+        Place of the first row and column in y.
     """
 
-    def __init__(self, engine: Engine, strips: Iterator[tuple[int, np.ndarray]], channels: int) -> None:
-        self._engine, self._strips, self._channels = engine, strips, channels
+    def __init__(
+        self, engine: Engine, strips: Iterator[tuple[int, np.ndarray]], channels: int, top: int = 0, left: int = 0
+    ) -> None:
+        self._engine, self._strips, self._channels, self._left = engine, strips, channels, left
+        self._top = top
         self._rows: np.ndarray | None = None
         self._first = 0
 
     def row(self, tiles: list[Tile]) -> list[Map]:
-        """Latents of every tile of the next row of tiles: maps [height + 4, width + 4, M]."""
+        """The parts of the tiles of the next row of tiles: maps [height + 4, width + 4, channels]."""
         maps = [self._engine.map(tile.height, tile.width, self._channels) for tile in tiles]
         done, end = tiles[0].top, tiles[0].top + tiles[0].height
         while done < end:
             if self._rows is None or self._first + self._rows.shape[0] <= done:
                 self._rows = None  # its memory is free before the next strip takes some
-                self._first, self._rows = next(self._strips)
+                first, self._rows = next(self._strips)
+                self._first = self._top + first
+                continue
             rows = self._rows[done - self._first : end - self._first]
-            for tile, y in zip(tiles, maps, strict=True):
-                at = done - tile.top
-                interior(y)[at : at + rows.shape[0]] = rows[:, tile.left : tile.left + tile.width]
+            for tile, part in zip(tiles, maps, strict=True):
+                at, left = done - tile.top, tile.left - self._left
+                interior(part)[at : at + rows.shape[0]] = rows[:, left : left + tile.width]
             done += rows.shape[0]
         if end == self._first + self._rows.shape[0]:  # type: ignore[union-attr]  # one or more strips were read
             self._rows = None
         return maps
+
+
+def rows_of(strips: Iterator[tuple[int, np.ndarray]], height: int, width: int, channels: int) -> Rows:
+    """Strips that a network makes as the input of another one, which reads every row once and from the top down."""
+    held: list[np.ndarray] = []
+
+    def fill(first: int, out: np.ndarray) -> None:
+        done = 0
+        while done < out.shape[0]:
+            rows = held.pop() if held else next(strips)[1]
+            part = rows[: out.shape[0] - done]
+            out[done : done + part.shape[0]] = part
+            done += part.shape[0]
+            if part.shape[0] < rows.shape[0]:
+                held.append(rows[part.shape[0] :])
+
+    return Rows(height, width, channels, fill)
 
 
 def y_hat_rows(engine: Engine, grid: TileGrid, part: Window, channels: int, code_row: CodeRow) -> Map | Rows:
@@ -99,4 +122,4 @@ def _coded(engine: Engine, tiles: list[Tile], part: Window, channels: int, code_
     return row
 
 
-__all__ = ["CodeRow", "LatentRows", "y_hat_rows"]
+__all__ = ["CodeRow", "TileRows", "rows_of", "y_hat_rows"]

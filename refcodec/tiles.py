@@ -18,6 +18,9 @@ from .limits import padded
 STRIDE = 16
 """Samples of one latent position, in both directions (SPEC 4.2)."""
 
+Z_STRIDE = 4
+"""Positions of y for a position of z, in both directions (SPEC 6.4)."""
+
 UNIT = 64
 """Samples of the unit in which the header gives tile sizes (SPEC 8.1): every tile has whole positions of z."""
 
@@ -101,6 +104,11 @@ class TileGrid:
         """All of y_hat."""
         return Window(0, self.height, 0, self.width)
 
+    @property
+    def whole_z(self) -> Window:
+        """All of z, in positions of z."""
+        return Window(0, self.height // Z_STRIDE, 0, self.width // Z_STRIDE)
+
     def window(self, region: Region, reach: int) -> Window:
         """(SPEC 4.5-3) The part of y_hat that a region's samples depend on."""
         return Window(
@@ -119,6 +127,21 @@ class TileGrid:
         """(SPEC 4.5-4) Tiles that hold a position of a part, in raster order."""
         rows = range(part.top // self.tile_height, (part.bottom - 1) // self.tile_height + 1)
         return [tile for row in rows for tile in self.row(row, part)]
+
+
+    def z_window(self, tiles: list[Tile], reach: int) -> Window:
+        """(SPEC 4.5-5) The part of z, in positions of z, that the hyper parameters of tiles depend on."""
+        first, last = tiles[0], tiles[-1]
+        return Window(
+            max(0, first.top // Z_STRIDE - reach),
+            min(self.height // Z_STRIDE, (last.top + last.height) // Z_STRIDE + reach),
+            max(0, first.left // Z_STRIDE - reach),
+            min(self.width // Z_STRIDE, (last.left + last.width) // Z_STRIDE + reach),
+        )
+
+    def needed_z(self, part: Window) -> list[Tile]:
+        """(SPEC 4.5-5) Tiles that hold a position of a part of z, in raster order."""
+        return self.needed(Window(*(Z_STRIDE * n for n in part)))
 
 
 def check_region(region: Iterable[int], width: int, height: int) -> Region:

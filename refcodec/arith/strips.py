@@ -141,6 +141,10 @@ class Strips:
         """As ``Engine.igdn``."""
         return self._same(name, x, lambda rows, out: self._engine.igdn(name, rows, out=out))
 
+    def rescale(self, name: str, x: Window) -> Window:
+        """As ``Engine.rescale``."""
+        return self._same(name, x, lambda rows, out: self._engine.rescale(name, rows, out=out))
+
     def gain(self, name: str, x: Window) -> Window:
         """As ``Engine.gain``."""
         return self._same(name, x, lambda rows, out: self._engine.gain(name, rows, out=out))

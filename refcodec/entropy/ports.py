@@ -78,18 +78,23 @@ class Reader:
 
     def __init__(self, backend: str, z: bytes, y: bytes, gaussian: SymbolTables, factorized: SymbolTables) -> None:
         self._gaussian, self._factorized = gaussian, factorized
-        self._z_coder, self._y_coder = RangeDecoder(z, backend), RangeDecoder(y, backend)
+        self._backend, self._z_segment, self._y_segment = backend, z, y
+        self._y_coder: RangeDecoder | None = None  # begins with the first symbol: of some tiles only z is read
 
     def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """(SPEC 7) Symbols of z; its segment ends here."""
-        symbols = self._z_coder.get(channel_index(shape), self._factorized)
-        self._z_coder.finish()
+        coder = RangeDecoder(self._z_segment, self._backend)
+        symbols = coder.get(channel_index(shape), self._factorized)
+        coder.finish()
         return symbols
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
         """(SPEC 7) Symbols of one half of a slice."""
+        if self._y_coder is None:
+            self._y_coder = RangeDecoder(self._y_segment, self._backend)
         return self._y_coder.get(levels, self._gaussian)
 
     def finish(self) -> None:
-        """Check that the y segment ends with the last symbol."""
+        """Check that the y segment ends with the last symbol; after `y`."""
+        assert self._y_coder is not None
         self._y_coder.finish()

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from ..arith.engine import Engine
 from ..arith.protocols import NetworkOps
+from ..arith.strips import Rows, in_strips
+from ..model.config import Config
+from ..tiles import Z_STRIDE
+
+REACH = 4
+"""Positions of z from the own one that hyper parameters depend on (SPEC 4.5): two layers at the size of z, two at twice
+and one at four times that size reach 3.25."""
 
 
 def hyper_analysis(engine: NetworkOps, y: np.ndarray) -> np.ndarray:
@@ -21,3 +31,13 @@ def hyper_synthesis(engine: NetworkOps, z_hat: np.ndarray) -> np.ndarray:
     for n in range(5):
         x = engine.conv(f"h_s/{n}", x)
     return x
+
+
+def hyper_analysis_strips(engine: Engine, config: Config, y: Rows) -> Iterator[tuple[int, np.ndarray]]:
+    """(SPEC 6.4) `hyper_analysis` strip by strip: first row and rows of z, from the top down."""
+    return in_strips(engine, hyper_analysis, y, max(config.M, config.hyper), low=True)
+
+
+def hyper_synthesis_strips(engine: Engine, config: Config, z_hat: Rows) -> Iterator[tuple[int, np.ndarray]]:
+    """(SPEC 6.4) `hyper_synthesis` strip by strip: first row and rows of hyper parameters, from the top down."""
+    return in_strips(engine, hyper_synthesis, z_hat, Z_STRIDE**2 * 2 * config.M, low=True)
