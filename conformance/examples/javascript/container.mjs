@@ -2,7 +2,7 @@
 
 import { readChunks } from "./chunks.mjs";
 import { require } from "./errors.mjs";
-import { latentSize, meets, tilePlaces, tileSize } from "./tiles.mjs";
+import { hyperWindowOf, latentSize, meets, tilePlaces, tileSize } from "./tiles.mjs";
 
 const MAGIC = 0x894c4943;
 const SHORT_HEADER = 36;
@@ -80,8 +80,8 @@ function checkConsistent(header) {
 }
 
 /**
- * Step 7: the decoder's own limit, a picture level of 12.2. Of a region the tiles count that it needs, and the picture
- * where there are none. [8.5-7] [9.1-9] [12.2-4]
+ * Step 7: the decoder's own limit, a picture level of 12.2. Of a region the tiles count whose y it needs, and the
+ * picture where there are none. [8.5-7] [9.1-9] [12.2-4]
  */
 export function checkLevel(header, level, window, { width, height }) {
   const [most, longest] = PICTURE_LEVELS[level - 1];
@@ -112,7 +112,10 @@ function readIndex(data, header) {
   return { tiles, indexEnd };
 }
 
-/** Steps 8 to 11: the content of a whole stream, of the tiles those that a window needs. [8.5-8] to [8.5-11] */
+/**
+ * Steps 8 to 11: the content of a whole stream. Of the tiles it gives those whose y a window needs, and those whose z
+ * is needed, in a window of z: the same and tiles around them. [8.5-8] to [8.5-11]
+ */
 export function readStream(data, header, window) {
   const { tiles, indexEnd } = readIndex(data, header);
   const segmentsEnd = tiles.at(-1)?.end ?? indexEnd;
@@ -123,11 +126,13 @@ export function readStream(data, header, window) {
     : [data.subarray(0, end)]; // [8.2-2]
   require(crc32c(...covered) === data.readUInt32LE(end), "ChecksumError", "the checksum is another");
   const needed = tiles.filter((tile) => meets(tile, window));
-  for (const { index, z, y, checksum } of needed) {
+  const zWindow = header.lossless ? null : hyperWindowOf(needed, header);
+  const zNeeded = tiles.filter((tile) => meets(tile, zWindow));
+  for (const { index, z, y, checksum } of zNeeded) {
     const same = checksum === null || crc32c(z, y) === checksum;
     require(same, "ChecksumError", `the checksum of tile ${index} is another`); // [8.3-5]
   }
-  return { header, tiles: needed, ...readChunks(data, segmentsEnd, end, header) };
+  return { header, tiles: needed, zTiles: zNeeded, zWindow, ...readChunks(data, segmentsEnd, end, header) };
 }
 
 /** The register after one byte of zeros, for every byte that leaves it. */

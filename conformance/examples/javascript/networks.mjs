@@ -72,8 +72,8 @@ function reconstruct(symbol, mean) {
   return clamp(64 * symbol + mean, 32767);
 }
 
-/** z_hat, by row, column and channel. [6.4-3] to [6.4-5] */
-function decodeZ(model, height, width, coder) {
+/** z_hat of a tile, by row, column and channel. [6.4-3] to [6.4-5] */
+export function decodeZ(model, height, width, coder) {
   const { medians, z } = model;
   const zHat = newMap(height, width, medians.length);
   for (let at = 0; at < zHat.values.length; at++) {
@@ -150,15 +150,22 @@ function forget(values) {
   }
 }
 
-/** y_hat from the segments of z and y; height and width are those of y. [6.3-3] [6.3-9] [6.3-10] */
-export function walk(codec, height, width, zCoder, yCoder) {
+/** Hyper parameters, scales and then means, from z_hat. [6.4-2] */
+export function hyperParameters(codec, zHat) {
+  codec.values.set("z_hat", zHat);
+  codec.record("z_hat", zHat);
+  evaluate(codec, "h_s");
+  return codec.values.get("h_s/4");
+}
+
+/** y_hat of a tile from its hyper parameters and its segment of y. [6.3-3] [6.3-9] [6.3-10] */
+export function walk(codec, hyper, yCoder) {
   const { model, values } = codec;
   const { M, slices } = model.config;
+  const { height, width } = hyper;
   codec.width = width;
-  values.set("z_hat", decodeZ(model, height / 4, width / 4, zCoder));
-  codec.record("z_hat", values.get("z_hat"));
-  evaluate(codec, "h_s");
-  values.set("hyper_means", someChannels(values.get("h_s/4"), M, M));
+  values.set("h_s/4", hyper);
+  values.set("hyper_means", someChannels(hyper, M, M));
   for (let i = 0; i < slices; i++) {
     const yHat = newMap(height, width, M / slices);
     values.set(`y_hat/${i}`, yHat);

@@ -3,6 +3,9 @@
 // Positions of y_hat around its own that a sample depends on. [4.5-3]
 const REACH = 7;
 
+// Positions of z around its own that hyper parameters depend on, as positions of y. [4.5-5]
+const HYPER_REACH = 4 * 4;
+
 /** The next multiple of 64. [4.2-1] */
 export function paddedSize(n) {
   return Math.ceil(n / 64) * 64;
@@ -46,7 +49,22 @@ export function windowOf({ x, y, width, height }, header) {
   };
 }
 
-/** Whether a tile holds a position of a window. [4.5-4] */
+/**
+ * The part of the hyper parameters, and of z, that tiles need: a window in positions of y. Tiles form a rectangle, are
+ * in raster order and at least one. [4.5-5]
+ */
+export function hyperWindowOf(tiles, header) {
+  const { rows, columns } = latentSize(header);
+  const [first, last] = [tiles[0], tiles.at(-1)];
+  return {
+    top: Math.max(0, first.top - HYPER_REACH),
+    bottom: Math.min(rows, last.top + last.rows + HYPER_REACH),
+    left: Math.max(0, first.left - HYPER_REACH),
+    right: Math.min(columns, last.left + last.columns + HYPER_REACH),
+  };
+}
+
+/** Whether a tile holds a position of a window. [4.5-4] [4.5-5] */
 export function meets(place, window) {
   const rows = place.top < window.bottom && place.top + place.rows > window.top;
   return rows && place.left < window.right && place.left + place.columns > window.left;
