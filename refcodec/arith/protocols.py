@@ -21,7 +21,7 @@ M = TypeVar("M")
 
 
 class PictureOps(Protocol[M]):
-    """The operations of g_a and g_s, which also run strip by strip."""
+    """The operations of g_a, h_a, h_s and g_s, which also run strip by strip."""
 
     @property
     def layers(self) -> Mapping[str, Any]:
@@ -41,6 +41,9 @@ class PictureOps(Protocol[M]):
 
     def gain(self, name: str, x: M) -> M:
         """(SPEC 5.4) Multiplication by the gains of the quality step."""
+
+    def rescale(self, name: str, x: M) -> M:
+        """(SPEC 5.4) A narrower copy."""
 
 
 class Network(Protocol):
@@ -77,9 +80,6 @@ class NetworkOps(PictureOps[np.ndarray], Protocol):
         self, name: str, x: np.ndarray, outs: Mapping[int, np.ndarray], add: np.ndarray | None = None
     ) -> None:
         """(SPEC 5.3, 6.3) Convolution into packed halves of the checkerboard by parity."""
-
-    def rescale(self, name: str, x: np.ndarray) -> np.ndarray:
-        """(SPEC 5.4) A narrower copy."""
 
     def norm(self, name: str, x: np.ndarray) -> np.ndarray:
         """(SPEC 5.6) Layer normalisation over channels."""

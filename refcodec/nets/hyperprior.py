@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..arith.engine import Engine
-from ..arith.protocols import NetworkOps
+from ..arith.protocols import M, PictureOps
 from ..arith.strips import Rows, in_strips
 from ..model.config import Config
 from ..tiles import Z_STRIDE
@@ -17,7 +17,7 @@ REACH = 4
 and one at four times that size reach 3.25."""
 
 
-def hyper_analysis(engine: NetworkOps, y: np.ndarray) -> np.ndarray:
+def hyper_analysis(engine: PictureOps[M], y: M) -> M:
     """(SPEC 6.4) y, a map [h + 4, w + 4, M] in Q6, -> z with its gain, a map [h / 4 + 4, w / 4 + 4, hyper] in Q6."""
     x = engine.rescale("h_a/input", y)
     for n in range(5):
@@ -25,7 +25,7 @@ def hyper_analysis(engine: NetworkOps, y: np.ndarray) -> np.ndarray:
     return engine.gain("z", x)
 
 
-def hyper_synthesis(engine: NetworkOps, z_hat: np.ndarray) -> np.ndarray:
+def hyper_synthesis(engine: PictureOps[M], z_hat: M) -> M:
     """(SPEC 6.4) z_hat, a map in Q6, -> M hyper scales and M hyper means, a map [h + 4, w + 4, 2 M]."""
     x = engine.gain("h_s/input", z_hat)
     for n in range(5):

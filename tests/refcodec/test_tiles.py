@@ -200,28 +200,35 @@ def test_a_region_is_not_verified():
         decode_stream(data, region=(0, 0, 5, 5), model=tiny_model(), verify=True)
 
 
-@pytest.mark.parametrize("kind", ["bytes", "words"])
-def test_a_damaged_tile_spoils_only_the_regions_that_need_it(kind):
-    whole = encode_picture(random_picture(64, 640), 60, model=tiny_model(), tile=64, digest=False)
+@pytest.mark.parametrize(
+    ("kind", "reached"),
+    [
+        # Its checksum is tested where its z is needed: by tiles whose part of z is within 4 positions, a tile each.
+        ("bytes", range(5 * 64 - 112, 14 * 64 + 112)),
+        ("words", range(9 * 64 - 112, 10 * 64 + 112)),
+    ],
+)
+def test_a_damaged_tile_spoils_only_the_regions_that_need_it(kind, reached):
+    whole = encode_picture(random_picture(64, 1280), 60, model=tiny_model(), tile=64, digest=False)
     stream = parse(whole.data)
-    entry = stream.index[5]
+    entry = stream.index[9]
     if kind == "bytes":
         at = entry.start + entry.z_length
         damaged, error = whole.data[:at] + bytes([whole.data[at] ^ 1]) + whole.data[at + 1 :], ChecksumError
     else:  # the checksum is right and the words are wrong
-        segments = [stream.segments(n) for n in range(10)]
-        segments[5] = (segments[5][0], segments[5][1] + bytes(4))
+        segments = [stream.segments(n) for n in range(20)]
+        segments[9] = (segments[9][0], segments[9][1] + bytes(4))
         damaged, error = serialise(stream.header, segments), CoderError
     with pytest.raises(error, match="tile"):
         decode_stream(damaged, model=tiny_model())
     spoilt = []
-    for x in range(0, 640, 16):
+    for x in range(0, 1280, 16):
         try:
             found, _ = decode_stream(damaged, region=(x, 0, 16, 64), model=tiny_model())
             assert np.array_equal(found, whole.reconstruction[:, x : x + 16])
         except error:
             spoilt.append(x)
-    assert spoilt == list(range(320 - 112, 384 + 112, 16))
+    assert spoilt == list(reached[::16])
 
 
 # ---------------------------------------------------------------------------------------------- choices and limits
