@@ -13,7 +13,7 @@ import numpy as np
 from .arith.checkerboard import ANCHOR, NONANCHOR
 from .arith.maps import interior
 from .arith.protocols import NetworkOps
-from .entropy.ports import Port
+from .entropy.ports import Port, SlicePort
 from .model.config import Config
 from .nets import contexts
 from .nets.heads import entropy_parameters, latent_residual
@@ -73,7 +73,7 @@ def walk_tiles(
         yield tile, walk_slices(engine, config, part, port)
 
 
-def walk_slices(engine: NetworkOps, config: Config, hyper: np.ndarray, port: Port) -> np.ndarray:
+def walk_slices(engine: NetworkOps, config: Config, hyper: np.ndarray, port: SlicePort) -> np.ndarray:
     """(SPEC 6.3) Code every slice of a picture or of a tile through the port.
 
     Parameters

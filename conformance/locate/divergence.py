@@ -6,7 +6,7 @@ equal, or is not in the tested trace and then named as equally suspect.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,11 +33,16 @@ class Element:
 
 
 class Area(NamedTuple):
-    """(SPEC 4.4) The padded picture or a tile of it, in samples: its first row and column, and its rows."""
+    """(SPEC 4.4) The padded picture or a tile of it, in samples: its first row and column, and its size."""
 
     top: int
     left: int
     rows: int
+    columns: int
+
+    def holds(self, row: int, column: int) -> bool:
+        """Whether a sample lies in it."""
+        return 0 <= row - self.top < self.rows and 0 <= column - self.left < self.columns
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Divergence:
     ----------
     key : Key
     node : Node
-        What the stage is.
+        What the stage is; of z_hat in a tiled stream with the tile that the element lies in.
     kind : str
         "values", "shape", "dtype" (another type, and no values to compare), or "order" (another stage has this index).
     expected, got : Stage
@@ -267,7 +272,8 @@ def _divergence(
     expected, node = wanted[key], stages[key]
     unseen, known = way_back(stages, key, equal)
     same_as = tuple(k for k, stage in wanted.items() if k != key and stage.sha256 == got.sha256)
-    area = _area(node, wanted)
+    areas = _areas(wanted)
+    area = areas[node.tile]
     common: dict[str, Any] = {
         "same_as": same_as,
         "equal": len(equal),
@@ -293,6 +299,9 @@ def _divergence(
         )
     differs = ours.astype(np.int64) != theirs.astype(np.int64)
     place = tuple(int(n) for n in np.argwhere(differs)[0])
+    if key.name == "z_hat":
+        row, column = (64 * n for n in place[:2])
+        node = replace(node, tile=next((k for k in areas if k is not None and areas[k].holds(row, column)), None))
     latent = not node.packed and ours.shape[0] * 16 == area.rows
     return Divergence(
         key,
@@ -307,18 +316,18 @@ def _divergence(
     )
 
 
-def _area(node: Node, wanted: dict[Key, Stage]) -> Area:
-    """The part of the picture that a stage is of. Sizes of tiles follow from z_hat, which has a row for 64 samples."""
+def _areas(wanted: dict[Key, Stage]) -> dict[int | None, Area]:
+    """The picture and its tiles by number. Sizes of tiles follow from y_hat/0, which has a row for 16 samples."""
     height, width = (-(-n // 64) * 64 for n in wanted[Key("samples")].shape[:2])
-    if node.tile is None:
-        return Area(0, 0, height)
+    found: dict[int | None, Area] = {None: Area(0, 0, height, width)}
     top = left = 0
-    for tile in range(node.tile):
-        rows, columns = (64 * n for n in wanted[Key(in_tile(tile, "z_hat"))].shape[:2])
+    while (of_tile := Key(in_tile(len(found) - 1, "y_hat/0"))) in wanted:
+        rows, columns = (16 * n for n in wanted[of_tile].shape[:2])
+        found[len(found) - 1] = Area(top, left, rows, columns)
         left += columns
         if left >= width:
             top, left = top + rows, 0
-    return Area(top, left, 64 * wanted[Key(in_tile(node.tile, "z_hat"))].shape[0])
+    return found
 
 
 def describe(found: Divergence) -> list[str]:
@@ -371,7 +380,7 @@ def _what(found: Divergence) -> list[str]:
     ]
     if found.position and found.area:
         row, column = found.position
-        top, left, rows = found.area
+        top, left, rows, _ = found.area
         step = max(1, rows // expected.shape[0]) if found.key.name != "samples" else 1
         if found.node.packed:
             lines.append(f"            a packed half: position ({row}, {column}) of the whole map")

@@ -3,7 +3,7 @@
 The stages of a decoder and their order follow from the names in its trace alone (SPEC 6), so this module needs no
 model. A name may come again: the context copy ctx/i of slice i is made four times, whenever half of the slice gets
 its symbols or its residual. A stage is therefore a name and a turn, 0 for the first. In a tiled stream the names of the
-walk of tile k begin with tiles/k/. A picture that is stored without loss has the stage samples alone.
+slice walk of tile k begin with tiles/k/. A picture that is stored without loss has the stage samples alone.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ def in_tile(tile: int | None, name: str) -> str:
     return name if tile is None else f"tiles/{tile}/{name}"
 
 
+def of_picture(name: str) -> bool:
+    """(SPEC 13.1-8) Whether a stage or part is of the whole picture, in streams with tiles too."""
+    return name.split("/")[0] in ("z_hat", "h_s", "g_s", "samples")
+
+
 def own_name(name: str) -> str:
     """A stage's name in the layer table (SPEC 6.1), without that of its tile."""
     return _TILE.sub("", name, count=1)
@@ -68,7 +73,7 @@ class Key(NamedTuple):
 
     @property
     def tile(self) -> int | None:
-        """The tile whose walk it belongs to, None in a stream without tiles and for g_s and the samples."""
+        """The tile whose walk it belongs to, None in a stream without tiles and for stages of the whole picture."""
         return tile_of(self.name)
 
     @property
@@ -98,7 +103,7 @@ class Node:
     network : tuple of str
         Clauses of SPEC.md that say where the operation stands; those of the operations are `CLAUSES`.
     tile : int or None
-        None in a stream without tiles and for g_s and the samples.
+        None in a stream without tiles and for stages of the whole picture.
     slice : int or None
     half : int or None
         Parity of the pass it belongs to: 1 anchors, 0 non-anchors, None both or no pass.
@@ -152,6 +157,7 @@ def network(names: Iterable[str]) -> Network:
     first = in_tile(tiles[0], "")
     walked = {name.removeprefix(first) for name in known if name.startswith(first)}
     slices = range(sum(name.startswith("y_hat/") for name in walked))
+    _hyperprior(table)
     for tile in tiles:
         table.tile = tile
         _walk(table, slices, walked)
@@ -161,8 +167,7 @@ def network(names: Iterable[str]) -> Network:
 
 
 def _walk(table: _Table, slices: Iterable[int], known: set[str]) -> None:
-    """(SPEC 6.3) The hyperprior and the slices of one tile."""
-    _hyperprior(table)
+    """(SPEC 6.3) The slices of one tile."""
     for i in slices:
         layers = sum(name.startswith(f"lrp_anchor/{i}/") for name in known)
         table.slice, shared = i, _keys("h_s/4")
@@ -198,7 +203,7 @@ def _slice_of(i: int) -> str:
 class _Table:
     """Collects stages; tile, slice and half are those of the part that is being described.
 
-    Names and inputs are given, and results returned, as in a stream without tiles.
+    Names and inputs are given, and results returned, as in a stream without tiles. A tile reads its part of h_s/4.
     """
 
     stages: Network = field(default_factory=dict)
@@ -217,7 +222,9 @@ class _Table:
         packed: bool = False,
         reads: str = "",
     ) -> tuple[Key, ...]:
-        named = tuple(Key(in_tile(self.tile, read.name), read.turn) for read in inputs)
+        named = tuple(
+            read if of_picture(read.name) else Key(in_tile(self.tile, read.name), read.turn) for read in inputs
+        )
         self.stages[Key(in_tile(self.tile, name), turn)] = Node(
             operations, named, where, self.tile, self.slice, self.half, packed, reads
         )
@@ -239,8 +246,8 @@ class _Table:
 
 def _hyperprior(t: _Table) -> None:
     """(SPEC 6.4) z_hat and h_s."""
-    x = t.put("z_hat", ("coder", "reconstruction"), (), ("6.4-3", "6.4-4", "6.4-5"), reads="the z segment")
-    x = t.put("h_s/input", ("gain",), x, ("6.4-2",))
+    x = t.put("z_hat", ("coder", "reconstruction"), (), ("6.4-3", "6.4-4", "6.4-5", "4.4-6"), reads="the z segment")
+    x = t.put("h_s/input", ("gain",), x, ("6.4-2", "4.4-5"))
     for n, kinds in enumerate((("gelu",), ("shuffle", "gelu"), ("gelu",), ("shuffle", "gelu"), ())):
         x = t.conv(f"h_s/{n}", x, ("6.4-2",), *kinds)
 

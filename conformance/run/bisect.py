@@ -31,7 +31,7 @@ from ..kit.suites import KIT, check_files, load_all
 from ..kit.text import say
 from ..kit.vectors import Vector
 from ..locate.divergence import Divergence, describe, first_divergence, next_stage
-from ..locate.stages import Key, in_tile
+from ..locate.stages import in_tile
 from ..locate.traces import Folder, Stage, Trace, TraceError, read_trace
 from . import process
 from .decoders import filled, template
@@ -160,7 +160,7 @@ def main(args: argparse.Namespace) -> int:
         found = first_divergence(reference, tested)
     if found is None:
         return _equal(args, reference, tested)
-    injection = _injection(found.key, args)
+    injection = _injection(found, args)
     units = unit_vectors(found.node.operations)
     if args.json:
         print(json.dumps({"equal": False, **found.as_dict(), "units": [v.id for v in units]}))
@@ -237,12 +237,13 @@ def _reference(args: argparse.Namespace, vector: Vector | None, folder: Path) ->
     return shipped if alone else Trace(shipped.stages, vector.id, run.values)
 
 
-def _injection(key: Key, args: argparse.Namespace) -> str:
+def _injection(found: Divergence, args: argparse.Namespace) -> str:
     """The command that gives the inputs of the part in which a stage is made."""
+    key = found.key
     special = {"z_hat": "coder/z", "y_hat": "walk"}.get(key.own.split("/")[0])
     if key.turns > 1 and key.turn in (0, 2):
         special = "coder/y"
-    part = in_tile(key.tile, special) if special else str(key)
+    part = in_tile(found.node.tile, special) if special else str(key)
     words = ["python", "-m", "conformance", "inject", part]
     for name in ("kit", "vector", "stream", "model"):
         if (value := getattr(args, name)) and value != KIT:

@@ -34,7 +34,7 @@ from refcodec.trace import npy_bytes
 
 from ..kit.errors import FAILED, PASSED, UsageError
 from ..kit.specification import definition, plain_content
-from ..locate.stages import Key, keyed, own_name
+from ..locate.stages import Key, keyed
 from ..run.run import positive
 from ..synthetic.models.edges import Numbers, edge_content
 from ..synthetic.writer import STYLES
@@ -137,7 +137,7 @@ class _Kept:
 
 
 def _of_encoder(name: str) -> bool:
-    return own_name(name).split("/")[0] in ENCODER
+    return name.split("/")[0] in ENCODER
 
 
 def _any(name: str) -> bool:
@@ -183,16 +183,9 @@ def defined(trial: Trial) -> Stages:
     codec = spec.new_codec(model, trial.quality)
     picture = trial.picture if trial.picture.ndim == 3 else trial.picture[:, :, None]
     codec["values"]["x"] = spec.pad_samples(picture.tolist())
-    for prefix in ("g_a", "y"):
+    for prefix in ENCODER:
         spec.evaluate(codec, prefix)
     stages: list[tuple[str, Any]] = list(codec["trace"])
-    y = codec["values"]["y"]
-    for k, place in enumerate(spec.tile_places(len(y), len(y[0]), 4 * trial.tile, 4 * trial.tile)):
-        own = spec.new_codec(model, trial.quality)
-        own["values"]["y"] = spec.cut_map(y, place)
-        for prefix in ("h_a", "z"):
-            spec.evaluate(own, prefix)
-        stages += spec.tile_trace({"tile_width": trial.tile}, k, own["trace"])
     spec.decode_picture(trial.stream, model, stages)
     keys = keyed(name for name, _ in stages)
     found = {key: np.array(values) for key, (_, values) in zip(keys, stages, strict=True)}

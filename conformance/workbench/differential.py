@@ -48,7 +48,7 @@ from ..synthetic.writer import STYLES, ChooseY, ChooseZ, chosen_stream, header_o
 from .fuzz.stored import rectangle_list, samples_payload
 from .keep import Family, family_of, keep, pinned
 from .shrink import Draft, shrink
-from .stage_recorder import record
+from .stage_recorder import read_symbols
 
 STORED: tuple[tuple[str, ...], ...] = ((), (), (), (ALPHA,), (LOSSLESS,), (LOSSLESS, ALPHA))
 """What random streams store without loss, by their chunks."""
@@ -183,10 +183,8 @@ def draft_of(data: bytes, family: Family) -> Draft:
     rows, columns = (0, 0) if header.lossless else (grid.height, grid.width)
     z = np.zeros((rows // 4, columns // 4, config.hyper), np.int32)
     y = np.zeros((config.slices, 2, rows, columns // 2, config.ch), np.int32)
-    for tile in map(grid.tile, range(header.tiles)):
-        walk = f"tiles/{tile.index}/walk" if header.tiled else "walk"
-        symbols = record(model, data, walk).values
-        _of_z(z, tile)[...], _of_y(y, tile)[...] = symbols["z_symbols"], symbols["y_symbols"]
+    for tile, symbols in zip(map(grid.tile, range(header.tiles)), read_symbols(model, data), strict=True):
+        _of_z(z, tile)[...], _of_y(y, tile)[...] = symbols
     return Draft(
         family.slices,
         header.width,

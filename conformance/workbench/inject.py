@@ -5,8 +5,9 @@
 
 PART is an operation of the layer table (SPEC 6.1) or all below a name: g_s, g_s/1/igdn, h_s, local/2, lrp_anchor/0;
 ctx/0#n, the n-th making of a context copy, 0 to 3; coder/z and coder/y, symbols from the bytes of a segment; walk,
-y_hat from all symbols; samples, the output from the planes of g_s, before what is stored without loss replaces parts of
-it. Of a tiled stream the parts of a walk are those of tile k: tiles/k/local/2.
+y_hat from h_s/4 and the symbols of y; samples, the output from the planes of g_s, before what is stored without loss
+replaces parts of it. Of a tiled stream the parts of coder and walk are those of tile k, as tiles/k/local/2, and read
+the tile's part of h_s/4.
 
 With a stream the reference decodes it, DIR gets what the part reads and FILE what it gives. Without one the
 reference computes the part from the NPY files in DIR, which may hold any numbers within the ranges of their tensors.
@@ -17,9 +18,8 @@ reference computes the part from the NPY files in DIR, which may hold any number
                     h_s.4.npy. Halves of the checkerboard are packed along columns (SPEC 6.3)
 
 Inputs of the special parts: coder/*: segment uint8 [bytes], tables int32 [symbols], the table number of every symbol in
-coding order; walk: z_symbols int32 [rows / 4, columns / 4, hyper], y_symbols int32 [slices, 2, rows, columns / 2,
-channels of a slice], anchors first; samples: g_s/7. Exit codes: 0, 2 usage, and those of refcodec for a bad stream or
-model.
+coding order; walk: h_s/4, and y_symbols int32 [slices, 2, rows, columns / 2, channels of a slice], anchors first;
+samples: g_s/7. Exit codes: 0, 2 usage, and those of refcodec for a bad stream or model.
 """
 
 from __future__ import annotations

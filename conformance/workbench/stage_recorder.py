@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,11 @@ from refcodec.entropy.ports import Reader
 from refcodec.model.integer_model import Model
 from refcodec.nets.synthesis import synthesis
 from refcodec.planes import crop_samples
-from refcodec.slices import walk
+from refcodec.slices import walk_tiles
+from refcodec.tiles import Tile
 
 from ..kit.errors import UsageError
-from ..locate.stages import in_tile, own_name, tile_of
+from ..locate.stages import in_tile, of_picture, own_name, tile_of
 from .stage_runner import Part, Values, part_of
 
 
@@ -33,7 +35,7 @@ class Recorded:
     header : Header
         Of the stream.
     tile : int or None
-        The tile that the part is of, None without tiles and for g_s and the samples.
+        The tile that the part is of, None without tiles and for parts of the whole picture.
     values : dict of str to np.ndarray
         The part's inputs.
     result : np.ndarray
@@ -76,6 +78,12 @@ class _Listening(Reader):
         self.symbols.append(super().y(i, parity, levels, means))
         return self.symbols[-1]
 
+    @property
+    def y_symbols(self) -> np.ndarray:
+        """All symbols of y: [slices, 2, rows, columns / 2, ch]."""
+        halves = np.stack(self.symbols)
+        return halves.reshape(-1, 2, *halves.shape[1:])
+
 
 @dataclass
 class _Catcher:
@@ -111,7 +119,7 @@ def record(model: Model | None, data: bytes, part_name: str, backend: str | None
     data : bytes
         A valid stream.
     part_name : str
-        As `part_of` takes it; in a tiled stream parts of the walk have tiles/k/ before it, as stages have.
+        As `part_of` takes it; in a tiled stream parts of the coder and of the walk have tiles/k/ before it.
 
     Raises
     ------
@@ -130,47 +138,83 @@ def record(model: Model | None, data: bytes, part_name: str, backend: str | None
         raise UsageError(f"{part.name} is the encoder's: no stream tells what it read; give inputs and no stream")
     _check_tile(part, tile, header)
     decode_stream(data, model=model, threads=1, backend=backend)  # with all its limits and checks
-    if _of_picture(part):
-        return Recorded(model, part, header, None, *_of_synthesis(model, part, stream, backend))
     catcher = _Catcher(part)
-    port, y_hat = _walked(model, stream, tile or 0, backend, catcher)
-    values, result = _special(part.name, *stream.segments(tile or 0), port, y_hat) or (catcher.values, catcher.result)
+    ports, y_hat = _walked(model, stream, tile, backend, catcher)
+    if part.name.split("/")[0] in ("g_s", "samples"):
+        return Recorded(model, part, header, None, *_of_synthesis(model, part, header, y_hat, backend))
+    k = tile or 0
+    found = _special(part.name, *stream.segments(k), ports[k], catcher.latest, y_hat[k])
+    values, result = found or (catcher.values, catcher.result)
     assert result is not None  # every part of a decoder has run
     return Recorded(model, part, header, tile, values, result)
 
 
-def _of_picture(part: Part) -> bool:
-    """Whether a part runs once over the picture and not over every tile."""
-    return part.name.split("/")[0] in ("g_s", "samples")
+def read_symbols(model: Model, data: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(SPEC 7.4) The symbols of every tile of a valid stream; none of a picture that is stored without loss.
+
+    Returns
+    -------
+    list of (z [rows / 4, columns / 4, hyper], y [slices, 2, rows, columns / 2, ch]), int32
+        Of each tile; anchors come first.
+    """
+    stream = parse(data)
+    ports = [] if stream.header.lossless else _walked(model, stream, None, None, lambda name, values: None)[0]
+    return [(port.z_symbols, port.y_symbols) for port in ports]
 
 
 def _check_tile(part: Part, tile: int | None, header: Header) -> None:
     """Raise UsageError unless a tile is named where the part is of one, and only there."""
-    if tile is not None and (_of_picture(part) or not header.tiled):
-        why = "it is of the whole picture" if _of_picture(part) else "the stream has no tiles"
+    whole = of_picture(part.name)
+    if tile is not None and (whole or not header.tiled):
+        why = "it is of the whole picture" if whole else "the stream has no tiles"
         raise UsageError(f"{in_tile(tile, part.name)}: {why}, write {part.name}")
-    if header.tiled and not _of_picture(part) and not (tile is not None and tile < header.tiles):
+    if header.tiled and not whole and not (tile is not None and tile < header.tiles):
         raise UsageError(f"{part.name}: the stream has the tiles 0..{header.tiles - 1}, write tiles/k/{part.name}")
 
 
+@dataclass
+class _OfTile:
+    """A trace that passes on the stages of one tile, of h_s what the tile reads; all stages if there is no tile."""
+
+    trace: Callable[[str, np.ndarray], None]
+    tile: Tile | None
+    walked: int = 0
+
+    def __call__(self, name: str, values: np.ndarray) -> None:
+        """Take one result."""
+        if self.tile is None or (self.walked == self.tile.index and not of_picture(name)):
+            self.trace(name, values)
+        elif name == "h_s/4":
+            top, left, height, width = self.tile.top, self.tile.left, self.tile.height, self.tile.width
+            self.trace(name, values[top : top + height, left : left + width])
+
+
 def _walked(
-    model: Model, stream: Stream, tile: int, backend: str | None, catcher: _Catcher
-) -> tuple[_Listening, np.ndarray]:
-    """(SPEC 6.3) The walk of one tile: its port, and y_hat [h, w, M]."""
-    engine = _Watched(model.layers, model.tables, stream.header.quality - 1, 1, backend, catcher)
-    port = _Listening(engine.backend, *stream.segments(tile), model.tables.gaussian, model.factorized)
-    place = stream.header.grid.tile(tile)
-    return port, interior(walk(engine, model.config, model.medians, port, place.height, place.width)).copy()
+    model: Model, stream: Stream, tile: int | None, backend: str | None, trace: Callable[[str, np.ndarray], None]
+) -> tuple[list[_Listening], list[np.ndarray]]:
+    """(SPEC 6.3) The walk of all tiles, one of which is traced: their ports, and their y_hat [h, w, M]."""
+    header = stream.header
+    see = _OfTile(trace, None if tile is None else header.grid.tile(tile))
+    engine = _Watched(model.layers, model.tables, header.quality - 1, 1, backend, see)
+    ports = [
+        _Listening(engine.backend, *stream.segments(k), model.tables.gaussian, model.factorized)
+        for k in range(header.tiles)
+    ]
+    y_hat = []
+    for _, own in walk_tiles(engine, model.config, model.medians, header.grid, ports):
+        y_hat.append(interior(own).copy())
+        see.walked += 1
+    return ports, y_hat
 
 
-def _of_synthesis(model: Model, part: Part, stream: Stream, backend: str | None) -> tuple[Values, np.ndarray]:
+def _of_synthesis(
+    model: Model, part: Part, header: Header, parts: list[np.ndarray], backend: str | None
+) -> tuple[Values, np.ndarray]:
     """(SPEC 4.4-4, 6.10) What a part of g_s, or the output before stored samples, reads and gives."""
-    header, catcher = stream.header, _Catcher(part)
+    catcher, grid = _Catcher(part), header.grid
     engine = Engine(model.layers, model.tables, header.quality - 1, 1, backend, catcher)
-    grid = header.grid
     y_hat = engine.map(grid.height, grid.width, model.config.M)
-    for tile in map(grid.tile, range(grid.count)):
-        _, own = _walked(model, stream, tile.index, backend, _Catcher(part))
+    for tile, own in zip(map(grid.tile, range(grid.count)), parts, strict=True):
         interior(y_hat)[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = own
     catcher("y_hat", interior(y_hat))
     planes = np.clip(interior(synthesis(engine, y_hat)), 0, 255).astype(np.uint8)
@@ -180,7 +224,10 @@ def _of_synthesis(model: Model, part: Part, stream: Stream, backend: str | None)
     return catcher.values, catcher.result
 
 
-def _special(name: str, z: bytes, y: bytes, port: _Listening, y_hat: np.ndarray) -> tuple[Values, np.ndarray] | None:
+def _special(
+    name: str, z: bytes, y: bytes, port: _Listening, seen: Values, y_hat: np.ndarray
+) -> tuple[Values, np.ndarray] | None:
+    """What a part that is no operation reads and gives; None for the others."""
     symbols = port.z_symbols
     if name == "coder/z":
         numbers = np.broadcast_to(np.arange(symbols.shape[2], dtype=np.int32), symbols.shape)
@@ -192,6 +239,5 @@ def _special(name: str, z: bytes, y: bytes, port: _Listening, y_hat: np.ndarray)
             np.concatenate([s.reshape(-1) for s in port.symbols]),
         )
     if name == "walk":
-        halves = np.stack(port.symbols)
-        return {"z_symbols": symbols, "y_symbols": halves.reshape(-1, 2, *halves.shape[1:])}, y_hat.copy()
+        return {"h_s/4": seen["h_s/4"], "y_symbols": port.y_symbols}, y_hat
     return None

@@ -5,7 +5,7 @@ A part is what an implementer can port on its own:
     NAME            an operation of the layer table (SPEC 6.1), or all below a name: "g_s/1/igdn", "lrp_anchor/0", "g_s"
     ctx/i#n         the n-th making of a context copy, n = 0..3 (anchors: symbols, residual; non-anchors: the same)
     coder/z coder/y the symbols of a segment, from its bytes and the table number of every symbol
-    walk            y_hat from all symbols: the networks of the entropy model, without the coder
+    walk            y_hat from hyper parameters and the symbols of y: the slices, without the coder
     samples         the output from the planes of g_s
 
 Values are arrays [H, W, C] by the names of the tensors; halves of the checkerboard are packed as in a trace.
@@ -29,7 +29,7 @@ from refcodec.model.layer_table import Op
 from refcodec.model.proof import tensor_channels, tensor_range
 from refcodec.nets.heads import KIND
 from refcodec.planes import crop_samples
-from refcodec.slices import walk
+from refcodec.slices import walk_slices
 
 from ..kit.errors import UsageError
 
@@ -38,7 +38,7 @@ Values = Mapping[str, np.ndarray]
 SPECIAL = {
     "coder/z": ("segment", "tables"),
     "coder/y": ("segment", "tables"),
-    "walk": ("z_symbols", "y_symbols"),
+    "walk": ("h_s/4", "y_symbols"),
     "samples": ("g_s/7",),
 }
 """Inputs of the parts that are no operations of the layer table."""
@@ -139,9 +139,9 @@ def run_part(
     engine = Engine(model.layers, model.tables, step, 1, backend, lambda name, result: None)
     if part.name.startswith("coder/"):
         return _decode(model, part.name, values, engine.backend)
-    if part.name == "walk":
-        return _walk_given(model, engine, values["z_symbols"], values["y_symbols"])
     _check(model, part, values)
+    if part.name == "walk":
+        return _walk_given(model, engine, values["h_s/4"], values["y_symbols"])
     if part.name == "samples":
         planes = np.clip(values["g_s/7"], 0, 255).astype(np.uint8)
         height, width, channels = crop or planes.shape
@@ -155,6 +155,8 @@ def run_part(
 def _check(model: Model, part: Part, values: Values) -> None:
     widths = tensor_channels(model.ops) | {f"y_hat/{i}": model.config.ch for i in range(model.config.slices)}
     for name in part.inputs:
+        if name not in widths:
+            continue
         found, channels = values[name], widths[name]
         if found.ndim != 3 or found.shape[2] != channels or not found.size:
             raise UsageError(f"{name}: the shape is {list(found.shape)}, expected [rows, columns, {channels}]")
@@ -244,14 +246,10 @@ def _decode(model: Model, name: str, values: Values, backend: str) -> np.ndarray
 
 
 class _Given:
-    """A port of the walk with symbols that are given."""
+    """A port of the walk with symbols of y that are given."""
 
-    def __init__(self, z: np.ndarray, y: np.ndarray) -> None:
-        self._z, self._y = z, y
-
-    def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        """Symbols of z."""
-        return self._z
+    def __init__(self, y: np.ndarray) -> None:
+        self._y = y
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
         """Symbols of one half of a slice."""
@@ -259,17 +257,13 @@ class _Given:
         return half
 
 
-def _walk_given(model: Model, engine: Engine, z: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(SPEC 6.3) y_hat from all symbols."""
-    config = model.config
-    height, width = 4 * z.shape[0], 4 * z.shape[1] if z.ndim == 3 else 0
-    for name, found, shape in (
-        ("z_symbols", z, (height // 4, width // 4, config.hyper)),
-        ("y_symbols", y, (config.slices, 2, height, width // 2, config.ch)),
-    ):
-        if found.shape != shape or not found.size:
-            raise UsageError(f"{name}: the shape is {list(found.shape)}, expected {list(shape)}")
-        if np.abs(found.astype(np.int64)).max() > MAX_SYMBOL:
-            raise UsageError(f"{name}: a symbol exceeds {MAX_SYMBOL} in magnitude (SPEC 7.2)")
-    port = _Given(z.astype(np.int32), y.astype(np.int32))
-    return _copy_of(walk(engine, config, model.medians, port, height, width))
+def _walk_given(model: Model, engine: Engine, hyper: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(SPEC 6.3) y_hat from hyper parameters and symbols."""
+    config, (height, width) = model.config, hyper.shape[:2]
+    if height % 4 or width % 4:
+        raise UsageError(f"h_s/4: {height} rows and {width} columns, expected multiples of 4")
+    if y.shape != (shape := (config.slices, 2, height, width // 2, config.ch)):
+        raise UsageError(f"y_symbols: the shape is {list(y.shape)}, expected {list(shape)}")
+    if np.abs(y.astype(np.int64)).max() > MAX_SYMBOL:
+        raise UsageError(f"y_symbols: a symbol exceeds {MAX_SYMBOL} in magnitude (SPEC 7.2)")
+    return _copy_of(walk_slices(engine, config, _map(engine, hyper), _Given(y.astype(np.int32))))

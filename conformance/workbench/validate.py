@@ -27,7 +27,6 @@ from refcodec.bitstream.fields import FIELDS, HEADER_SIZE
 from refcodec.bitstream.info import describe
 from refcodec.codec import decode_strips, stream_model
 from refcodec.entropy.ports import Reader
-from refcodec.entropy.rans import RangeDecoder
 from refcodec.errors import (
     CheckFailed,
     InvalidStream,
@@ -41,7 +40,6 @@ from refcodec.flow import Parts
 from refcodec.limits import Limits
 from refcodec.model.integer_model import Model
 from refcodec.model.registry import find_model, load_model
-from refcodec.model.symbol_tables import SymbolTables
 
 from ..kit.errors import FAILED, PASSED, UsageError
 from ..kit.levels import picture_level
@@ -172,11 +170,11 @@ class _Watch:
     before: int = 0
     count: int = 0
 
-    def begin(self, segment: str, shape: tuple[int, ...] = (), number: int | None = None, parity: int = ANCHOR) -> None:
+    def begin(self, segment: str, shape: tuple[int, ...], number: int | None = None, parity: int = ANCHOR) -> None:
         """The next symbols are of this segment and shape."""
-        if segment != self.segment:
+        if not (number or parity != ANCHOR):  # z, or the first half of y
             self.count = 0
-        self.before, self.count = self.count, self.count + int(np.prod(shape)) if shape else self.count
+        self.before, self.count = self.count, self.count + int(np.prod(shape))
         self.segment, self.shape, self.slice, self.parity = segment, shape, number, parity
 
     def place(self, symbol: int) -> dict[str, Any]:
@@ -195,12 +193,6 @@ def _watched(watch: _Watch) -> type[Reader]:
     """A reader that keeps a watch up to date."""
 
     class Watched(Reader):
-        def __init__(self, backend: str, z: bytes, y: bytes, gaussian: SymbolTables, factorized: SymbolTables) -> None:
-            watch.begin("z")
-            RangeDecoder(z, backend)
-            watch.begin("y")
-            super().__init__(backend, z, y, gaussian, factorized)
-
         def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
             watch.begin("z", shape)
             return super().z(medians, shape)

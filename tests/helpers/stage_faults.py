@@ -9,7 +9,7 @@ import pytest
 from planted import model, reference, tiled_reference
 
 from conformance.kit.clauses import LIST_PATH
-from conformance.locate.stages import ANCHOR, CLAUSES, NONANCHOR, Key, keyed, network
+from conformance.locate.stages import ANCHOR, CLAUSES, NONANCHOR, Key, keyed, network, of_picture
 from conformance.run.bisect import unit_vectors
 from refcodec.arith.engine import Engine
 from refcodec.arith.maps import interior
@@ -66,18 +66,21 @@ def test_stages_are_in_the_order_of_a_trace_and_read_what_came_before(trace, pac
 def test_tiles_are_walks_of_their_own():
     stages = network(stage.name for stage in tiled_reference().stages)
     one = network(stage.name for stage in reference().stages)
-    walk = [key for key in one if key.own.split("/")[0] not in ("g_s", "samples")]
+    walk = [key for key in one if not of_picture(key.name)]
     for tile in range(4):
         own = {key: node for key, node in stages.items() if key.tile == tile}
         assert [(key.own, key.turn) for key in own] == [tuple(key) for key in walk]
-        assert all(node.tile == tile and read.tile == tile for node in own.values() for read in node.inputs)
+        read = {read for node in own.values() for read in node.inputs if read.tile != tile}
+        assert read == {Key("h_s/4")} and all(node.tile == tile for node in own.values())
         assert all(
             replace(node, tile=None, inputs=()) == replace(one[Key(k.own, k.turn)], inputs=())
             for k, node in own.items()
         )
     assert stages[Key("g_s/input")].inputs == tuple(Key(f"tiles/{k}/y_hat/{i}") for k in range(4) for i in range(3))
     assert stages[Key("tiles/3/ctx/2", 1)].pass_name == "tile 3, slice 2, anchors"
-    assert stages[Key("tiles/0/z_hat")].pass_name == "tile 0" and stages[Key("samples")].pass_name == ""
+    assert all(stages[key] == one[key] for key in one if of_picture(key.name) and key != Key("g_s/input"))
+    assert stages[Key("tiles/3/y_hat/0")].pass_name == "tile 3, slice 0, both passes"
+    assert stages[Key("z_hat")].pass_name == "" and stages[Key("samples")].pass_name == ""
 
 
 def test_a_picture_without_loss_has_one_stage():

@@ -66,7 +66,7 @@ def test_the_command_names_the_tile_and_how_to_inject_it(place, tmp_path, capsys
     common = ["--stream", str(tmp_path / "s.loclic"), "--model", str(place / "m.h5")]
     for stage, part in (
         ("tiles/2/local/1/fc1", "tiles/2/local/1/fc1"),
-        ("tiles/1/z_hat", "tiles/1/coder/z"),
+        ("z_hat", "tiles/3/coder/z"),
         ("tiles/3/y_hat/0", "tiles/3/walk"),
         ("g_s/7", "g_s/7"),
     ):

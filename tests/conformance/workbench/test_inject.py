@@ -103,10 +103,12 @@ def lossless() -> bytes:
     return Recipe(1, 3, 2, 1, 0, "", stored=("LOSS",), lossless=True).stream(model())
 
 
-PARTS_OF_TILES = [f"tiles/{k}/{part}" for k, part in enumerate(["h_s", "local/1", "coder/y", "walk", "ctx/2#3"])]
+PARTS_OF_TILES = [
+    f"tiles/{k}/{part}" for k, part in enumerate(["ep_anchor/1", "local/1", "coder/y", "walk", "ctx/2#3", "coder/z"])
+] + ["tiles/4/lrp_anchor/2"]
 
 
-@pytest.mark.parametrize("name", [*PARTS_OF_TILES, "tiles/5/coder/z", "g_s", "g_s/input", "samples"])
+@pytest.mark.parametrize("name", [*PARTS_OF_TILES, "h_s", "g_s", "g_s/input", "samples"])
 def test_a_part_of_a_tile_gives_what_it_gave_in_the_decoding(name):
     found = record(model(), tiled(), name)
     header = found.header
@@ -115,7 +117,12 @@ def test_a_part_of_a_tile_gives_what_it_gave_in_the_decoding(name):
     assert np.array_equal(run_part(model(), found.part, found.values, STEP - 1, crop), found.result)
     stages = {}
     decode_stream(tiled(), model=model(), trace=lambda stage, values: stages.update({stage: values.copy()}))
-    prefix = "" if found.tile is None else f"tiles/{found.tile}/"
+    prefix = ""
+    if found.tile is not None:
+        prefix, tile = f"tiles/{found.tile}/", header.grid.tile(found.tile)
+        place = slice(tile.top, tile.top + tile.height), slice(tile.left, tile.left + tile.width)
+        means = stages["h_s/4"][:, :, model().config.M :]
+        stages |= {f"{prefix}h_s/4": stages["h_s/4"][place], f"{prefix}hyper_means": means[place]}
     for tensor, values in found.values.items():
         if prefix + tensor in stages and not tensor.startswith(("ctx", "y_hat")):  # which were not finished then
             assert np.array_equal(values, stages[prefix + tensor])
@@ -126,10 +133,11 @@ def test_a_part_of_a_tile_gives_what_it_gave_in_the_decoding(name):
 @pytest.mark.parametrize(
     ("data", "name", "says"),
     [
-        (tiled, "h_s", "the tiles 0..5, write tiles/k/h_s"),
+        (tiled, "local/1", "the tiles 0..5, write tiles/k/local/1"),
         (tiled, "tiles/6/walk", "the tiles 0..5, write tiles/k/walk"),
         (tiled, "tiles/0/g_s", "of the whole picture, write g_s"),
-        (stream, "tiles/0/h_s", "no tiles, write h_s"),
+        (tiled, "tiles/0/h_s", "of the whole picture, write h_s"),
+        (stream, "tiles/0/walk", "no tiles, write walk"),
         (lossless, "h_s", "no part"),
     ],
 )
@@ -143,7 +151,9 @@ def test_the_parts_together_are_the_decoder():
     step, values = STEP - 1, {}
     for coder in ("coder/z", "coder/y"):
         values[coder] = run_part(model(), part_of(model(), coder), record(model(), stream(), coder).values)
-    given = {"z_symbols": values["coder/z"].reshape(2, 1, 6), "y_symbols": values["coder/y"].reshape(3, 2, 8, 2, 8)}
+    z_hat = np.clip(64 * values["coder/z"].reshape(2, 1, 6) + model().medians, -32767, 32767)
+    hyper = run_part(model(), part_of(model(), "h_s"), {"z_hat": z_hat}, step)
+    given = {"h_s/4": hyper, "y_symbols": values["coder/y"].reshape(3, 2, 8, 2, 8)}
     y_hat = run_part(model(), part_of(model(), "walk"), given, step)
     planes = run_part(model(), part_of(model(), "g_s"), {"y_hat": y_hat}, step)
     assert np.array_equal(run_part(model(), part_of(model(), "samples"), {"g_s/7": planes}, step, (80, 30, 1)), samples)
@@ -225,10 +235,12 @@ def whole(name: str, *shape: int, value: int = 0) -> dict:
         ("coder/z", {"segment": np.zeros(4, np.int16), "tables": np.zeros(1, np.int32)}, "segment"),
         ("coder/z", {"segment": np.zeros(8, np.uint8), "tables": np.full(1, 6, np.int32)}, "tables"),
         ("coder/y", {"segment": np.zeros(8, np.uint8), "tables": np.full(1, -1, np.int32)}, "tables"),
-        ("walk", {"z_symbols": np.zeros((1, 1, 6)), "y_symbols": np.zeros((3, 2, 4, 4, 8))}, "y_symbols"),
-        ("walk", {"z_symbols": np.zeros((1, 1, 5)), "y_symbols": np.zeros((3, 2, 4, 2, 8))}, "z_symbols"),
-        ("walk", {"z_symbols": np.zeros(6), "y_symbols": np.zeros((3, 2, 4, 2, 8))}, "z_symbols"),
-        ("walk", {"z_symbols": np.full((1, 1, 6), 32768), "y_symbols": np.zeros((3, 2, 4, 2, 8))}, "exceeds 32767"),
+        ("walk", whole("h_s/4", 4, 4, 48) | {"y_symbols": np.zeros((3, 2, 4, 4, 8))}, "y_symbols"),
+        ("walk", whole("h_s/4", 4, 4, 48) | {"y_symbols": np.zeros(6)}, "y_symbols"),
+        ("walk", whole("h_s/4", 4, 4, 47) | {"y_symbols": np.zeros((3, 2, 4, 2, 8))}, "h_s/4"),
+        ("walk", whole("h_s/4", 4, 48) | {"y_symbols": np.zeros((3, 2, 4, 2, 8))}, "h_s/4"),
+        ("walk", whole("h_s/4", 4, 6, 48) | {"y_symbols": np.zeros((3, 2, 4, 3, 8))}, "multiples of 4"),
+        ("walk", whole("h_s/4", 4, 4, 48) | {"y_symbols": np.full((3, 2, 4, 2, 8), 32768)}, "exceeds 32767"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(name, values, says):
