@@ -36,6 +36,7 @@ from refcodec.model.layer_table import layer_table
 from refcodec.model.layers import Conv, Gain, Gdn, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from refcodec.model.symbol_tables import DONE, EXHAUSTED, OVERSIZE, SymbolTables, intervals
 from refcodec.model.tables import load_arrays, load_tables
+from refcodec.nets.hyperprior import REACH as HYPER_REACH
 from refcodec.nets.synthesis import REACH
 from refcodec.planes import crop_samples, pad_samples
 from refcodec.tiles import STRIDE, UNIT, Region, TileGrid
@@ -455,6 +456,13 @@ def _needs(given: Input, _: str) -> Any:
 def _needed(given: Input, _: str) -> Any:
     grid = _grid(given["rows"], given["columns"], *given["places"][0][2:])
     return [tile.index for tile in grid.needed(grid.window(Region(*given["region"]), REACH))]
+
+
+@way("region_z_tiles")
+def _needed_z(given: Input, _: str) -> Any:
+    grid = _grid(given["rows"], given["columns"], *given["places"][0][2:])
+    needed = grid.needed(grid.window(Region(*given["region"]), REACH))
+    return [tile.index for tile in grid.needed_z(grid.z_window(needed, HYPER_REACH))]
 
 
 @way("lossless_samples")

@@ -1,4 +1,4 @@
-"""Tiled streams of the core suite (SPEC 4.4): how latents are cut, and that the synthesis has no seams."""
+"""Tiled streams of the core suite (SPEC 4.4): how the walk is cut, and that hyperprior and synthesis are not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..pictures import coded, cut
 from ..registry import Case, generator
 from .core import SPECIAL
 
-TILES = cited("4.4-1..4 8.1-9..10 8.1-17..18 8.2-3 8.3-1 8.3-3 8.5-8..9 9.1-8")
+TILES = cited("4.4-1..6 8.1-9..10 8.1-17..18 8.2-3 8.3-1 8.3-3 8.5-8..9 9.1-8")
 
 CUTS = {  # name: width, height, channels, tile width and height in units of 64, what it is
     "2x2": (128, 128, 3, 1, 1, "four tiles of one size"),
@@ -30,7 +30,7 @@ CUTS = {  # name: width, height, channels, tile width and height in units of 64,
 
 SUGGESTS = (
     "Tiles are taken in another order or of another size, zeros do not surround a tile's latents, contexts of another "
-    "tile are read, or the synthesis runs tile by tile instead of over the whole picture."
+    "tile are read, or the hyperprior or the synthesis runs tile by tile instead of over the whole picture."
 )
 
 

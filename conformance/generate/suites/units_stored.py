@@ -71,8 +71,24 @@ def region_needs() -> Cases:
     "A tile that holds a position in reach is left out, or one too many is read.",
 )
 def region_tiles() -> Cases:
-    """The tiles that regions need: those whose latents their samples see, and no others."""
-    for high, wide in ((8, 8), (16, 12), (40, 4)):
+    """The tiles whose y regions need: those whose latents their samples see, and no others."""
+    yield from _regions_in_tiles((8, 8), (16, 12), (40, 4))
+
+
+@unit(
+    "region-z-tiles",
+    "region_z_tiles",
+    ("4.5-4", "4.5-5"),
+    "A tile whose z is within reach of the hyper parameters is left out, or one too many is read.",
+)
+def region_z_tiles() -> Cases:
+    """The tiles whose z regions need: those around the tiles whose y they need, up to the reach of h_s."""
+    yield from _regions_in_tiles((8, 8), (16, 12), (40, 4), (4, 40))
+
+
+def _regions_in_tiles(*sizes: tuple[int, int]) -> Cases:
+    """All regions with tiles of several sizes."""
+    for high, wide in sizes:
         places = definition().tile_places(40, 40, high, wide)
         for region in REGIONS:
             name = f"{region} of {high}x{wide}"
