@@ -93,10 +93,12 @@ class Flow:
     ) -> CodeRow:
         """(SPEC 6.4, 6.9) Tiles by an encoder, which adds their segments to a list and their bits to ``costs``."""
         model, config, engine = self.model, self.model.config, self.engine
-        strips, ahead = tee(self._latents(colours)) if self._tiled else (self._latents(colours), iter(()))
+        strips, hyper = self._latents(colours), None
+        if self._tiled:  # h_a reads ahead; copies, for a strip's own map holds rows that are not its result
+            strips, ahead = tee((first, rows.copy()) for first, rows in strips)
+            z = engine.map(self.grid.height // Z_STRIDE, self.grid.width // Z_STRIDE, config.hyper)
+            hyper = self._hyper_rows(self._z_hat_of(z, ahead), self.grid.whole_z)
         latents = TileRows(engine, strips, config.M)
-        z = engine.map(self.grid.height // Z_STRIDE, self.grid.width // Z_STRIDE, config.hyper)
-        hyper = self._hyper_rows(self._z_hat_of(z, ahead), self.grid.whole_z) if self._tiled else None
 
         def code_row(tiles: list[Tile]) -> Iterator[tuple[Tile, Map]]:
             parts = hyper.row(tiles) if hyper else []

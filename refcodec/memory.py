@@ -539,7 +539,7 @@ def _maps(
         if whole:
             strips = _repeated(strips, grid.height)
         elif grid.count > 1:
-            strips, ahead = tee(strips)
+            strips, ahead = tee((first, ledger.array(rows.shape, 2)) for first, rows in strips)
         latents = TileRows(engine, strips, config.M)
     if grid.count > 1:
         of_z = grid.whole_z if encoding else grid.z_window(grid.needed(part), HYPER_REACH)

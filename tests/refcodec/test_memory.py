@@ -234,7 +234,7 @@ def test_lack_of_memory_or_threads_is_a_limit(monkeypatch, tiny, error, told):
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr("refcodec.flow.walk", fail)
+    monkeypatch.setattr("refcodec.flow.walk_slices", fail)
     for work in (
         lambda: refcodec.encode(random_picture(64, 64, 0, 1), model=tiny),
         lambda: refcodec.decode(data, model=tiny),
