@@ -28,6 +28,7 @@ SUITES = {
 
 MODULES = {suite: (suite,) for suite in SUITES} | {
     "core": ("core", "tiles", "stored"),
+    "extremes": ("extremes", "observed"),
     "invalid": ("invalid", "invalid_segments", "invalid_tiles", "invalid_stored"),
     "units": ("units_arithmetic", "units_attention", "units_codec", "units_coder", "units_stored"),
 }

@@ -130,7 +130,7 @@ _SOURCES = {
     )
 }
 
-CONSTRUCTED = ("wires", "limits", "narrow", "attentions", "broken_models", "broken_files", "reader_rules")
+CONSTRUCTED = ("wires", "limits", "narrow", "attentions", "observed", "broken_models", "broken_files", "reader_rules")
 """Modules of this package that register constructed models."""
 
 
