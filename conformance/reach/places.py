@@ -157,6 +157,7 @@ def _named(proofs: dict[str, str]) -> dict[str, str]:
 
 
 _CLAMPED = "the clamp behind it is narrower, and rounding does not bring a number across it"
+_BEYOND = "2^31 and more, shifted by 16, is beyond every clamp"
 
 PLACES = (
     # 5.3: a term is below 2^30. Without the bias, sums may pass 2^31 (SPEC 9.2-2): with it they lie within 2^31 - 1.
@@ -285,7 +286,16 @@ PLACES = (
     _half("normalisation", "layer_norm", "round_quotient(a, root << 8)", (1 << 48) + (1 << 33)),
     _value("normalisation", "quotient", "layer_norm", "round_quotient(a, root << 8)", 11586),
     # 5.7, 9.2-5, 9.2-7: logits are below 2^38, so differences are below 2^39.
-    _value("exponential", "argument", "exp2_negative", "(t >> 8)", (1 << 31) - 1, 0),
+    _value(
+        "exponential",
+        "argument",
+        "exp2_negative",
+        "(t >> 8)",
+        (1 << 31) - 1,
+        0,
+        int8__int16__uint16="its lower 8 bits count",
+        float32="beyond 2^24 lie more than 40 octaves",
+    ),
     _value("exponential", "octaves", "exp2_negative", "t >> 16", (1 << 23) - 1, 0),
     _value("exponential", "product", "exp2_negative", "table[i] * (256 - j)", 1 << 32, 0),
     _value("exponential", "sum", "exp2_negative", "table[i] * (256 - j) + table[i + 1] * j", 1 << 32, 0),
@@ -304,7 +314,15 @@ PLACES = (
         1 << 24,
         0,
     ),
-    _value("softmax", "difference", "softmax_weights", "top - v", (1 << 39) - 1, 0),
+    _value(
+        "softmax",
+        "difference",
+        "softmax_weights",
+        "top - v",
+        (1 << 39) - 1,
+        0,
+        float32="beyond 2^24 lie more than 40 octaves",
+    ),
     _value("softmax", "sum", "softmax_weights", "sum(e)", 1984 << 24, 1 << 24),
     _value("softmax", "reciprocal", "softmax_weights", "2**47 // sum(e)", 1 << 23, 1),
     _value("softmax", "product", "softmax_weights", "v * reciprocal", 1 << 47, 0),
@@ -337,6 +355,7 @@ PLACES = (
         "local_attention",
         "sum(p * value[e] for p, value in zip(weights, v))",
         MAX * ((1 << 16) + 13),
+        saturated_int32=_BEYOND,
     ),
     Place(
         "local attention",
@@ -346,6 +365,7 @@ PLACES = (
         "SHIFT(sum(p * value[e] for p, value in zip(weights, v)), 16)",
         -MAX * ((1 << 16) + 13),
         MAX * ((1 << 16) + 13) + (1 << 15),
+        {"saturated int32": _BEYOND},
     ),
     _value(
         "local attention",
@@ -408,6 +428,7 @@ PLACES = (
         "linear_attention",
         "sum(p * line[n] for p, line in zip(weights, context))",
         MAX * ((1 << 16) + 1984),
+        saturated_int32=_BEYOND,
     ),
     Place(
         "linear attention",
@@ -417,6 +438,7 @@ PLACES = (
         "SHIFT(sum(p * line[n] for p, line in zip(weights, context)), 16)",
         -MAX * ((1 << 16) + 1984),
         MAX * ((1 << 16) + 1984) + (1 << 15),
+        {"saturated int32": _BEYOND},
     ),
     _value(
         "linear attention",
@@ -432,13 +454,15 @@ PLACES = (
         'clamp(round_shift(sum(p * line[n] for p, line in zip(weights, context)), 16), layer["limit"])',
     ),
     # 4.3, 6.8, 6.9
-    _value(
+    Place(
         "entropy parameters",
         "scale",
         "split_parameters",
         "t <= s",
+        "t <= NARROW(s)",
+        1 - (1 << 31),
         (1 << 31) - 1,
-        float32="thresholds are below 2^24, and rounding does not bring a number across one",
+        {"float32": "thresholds are below 2^24, and rounding does not bring a number across one"},
     ),
     _clamp("entropy parameters, mean", "split_parameters", "clamp(m, 32767)"),
     _value("quantiser", "symbol times 64", "reconstruct", "64 * s", MAX << 6),
@@ -463,9 +487,24 @@ PLACES = (
     _value("range coder", "state", "coder_step", "x * 2**32 + words.pop(0)", (1 << 63) - 1, 0),
     _value("range coder", "length of an escape", "coder_symbol", "2**n - 1 + r", (1 << 16) - 2, 0),
     _value("range coder", "symbol above", "coder_symbol", "first + count + v", 98302),
-    _value("range coder", "symbol below", "coder_symbol", "first - 1 - v", 98302),
+    _value(
+        "range coder",
+        "symbol below",
+        "coder_symbol",
+        "first - 1 - v",
+        98302,
+        saturated_int16="-32768 is refused as well",
+    ),
     _value("range encoder", "state", "range_encode", "x // freq * 2**16 + x % freq + cum", (1 << 63) - 1, 0),
-    _value("range encoder", "limit of the state", "range_encode", "freq * 2**47", (1 << 63) - 1, 0),
+    _value(
+        "range encoder",
+        "limit of the state",
+        "range_encode",
+        "freq * 2**47",
+        (1 << 63) - 1,
+        0,
+        float32__float64="16 bits and a power of two",
+    ),
     # 8.1
     _value(
         "header",
@@ -474,6 +513,7 @@ PLACES = (
         "(width + 63) // 64 * 4 * ((height + 63) // 64 * 4)",
         1 << 32,
         0,
+        float32="it is compared with powers of two, which rounding does not bring it across",
     ),
 )
 """Every place."""

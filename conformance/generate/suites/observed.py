@@ -18,9 +18,10 @@ from ...kit.clauses import cited
 from ...synthetic.models import attentions, observed
 from ...synthetic.models.edits import Edited
 from ...synthetic.models.procedural import edited_file, model
-from ...synthetic.writer import ChooseY, fill_z, stream_of
+from ...synthetic.streams import chunk, take_apart
+from ...synthetic.writer import ChooseY, fill_z, random_stream, stream_of
 from ...synthetic.z_tables import TABLES, Z_EXOTIC
-from ..registry import Case, generator
+from ..registry import Case, generator, sound
 
 CH, D = attentions.CONFIG.ch, attentions.D
 SEED = 20
@@ -146,9 +147,9 @@ def near_ties() -> np.ndarray:
     field = np.zeros((4, 4, CH), int)
     field[..., 0], field[..., D] = 400, FAR
     for place, key, more in (((0, 1), TOP, 0), ((0, 3), TOP, 1), ((1, 0), LOW, None)):
-        field[(*place, D)] = key
+        field[place][D] = key
         for c, k in enumerate((480, 485, 300, -491)):
-            field[(*place, 2 * D + c)] = k + (c % 2 if more is None else more)
+            field[place][2 * D + c] = k + (c % 2 if more is None else more)
     return field
 
 
@@ -163,4 +164,39 @@ def ties() -> Iterator[Case]:
         "Sums of exponentials or of their products with values are float32, which has 24 bits.",
         "values k, k + 1 and k or k + 1 with weights 2^24, 2^24 and 1",
         definition=True,
+    )
+
+
+@sound("plain")
+def plain() -> bytes:
+    """A valid stream without metadata."""
+    return random_stream(model("single-7"), 24, 2, 1, 1, style="plain", digest=False)
+
+
+@generator("extremes", "long-payload")
+def long_payload() -> Iterator[Case]:
+    """A payload of 2^24 bytes, the longest that is allowed."""
+    parts = take_apart(plain())
+    parts.chunks = [chunk(b"note", bytes(2**24))]
+    yield Case(
+        "extremes/payload-2-24",
+        parts.sealed(),
+        "single-7",
+        cited("8.4-9 9.1-5"),
+        "A payload of 2^24 bytes is refused, or its length is read with 24 bits.",
+        "a chunk of 2^24 zeros",
+        base="plain",
+    )
+
+
+@generator("extremes", "slices")
+def slices() -> Iterator[Case]:
+    """A model of eleven slices."""
+    yield Case(
+        "extremes/slices-11",
+        random_stream(model("eleven-7"), 11, 64, 64),
+        "eleven-7",
+        cited("6.1-2 6.3-3 6.3-10 6.9-6 9.1-6"),
+        "Slices are counted in a list of ten, as of the published models, or their order is that of names as text.",
+        "random symbols, seed 11",
     )

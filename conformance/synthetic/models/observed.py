@@ -19,6 +19,7 @@ from ...kit.clauses import cited
 from ..z_tables import Z_EXOTIC
 from .attentions import CONFIG, TIE_QUERY, D
 from .attentions import attentions as attentions_content
+from .broken_models import BASE, configured
 from .edits import Edited
 from .procedural import edited_model
 from .wires import OFFSET as WIRE_OFFSET
@@ -109,9 +110,9 @@ PACKS = {"y_hat": 0, "refined": 1, "gain": 2, "sum": 3, "IGDN": 5}
 def _packs(content: Arrays) -> None:
     """(SPEC 5.2-1) Tensors at their lower clamp, and in the next layer what is -1 if they were -32768, else 0."""
     shift, constants = content["layers/g_s/input/shift"], content["layers/g_s/1/upsample/constants"]
-    for name in ("y_hat", "refined"):
-        shift[:, PACKS[name]] = 15
-        constants[PACKS[name], 0] = 16383
+    halved = [PACKS["y_hat"], PACKS["refined"]]
+    shift[:, halved] = 15
+    constants[halved, 0] = 16383
     shift[:, PACKS["gain"]] = 13
     connect(content, "g_s/0/conv1", PACKS["gain"], [(PACKS["gain"], 1)], INT16_MAX + 64)  # beyond GELU's table
     connect(content, "g_s/0/conv2", PACKS["gain"], [(PACKS["gain"], 1)])
@@ -151,3 +152,6 @@ Z_LOW = _observed("z-low", "5.2-1 6.4-4 6.9-1", "half of z_hat, shown", "wires",
 PACKED = _observed("packs", "5.2-1 5.3-3 5.4-1..2 5.5-3 6.9-1..2", "lower clamps, shown", "attentions", _packs)
 MODELS = (WIDE_LOGITS, WEIGHT_SUMS, CONTEXTS, PARTIAL_SUMS, Z_LOW, PACKED)
 """All of them."""
+
+MANY_Z = Edited("many-z", cited("6.4-5 9.1-6"), "126 channels of z", configured(hyper=126), sound=True)
+edited_model(MANY_Z, BASE)
