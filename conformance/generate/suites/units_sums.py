@@ -215,9 +215,9 @@ def conv_sums() -> Cases:
         layer = {**_filter([MAX, -32003], 12345, shift, 0), "frac": 8}
         yield f"wide, shift {shift}", {"x": odd, "op": {**OPERATION, "wide": True}, "layer": layer}
     for n in range(24):
-        weights, x = numbers(f"conv-sums/{n}", -16000, 16000, 2), numbers(f"conv-sums/x/{n}", -MAX, MAX, 2)
-        layer = _filter(weights.tolist(), 128 * (n % 3) - 1 - int(weights @ x), 7)
-        yield f"close to a multiple {n}", {"x": [[x]], "op": OPERATION, "layer": layer}
+        weights, inputs = numbers(f"conv-sums/{n}", -16000, 16000, 2), numbers(f"conv-sums/x/{n}", -MAX, MAX, 2)
+        layer = _filter(weights.tolist(), 128 * (n % 3) - 1 - int(weights @ inputs), 7)
+        yield f"close to a multiple {n}", {"x": [[inputs]], "op": OPERATION, "layer": layer}
     for v in (MAX, -MAX):
         x, twice = [[[v, v]]], _filter([1, 1], 0, 0)
         yield f"clamp of {2 * v}", {"x": x, "op": OPERATION, "layer": twice}
@@ -260,9 +260,9 @@ def _norms(inverse: bool) -> Cases:
                 )
     for n in range(8):
         (root,) = numbers(f"gdn-sums/root/{n}", 1 << 24, (1 << 26) - 1, 1).tolist()
-        x = numbers(f"gdn-sums/x/{n}", -MAX, MAX, 1, 400, 1)
+        values = numbers(f"gdn-sums/x/{n}", -MAX, MAX, 1, 400, 1)
         layer = {"gamma": [[0]], "beta": [root * root], "constants": [25 if inverse else 26], "limit": MAX}
-        yield case(f"products {n}", x=x, layer=layer, inverse=inverse)
+        yield case(f"products {n}", x=values, layer=layer, inverse=inverse)
     for v in (-MAX, MAX):
         layer = {"gamma": [[0]], "beta": [4], "constants": [0 if inverse else 2], "limit": MAX}
         yield case(f"clamp of {v}", x=[[[v]]], layer=layer, inverse=inverse)

@@ -30,19 +30,19 @@ Arrays = dict[str, np.ndarray]
 CH = CONFIG.ch
 
 
-def _observed(name: str, clauses: str, says: str, base: str, edit: Callable[[Arrays], None]) -> Edited:
+def _observed(model: str, clauses: str, says: str, base: str, edit: Callable[[Arrays], None]) -> Edited:
     """A sound model with other numbers in the arrays of a base."""
     content = {"attentions": attentions_content, "wires": wires_content}[base]
 
     def change(f: h5py.File) -> None:
         before = content()
-        after = {path: array.copy() for path, array in before.items()}
+        after = {name: array.copy() for name, array in before.items()}
         edit(after)
-        for path, array in after.items():
-            if not np.array_equal(array, before[path]):
-                f[path][...] = array
+        for name, array in after.items():
+            if not np.array_equal(array, before[name]):
+                f[name][...] = array
 
-    made = Edited(name, cited(clauses), says, change, sound=True)
+    made = Edited(model, cited(clauses), says, change, sound=True)
     edited_model(made, base)
     return made
 
@@ -55,8 +55,8 @@ def _wide_logits(content: Arrays) -> None:
     for c in range(CH):
         connect(content, "local/0/qkv", 2 * CH + c, [(c, 3)])
     content["layers/local/0/attention/constants"][0] = 0
-    for part in ("queries0", "keys0"):
-        content[f"layers/inter/1/{part}/weight"] *= 64
+    for layer in ("queries0", "keys0"):
+        content[f"layers/inter/1/{layer}/weight"] *= 64
 
 
 def _weight_sums(content: Arrays) -> None:

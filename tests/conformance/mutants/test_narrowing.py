@@ -7,8 +7,8 @@ import random
 import pytest
 
 from conformance.kit.errors import NothingToDo
-from conformance.reach import narrowing
-from conformance.reach.places import NARROWINGS, PACKED, PLACES, Narrowing
+from conformance.mutants import narrowing
+from conformance.mutants.places import NARROWINGS, PACKED, PLACES, Narrowing
 
 NAMES = {n.name: n for n in NARROWINGS}
 SAME = Narrowing("same", 0, 0, int)

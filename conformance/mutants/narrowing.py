@@ -31,9 +31,9 @@ from ..kit.errors import FAILED, PASSED, NothingToDo
 from ..kit.specification import source
 from ..kit.suites import load_all
 from ..kit.vectors import Reject, Vector
-from ..mutants.command import write_json
-from ..mutants.mutant import Mutant
-from ..mutants.unit_cases import WAYS
+from .command import write_json
+from .mutant import Mutant
+from .unit_cases import WAYS
 from ..run.units import plain
 from .places import PLACES, Narrowing, Place
 
@@ -45,13 +45,17 @@ FAST = (
 """Functions of SPEC.md that refcodec computes in their place, if nothing in them is narrowed."""
 
 STREAMS = (
-    *("extremes/narrow-*", "extremes/logits-*", "extremes/attention-*", "extremes/mean-ends", "extremes/norm-*"),
-    *("extremes/[yz]-*", "extremes/model-*", "core/random-tiny*", "core/random-nano*", "entropy/escapes*"),
-    *("invalid/symbol-*", "extremes/limits-plus", "extremes/limits-minus-q100", "extremes/clamps-*"),
+    *("extremes/observed-*", "extremes/logits-small", "extremes/attention-ties", "extremes/attention-border"),
+    *("extremes/mean-ends", "extremes/norm-one-high", "extremes/norm-ties", "extremes/y-low-q100"),
+    *("extremes/model-gdn", "extremes/model-values", "extremes/thresholds", "invalid/symbol-*-65000"),
+    *("extremes/clamps-mixed-q001",),
 )
 """Streams that a search tries, in this order."""
 
-SECONDS = 20.0
+ALONE = {"extremes/observed-dividend": "linear_attention", "extremes/thresholds": "split_parameters"}
+"""Slow streams, which are tried for the places of one function."""
+
+SECONDS = 60.0
 """Processor time of a case or a stream after which a narrowed decoder is taken to hang."""
 
 
@@ -167,9 +171,10 @@ def _vectors() -> dict[str, Vector]:
 
 
 @cache
-def _streams() -> tuple[str, ...]:
-    """Streams that a search tries, in order."""
-    return tuple(dict.fromkeys(name for pattern in STREAMS for name in _vectors() if fnmatchcase(name, pattern)))
+def _streams(function: str) -> tuple[str, ...]:
+    """Streams that a search tries for the places of a function, in order."""
+    found = dict.fromkeys(name for pattern in STREAMS for name in _vectors() if fnmatchcase(name, pattern))
+    return tuple(name for name in found if ALONE.get(name, function) == function)
 
 
 @cache
@@ -207,7 +212,7 @@ def tried(trial: Trial, search: bool) -> Trial:
     place, narrowing = trial.place, trial.narrowing
     units, streams = [trial.unit] * bool(trial.unit), [trial.stream] * bool(trial.stream)
     if search:
-        units, streams = [*units, *_units(place)], [*streams, *_streams()]
+        units, streams = [*units, *_units(place)], [*streams, *_streams(place.function)]
     module = narrowed(place, narrowing)
     unit = next((name for name in units if _unit_notices(_vectors()[name], module)), "")
     decoder = _fast(module, place.function)
