@@ -31,11 +31,11 @@ from ..kit.errors import FAILED, PASSED, NothingToDo
 from ..kit.specification import source
 from ..kit.suites import load_all
 from ..kit.vectors import Reject, Vector
+from ..run.units import plain
 from .command import write_json
 from .mutant import Mutant
-from .unit_cases import WAYS
-from ..run.units import plain
 from .places import PLACES, Narrowing, Place
+from .unit_cases import WAYS
 
 FOUND = Path(__file__).with_name("narrowing.json")
 
