@@ -8,6 +8,7 @@ import pytest
 
 from conformance.kit.errors import NothingToDo
 from conformance.mutants import narrowing
+from conformance.mutants.mutant import ROOT
 from conformance.mutants.places import NARROWINGS, PACKED, PLACES, Narrowing
 
 NAMES = {n.name: n for n in NARROWINGS}
@@ -84,6 +85,8 @@ def test_the_command(capsys, tmp_path, monkeypatch):
     rows = capsys.readouterr().out.splitlines()
     assert len(rows) == len(PLACES) + 2 and len({row.count(" | ") for row in rows}) == 1
     known = json.loads(narrowing.FOUND.read_text(encoding="utf-8"))
+    shown = (ROOT / "conformance" / "README.md").read_text(encoding="utf-8")
+    assert all(row in shown for row in rows)
     known["quantiser: clamp"]["packed"] = ["units/sum", ""]  # which does not notice it
     monkeypatch.setattr(narrowing, "FOUND", tmp_path / "found.json")
     narrowing.FOUND.write_text(json.dumps(known), encoding="utf-8")
