@@ -31,13 +31,13 @@ from ..kit.errors import FAILED, PASSED, NothingToDo
 from ..kit.specification import source
 from ..kit.suites import load_all
 from ..kit.vectors import Reject, Vector
+from ..mutants.command import write_json
+from ..mutants.mutant import Mutant
+from ..mutants.unit_cases import WAYS
 from ..run.units import plain
-from .command import write_json
-from .mutant import Mutant
 from .places import PLACES, Narrowing, Place
-from .unit_cases import WAYS
 
-FOUND = Path(__file__).with_name("narrowing.json")
+FOUND = Path(__file__).with_name("found.json")
 
 FAST = (
     *("convolution", "residual_sum", "gain", "rescale", "gdn", "layer_norm", "local_attention", "global_attention"),

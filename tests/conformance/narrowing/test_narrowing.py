@@ -7,9 +7,9 @@ import random
 import pytest
 
 from conformance.kit.errors import NothingToDo
-from conformance.mutants import narrowing
 from conformance.mutants.mutant import ROOT
-from conformance.mutants.places import NARROWINGS, PACKED, PLACES, Narrowing
+from conformance.narrowing import command as narrowing
+from conformance.narrowing.places import NARROWINGS, PACKED, PLACES, Narrowing
 
 NAMES = {n.name: n for n in NARROWINGS}
 SAME = Narrowing("same", 0, 0, int)
@@ -83,7 +83,7 @@ def test_the_command(capsys, tmp_path, monkeypatch):
         command("none such")
     assert command(table=True) == 0
     rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == len(PLACES) + 2 and len({row.count(" | ") for row in rows}) == 1
+    assert len(rows) == len(PLACES) + 2 and len({row.count("|") for row in rows}) == 1
     known = json.loads(narrowing.FOUND.read_text(encoding="utf-8"))
     shown = (ROOT / "conformance" / "README.md").read_text(encoding="utf-8")
     assert all(row in shown for row in rows)
