@@ -55,23 +55,23 @@ def symbols() -> Iterator[Case]:
     )
     yield Case(
         "large/segment-2-20",
-        random_stream(model(BASE), 71, 1024, 2624, style="extremes"),
+        random_stream(model(BASE), 71, 1024, 3136, style="extremes"),
         BASE,
         cited("7.2-2..3 7.3-3 8.3-1 9.1-4"),
         "Bytes or words of a segment are counted in 16 bits, or a buffer for them is too small.",
-        "1024x2624, symbols of 32767 and -32767, seed 71",
+        "1024x3136, symbols of 32767 and -32767, seed 71",
     )
 
 
 @generator("large", "sums")
 def sums() -> Iterator[Case]:
-    """An attention over more than 2^14 positions, whose sums need more than 53 bits."""
+    """An attention over more than 2^14 positions, whose sums pass 2^53 and, shifted by context_shift, 2^65."""
     yield Case(
         "large/sums-2-53",
         stream_of(load_model(edited_file(observed.CONTEXTS.model)), 2048, 2112),
         observed.CONTEXTS.model,
         cited("5.9-3 9.2-6"),
-        "Sums of exponentials times values are float64 or, shifted, 64 bits.",
+        "Sums of exponentials times values are shifted in 64 bits.",
         "16896 positions, no symbols",
     )
 
