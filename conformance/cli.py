@@ -37,6 +37,7 @@ COMMANDS = {
     ),
     "generate": ("conformance.generate.generate", "rebuild the suites, or check that they are what generators make"),
     "bounds": ("conformance.reach.bounds", "proved and reached bounds of accumulators, layer by layer"),
+    "narrowing": ("conformance.narrowing.command", "which vector notices an intermediate result of another type"),
     "catalogue": ("conformance.generate.catalogue", "what every generator makes, from its docstring"),
     "mutants": ("conformance.mutants.command", "mutation score of the suites and of the runner"),
     "clauses": ("conformance.kit.clauses", "list the clauses of SPEC.md, or check the list"),

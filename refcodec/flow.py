@@ -122,7 +122,7 @@ class Flow:
         for first, rows in hyper_analysis_strips(self.engine, self.model.config, y):
             interior(z)[first : first + rows.shape[0]] = rows
             symbols = self.engine.symbols(rows, self.model.medians)
-            yield first, self.engine.reconstruct(symbols, self.model.medians)
+            yield first, self.engine.reconstruct(symbols, self.model.medians).astype(np.int16)
 
     def _part_of_z(self, z: Map, tile: Tile) -> Map:
         """A tile's part of z."""
@@ -135,7 +135,7 @@ class Flow:
         """(SPEC 6.4) Hyper parameters of a picture of one tile."""
         given = self.engine.map(*z_hat.shape)
         interior(given)[...] = z_hat
-        self.engine.show("z_hat", z_hat)
+        self.engine.show("z_hat", interior(given))
         return hyper_synthesis(self.engine, given)
 
     def _hyper_rows(self, z_hat: Iterator[tuple[int, np.ndarray]], part: Window) -> TileRows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from refcodec.bitstream.container import parse
 from refcodec.codec import decode_stream
 from refcodec.errors import RefcodecError
+from refcodec.model.file import read_content
 from refcodec.model.integer_model import Model
 from refcodec.trace import Recorder
 
@@ -53,12 +55,14 @@ def decoded(data: bytes, model: Model | Path | None, backend: str, trace: Record
 
 @cache
 def _defined_model(name: str) -> Any:
-    return definition().build_model(plain_content(dict(models.source(name).content())))
+    made = models.source(name)
+    content = read_content(models.edited_file(name))[0] if made.edited else made.content()
+    return definition().build_model(plain_content(dict(content)))
 
 
-def defined(data: bytes, name: str | None) -> Accept | Reject:
-    """(SPEC 6.10-3, 8.5) What SPEC.md's blocks do with a stream."""
-    spec = definition()
+def defined(data: bytes, name: str | None, spec: ModuleType | None = None) -> Accept | Reject:
+    """(SPEC 6.10-3, 8.5) What SPEC.md's blocks do with a stream, or others in their place."""
+    spec = spec or definition()
     try:
         header = spec.parse_stream(data)
     except ValueError as error:

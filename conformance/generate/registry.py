@@ -23,13 +23,18 @@ SUITES = {
     "extremes": "The largest accumulators, saturation of clamps, ties of roundings, neighbours of thresholds.",
     "invalid": "Streams that must be refused, each with the class of its refusal.",
     "units": "Operations alone, as plain JSON integers.",
+    "large": "Sizes that the other suites leave out: rows, positions, symbols, pixels and bytes beyond 2^16 to 2^24.",
 }
 """Description of every suite."""
 
+ON_REQUEST = ("large",)
+"""Suites that the kit does not hold: ``generate large`` makes them."""
+
 MODULES = {suite: (suite,) for suite in SUITES} | {
     "core": ("core", "tiles", "stored"),
+    "extremes": ("extremes", "observed"),
     "invalid": ("invalid", "invalid_segments", "invalid_tiles", "invalid_stored"),
-    "units": ("units_arithmetic", "units_attention", "units_codec", "units_coder", "units_stored"),
+    "units": ("units_arithmetic", "units_attention", "units_codec", "units_coder", "units_stored", "units_sums"),
 }
 """Modules of the folder ``suites`` whose import registers the generators of a suite, in the order of its vectors."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 from refcodec.model.tables import load_arrays
@@ -40,9 +41,9 @@ def refusal(error: ValueError) -> dict[str, str]:
     return {"error": text if text in ERROR_CLASSES else "SymbolError" if text.startswith("symbol ") else "CoderError"}
 
 
-def evaluate(function: str, given: Input) -> Any:
-    """(SPEC 1.3-3) What a block returns for the input of a case, as JSON has it."""
-    block = getattr(definition(), function)
+def evaluate(function: str, given: Input, blocks: ModuleType | None = None) -> Any:
+    """(SPEC 1.3-3) What a block of SPEC.md, or of others, returns for the input of a case, as JSON has it."""
+    block = getattr(blocks or definition(), function)
     arguments = live(given, annex_a())
     if "tables" in inspect.signature(block).parameters and "tables" not in arguments:
         arguments["tables"] = annex_a()

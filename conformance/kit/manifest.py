@@ -23,6 +23,9 @@ MAX_PATH = 1000
 MAX_OFFSET = 1 << 28
 """Of the end of an edit, in bytes."""
 
+MAX_REPEATED = 1 << 25
+"""Bytes that an edit repeats, at most."""
+
 _BYTES = re.compile(r"([0-9a-f]{2})*")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 CLAUSE = re.compile(r"[0-9A-Z]+(\.[0-9]+)*(-[0-9]+)?")
@@ -44,12 +47,15 @@ def _inside(text: str, fields: Fields, folder: Path, root: Path) -> Path:
 def _edits(fields: Fields) -> Edits:
     edits, end = [], 0
     for edit in fields.take("edits", list, []):
-        if not (isinstance(edit, list) and list(map(type, edit)) == [int, int, str] and _BYTES.fullmatch(edit[2])):
-            raise fields.wrong(f"'edits' holds {show(edit)}, expected [offset, removed, hexadecimal digits]")
-        offset, removed, digits = edit
+        kinds = list(map(type, edit)) if isinstance(edit, list) else []
+        if kinds not in ([int, int, str], [int, int, str, int]) or not _BYTES.fullmatch(edit[2]):
+            raise fields.wrong(f"'edits' holds {show(edit)}, expected [offset, removed, hexadecimal digits, times]")
+        offset, removed, digits, times = (*edit, 1)[:4]
         if not (end <= offset <= MAX_OFFSET and 0 <= removed <= MAX_OFFSET - offset):
             raise fields.wrong(f"'edits' holds {show(edit)}, which overlaps the one before or ends beyond {MAX_OFFSET}")
-        edits.append((offset, removed, bytes.fromhex(digits)))
+        if not 0 <= times <= MAX_REPEATED or len(digits) // 2 * times > max(MAX_REPEATED, len(digits)):
+            raise fields.wrong(f"'edits' holds {show(edit)}, which repeats to more than {MAX_REPEATED} bytes")
+        edits.append((offset, removed, bytes.fromhex(digits) * times))
         end = offset + removed
     return tuple(edits)
 

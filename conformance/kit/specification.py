@@ -13,6 +13,18 @@ from .errors import UsageError
 
 
 @cache
+def source() -> str:
+    """(SPEC 1.3-3) All blocks in the order of the document, each at its line of SPEC.md; raises UsageError."""
+    if not SPEC_PATH.is_file():
+        raise UsageError(f"no SPEC.md at {SPEC_PATH}: generators need a checkout of the project, not an installed kit")
+    text, code = SPEC_PATH.read_text(encoding="utf-8"), ""
+    for match in FENCE.finditer(text):
+        if match[1] == "python":
+            code += "\n" * (text.count("\n", 0, match.start(2)) - code.count("\n")) + match[2]
+    return code
+
+
+@cache
 def definition() -> ModuleType:
     """(SPEC 1.3-3) All blocks in the order of the document; tracebacks point into SPEC.md.
 
@@ -22,13 +34,7 @@ def definition() -> ModuleType:
         SPEC.md is not beside the package, as in an installed kit.
     """
     module = ModuleType("spec_blocks", "The definition of the codec.")
-    if not SPEC_PATH.is_file():
-        raise UsageError(f"no SPEC.md at {SPEC_PATH}: generators need a checkout of the project, not an installed kit")
-    text = SPEC_PATH.read_text(encoding="utf-8")
-    for match in FENCE.finditer(text):
-        if match[1] == "python":
-            code = "\n" * text.count("\n", 0, match.start(2)) + match[2]
-            exec(compile(code, str(SPEC_PATH), "exec"), module.__dict__)
+    exec(compile(source(), str(SPEC_PATH), "exec"), module.__dict__)
     return module
 
 

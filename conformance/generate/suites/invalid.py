@@ -14,7 +14,8 @@ from itertools import pairwise
 from refcodec.bitstream.crc32c import crc32c
 from refcodec.bitstream.fields import FIELDS, FIXED_SIZE, HEADER_SIZE
 
-from ...synthetic.models import broken_files, broken_models, reader_rules
+from ...kit.clauses import cited
+from ...synthetic.models import broken_files, broken_models, broken_places, reader_rules
 from ...synthetic.models.procedural import manifest_entry, model
 from ...synthetic.streams import chunk, sealed, take_apart
 from ...synthetic.writer import random_stream
@@ -355,6 +356,22 @@ def chunks() -> Iterator[Case]:
         )
 
 
+@generator("invalid", "long-payload")
+def long_payload() -> Iterator[Case]:
+    """A payload of 2^24 bytes and one more, all of them there, in a stream that is sound but for it."""
+    payload = bytes(2**24 + 1)
+    yield Case(
+        "invalid/chunk-payload-2-24-and-1",
+        _chunked(chunk(b"note", payload)),
+        "single-7",
+        cited("1.4-2 8.4-9 8.5-10 9.1-5"),
+        "The length of a payload is compared with what is left of the stream, not with 2^24.",
+        "a chunk of 2^24 + 1 zeros",
+        reject("ChunkError"),
+        base="bare",
+    )
+
+
 @generator("invalid", "models")
 def models() -> Iterator[Case]:
     """Models with one fault each: every number out of its range, every rule of configurations, symbol tables and proofs
@@ -373,4 +390,35 @@ def models() -> Iterator[Case]:
             f"nano-7 with {fault.says}",
             reject("InvalidModel"),
             base="nano",
+        )
+
+
+@sound("slices")
+def slices() -> bytes:
+    """A valid stream of eight slices."""
+    return random_stream(model(broken_places.SLICES), 4, 24, 16, style="plain")
+
+
+@generator("invalid", "model-places")
+def model_places() -> Iterator[Case]:
+    """Models with a fault at a later place: last and middle indices, the last slice, rows of gains of a model with two
+    qualities, totals over several arrays, and rules that one array alone breaks.
+    """
+    bases = {
+        broken_models.BASE: ("nano", nano),
+        broken_places.GAINS: ("bare", bare),
+        broken_places.SLICES: ("slices", slices),
+    }
+    for base, fault in broken_places.FAULTS:
+        name, stream = bases[base]
+        data, named = stream(), bytes.fromhex(manifest_entry(fault.model)["fingerprint"])
+        yield Case(
+            f"invalid/model-{fault.name}",
+            sealed(data[:16] + named + data[32:-4]),
+            fault.model,
+            fault.clauses,
+            f"A model is loaded that has {fault.says}: a check ends before the last number, row, slice or array.",
+            f"{base} with {fault.says}",
+            reject("InvalidModel"),
+            base=name,
         )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ Patch = Callable[[bytes], bytes]
 
 NEAR = 16
 """Equal bytes between two differences that are not worth a new edit."""
+
+_RUN = re.compile(rb"(.)\1{63,}", re.DOTALL)
+"""A byte and 63 or more like it."""
 
 LARGE = 1 << 20
 """Numbers of an array that is not read to name a model."""
@@ -114,8 +118,24 @@ def edits_between(old: bytes, new: bytes) -> Edits:
 
 
 def as_json(edits: Edits) -> list[list[Any]]:
-    """Edits as manifests hold them."""
-    return [[offset, removed, new.hex()] for offset, removed, new in edits]
+    """Edits as manifests hold them: a long run of one byte is an edit that repeats it."""
+    found: list[list[Any]] = []
+    for offset, removed, new in edits:
+        at, rest = 0, removed
+        for run in _RUN.finditer(new):
+            if run.start() > at:
+                found.append([offset, rest, new[at : run.start()].hex()])
+                offset, rest = offset + rest, 0
+            found.append([offset, rest, run[0][:1].hex(), len(run[0])])
+            offset, rest, at = offset + rest, 0, run.end()
+        if at < len(new) or not new:
+            found.append([offset, rest, new[at:].hex()])
+    return found
+
+
+def from_json(edits: Iterable[Sequence[Any]]) -> Edits:
+    """Edits of a manifest."""
+    return tuple((edit[0], edit[1], bytes.fromhex(edit[2]) * (edit[3] if len(edit) > 3 else 1)) for edit in edits)
 
 
 def file_fingerprint(data: bytes) -> bytes | None:
@@ -152,7 +172,7 @@ def entry_of(path: Path, made: Edited, stored: dict[str, Any] | None) -> dict[st
     old = path.read_bytes()
     base = hashlib.sha256(old).hexdigest()
     if stored and stored["sha256"] == base:
-        return stored
+        return stored | {"edits": as_json(from_json(stored["edits"]))}
     new = changed(old, made)
     named = file_fingerprint(old if made.same else new) or file_fingerprint(old)
     assert named is not None

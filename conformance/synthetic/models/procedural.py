@@ -27,7 +27,7 @@ from refcodec.model.registry import DEFAULT
 from ...kit import vectors
 from ...kit.strict_json import read_json
 from ...run.models import locate
-from .edits import Edited, entry_of
+from .edits import Edited, entry_of, from_json
 
 Content = Mapping[str, np.ndarray]
 
@@ -55,6 +55,13 @@ CONFIGURATIONS = {
 """Edges of what SPEC 6.1 allows. One slice, with gains and the older g_s but two widths of LRP; as many heads as
 channels, and derived widths of LRP; eight slices of two channels, of which the inter attention is one head; widths just
 above multiples of 16, 32 and 64."""
+
+ELEVEN = Config((2, 2, 2), 44, 11, 2, (2, 2), (2, 2), (2, 2, 2), (2, 2), 5, 2, 4, 4)
+ALL_SLICES = Config((2, 2, 2), 64, 32, 2, (2, 2), (2, 2), (2, 2, 2), (2, 2), 5, 1, 2, 62)
+"""More slices than every published model has, and as many as SPEC 6.1 allows. Their models are mostly zeros."""
+
+KEPT = 61
+"""Of a thinned model every so many weights are kept."""
 
 FLOORED = {"floored": Config((2, 4, 2), 24, 3, 2, (2, 4), (4, 2), (4, 2, 2), (2, 4), 5, 2, 4, 6)}
 """Eight channels a slice and heads of six: one head and two heads of eight channels, where quotients are not exact."""
@@ -114,6 +121,22 @@ def _configured(name: str, config: Config, seed: int) -> Source:
     )
 
 
+def _thinned(name: str, config: Config, seed: int) -> Source:
+    """A procedural model of which few weights are left, so that its file is small."""
+
+    def content() -> Content:
+        made = dict(build(config, seed))
+        for path, array in made.items():
+            if path.endswith("/weight"):
+                made[path] = np.where(np.arange(array.size).reshape(array.shape) % KEPT == 0, array, 0).astype(
+                    array.dtype
+                )
+        return made
+
+    says = f"procedural, a configuration of its own ({name}), seed {seed} (SPEC B.3), every {KEPT}st weight of a layer"
+    return Source(f"{name}-{seed}", cache(content), says, seed=seed)
+
+
 _SOURCES = {
     source.name: source
     for source in (
@@ -122,6 +145,8 @@ _SOURCES = {
         _configured("mid", MID, 7),
         _configured("nano", NANO, 7),
         *(_configured(name, config, 7) for name, config in {**CONFIGURATIONS, **FLOORED}.items()),
+        _thinned("eleven", ELEVEN, 7),
+        _thinned("all-slices", ALL_SLICES, 7),
         _procedural("default", 7),
         _procedural("paper", 7),
         _procedural("mlicpp", 7),
@@ -130,7 +155,10 @@ _SOURCES = {
     )
 }
 
-CONSTRUCTED = ("wires", "limits", "narrow", "attentions", "broken_models", "broken_files", "reader_rules")
+CONSTRUCTED = (
+    *("wires", "limits", "narrow", "attentions", "observed"),
+    *("broken_models", "broken_places", "broken_files", "reader_rules"),
+)
 """Modules of this package that register constructed models."""
 
 
@@ -211,7 +239,7 @@ def edited_file(name: str) -> Path:
     made = source(name)
     assert made.edited is not None
     entry = _edited_entry(made)
-    edits = tuple((offset, removed, bytes.fromhex(new)) for offset, removed, new in entry["edits"])
+    edits = from_json(entry["edits"])
     pins = entry["fingerprint"], source(made.base).path, entry["sha256"]
     path = locate(vectors.Model(name, *pins, edits=edits, edited=entry["edited"]))
     assert path is not None  # edits give what they were made from

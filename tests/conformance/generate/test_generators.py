@@ -19,7 +19,7 @@ from conformance.kit.vectors import Accept, edited
 from conformance.reach import census
 from conformance.synthetic import writer
 from conformance.synthetic.models import procedural as models
-from conformance.synthetic.models.edits import edits_between
+from conformance.synthetic.models.edits import as_json, edits_between, from_json
 from refcodec.bitstream.container import parse
 from refcodec.codec import decode_stream
 from refcodec.errors import InvalidModel, ModelError, SymbolError
@@ -286,6 +286,23 @@ def test_edits_between_give_the_other_file(old, parts, data):
     edits = edits_between(old, new)
     assert edited(old, edits) == new and bool(edits) == (old != new)
     assert all(a[0] + a[1] < b[0] for a, b in pairwise(edits))
+
+
+@given(old=st.binary(max_size=20), parts=st.lists(st.tuples(st.binary(max_size=3), st.integers(0, 200)), max_size=4))
+def test_edits_are_written_with_their_runs(old, parts):
+    new = b"".join(part * times for part, times in parts)
+    edits = edits_between(old, new)
+    stored = as_json(edits)
+    assert edited(old, from_json(stored)) == new
+    assert sum(len(edit[2]) for edit in stored) <= sum(2 * len(part) for _, _, part in edits)
+
+
+def test_a_long_run_takes_a_few_bytes():
+    assert as_json(edits_between(b"ab", b"a" + b"x" + bytes(2**20) + b"y" + b"b")) == [
+        [1, 0, "78"],
+        [1, 0, "00", 2**20],
+        [1, 0, "79"],
+    ]
 
 
 @pytest.mark.parametrize(

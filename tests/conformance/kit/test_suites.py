@@ -350,10 +350,23 @@ def test_models_may_be_edits_of_a_file(tmp_path):
         suites.check_files([suites.load(path)])
     for wrong in (
         *([[2]], [[2, 0]], ["2"], [[2, 0, 5]], [[True, 0, "00"]], [[2, 1.0, "00"]], [[2, 0, "0"]], [[2, 0, "0G"]]),
+        *([[2, 0, "00", "2"]], [[2, 0, "00", -1]], [[2, 0, "00", 2**25 + 1]], [[2, 0, "0000", 2**24 + 1]]),
+        *([[2, 0, "00", 2, 3]], [[2, 0, "00", True]]),
         *([[-1, 0, "00"]], [[2, -1, "00"]], [[2**28, 1, "00"]], [[2, 2, "00"], [3, 0, "00"]], [[2, 0, ""], [1, 0, ""]]),
     ):
         with pytest.raises(SuiteDamaged, match="'edits' holds"):
             changed(tmp_path, lambda m, w=wrong: m["models"]["toy"].update(edits=w))
+
+
+def test_an_edit_may_repeat_its_bytes(tmp_path):
+    entry = toy_model() | {
+        "edits": [[2, 2, "6f", 3], [7, 0, "2122", 2], [7, 0, "", 5]],
+        "edited": sha256(b'a ooodel!"!"'),
+    }
+    path = write_suite(tmp_path, "core", [valid("core/a", 2, 2, 3, 1)], models={"toy": entry})
+    suite = suites.load(path)
+    suites.check_files([suite])
+    assert suite.models["toy"].edits == ((2, 2, b"ooo"), (7, 0, b'!"!"'), (7, 0, b""))
 
 
 def edited_suite(folder, data=b"a cut, and more", **more):

@@ -74,13 +74,11 @@ def spec_walk(config, quality, height, width, seed, largest):
     """SPEC's walk with random symbols: its results by name, what the port saw, and y_hat."""
     port, codec = RandomPort(seed, largest), SPEC.new_codec(spec_model(config), quality)
 
-    def code_z(h, w):
-        return port.z(None, (h, w, config.hyper)).tolist()
-
     def code_y(i, parity, levels, means):
         return port.y(i, parity, np.array(levels, np.int32), np.array(means, np.int32)).tolist()
 
-    y_hat = SPEC.walk(codec, height, width, code_z, code_y)
+    z_symbols = port.z(None, (height // 4, width // 4, config.hyper)).tolist()
+    y_hat = SPEC.walk(codec, SPEC.hyper_parameters(codec, z_symbols), code_y)
     return spec_trace(codec), port.seen, y_hat
 
 
