@@ -119,7 +119,8 @@ def test_what_is_stored_without_loss_has_every_form():
 def test_traces_are_there_for_every_configuration():
     traced = {v.model.name for v in suite("core").vectors if v.trace}
     names = [v.trace.read_text() for v in suite("core").vectors if v.id == "core/tiles-smaller-edges"]
-    assert all(f'"tiles/{n}/z_hat"' in names[0] for n in range(4)) and '"tiles/3/g_s' not in names[0]
+    assert all(f'"tiles/{n}/y_hat/0"' in names[0] for n in range(4))
+    assert all(f'"{name}"' in names[0] and f'"tiles/3/{name}"' not in names[0] for name in ("z_hat", "h_s/4", "g_s/7"))
     assert traced >= {"tiny-7", *core.SPECIAL}
 
 
