@@ -1,4 +1,4 @@
-"""Where a port may narrow an intermediate result: every operation of SPEC 5 to 7, with the bound of each quantity.
+"""Where a port may narrow an intermediate result: every operation of SPEC 5, 6 and 7, with the bound of each quantity.
 
 A place is an expression in one of SPEC.md's blocks. A narrowing gives it another type: integers that wrap or saturate,
 or floating point, which rounds. One that holds every number within the bound changes nothing. Of the others each is

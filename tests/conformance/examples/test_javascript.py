@@ -213,20 +213,20 @@ def test_it_decodes_what_refcodec_writes(kind, model_file, tmp_path):
 
 
 def test_a_region_needs_the_tiles_around_it(model_file, tmp_path):
-    data = bytearray(coded(random_picture(64, 448), tile=64))
+    data = bytearray(coded(random_picture(64, 1024), tile=64))
     wanted, stream = decode_stream(data, model=tiny_model())
-    data[stream.index[3].start] ^= 1
+    data[stream.index[7].start] ^= 1
     path, output = tmp_path / "s.loclic", tmp_path / "o.ppm"
     path.write_bytes(data)
-    for x, width, sound in ((0, 80, True), (0, 81, False), (367, 1, False), (368, 80, True)):
+    for x, width, sound in ((0, 80, True), (0, 81, False), (879, 1, False), (880, 80, True)):
         ended = decode(path, output, "--model", model_file, "--region", f"{x},5,{width},9")
         assert ended.returncode == (0 if sound else 65)
         if sound:
             assert np.array_equal(read_pnm(output), wanted[5:14, x : x + width])
         else:
-            assert json.loads(ended.stdout) == {"error": "ChecksumError", "detail": "the checksum of tile 3 is another"}
+            assert json.loads(ended.stdout) == {"error": "ChecksumError", "detail": "the checksum of tile 7 is another"}
     assert json.loads(decode(path, output, "--model", model_file).stdout)["error"] == "ChecksumError"
-    for region in ("0,0,0,1", "440,0,9,1", "0,64,1,1", "0,0,1"):
+    for region in ("0,0,0,1", "1016,0,9,1", "0,64,1,1", "0,0,1"):
         assert decode(path, output, "--region", region).returncode == 64
     assert decode(path, output, "--region", "0,0,1,1", "--verify").returncode == 64
 

@@ -80,7 +80,7 @@ def test_a_difference_in_a_tile_is_named_with_its_place_in_the_picture():
     names = [stage.name for stage in whole.stages]
     # the last number of a map of 4x4 positions, which is 16 samples high and wide
     for name, place, says in (
-        ("tiles/0/ep_anchor/0/0", "row 48, column 48", "tile 0, slice 0, anchors"),
+        ("tiles/0/inter/1/mlp2", "row 48, column 48", "tile 0, slice 1"),
         ("tiles/1/y_hat/2", "row 48, column 112", "tile 1, slice 2, both passes"),
         ("tiles/3/chan/1/0", "row 112, column 112", "tile 3, slice 1"),
         ("tiles/3/local/0/fc2", "row 112, column 112", "tile 3, slice 0, non-anchors"),
