@@ -1,6 +1,6 @@
 """Tiles (SPEC 4.4): how the latents of a picture are cut, and which tiles a region of it needs.
 
-The latents are cut, not the picture: g_a and g_s run over the whole, so the picture has no seams. Sizes and places are
+The latents are cut, not the picture: g_a and g_s run over the whole, and so do h_a and h_s. Sizes and places are
 in latent positions, 16x16 samples each, unless a name says samples.
 """
 
