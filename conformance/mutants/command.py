@@ -26,7 +26,7 @@ from ..kit.suites import KIT, Selection, kit_hash, load_all, select
 from . import coverage, generated, runner_hunt
 from .hunt import LEAST, PATIENCE, Hunt, baseline, preload, run
 from .judge import Task, task_of
-from .mutant import DECODER, RUNNER, Mutant, declared, module_path
+from .mutant import DECODER, RUNNER, Mutant, declared
 
 FOLDER = Path(__file__).parent
 RESULTS = {name: FOLDER / f"{name}.json" for name in ("decoder", "runner", "generated")}
@@ -48,8 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--generated",
         type=int,
         metavar="N",
-        help="about N mutants made from the syntax tree, one at least of every line that vectors reach; with --sample "
-        "those that were noticed the last time",
+        help="about N mutants made from the syntax tree, one at least of every line that vectors reach",
     )
     parser.add_argument("--sample", type=int, metavar="N", help="a random part of N mutants that are not equivalent")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sample, 0 by default")
@@ -211,14 +210,6 @@ def _with_reasons(mutants: Iterable[Mutant]) -> list[Mutant]:
     return [replace(mutant, equivalent=reasons.get(mutant.id, "")) for mutant in mutants]
 
 
-def noticed_before(known: Mapping[str, str]) -> list[Mutant]:
-    """Generated mutants that were noticed the last time and that the sources still give."""
-    modules = dict.fromkeys(f"refcodec.{name.partition(':')[0]}" for name in known)
-    return [
-        m for module in modules if module_path(module).is_file() for m in generated.of_module(module) if m.id in known
-    ]
-
-
 def _report(mutants: Sequence[Mutant], killers: Mapping[str, str], what: str) -> int:
     """Print the score; the exit code."""
     score = scores(mutants, killers)
@@ -258,8 +249,6 @@ def main(args: argparse.Namespace) -> int:
         preload()
     if what != "generated":
         everything: Sequence[Mutant] = declared(*(RUNNER if args.runner else DECODER))
-    elif args.sample:
-        everything = noticed_before(known)
     else:
         everything, reaching = made(tasks, args.generated, args.seed)
     mutants = chosen(everything, args.patterns, args.sample, args.seed)
@@ -268,8 +257,8 @@ def main(args: argparse.Namespace) -> int:
     if args.runner:
         killers = runner_hunt.hunt(mutants, args.jobs, known, _progress)
     else:
-        if args.sample:  # what noticed anything suffices, and spares the time for the others
-            noticing = {known[m.id] for m in mutants} if args.generated else set(known.values())
+        if args.sample and not args.generated:  # what noticed anything suffices, and spares the time for the others
+            noticing = set(known.values())
             tasks = [task for task in tasks if task.id in noticing] or tasks
         kit = {"kit": kit_hash(suites), "vectors": len(tasks)}
         try:
