@@ -20,7 +20,7 @@ VERIFIED = 1 << 14
 UNITS = (
     *("gdn", "igdn", "sum", "gain", "rescale", "norm", "exp2", "container-chunks", "fingerprint"),
     *("configuration", "configuration-bounds", "configuration-heads-floored"),
-    *("tile-places", "region-needs", "region-tiles", "samples-limit", "rectangles-limit"),
+    *("tile-places", "region-needs", "region-tiles", "region-z-tiles", "samples-limit", "rectangles-limit"),
 )
 """Unit vectors that are tried: operations that streams do not reach (GDN is the encoder's), or reach in one of two ways
 (sums that are traced), or whose last bit seldom shows in a picture; and rules at whose bounds streams or models are too
