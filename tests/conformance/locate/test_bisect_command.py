@@ -122,7 +122,7 @@ def test_a_decoder_is_run_for_its_trace(place, capsys):
     command = EXAMPLE + " --model {model} --trace {trace} --values {values}"
     assert bisect(place, "--decoder", command, "--json") == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["stage"] == "local/0/norm1" and found["units"] == ["units/norm"]
+    assert found["stage"] == "local/0/norm1" and found["units"] == ["units/norm", "units/norm-sums"]
     assert found["element"]["got"] == found["element"]["expected"] + 1 and "towards 0" in found["symptoms"][0]
     for command, says in (
         (f"{sys.executable} -c exit(3) {{stream}} {{trace}}", "wrote no trace: exit code 3"),
