@@ -176,7 +176,7 @@ def _lines(tasks: Sequence[Task], names: Sequence[str], path: Path) -> None:
 
 
 def reached_lines(tasks: Sequence[Task]) -> dict[str, dict[int, list[str]]]:
-    """Which vectors reach each line of the modules that take part in decoding, counted in a process of its own.
+    """Which vectors reach each line of the modules that take part in decoding, counted in a separate process.
 
     Raises
     ------

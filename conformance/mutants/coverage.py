@@ -104,7 +104,7 @@ def count_clauses(suites: Iterable[Suite], exempt: Exempt, found: Reached) -> No
 
 
 def measured(tasks: Sequence[Task], modules: Iterable[str]) -> tuple[Coverage, dict[str, str]]:
-    """Decode all vectors in this process under coverage, each as a context of its own; and the module of each file.
+    """Decode all vectors in this process under coverage, each in its own context; and the module of each file.
 
     Raises
     ------

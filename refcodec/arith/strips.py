@@ -160,7 +160,7 @@ class Rows(NamedTuple):
 
 
 def strip_rows(width: int, widest: float, low: bool = False) -> int:
-    """Rows of a strip of a network's input: as high as STRIP allows, and four or more; arguments as `in_strips`."""
+    """Rows of a strip of a network's input: as STRIP allows, at least 4, or 1 if ``low``; arguments as `in_strips`."""
     return max(1, int(STRIP / 4 / (width * widest))) if low else max(4, int(STRIP / (width * widest)))
 
 
