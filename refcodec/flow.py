@@ -156,19 +156,20 @@ class Flow:
         config, grid = self.model.config, self.grid
         needed = grid.needed(grid.window(self._region, REACH))
         part = grid.z_window(needed, HYPER_REACH)
-        readers: dict[int, Reader] = {}
         z_hat = interior(self.engine.map(part.bottom - part.top, part.right - part.left, config.hyper))
+
+        def reader_of(tile: Tile) -> Reader:  # made twice: held, the readers would hold copies of all segments
+            tables = self.model.tables.gaussian, self.model.factorized
+            return self._parts.reader(self.engine.backend, *stream.segments(tile.index), *tables)
+
         for tile in grid.needed_z(part):
-            readers[tile.index] = self._parts.reader(
-                self.engine.backend, *stream.segments(tile.index), self.model.tables.gaussian, self.model.factorized
-            )
-            self._read_z(tile, readers[tile.index], part, z_hat)
+            self._read_z(tile, reader_of(tile), part, z_hat)
         hyper = self._hyper_rows(iter([(0, z_hat)]), part) if self._tiled else None
 
         def code_row(tiles: list[Tile]) -> Iterator[tuple[Tile, Map]]:
             parts = hyper.row(tiles) if hyper else [self._hyper(z_hat)]
             for tile in tiles:
-                reader = readers.pop(tile.index)
+                reader = reader_of(tile)
                 with self._telling(tile):
                     y_hat = self._walk(tile, parts.pop(0), reader)
                     reader.finish()
