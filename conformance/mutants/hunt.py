@@ -29,7 +29,7 @@ PATIENCE = 10.0
 """A vector may take this many times the processor's time that the original takes; and ``LEAST`` seconds at all
 events. Time on a clock would count what other programs do."""
 
-LEAST = 10.0
+LEAST = 3.0
 
 WAIT = 1800.0
 """Seconds on a clock after which a process that does nothing is ended."""

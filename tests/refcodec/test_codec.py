@@ -175,6 +175,7 @@ def test_flipped_bits_are_refused_everywhere(small_stream):
         assert caught.value.exit_code in (65, 69, 77)
 
 
+@pytest.mark.slow
 def test_damaged_segments_with_a_right_checksum_are_refused_or_decoded(small_stream):
     """What the checksum cannot catch the coder catches, or it is another valid stream: never anything else."""
     stream = parse(small_stream)

@@ -118,7 +118,7 @@ def letters(seed: int, height: int, width: int) -> np.ndarray:
     return (255 - np.minimum(page, 1)[..., np.newaxis] * colour).astype(np.uint8)
 
 
-@pytest.mark.parametrize("quality", [1, 60])
+@pytest.mark.parametrize("quality", [60, pytest.param(1, marks=pytest.mark.slow)])
 def test_text_is_stored_by_what_it_takes_together(quality):
     """Estimates of single blocks were several times too high, and the page was coded at more than its bytes."""
     samples = letters(3, 256, 320)
@@ -159,7 +159,7 @@ def test_plain_pixels_repeat_visible_ones():
     assert np.array_equal(plain.rows(0, 2), np.concatenate((expected, np.zeros((1, 3, 3)))))
 
 
-@pytest.mark.parametrize("kind", ["alpha", "rectangles", "whole"])
+@pytest.mark.parametrize("kind", ["alpha", "whole", pytest.param("rectangles", marks=pytest.mark.slow)])
 def test_the_document_decodes_what_is_stored(monkeypatch, kind):
     model, defined = tiny_model(), spec_model()
     if kind == "alpha":
@@ -180,7 +180,7 @@ def test_the_document_decodes_what_is_stored(monkeypatch, kind):
 
 
 def test_damage_is_told():
-    coded = encode_picture(with_alpha(random_picture(20, 30)), 60, model=tiny_model(), digest=False)
+    coded = encode_picture(with_alpha(random_picture(9, 17)), 60, model=tiny_model(), digest=False, rectangles=False)
     stream = parse(coded.data)
     payload = bytearray(stream.chunk(ALPHA) or b"")
     for at in range(len(payload)):
@@ -251,6 +251,7 @@ def test_rectangles_are_places_in_the_picture():
 # ------------------------------------------------------------------------------------------------------------ limits
 
 
+@pytest.mark.slow
 def test_regions_do_not_read_what_is_below_and_beside_them():
     """Stored samples of a region take memory for its columns and time for its rows and those above."""
     samples = np.zeros((4096, 4096, 2), np.uint8)

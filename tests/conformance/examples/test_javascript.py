@@ -142,10 +142,12 @@ def decode(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(NODE), str(DECODER), *map(str, words)], capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_it_decodes_pictures_and_traces_exactly():
     assert results(RIGHT) == dict.fromkeys(RIGHT, "pass")
 
 
+@pytest.mark.slow
 def test_it_refuses_what_must_be_refused_by_the_same_names():
     assert results(WRONG) == dict.fromkeys(WRONG, "pass")
 
@@ -186,7 +188,13 @@ def test_a_refusal_is_one_object_and_leaves_nothing(stream_file, tmp_path):
     assert list(tmp_path.iterdir()) == [other]
 
 
-@pytest.mark.parametrize("kind", ["tiles", "grey tiles with alpha", "alpha", "rectangles", "whole", "whole grey"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("grey tiles with alpha", "whole"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tiles", "alpha", "rectangles", "whole grey")),
+    ],
+)
 def test_it_decodes_what_refcodec_writes(kind, model_file, tmp_path):
     samples = random_picture(70, 150, channels=1 if "grey" in kind else 3)
     options = {"tile": 64 if "tiles" in kind or kind == "rectangles" else 0, "lossless": "whole" in kind}
@@ -212,6 +220,7 @@ def test_it_decodes_what_refcodec_writes(kind, model_file, tmp_path):
         assert np.array_equal(read_pnm(output), wanted[y : y + height, x : x + width])
 
 
+@pytest.mark.slow
 def test_a_region_needs_the_tiles_around_it(model_file, tmp_path):
     data = bytearray(coded(random_picture(64, 1024), tile=64))
     wanted, stream = decode_stream(data, model=tiny_model())
@@ -348,6 +357,7 @@ def damaged_streams() -> list[bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_it_refuses_damaged_streams_by_the_same_names():
     wanted = []
     for data in (cases := damaged_streams()):

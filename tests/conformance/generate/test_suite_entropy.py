@@ -61,11 +61,13 @@ def test_every_escape_that_a_gaussian_table_can_have_is_decoded_at_both_ends():
     assert lengths == set(range(15))  # tables around 0 leave no symbol of length 15; those of z do
 
 
+@pytest.mark.slow
 def test_symbols_of_greatest_magnitude_are_decoded_with_every_gaussian_table():
     found = census("wires")
     assert all(found.symbols["y", level, s] for level in range(128) for s in (-MAX_SYMBOL, MAX_SYMBOL))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wires", "tiny-7"])
 def test_every_symbol_of_the_tables_of_z_is_decoded(name):
     tables, found = model(name).factorized, census(name)
@@ -76,6 +78,7 @@ def test_every_symbol_of_the_tables_of_z_is_decoded(name):
     assert name == "tiny-7" or {n for segment, _, _, n, _ in found.escapes if segment == "z"} == set(range(16))
 
 
+@pytest.mark.slow
 def test_every_interval_is_decoded_with_and_without_a_word():
     steps = census("wires").steps + census("tiny-7").steps
     assert {bits for kind, bits, _ in steps if kind == "regular"} == set(range(16))
@@ -84,6 +87,7 @@ def test_every_interval_is_decoded_with_and_without_a_word():
         assert steps[kind, bits, True] and steps[kind, bits, False], (kind, bits)
 
 
+@pytest.mark.slow
 def test_states_stand_exactly_where_comparisons_turn():
     found = census("wires")
     assert found.turns[LOW - 1] and found.turns[LOW]
@@ -91,6 +95,7 @@ def test_states_stand_exactly_where_comparisons_turn():
     assert max(found.states) < 1 << 63 and min(found.states) >= LOW
 
 
+@pytest.mark.slow
 def test_frequencies_of_1_and_65535_are_decoded_at_the_states_that_read_and_that_do_not():
     found = census("wires")
     for channel, symbol in enumerate([1, 1, 1, 1, 0]):  # the first state of the segment is near 2^63

@@ -92,6 +92,7 @@ def test_accumulators_of_the_model_of_limits_reach_their_bounds_on_both_sides():
     assert found.magnitude("g_s/1/igdn", "beta + sum gamma x^2") == 2**52 - 1
 
 
+@pytest.mark.slow
 def test_layers_that_read_the_stream_reach_their_bounds_in_a_procedural_model():
     made, found = model("tiny-7"), reach("tiny-7")
     proved = {b.name: b.worst for b in bound_table(made.ops, made.layers) if b.quantity == "accumulator"}
@@ -119,6 +120,7 @@ def test_every_clamp_of_the_decoder_is_met_on_both_sides():
         assert found.clamped[name, 1] and found.clamped[name, -1], name
 
 
+@pytest.mark.slow
 def test_halves_are_rounded_in_every_kind_of_rounding_on_both_sides_of_zero():
     ties = sum((reach(name).ties for name in ("narrow", "attentions", "tiny-7", "limits")), Counter())
     for rounding in (

@@ -60,6 +60,7 @@ def test_faults_of_the_container_are_named_alike_by_refcodec_and_the_specificati
         assert refusal(lambda data=data: decode_stream(data, threads=1)) == vector.expect.error, vector.id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_faults_behind_the_container_are_refused_by_both_backends_quickly(backend):
     found = [v for v in VECTORS if v.model and not v.model.edits]
@@ -70,6 +71,7 @@ def test_faults_behind_the_container_are_refused_by_both_backends_quickly(backen
         assert time.process_time() - started < PATIENCE, vector.id
 
 
+@pytest.mark.slow
 def test_broken_models_are_refused():
     found = [v for v in VECTORS if v.model and v.model.edits]
     assert len(found) > 100
@@ -151,6 +153,7 @@ def test_escapes_in_range_are_those_of_the_encoder(number, symbol):
         assert escape(symbol, number, tables) == list(zip(cum.tolist(), freq.tolist(), strict=True))
 
 
+@pytest.mark.slow
 def test_generators_make_the_streams_that_are_stored():
     stored = {v.id: v.read() for v in VECTORS}
     for made in registry.generators("invalid"):

@@ -37,6 +37,7 @@ def test_the_command_says_that_all_is_equal(place, capsys):
     assert "all 165 stages" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_says_where_an_equal_trace_ends(place, tmp_path, capsys):
     lines = (place / "right.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "early.jsonl").write_text("".join(lines[3:11]))
@@ -60,27 +61,27 @@ def test_the_command_names_stage_and_element(place, tmp_path, capsys):
     assert found["units"] == [v.id for v in unit_vectors(["conv"])]
 
 
-def test_the_command_names_the_tile_and_how_to_inject_it(place, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("stage", "part"),
+    [
+        ("tiles/3/y_hat/0", "tiles/3/walk"),
+        pytest.param("tiles/2/local/1/fc1", "tiles/2/local/1/fc1", marks=pytest.mark.slow),
+        pytest.param("z_hat", "tiles/3/coder/z", marks=pytest.mark.slow),
+        pytest.param("g_s/7", "g_s/7", marks=pytest.mark.slow),
+    ],
+)
+def test_the_command_names_the_tile_and_how_to_inject_it(place, tmp_path, capsys, stage, part):
     (tmp_path / "s.loclic").write_bytes(tiled())
     names = [stage.name for stage in tiled_reference().stages]
     common = ["--stream", str(tmp_path / "s.loclic"), "--model", str(place / "m.h5")]
-    for stage, part in (
-        ("tiles/2/local/1/fc1", "tiles/2/local/1/fc1"),
-        ("z_hat", "tiles/3/coder/z"),
-        ("tiles/3/y_hat/0", "tiles/3/walk"),
-        ("g_s/7", "g_s/7"),
-    ):
-        folder = tmp_path / stage.replace("/", ".")
-        folder.mkdir()
-        write_trace(folder / "t.jsonl", folder, altered(tiled_reference(), names.index(stage)))
-        assert main(["bisect", *common, "--trace", str(folder / "t.jsonl"), "--values", str(folder)]) == 1
-        text = capsys.readouterr().out
-        assert f"first difference: {stage} " in text and f"inject {part} --stream" in text
-        files = ["--inputs", str(folder / "in"), "--out", str(folder / "out.npy")]
-        assert main(["inject", part, *common, *files]) == 0
-        assert json.loads((folder / "in" / "part.json").read_text())["part"] == part
-        assert main(["inject", part, *common[2:], *files, "--force"]) == 0
-        capsys.readouterr()
+    write_trace(tmp_path / "t.jsonl", tmp_path, altered(tiled_reference(), names.index(stage)))
+    assert main(["bisect", *common, "--trace", str(tmp_path / "t.jsonl"), "--values", str(tmp_path)]) == 1
+    text = capsys.readouterr().out
+    assert f"first difference: {stage} " in text and f"inject {part} --stream" in text
+    files = ["--inputs", str(tmp_path / "in"), "--out", str(tmp_path / "out.npy")]
+    assert main(["inject", part, *common, *files]) == 0
+    assert json.loads((tmp_path / "in" / "part.json").read_text())["part"] == part
+    assert main(["inject", part, *common[2:], *files, "--force"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,7 @@ def test_errors_are_one_line(place, capsys, arguments, code, says):
 EXAMPLE = f"{sys.executable} -m conformance.examples.broken_decoder {{stream}} {{output}}"
 
 
+@pytest.mark.slow
 def test_a_decoder_is_run_for_its_trace(place, capsys):
     """It refuses the stream, but had written a trace."""
     command = EXAMPLE + " --model {model} --trace {trace} --values {values}"

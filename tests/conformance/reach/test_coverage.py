@@ -127,6 +127,7 @@ def test_reasons_are_printed_if_they_are_wanted(capsys):
         assert said.endswith("branches: 3 of 3 reached (100.0 %), 0 open, 3 more exempt with a reason\n")
 
 
+@pytest.mark.slow
 def test_exemptions_fit_the_code_and_have_reasons():
     exempt = read_exempt()
     for module, places in (*exempt.modules.items(), *exempt.functions.items()):

@@ -144,7 +144,7 @@ def callables(tmp_path, monkeypatch):
         ("toys:no_memory", "out-of-memory", "", "out-of-memory"),
         ("toys:crashes", "crash", "SIGABRT", "crash"),
         ("toys:leaves", "crash", "exit code 70", "crash"),
-        ("toys:hangs", "timeout", "ended after", "timeout"),
+        pytest.param("toys:hangs", "timeout", "ended after", "timeout", marks=pytest.mark.slow),
     ],
 )
 def test_callables_are_decoders_too(kit, callables, function, valid_outcome, says, invalid_outcome):

@@ -147,7 +147,7 @@ def test_a_good_encoder_passes(toys, capsys):
     [
         ("refuses", "fail", "the encoder refused"),
         ("crashes", "crash", "exit code 3"),
-        ("hangs", "timeout", "ended after"),
+        pytest.param("hangs", "timeout", "ended after", marks=pytest.mark.slow),
         ("no-stream", "fail", "no stream was written"),
         ("junk", "fail", "the header is refused"),
         ("transposed", "fail", "width is 4, asked for was 5; height is 5, asked for was 4"),
@@ -161,6 +161,7 @@ def test_bad_encoders_are_found_out(toys, behaviour, outcome, says):
     assert code == 1 and report["vectors"][0]["outcome"] == outcome and says in report["vectors"][0]["detail"]
 
 
+@pytest.mark.slow
 def test_other_ends(toys, capsys):
     assert run(toys, "unsupported", "--qualities", "60")[0] == 4
     code, report = run(toys, "no-digest", "--qualities", "60")
@@ -225,6 +226,7 @@ def test_only_pictures_that_can_be_coded(tmp_path):
         encoder.tasks(tmp_path, [60])
 
 
+@pytest.mark.slow
 def test_refcodec_s_own_streams_are_valid(tmp_path, monkeypatch):
     from conformance.synthetic.models.procedural import source
 
@@ -321,6 +323,7 @@ def test_streams_are_named_once(toys, validator, capsys):
         cli.main(["encoder", "--streams", "x", "--encoder", "y"])
 
 
+@pytest.mark.slow
 def test_an_encoder_is_told_the_rule_and_what_a_decoder_needs(toys, validator):
     (toys / "validator.py").write_text(VALIDATOR.replace('text == "bad"', "'\"broken\": true' in text"))
     for behaviour, says in (
@@ -331,6 +334,7 @@ def test_an_encoder_is_told_the_rule_and_what_a_decoder_needs(toys, validator):
         assert says in report["vectors"][0]["detail"]
 
 
+@pytest.mark.slow
 def test_refcodec_s_validator_names_rules(tmp_path, monkeypatch):
     """The default validator, on a stream whose last words are cut."""
     from conformance.synthetic import writer

@@ -75,6 +75,7 @@ def test_export_writes_whole_files(tmp_path, capsys):
     assert cli.main(["export", str(out), "--kit", str(kit)]) == 73 and "File exists" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten(out, capsys):
     assert cli.main(["fluster", str(out)]) == 73
     assert "File exists" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_kit
+from parts import one_in
 from tiny_kit import ENVIRONMENT, command, run_words, samples, valid, write_suite
 
 from conformance import cli
@@ -267,7 +268,7 @@ STARTS = {
 
 @LINUX
 @pytest.mark.parametrize("ends", [True, False], ids=["ends", "hangs"])
-@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("name", one_in(3, STARTS))
 def test_nothing_that_it_started_outlives_it(kit, tmp_path, name, ends):
     marker = f"3{os.getpid()}{time.monotonic_ns()}"[:15]
     body = f"sleep = ['/bin/sleep', {marker!r}]\n{STARTS[name]}\n" + ("" if ends else "time.sleep(600)\n")

@@ -107,6 +107,7 @@ def test_a_damaged_suite_is_exit_code_5(run, kit, tmp_path):
     assert found == 5 and "the manifest says" in printed.err and not texts["json"]
 
 
+@pytest.mark.slow
 def test_a_baseline_from_a_run_makes_the_next_one_pass(run, tmp_path):
     base = tmp_path / "base.txt"
     assert run("black", "--write-baseline", str(base))[0] == 1

@@ -96,7 +96,7 @@ def test_right_answers_pass(kit):
         ("not-json", "fail", "the answer is not JSON"),
         ("refuses", "fail", "refused: CoderError"),
         ("crashes", "crash", "SIGABRT"),
-        ("hangs", "timeout", "ended after"),
+        pytest.param("hangs", "timeout", "ended after", marks=pytest.mark.slow),
         ("unsupported", "not-supported", ""),
     ],
 )
@@ -179,6 +179,7 @@ def test_a_huge_answer_is_not_read(tmp_path):
     assert units.longest_answer(CASES) >= len(json.dumps(RIGHT, indent=8)) + 1000
 
 
+@pytest.mark.slow
 def test_the_blocks_of_spec_compute_the_suite_s_own_cases(tmp_path):
     program = tmp_path / "blocks.py"
     checkout = Path(__file__).parents[3]  # an installed kit has no SPEC.md

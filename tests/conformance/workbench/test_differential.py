@@ -320,6 +320,7 @@ def test_a_failure_is_shrunk_and_kept_as_a_vector(decoders, capsys):
     assert done.returncode == 1 and "first difference: h_s/2" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_stream_at_hand_is_shrunk_in_the_same_way_of_failing(decoders, capsys):
     data = random_stream(tiny().model(SLICES), 2, 9, 30, 3, 12, "sparse")
     (decoders / "s.loclic").write_bytes(data)

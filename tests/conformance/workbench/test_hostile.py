@@ -94,7 +94,7 @@ def test_any_entry_of_the_index(streams, n, tile, numbers, more):
     assert outcome(parts.sealed(), streams.model) != "decoded" or honest
 
 
-@hostile
+@settings(hostile, max_examples=30)
 @given(st.integers(15, 19), st.data())
 def test_a_damaged_tile_is_named_and_does_not_harm_regions_elsewhere(streams, n, data):
     """(SPEC 4.5-4, 4.5-5) Every region that does not need the tile is that of the whole picture."""
@@ -168,6 +168,7 @@ def test_any_coder_words(streams, n, place, kind, at, run):
     assert result in ("CoderError", "SymbolError") or (result == "decoded" and (not changed or kind == 0))
 
 
+@pytest.mark.slow
 def test_cases_of_the_fuzzer_reach_every_depth(streams):
     results = [outcome(hostile_stream(streams, 3, index), streams.model) for index in range(400)]
     deep = sum(r in ("CoderError", "SymbolError", "decoded") for r in results)
@@ -186,6 +187,7 @@ def test_every_recipe_makes_cases_that_decode_or_are_refused(streams, recipe):
 SIZES = st.tuples(st.integers(1, 140), st.integers(1, 140), st.sampled_from([1, 3]))
 
 
+@pytest.mark.slow
 @hostile
 @given(st.integers(0, 10**6), SIZES, st.booleans())
 def test_any_stored_samples(seed, size, faulty):
@@ -301,7 +303,9 @@ def loaded(data: bytes, folder: Path):
     return load_model(path)
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (n % 3 > 0)) for n, name in enumerate(STRUCTURES)]
+)
 def test_hostile_models_are_refused(name, outside):
     data = model_corpus().rebuilt[name]
     path = outside / "model.h5"

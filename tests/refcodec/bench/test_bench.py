@@ -204,6 +204,7 @@ def test_the_roof_computes_what_it_says():
 # The command.
 
 
+@pytest.mark.slow
 def test_report_as_json_and_as_a_table(capsys):
     argv = ["bench", "--model", "tiny", "--sizes", "64x48,20x70", "--threads", "1,2", "--repeats", "1", "--ops"]
     assert main([*argv, "--json"]) == 0
@@ -309,6 +310,7 @@ def arguments(*argv: str) -> argparse.Namespace:
     return parser.parse_args(["--model", "tiny", "--threads", "1", "--repeats", "2", *argv])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="elsewhere a parent's memory counts as well")
 def test_peak_memory_of_a_fresh_process():
     held = np.ones(1 << 26)  # half a GiB that must not be counted

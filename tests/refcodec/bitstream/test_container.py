@@ -294,6 +294,7 @@ def test_the_last_legal_values_are_accepted(offset, value):
     assert refusal(patched(PLAIN, offset, value)) == ""
 
 
+@pytest.mark.slow
 def test_the_largest_number_of_tiles_is_accepted():
     data = small([(b"", b"")] * (1 << 16), width=1 << 20, height=256, tile_width=64, tile_height=64)
     assert parse(data).header.tiles == 1 << 16

@@ -162,7 +162,8 @@ def test_16_bits_are_reduced_on_request_and_announced(tmp_path, capsys):
     assert np.array_equal(np.load(tmp_path / "a.npy"), (deep * 255 + 32767) // 65535)
 
 
-@pytest.mark.parametrize("suffix", ["ppm", "npy"])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["npy", "ppm"])
 def test_pictures_in_strips_give_the_same_files(tmp_path, capsys, monkeypatch, suffix):
     """As those in memory: the stream, what is said of it, and the decoded picture in every format of rows."""
     source = tmp_path / f"a.{suffix}"
@@ -189,6 +190,7 @@ def test_pictures_in_strips_give_the_same_files(tmp_path, capsys, monkeypatch, s
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_size_and_rate_are_kept(tmp_path, small, capsys):
     for option, value, budget in (("--size", "900", 900), ("--bpp", "2.5", 2.5 * 48 * 40 / 8)):
         out = tmp_path / f"{option}.loclic"
@@ -211,7 +213,7 @@ def test_size_and_rate_are_kept(tmp_path, small, capsys):
 def test_a_size_is_kept_by_pictures_that_are_stored(tmp_path, capsys):
     """Without loss if that fits; blurred if it does not, though every quality would store it."""
     rng = np.random.default_rng(0)
-    letters = np.where(rng.integers(0, 2, (128, 192)), 170, 90).astype(np.uint8)
+    letters = np.where(rng.integers(0, 2, (48, 64)), 170, 90).astype(np.uint8)
     Image.fromarray(letters).save(source := tmp_path / "text.png")
     out = tmp_path / "text.loclic"
     exact = output(capsys, "encode", str(source), str(out), "-q", "1")
@@ -411,6 +413,7 @@ def test_processes(tmp_path, small):
     assert unknown.returncode == 2 and "REFCODEC_BACKEND" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_the_matrix_agrees_and_says_so(tmp_path, small, capsys):
     folder = tmp_path / "pictures"
     folder.mkdir()

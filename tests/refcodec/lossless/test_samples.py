@@ -124,8 +124,7 @@ def test_every_choice_of_filters_comes_back(picture, choice, seed):
     assert np.array_equal(filtered, picture)
 
 
-@pytest.mark.parametrize("few", [2, 4, 16])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("few", "channels"), [(2, 3), (4, 1), (16, 3)])
 def test_a_colour_that_only_rows_without_a_trial_have(few, channels):
     """As many colours as codes in the rows that plans are tried on, and one more in another row."""
     rng = np.random.default_rng(few)

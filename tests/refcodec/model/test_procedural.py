@@ -152,6 +152,7 @@ def test_every_seed_is_proved_and_makes_another_model(seed):
 WIDTH = st.integers(1, 9).map(lambda n: 2 * n)
 
 
+@pytest.mark.slow
 @settings(DETERMINISTIC, max_examples=25)
 @given(
     st.tuples(WIDTH, WIDTH, WIDTH),

@@ -100,7 +100,9 @@ def check_walk(config, quality, height, width, seed, largest, backend):
 # ------------------------------------------------------------------------------------------------------- end to end
 
 
-@pytest.mark.parametrize(("config", "quality"), CASES)
+@pytest.mark.parametrize(
+    ("config", "quality"), [CASES[0], pytest.param(*CASES[1].values, marks=pytest.mark.slow), CASES[2]]
+)
 def test_streams_and_pictures_are_the_same_three_ways(config, quality):
     model, picture = tiny_model(config), random_picture(64, 64)
     coded = {backend: encode_picture(picture, quality, model=model, backend=backend) for backend in BACKENDS}

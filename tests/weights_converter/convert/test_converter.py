@@ -369,6 +369,7 @@ def test_the_command_converts_a_folder(tmp_path, state, capsys):
     assert not (tmp_path / "other.h5").exists()
 
 
+@pytest.mark.slow
 def test_without_pictures_the_projects_own_are_taken_with_a_warning(tmp_path, state, capsys, monkeypatch):
     checkpoint = tmp_path / "checkpoint"
     single = {name: array for name, array in state.items() if "gain" not in name}
@@ -394,6 +395,7 @@ def test_progress_is_a_share_of_the_work_on_one_line_that_goes_away(tmp_path, st
     assert said.endswith("\r\x1b[K")
 
 
+@pytest.mark.slow
 def test_evaluate_refuses_a_model_of_another_checkpoint(tmp_path, state, record, capsys):
     images = tmp_path / "images"
     images.mkdir()

@@ -137,6 +137,7 @@ def test_frequencies_follow_spec_and_stay_within_their_bounds(weights):
     assert all(a[1] <= b[1] for a, b in pairwise(others)) and result[largest] == max(result)
 
 
+@pytest.mark.slow
 def test_frequencies_of_many_equal_symbols_still_sum():
     for count in (2, 3, 6000, 65536):
         result = generator.frequencies(np.full(count, 1 / count))
