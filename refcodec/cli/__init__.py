@@ -28,6 +28,7 @@ OWN_ARGUMENTS = {
         measuring.rate_distortion,
         "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF",
     ),
+    "tiles": ("measure.tile_cost", measuring.tile_cost, "what tiles cost, and squared errors near their borders"),
     "bench": ("bench.command", measuring.bench, "speed stage by stage, memory, and PyTorch beside it"),
 }
 """Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""

@@ -30,6 +30,16 @@ def rate_distortion(args: Namespace) -> int:
     )
 
 
+def tile_cost(args: Namespace) -> int:
+    """``tiles FOLDER``."""
+    from ..measure import tile_cost as cost
+
+    model = load_model(args.model)
+    prepare(args.threads, note)
+    common: dict[str, Any] = {"model": model, "threads": args.threads, "limits": limits_of(args), "rectangles": False}
+    return cost.run(args, lambda samples, quality, tile: encode_picture(samples, quality, tile=tile, **common))
+
+
 def agreement(args: Namespace) -> int:
     """``matrix FOLDER``."""
     from ..agreement import pictures as matrix
