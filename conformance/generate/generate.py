@@ -92,7 +92,7 @@ def _vector(case: Case | Unit, source: str, files: dict[str, bytes]) -> dict[str
     }
 
 
-def _listing(manifest: Mapping[str, Any]) -> bytes:
+def listing(manifest: Mapping[str, Any]) -> bytes:
     """The manifest as text: a line a vector, so that changes show as lines."""
     rows = ",\n".join("  " + json.dumps(v) for v in manifest["vectors"])
     head = {k: v for k, v in manifest.items() if k != "vectors"}
@@ -134,7 +134,7 @@ def build(suite: str, check: bool = False) -> dict[str, bytes]:
         "files": {path: _hash(data) for path, data in files.items() if path.startswith(PINNED_FOLDERS)},
         "vectors": vectors,
     }
-    return files | {"manifest.json": _listing(manifest)}
+    return files | {"manifest.json": listing(manifest)}
 
 
 def differences(folder: Path, files: Mapping[str, bytes]) -> list[str]:

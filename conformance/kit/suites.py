@@ -74,6 +74,11 @@ def load_all(kit: Path = KIT, names: Iterable[str] = ()) -> tuple[Suite, ...]:
     return suites
 
 
+def frozen_suites(kit: Path = KIT) -> tuple[Suite, ...]:
+    """Suites that versions of the format are frozen with, whose files never change; none before the first."""
+    return tuple(load(path) for path in sorted(kit.glob("suites/frozen-*/manifest.json")))
+
+
 def check_files(suites: Iterable[Suite]) -> None:
     """Compare every file with the SHA-256 that pins it; raises SuiteDamaged for the first that differs."""
     for suite in suites:

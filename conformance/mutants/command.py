@@ -36,8 +36,9 @@ EQUIVALENT = FOLDER / "generated_equivalent.json"
 ENOUGH = 10.0
 """Equivalent mutants are tried on the quickest vectors, as many as take the original so many seconds."""
 
-ENOUGH_GENERATED = 20.0
-"""Generated mutants are tried on the quickest vectors that reach their line, as many as take so many seconds."""
+ENOUGH_GENERATED = 3.0
+"""Generated mutants are tried on the quickest vectors that reach their line, as many as take so many seconds, and on
+the quickest one with a trace. So their score is a lower bound."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +157,10 @@ def hunt_decoder(
             return few
         wanted = order
         if reaching is not None and (names := set(reaching[mutant.id])):
-            wanted = quickest((t for t in order if t.id in names), seconds, ENOUGH_GENERATED)
+            reached = [task for task in order if task.id in names]
+            wanted = quickest(reached, seconds, ENOUGH_GENERATED)
+            if not any(task.trace for task in wanted):
+                wanted += quickest((task for task in reached if task.trace), seconds, 0.0)
             wanted += [task for task in order if task.id == known.get(mutant.id) and task not in wanted]
         return sorted(wanted, key=lambda task: task.id != known.get(mutant.id))
 

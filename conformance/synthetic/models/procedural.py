@@ -26,6 +26,7 @@ from refcodec.model.registry import DEFAULT
 
 from ...kit import vectors
 from ...kit.strict_json import read_json
+from ...kit.suites import frozen_suites
 from ...run.models import locate
 from .edits import Edited, entry_of, from_json
 
@@ -296,6 +297,11 @@ def _file_hash(made: Source, check: bool) -> str:
 
     It is written anew only if its content is another, for versions of HDF5 differ in their bytes. With ``check`` it is
     never written, and a wrong file's hash is ``STALE``.
+
+    Raises
+    ------
+    ValueError
+        The content is another, and a frozen suite pins the file.
     """
     wanted = fingerprint(made.content())
     try:
@@ -305,6 +311,8 @@ def _file_hash(made: Source, check: bool) -> str:
     if not current and check:
         return STALE
     if not current:
+        if pinned := [suite.name for suite in frozen_suites() if made.path.resolve() in suite.files]:
+            raise ValueError(f"{made.path.name} is pinned by {pinned[0]} for good: the new model needs another name")
         made.path.parent.mkdir(exist_ok=True)
         write_model(made.path, made.content(), {"source": made.description})
     return hashlib.sha256(made.path.read_bytes()).hexdigest()
