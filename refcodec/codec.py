@@ -35,15 +35,13 @@ from .bitstream.fields import DIGEST_BYTES, FINGERPRINT_BYTES, Buffer, as_view
 from .entropy.costs import BlockBits
 from .entropy.rans import STATE_BYTES, WORD_BYTES
 from .errors import CheckFailed, CoderError, ModelError, UsageError, within_resources
-from .flow import Flow, Parts, Trace
+from .flow import Flow, Parts, Trace, needed_for
 from .limits import Limits, check_memory, check_padded, check_pixels, padded_pixels
 from .lossless.rectangles import Rectangle
 from .memory import MOST_INTERVALS, memory_estimate
 from .model.config import Config
 from .model.integer_model import Model
 from .model.registry import find_model, load_model
-from .nets.hyperprior import REACH as HYPER_REACH
-from .nets.synthesis import REACH
 from .planes import ArrayRows, CheckedRows, SampleRows, check_samples
 from .progress import Progress, Work
 from .stored import (
@@ -62,7 +60,7 @@ from .stored import (
     storing_memory,
     whole_strips,
 )
-from .tiles import STRIDE, UNIT, Z_STRIDE, Region, Tile, Window, check_region
+from .tiles import STRIDE, UNIT, Z_STRIDE, Needs, Region, Window, check_region
 
 ModelArgument = Model | str | os.PathLike[str] | None
 Strips = Callable[[int, np.ndarray], None]
@@ -304,9 +302,9 @@ class _Encoder:
         """The segments of every tile; ``place`` gets strips of the reconstruction."""
         segments: list[tuple[bytes, bytes]] = []
         grid = self._header.grid
-        work = Work(self._model, True, grid.needed(grid.whole), self._share)
-        whole = Region(0, 0, self._header.width, self._header.height)
-        flow = Flow(self._engine, self._model, self._header, whole, work, self._parts)
+        needs = needed_for(grid, Region(0, 0, self._header.width, self._header.height))
+        work = Work(self._model, True, needs.tiles, self._share)
+        flow = Flow(self._engine, self._model, self._header, needs, work, self._parts)
         for first, rows in flow.samples(flow.encoder(colours, segments, costs)):
             place(first, rows)
         self._done += 1
@@ -422,7 +420,7 @@ def stream_model(header: Header, model: ModelArgument) -> Model:
     return model
 
 
-def check_segments(stream: Stream, config: Config, tiles: Iterable[Tile], of_z: Iterable[Tile]) -> None:
+def check_segments(stream: Stream, config: Config, needs: Needs) -> None:
     """(SPEC 7.6-4) Refuse segments with more words than their symbols can take, before memory is taken for them.
 
     A symbol has at most four intervals, and an interval takes at most one word (SPEC 7.2, 7.3): what is longer would
@@ -430,7 +428,7 @@ def check_segments(stream: Stream, config: Config, tiles: Iterable[Tile], of_z: 
 
     Parameters
     ----------
-    tiles, of_z : iterable of Tile
+    needs : Needs
         Tiles whose y is decoded, and tiles whose z is.
 
     Raises
@@ -438,8 +436,11 @@ def check_segments(stream: Stream, config: Config, tiles: Iterable[Tile], of_z: 
     CoderError
     """
     wanted = [
-        *(("z", t, stream.index[t.index].z_length, config.hyper * t.height * t.width // Z_STRIDE**2) for t in of_z),
-        *(("y", t, stream.index[t.index].y_length, config.M * t.height * t.width) for t in tiles),
+        *(
+            ("z", t, stream.index[t.index].z_length, config.hyper * t.height * t.width // Z_STRIDE**2)
+            for t in needs.of_z
+        ),
+        *(("y", t, stream.index[t.index].y_length, config.M * t.height * t.width) for t in needs.tiles),
     ]
     for name, tile, length, symbols in wanted:
         if length > (longest := STATE_BYTES + MOST_INTERVALS * WORD_BYTES * symbols):
@@ -507,14 +508,13 @@ def decode_strips(
         wanted = check_region(region, header.width, header.height)
         if verify:
             raise UsageError("only a whole picture can be verified", region=list(wanted))
-    part = header.grid.window(wanted, REACH)
-    tiles = [] if header.lossless else header.grid.needed(part)
-    pixels = STRIDE * STRIDE * sum(tile.height * tile.width for tile in tiles)
+    needs = needed_for(header.grid, wanted)
+    pixels = STRIDE * STRIDE * sum(tile.height * tile.width for tile in needs.tiles)
     if header.lossless:
         pixels = padded_pixels(header.width, wanted.y + wanted.height)
     check_padded(pixels, limits, "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
-    of_z = tiles and header.grid.needed_z(header.grid.z_window(tiles, HYPER_REACH))
-    stream = parse(data, None if region is None else [tile.index for tile in of_z])
+    of_z = [] if header.lossless else [tile.index for tile in needs.of_z]
+    stream = parse(data, None if region is None else of_z)
     overlay, outlet = Overlay(stream, wanted), _Outlet(verify, strips)
     check_padded(overlay.pixels, limits, "its chunks ALPH and LOSS (SPEC 8.11)", region=list(wanted))
     alpha = ALPHA in dict(stream.chunks)
@@ -527,19 +527,19 @@ def decode_strips(
                 progress((first + rows.shape[0]) / wanted.height)
     else:
         found = stream_model(header, model)
-        check_segments(stream, found.config, tiles, of_z)
-        longest = max(stream.index[tile.index].z_length + stream.index[tile.index].y_length for tile in of_z)
+        check_segments(stream, found.config, needs)
+        longest = max(stream.index[n].z_length + stream.index[n].y_length for n in of_z)
         _check_memory(
             *("decoding", header, found, limits, backend, threads, trace is not None),
-            part=part,
+            part=needs.y,
             segments=longest,
             held=held,
             more=overlay.memory + held * alpha * wanted.width * wanted.height,
         )
-        work = Work(found, False, tiles, progress)
+        work = Work(found, False, needs.tiles, progress)
         with borrowed_pool(header.tiled) as pool:
             engine = parts.engine(found.layers, found.tables, header.quality - 1, threads, backend, trace, pool)
-            flow = Flow(engine, found, header, wanted, work, parts)
+            flow = Flow(engine, found, header, needs, work, parts)
             for first, rows in flow.samples(flow.decoder(stream)):
                 outlet(first, overlay.finished(first, rows))
     if verify:

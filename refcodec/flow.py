@@ -29,7 +29,7 @@ from .planes import SampleRows, crop_samples, pad_rows, padding
 from .progress import Work
 from .slices import walk_slices
 from .tile_rows import CodeRow, TileRows, rows_of, y_hat_rows
-from .tiles import STRIDE, Z_STRIDE, Region, Tile, Window
+from .tiles import STRIDE, Z_STRIDE, Needs, Region, Tile, TileGrid, Window
 
 Trace = Callable[[str, np.ndarray], None]
 
@@ -54,6 +54,11 @@ class _TileTrace:
         self._trace(self.prefix + name, values)
 
 
+def needed_for(grid: TileGrid, region: Region) -> Needs:
+    """(SPEC 4.5) What a region of a picture is decoded from."""
+    return Needs.of(grid, region, REACH, HYPER_REACH)
+
+
 class Flow:
     """What both directions share: the engine, the model, how the picture is cut, and who is told.
 
@@ -62,17 +67,17 @@ class Flow:
     engine : Engine
     model : Model
     header : Header
-    region : Region
-        What is wanted of the picture.
+    needs : Needs
+        What is wanted of the picture, and what it is coded from.
     work : Work
     parts : Parts
     """
 
     def __init__(
-        self, engine: Engine, model: Model, header: Header, region: Region, work: Work, parts: Parts = Parts()
+        self, engine: Engine, model: Model, header: Header, needs: Needs, work: Work, parts: Parts = Parts()
     ) -> None:
         self.engine, self.model, self.grid, self._parts = engine, model, header.grid, parts
-        self._channels, self._region, self._work = header.channels, region, work
+        self._channels, self._needs, self._work = header.channels, needs, work
         self._tiled = header.tiled
         self._trace: _TileTrace | None = None
         if header.tiled and engine.trace:
@@ -153,16 +158,14 @@ class Flow:
 
     def decoder(self, stream: Stream) -> CodeRow:
         """(SPEC 7) Tiles by a decoder; what is wrong with the segments of a tile is told with its number."""
-        config, grid = self.model.config, self.grid
-        needed = grid.needed(grid.window(self._region, REACH))
-        part = grid.z_window(needed, HYPER_REACH)
+        config, part = self.model.config, self._needs.z
         z_hat = interior(self.engine.map(part.bottom - part.top, part.right - part.left, config.hyper))
 
         def reader_of(tile: Tile) -> Reader:  # made twice: held, the readers would hold copies of all segments
             tables = self.model.tables.gaussian, self.model.factorized
             return self._parts.reader(self.engine.backend, *stream.segments(tile.index), *tables)
 
-        for tile in grid.needed_z(part):
+        for tile in self._needs.of_z:
             self._read_z(tile, reader_of(tile), part, z_hat)
         hyper = self._hyper_rows(iter([(0, z_hat)]), part) if self._tiled else None
 
@@ -212,7 +215,7 @@ class Flow:
 
     def samples(self, code_row: CodeRow) -> Iterator[tuple[int, np.ndarray]]:
         """(SPEC 4.3, 4.5) Strips of the region's colours: y_hat as it is coded, g_s, clamp to 0..255, crop."""
-        config, region, part = self.model.config, self._region, self.grid.window(self._region, REACH)
+        config, region, part = self.model.config, self._needs.region, self._needs.y
         y_hat = y_hat_rows(self.engine, self.grid, part, config.M, code_row)
         x, y = region.x - STRIDE * part.left, region.y - STRIDE * part.top
         for first, planes in synthesis_strips(self.engine, config, y_hat, self._tiled):
@@ -223,4 +226,4 @@ class Flow:
                 self._work.step("synthesis", (end - top) / region.height)
 
 
-__all__ = ["Flow", "Parts", "Trace"]
+__all__ = ["Flow", "Parts", "Trace", "needed_for"]

@@ -143,6 +143,38 @@ class TileGrid:
         return self.needed(Window(*(Z_STRIDE * n for n in part)))
 
 
+@dataclass(frozen=True)
+class Needs:
+    """(SPEC 4.5) What a region of a picture is decoded from.
+
+    Attributes
+    ----------
+    region : Region
+    y : Window
+        The part of y_hat that its samples depend on.
+    tiles : list of Tile
+        Tiles that hold a position of it, in raster order: all of each is decoded.
+    z : Window
+        The part of z, in positions of z, that the hyper parameters of these tiles depend on.
+    of_z : list of Tile
+        Tiles that hold a position of it, in raster order.
+    """
+
+    region: Region
+    y: Window
+    tiles: list[Tile]
+    z: Window
+    of_z: list[Tile]
+
+    @classmethod
+    def of(cls, grid: TileGrid, region: Region, reach: int, hyper_reach: int) -> Needs:
+        """From the reach of g_s in positions of y_hat and that of h_s in positions of z."""
+        y = grid.window(region, reach)
+        tiles = grid.needed(y)
+        z = grid.z_window(tiles, hyper_reach)
+        return cls(region, y, tiles, z, grid.needed_z(z))
+
+
 def check_region(region: Iterable[int], width: int, height: int) -> Region:
     """(SPEC 4.5-1) Four integers as a region inside a picture of width x height samples.
 
@@ -160,4 +192,4 @@ def check_region(region: Iterable[int], width: int, height: int) -> Region:
     return found
 
 
-__all__ = ["STRIDE", "UNIT", "Region", "Tile", "TileGrid", "Window", "check_region"]
+__all__ = ["STRIDE", "UNIT", "Needs", "Region", "Tile", "TileGrid", "Window", "check_region"]
