@@ -45,7 +45,7 @@ LIMITS = Limits(max_pixels=1 << 22, max_memory=16 << 20)
 SLACK = 96 << 20
 """Bytes of address space beyond the limit on memory: compiled code, arenas, one copy of the input."""
 
-SLOW, HUNG = 2.0, 30.0
+SLOW, HUNG = 2.0, 120.0
 """Seconds of processor time that are too long for a case, and of no progress after which a worker is given up."""
 
 BLOCK = 256
