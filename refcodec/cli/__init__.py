@@ -19,6 +19,7 @@ from ..io.console import error_line, flush_results, result_json
 from ..io.options import add_json, add_limits, positive
 from ..model.config import PROFILES
 from . import commands, measuring, models
+from .encode_options import add_encode_options
 
 OWN_ARGUMENTS = {
     "machines": ("agreement.machines", measuring.machines, "do processors, backends, threads and Pythons agree?"),
@@ -29,6 +30,7 @@ OWN_ARGUMENTS = {
         "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF",
     ),
     "tiles": ("measure.tile_cost", measuring.tile_cost, "what tiles cost, and squared errors near their borders"),
+    "batch": ("cli.batch", measuring.batch, "encode and decode many files with one command, and resume it"),
     "bench": ("bench.command", measuring.bench, "speed stage by stage, memory, and PyTorch beside it"),
 }
 """Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""
@@ -46,24 +48,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, cause=f"{self.prog} --help lists the arguments")
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e6:
-        raise ValueError
-    return value
-
-
-_rate.__name__ = "rate"  # argparse names types in its messages
-
-
-def _tile(text: str) -> int | None:
-    """``auto`` is None, which lets the encoder choose; ``none`` is 0."""
-    return {"auto": None, "none": 0}[text] if text in ("auto", "none") else positive(text)
-
-
-_tile.__name__ = "side of a tile"
 
 
 def _region(text: str) -> tuple[int, ...]:
@@ -88,23 +72,7 @@ def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
     p = add("encode", commands.encode, "picture -> .loclic")
     p.add_argument("input", metavar="IN", help="picture, - for standard input")
     p.add_argument("out", metavar="OUT", help="stream, - for standard output")
-    rate = p.add_mutually_exclusive_group()
-    rate.add_argument("-q", "--quality", type=positive, metavar="1..100", help="quality step, default 60")
-    rate.add_argument("--bpp", type=_rate, metavar="R", help="best quality of at most R bits per pixel")
-    rate.add_argument("--size", type=positive, metavar="BYTES", help="best quality of at most BYTES bytes")
-    rate.add_argument("--lossless", action="store_true", help="store every sample exactly; needs no model")
-    p.add_argument(
-        "--tile",
-        type=_tile,
-        metavar="N|none|auto",
-        help="side of the tiles, a multiple of 64; auto, the default, cuts large pictures",
-    )
-    p.add_argument(
-        "--rectangles", choices=("auto", "none"), default="auto", help="parts to store exactly; default auto"
-    )
-    p.add_argument("--exact", action="store_true", help="keep the colours of wholly transparent pixels")
-    p.add_argument("--depth", type=int, choices=(8,), help="reduce samples of more bits to 8, by rounding")
-    p.add_argument("--strip", metavar="LIST", help="metadata to leave out: exif,icc,xmp or all")
+    add_encode_options(p)
     _common(p, out=True)
     add_limits(p)
 

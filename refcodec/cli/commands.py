@@ -137,8 +137,8 @@ def _coded(args: Namespace, original: Original, model: Model | None) -> tuple[in
     return quality, trial
 
 
-def encode(args: Namespace) -> int:
-    """``encode IN OUT``."""
+def encode_file(args: Namespace) -> dict[str, Any]:
+    """Encode as ``encode IN OUT`` does; what ``--json`` says."""
     _check_output(args)
     if (suffix := Path(args.out).suffix.lower()) in PICTURE_SUFFIXES:
         raise UsageError(
@@ -160,35 +160,40 @@ def encode(args: Namespace) -> int:
         seconds = time.perf_counter() - start
         write_bytes(args.out, trial.data, args.force)
     (source, _), (coded, fidelity) = original, trial
-    width, height, size = source.width, source.height, len(coded.data)
+    size = len(coded.data)
+    return {
+        "width": source.width,
+        "height": source.height,
+        "channels": source.channels - (source.channels in (2, 4)),
+        "alpha": source.channels in (2, 4),
+        "lossless": coded.model is None,
+        "rectangles": len(coded.stored),
+        "quality": quality,
+        "bytes": size,
+        "bits_per_pixel": 8 * size / (source.width * source.height),
+        "z_bytes": coded.z_bytes,
+        "y_bytes": coded.y_bytes,
+        "model": coded.model.name if coded.model else None,
+        "fingerprint": coded.model.fingerprint.hex() if coded.model else None,
+        "reconstruction_sha256": fidelity.sha256,
+        "psnr": _finite(fidelity.psnr),
+        "seconds": seconds,
+    }
+
+
+def encode(args: Namespace) -> int:
+    """``encode IN OUT``."""
+    facts = encode_file(args)
     if args.json:
-        result_json(
-            {
-                "width": width,
-                "height": height,
-                "channels": source.channels - (source.channels in (2, 4)),
-                "alpha": source.channels in (2, 4),
-                "lossless": coded.model is None,
-                "rectangles": len(coded.stored),
-                "quality": quality,
-                "bytes": size,
-                "bits_per_pixel": 8 * size / (width * height),
-                "z_bytes": coded.z_bytes,
-                "y_bytes": coded.y_bytes,
-                "model": coded.model.name if coded.model else None,
-                "fingerprint": coded.model.fingerprint.hex() if coded.model else None,
-                "reconstruction_sha256": fidelity.sha256,
-                "psnr": _finite(fidelity.psnr),
-                "seconds": seconds,
-            }
-        )
+        result_json(facts)
     elif str(args.out) != "-":
-        how, psnr = (f"at quality {quality}", f"{fidelity.psnr:.2f} dB, ") if coded.model else ("without loss", "")
+        how = "without loss" if facts["lossless"] else f"at quality {facts['quality']}"
+        psnr = "" if facts["psnr"] is None else f"{facts['psnr']:.2f} dB, "
         note(
-            f"{width}x{height} {how}: {size} bytes, {8 * size / (width * height):.4f} bits per pixel, "
-            f"{psnr}{seconds:.2f} s"
+            f"{facts['width']}x{facts['height']} {how}: {facts['bytes']} bytes, {facts['bits_per_pixel']:.4f} bits "
+            f"per pixel, {psnr}{facts['seconds']:.2f} s"
         )
-    _advise(args.input, size, coded.model is None)
+    _advise(args.input, facts["bytes"], facts["lossless"])
     return 0
 
 
@@ -207,8 +212,8 @@ def _advise(source: str, size: int, lossless: bool) -> None:
     note(f"format version {VERSION} is not frozen, a later refcodec may not decode this stream: keep the source")
 
 
-def decode(args: Namespace) -> int:
-    """``decode IN OUT``."""
+def decode_file(args: Namespace) -> dict[str, Any]:
+    """Decode as ``decode IN OUT`` does; what ``--json`` says."""
     _check_output(args)
     check_format(args.out)
     read = read_stream if args.region is None else mapped_stream  # of a region's stream not all need be read
@@ -234,20 +239,24 @@ def decode(args: Namespace) -> int:
         notes = write_picture(args.out, Picture(samples, exif, icc_profile, xmp), args.force)
     for text in notes:
         note(f"{args.out}: {text}")
+    return {
+        "width": shape[1],
+        "height": shape[0],
+        "channels": header.channels,
+        "alpha": ALPHA in chunks,
+        "quality": stream.header.quality,
+        "fingerprint": stream.header.fingerprint.hex(),
+        "sha256": sha256,
+        "verified": bool(args.verify),
+        "seconds": seconds,
+    }
+
+
+def decode(args: Namespace) -> int:
+    """``decode IN OUT``."""
+    facts = decode_file(args)
     if args.json:
-        result_json(
-            {
-                "width": shape[1],
-                "height": shape[0],
-                "channels": header.channels,
-                "alpha": ALPHA in chunks,
-                "quality": stream.header.quality,
-                "fingerprint": stream.header.fingerprint.hex(),
-                "sha256": sha256,
-                "verified": bool(args.verify),
-                "seconds": seconds,
-            }
-        )
+        result_json(facts)
     return 0
 
 

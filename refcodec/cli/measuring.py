@@ -75,6 +75,13 @@ def machines(args: Namespace) -> int:
     return main(args)
 
 
+def batch(args: Namespace) -> int:
+    """``batch IN... -o OUT``."""
+    from .batch import main
+
+    return main(args)
+
+
 def bench(args: Namespace) -> int:
     """``bench``."""
     from ..bench.command import main

@@ -79,19 +79,32 @@ def _write(text: str) -> None:
 @contextmanager
 def progress(action: str) -> Iterator[Callable[[float], None] | None]:
     """Give a function that shows which share of the work, 0 to 1, is done; None where standard error is no terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not _on_terminal():
         yield None
         return
     shown = -1
+    with progress_line() as line:
 
-    def show(share: float) -> None:
-        nonlocal shown
-        if (percent := int(100 * share)) != shown:
-            shown = percent
-            _write(f"\r{printable(action)} {percent:3d} %")
+        def show(share: float) -> None:
+            nonlocal shown
+            if (percent := int(100 * share)) != shown:
+                shown = percent
+                line(f"{action} {percent:3d} %")
 
-    try:
         show(0)
         yield show
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+@contextmanager
+def progress_line() -> Iterator[Callable[[str], None]]:
+    """Give a function that shows a line in place of the one before; it shows nothing where there is no terminal."""
+    shown = _on_terminal()
+    try:
+        yield lambda text: _write(f"\r{printable(text)}\033[K") if shown else None
     finally:
-        _write("\r\033[K")
+        if shown:
+            _write("\r\033[K")

@@ -1,0 +1,489 @@
+"""``batch IN... -o OUT``: encode and decode many files in a few processes that load models and kernels once.
+
+Files whose names end in ``.loclic`` are decoded, all others encoded, each as by ``encode`` or ``decode``. A journal in
+the folder of outputs lets a later run pass over what is done: the input, the options and the output are the same, by
+SHA-256. Files are written whole or not at all, so a run may be interrupted at any moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import glob
+import hashlib
+import html
+import io
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import CheckFailed, MissingInput, OutputError, RefcodecError, UsageError, within_resources
+from ..io.console import note, progress_line, result, result_json
+from ..io.files import PICTURE_SUFFIXES, check_target, write_bytes
+from ..io.options import add_json, add_limits, limits_of, positive
+from ..io.pictures import check_format
+from ..limits import default_memory
+from ..model.registry import load_model
+from ..threads import thread_count
+from . import commands
+from .encode_options import add_encode_options
+
+STREAM = ".loclic"
+JOURNAL = ".refcodec-batch.jsonl"
+"""In the folder of outputs: a line for every file that was done."""
+
+FORMATS = tuple(sorted(suffix.removeprefix(".") for suffix in (*PICTURE_SUFFIXES, ".avif", ".npy", ".qoi", ".tga")))
+
+_OPTIONS = ("quality", "bpp", "size", "lossless", "tile", "rectangles", "exact", "depth", "strip", "verify", "format")
+"""Arguments that decide what an output holds."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file to do.
+
+    Attributes
+    ----------
+    source, target : str
+        Paths of input and output.
+    options : str
+        SHA-256 of what decides the output, but for the input.
+    known : tuple of str
+        SHA-256 of input and output when it was done the last time with these options, or nothing.
+    """
+
+    source: str
+    target: str
+    options: str
+    known: tuple[str, ...] = ()
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the input is a stream."""
+        return self.source.lower().endswith(STREAM)
+
+
+@dataclass
+class Row:
+    """What became of a file.
+
+    Attributes
+    ----------
+    source, target : str
+    state : str
+        "done", "skipped" (it was done before and is right) or "failed".
+    error, message : str
+        Class and line of the failure, "" for none.
+    notes : list of str
+        Messages on the way, for instance what a format cannot hold.
+    facts : dict
+        What ``encode --json`` or ``decode --json`` says.
+    sha256 : tuple of str
+        Of input and output.
+    """
+
+    source: str
+    target: str
+    state: str = "done"
+    error: str = ""
+    message: str = ""
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    sha256: tuple[str, ...] = ()
+
+
+# ------------------------------------------------------------------------------------------------------------- inputs
+
+
+def found(inputs: Iterable[str]) -> list[tuple[str, str]]:
+    """Files that are meant, each with its place below the folder of outputs, in the order of names.
+
+    Parameters
+    ----------
+    inputs : iterable of str
+        Files, folders (with all that is in them, but hidden files) and patterns such as ``a/**/*.png``. In folders,
+        files count whose names end as those of pictures or streams.
+
+    Raises
+    ------
+    MissingInput
+        A name or pattern means no file.
+    """
+    files: dict[str, str] = {}
+    for name in inputs:
+        if os.path.isdir(name):
+            listed = [(path, os.path.relpath(path, name)) for path in _below(name)]
+        elif os.path.exists(name):
+            listed = [(name, os.path.basename(name))]
+        else:
+            base = os.path.dirname(glob.escape(name).partition("[")[0])
+            matches = [m for m in glob.glob(name, recursive=True) if os.path.isfile(m)]
+            listed = [(m, os.path.relpath(m, base or ".")) for m in matches]
+        if not listed:
+            raise MissingInput("no picture and no stream", where=name)
+        for path, place in listed:
+            files.setdefault(path, place)
+    return sorted(files.items())
+
+
+def _below(folder: str) -> Iterator[str]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in {*PICTURE_SUFFIXES, STREAM}:
+                yield os.path.join(place, name)
+
+
+def targets(files: Sequence[tuple[str, str]], out: str, suffix: str) -> list[str]:
+    """Outputs: names with another suffix; where two inputs would meet, names with both suffixes."""
+
+    def renamed(path: str, place: str) -> str:
+        return str(Path(place).with_suffix(suffix if path.lower().endswith(STREAM) else STREAM))
+
+    names = [renamed(*file) for file in files]
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    both = [
+        f"{place}{Path(name).suffix}" if name in shared else name for name, (_, place) in zip(names, files, strict=True)
+    ]
+    twice = [name for name, count in Counter(both).items() if count > 1]
+    if twice:
+        raise UsageError("two inputs would have one output", where=os.path.join(out, twice[0]))
+    return [os.path.join(out, name) for name in both]
+
+
+# ------------------------------------------------------------------------------------------------------------ journal
+
+
+def _digest(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class Journal:
+    """What earlier runs have done, one JSON object a line; a line that is none is passed over.
+
+    Parameters
+    ----------
+    folder : str
+        The folder of outputs.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(folder, JOURNAL)
+        self._known: dict[tuple[str, str], tuple[str, str]] = {}
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            for line in Path(self._path).read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    entry = json.loads(line)
+                    key = str(entry["target"]), str(entry["options"])
+                    self._known[key] = str(entry["input"]), str(entry["output"])
+
+    def known(self, target: str, options: str) -> tuple[str, ...]:
+        """SHA-256 of input and output of an earlier run with these options."""
+        return self._known.get((os.path.basename(target), options), ())
+
+    def add(self, target: str, options: str, sha256: Sequence[str]) -> None:
+        """Note a file that is done; raises OutputError."""
+        entry = {"target": os.path.basename(target), "options": options, "input": sha256[0], "output": sha256[1]}
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise OutputError("the journal cannot be written", where=self._path, detail=str(error.strerror)) from error
+
+
+# --------------------------------------------------------------------------------------------------------------- work
+
+
+def do(args: argparse.Namespace, job: Job) -> Row:
+    """Do one file in this process; never raises but for an interrupt."""
+    row, notes = Row(job.source, job.target), io.StringIO()
+    try:
+        with within_resources("a file of the batch"), contextlib.redirect_stderr(notes):
+            source = _digest(job.source)
+            if job.known and job.known[0] == source and os.path.isfile(job.target) and not args.force:
+                if _digest(job.target) == job.known[1]:
+                    row.state, row.sha256 = "skipped", job.known
+                    return row
+            os.makedirs(os.path.dirname(job.target) or ".", exist_ok=True)
+            work = commands.decode_file if job.decodes else commands.encode_file
+            stale = bool(job.known) and os.path.isfile(job.target)  # this batch made it, from another input
+            words = {**vars(args), "input": job.source, "out": job.target, "force": args.force or stale, "json": False}
+            row.facts = work(argparse.Namespace(**words))
+            row.sha256 = source, _digest(job.target)
+    except RefcodecError as error:
+        row.state, row.error, row.message = "failed", type(error).__name__, str(error)
+    except OSError as error:
+        row.state, row.error, row.message = "failed", "TransferError", f"{error.filename}: {error.strerror}"
+    except Exception as error:  # one file is no reason to lose the others
+        row.state, row.error, row.message = "failed", type(error).__name__, f"internal error: {error}"
+    row.notes = [line.removeprefix("refcodec: ") for line in notes.getvalue().splitlines()]
+    return row
+
+
+_arguments: argparse.Namespace
+
+
+def _begin(args: argparse.Namespace) -> None:
+    """In a new process: interrupts are the business of the first one, which then ends this one by SIGTERM."""
+    global _arguments
+    _arguments = args
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt  # so that no part of a file is left
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _do(job: Job) -> Row:
+    return do(_arguments, job)
+
+
+def _pool(args: argparse.Namespace, processes: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(args,))
+
+
+def _alone(args: argparse.Namespace, job: Job) -> Row:
+    """Do one file in a process that may die."""
+    with _pool(args, 1) as pool:
+        try:
+            return pool.submit(_do, job).result()
+        except BrokenProcessPool:
+            return Row(job.source, job.target, "failed", "ProcessDied", "the process ended while it had this file")
+
+
+def rows_of(args: argparse.Namespace, jobs: Sequence[Job], processes: int) -> Iterator[Row]:
+    """Do all files, and give what became of each as it is done.
+
+    With one process it is this one. If a process dies, the files that it may have had are tried once more, each in a
+    process of its own.
+    """
+    if processes == 1:
+        for job in jobs:
+            yield do(args, job)
+        return
+    left = list(jobs)
+    while left:
+        pool = _pool(args, processes)
+        active: dict[Future[Row], Job] = {}
+        try:
+            while left or active:
+                while left and len(active) < 2 * processes:
+                    active[pool.submit(_do, left[0])] = left[0]
+                    left.pop(0)
+                for future in wait(active, return_when=FIRST_COMPLETED).done:
+                    row = future.result()
+                    del active[future]
+                    yield row
+        except BrokenProcessPool:
+            suspects = list(active.values())
+            active.clear()
+            yield from (_alone(args, job) for job in suspects)
+        finally:
+            if left or active:  # interrupted, or a process has died
+                for process in multiprocessing.active_children():
+                    process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+# ------------------------------------------------------------------------------------------------------------- report
+
+
+def report(rows: Sequence[Row], seconds: float) -> dict[str, Any]:
+    """Everything as JSON: counts by state, totals, and a row for every file."""
+    count = Counter(row.state for row in rows)
+    return {
+        "version": __version__,
+        **{state: count[state] for state in ("done", "skipped", "failed")},
+        "seconds": seconds,
+        "per_second": (count["done"] + count["failed"]) / seconds if seconds else None,
+        "files": [asdict(row) for row in rows],
+    }
+
+
+_COLUMNS = ("source", "target", "state", "error", "message")
+_FACTS = ("width", "height", "quality", "bytes", "bits_per_pixel", "psnr", "verified", "seconds")
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """A line for every file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((*_COLUMNS, *_FACTS))
+    for row in rows:
+        writer.writerow([getattr(row, name) for name in _COLUMNS] + [row.facts.get(name, "") for name in _FACTS])
+    return text.getvalue()
+
+
+def as_html(rows: Sequence[Row], seconds: float) -> str:
+    """One page without anything from elsewhere: counts, failures, a table of all files."""
+    whole = report(rows, seconds)
+
+    def cell(value: object) -> str:
+        shown = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+        return f"<td>{html.escape(shown)}</td>"
+
+    lines = [
+        f"<tr class={row.state}>"
+        + "".join(cell(getattr(row, name)) for name in _COLUMNS)
+        + "".join(cell(row.facts.get(name)) for name in _FACTS)
+        + "</tr>"
+        for row in rows
+    ]
+    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in (*_COLUMNS, *_FACTS))
+    return (
+        "<!DOCTYPE html><html lang=en><meta charset=utf-8><title>refcodec batch</title><style>"
+        "body{font:14px sans-serif}table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:2px 6px}"
+        ".failed{background:#fdd}.skipped{color:#777}</style>"
+        f"<p>{whole['done']} done, {whole['skipped']} were done before, {whole['failed']} failed, {seconds:.1f} s</p>"
+        f"<table><tr>{head}</tr>{''.join(lines)}</table></html>\n"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``refcodec batch``."""
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IN", help="pictures, streams, folders, patterns such as 'a/**/*.png'"
+    )
+    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="folder of outputs, made if it is not there")
+    add_encode_options(parser)
+    parser.add_argument("--format", choices=FORMATS, default="png", help="of decoded pictures, png by default")
+    parser.add_argument("--verify", action="store_true", help="check the digests of streams that are decoded")
+    parser.add_argument("--model", metavar="M", help="name or path of the model")
+    parser.add_argument("-j", "--jobs", type=positive, metavar="N", help="processes, one for each core by default")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads of each process")
+    parser.add_argument("--report", metavar="FILE", help="write what became of every file: .json, .csv or .html")
+    parser.add_argument("--force", action="store_true", help="do everything again and overwrite outputs")
+    add_json(parser)
+    add_limits(parser)
+
+
+def _options(args: argparse.Namespace, fingerprint: str) -> str:
+    """SHA-256 of what decides outputs."""
+    words = {name: getattr(args, name) for name in _OPTIONS} | {"fingerprint": fingerprint}
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+
+
+def _shares(args: argparse.Namespace, count: int) -> tuple[argparse.Namespace, int]:
+    """Arguments for each process, and how many processes: cores and memory are shared out."""
+    cores = thread_count(None)
+    processes = min(args.jobs or cores, count)
+    shared = argparse.Namespace(**vars(args))
+    shared.region = None
+    shared.threads = args.threads or max(1, cores // processes)
+    if args.max_memory is None:
+        shared.max_memory = max(64, (default_memory() >> 20) // processes)
+    return shared, processes
+
+
+def _save(path: str, rows: Sequence[Row], seconds: float, force: bool) -> None:
+    text = {
+        ".json": lambda: json.dumps(report(rows, seconds), indent=1, allow_nan=False) + "\n",
+        ".csv": lambda: as_csv(rows),
+        ".html": lambda: as_html(rows, seconds),
+    }[Path(path).suffix.lower()]()
+    write_bytes(path, text.encode(), force)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; 0 if every file is done, 1 if some failed.
+
+    Raises
+    ------
+    MissingInput
+        An input means no file.
+    UsageError
+        Two inputs would have one output, or a report has no known suffix.
+    OutputError
+        Outputs, journal or report cannot be written.
+    ModelError
+        The model is not there.
+    """
+    if args.report:
+        check_target(args.report, force=True)
+        if Path(args.report).suffix.lower() not in (".json", ".csv", ".html"):
+            raise UsageError("a report is .json, .csv or .html", where=args.report)
+    suffix = f".{args.format}"
+    check_format(f"x{suffix}")
+    files = found(args.inputs)
+    out = targets(files, args.out, suffix)
+    limits_of(args)
+    encodes = any(not path.lower().endswith(STREAM) for path, _ in files)
+    fingerprint = load_model(args.model).fingerprint.hex() if encodes and not args.lossless else args.model or ""
+    try:
+        os.makedirs(args.out, exist_ok=True)
+    except OSError as error:
+        raise OutputError("the folder cannot be made", where=args.out, detail=str(error.strerror)) from error
+    options, journals = _options(args, fingerprint), dict[str, Journal]()
+    jobs = []
+    for (source, _), target in zip(files, out, strict=True):
+        folder = os.path.dirname(target)
+        journal = journals.setdefault(folder, Journal(folder))
+        jobs.append(Job(source, target, options, journal.known(target, options)))
+    shared, processes = _shares(args, len(jobs))
+    rows, started = [], time.monotonic()
+    place = {job.target: job for job in jobs}
+    try:
+        with progress_line() as show:
+            for row in rows_of(shared, jobs, processes):
+                rows.append(row)
+                if row.state == "done":
+                    journals[os.path.dirname(row.target)].add(row.target, options, row.sha256)
+                show(_state(rows, len(jobs), time.monotonic() - started))
+    finally:
+        seconds = time.monotonic() - started
+        order = {target: n for n, target in enumerate(place)}
+        rows.sort(key=lambda row: order[row.target])
+        if args.report:
+            _save(args.report, rows, seconds, force=True)
+    return _told(args, rows, seconds)
+
+
+def _state(rows: Sequence[Row], count: int, seconds: float) -> str:
+    """The line that is shown while files are done."""
+    worked = sum(row.state != "skipped" for row in rows)
+    rate = worked / seconds if seconds else 0.0
+    left = (count - len(rows)) / rate if rate else 0.0
+    failed = sum(row.state == "failed" for row in rows)
+    return f"{len(rows)} of {count} files, {rate:.1f} per second, {int(left) // 60}:{int(left) % 60:02} left" + (
+        f", {failed} failed" if failed else ""
+    )
+
+
+def _told(args: argparse.Namespace, rows: Sequence[Row], seconds: float) -> int:
+    """Say what became of all files, failures last; the exit code."""
+    whole = report(rows, seconds)
+    failed = [row for row in rows if row.state == "failed"]
+    for row in rows:
+        for text in row.notes:
+            if "is not frozen" not in text:
+                note(f"{row.source}: {text}")
+    for row in failed:
+        note(f"failed: {row.source}: {row.message}")
+    if args.json:
+        result_json(whole)
+    else:
+        result(f"{whole['done']} done, {whole['skipped']} were done before, {whole['failed']} failed, {seconds:.1f} s")
+    return CheckFailed.exit_code if failed else 0
+
+
+__all__ = ["Job", "Journal", "Row", "add_arguments", "do", "found", "main", "report", "rows_of", "targets"]
