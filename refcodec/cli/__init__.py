@@ -113,6 +113,8 @@ def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str])
 
     p = add("selftest", measuring.selftest, "does this machine compute the right bits?")
     add_json(p)
+    p = add("doctor", measuring.doctor, "versions, processor, kernels, models, self-test: what a bug report needs")
+    add_json(p)
     for name, (module, run, text) in OWN_ARGUMENTS.items():
         p = add(name, run, text)
         if name in words:

@@ -68,6 +68,13 @@ def selftest(args: Namespace) -> int:
     return 0
 
 
+def doctor(args: Namespace) -> int:
+    """``doctor``."""
+    from .doctor import doctor as examine
+
+    return examine(args)
+
+
 def machines(args: Namespace) -> int:
     """``machines``."""
     from ..agreement.machines import main
