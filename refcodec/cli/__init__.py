@@ -16,7 +16,7 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import BUG, INTERRUPTED, RefcodecError, UsageError, within_resources
 from ..io.console import error_line, flush_results, result_json
-from ..io.options import add_json, add_limits, positive
+from ..io.options import add_json, add_limits, file_name, positive
 from ..model.config import PROFILES
 from . import commands, measuring, models
 from .encode_options import add_encode_options
@@ -95,6 +95,9 @@ def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str])
     p.add_argument("b", metavar="B")
     p.add_argument("--exact", action="store_true", help="exit code 1 unless every sample is equal")
     p.add_argument("--heatmap", metavar="OUT.png", help="write the differences as a picture")
+    p.add_argument(
+        "--html", type=file_name, metavar="OUT.html", help="write a page: a slider between both, differences"
+    )
     _common(p, out=True)
     add_limits(p)
 

@@ -322,8 +322,14 @@ def compare(args: Namespace) -> int:
                 cause="name a file for the heatmap",
             )
         check_format(args.heatmap)
+    if args.html:
+        check_target(args.html, args.force, args.a, args.b)
     a, b = _samples(args.a, args), _samples(args.b, args)
     found = compare_samples(a, b)
+    if args.html:
+        from ..measure.page import comparison_page
+
+        write_bytes(args.html, comparison_page(a, b, (args.a, args.b), found.as_dict()), args.force)
     if args.heatmap:
         write_picture(args.heatmap, Picture(heatmap(a, b)), args.force)
     failed = args.exact and not found.bit_exact

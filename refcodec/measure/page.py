@@ -1,0 +1,99 @@
+"""``compare A B --html``: one page that shows two pictures under a slider, where they differ, and the numbers.
+
+The page needs nothing from elsewhere: pictures are in it as PNG, and it has one script of a few lines.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .metrics import heatmap
+
+_STYLE = """
+body { font: 15px sans-serif; margin: 1em; color: #222; background: #eee }
+#stage { position: relative; display: inline-block; line-height: 0; cursor: ew-resize;
+  background: repeating-conic-gradient(#ccc 0 25%, #fff 0 50%) 0 0 / 16px 16px }
+#stage img { image-rendering: pixelated }
+#stage img + img { position: absolute; left: 0; top: 0 }
+#line { position: absolute; top: 0; bottom: 0; width: 1px; background: #f00; pointer-events: none }
+table { border-collapse: collapse; margin: 1em 0 } td { border: 1px solid #bbb; padding: 2px 8px }
+"""
+
+_SCRIPT = """
+const get = (id) => document.getElementById(id);
+const [stage, top_, line, zoom] = ["stage", "second", "line", "zoom"].map(get);
+let share = 0.5;
+function draw() {
+  const scale = Number(zoom.value);
+  for (const image of stage.querySelectorAll("img")) image.width = image.naturalWidth * scale;
+  top_.style.clipPath = `inset(0 0 0 ${100 * share}%)`;
+  line.style.left = `${100 * share}%`;
+}
+stage.addEventListener("pointermove", (event) => {
+  const box = stage.getBoundingClientRect();
+  share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+  draw();
+});
+addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: -0.02, ArrowRight: 0.02 }[event.key];
+  if (step) { share = Math.min(1, Math.max(0, share + step)); draw(); }
+});
+for (const id of ["zoom", "map"]) get(id).addEventListener("input", draw);
+const plain = top_.src;
+get("map").addEventListener("input", () => { top_.src = get("map").checked ? get("difference").src : plain; });
+addEventListener("load", draw);
+"""
+
+
+def _source(samples: NDArray[np.uint8]) -> str:
+    """A picture as the text of a ``data:`` address."""
+    file = io.BytesIO()
+    Image.fromarray(samples).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def comparison_page(
+    a: NDArray[np.uint8], b: NDArray[np.uint8], names: tuple[str, str], numbers: Mapping[str, Any]
+) -> bytes:
+    """The page.
+
+    Parameters
+    ----------
+    a, b : uint8 [H, W] or [H, W, C]
+        Of one shape.
+    names : (str, str)
+        What they are called.
+    numbers : mapping of str to object
+        Rows of the table.
+
+    Returns
+    -------
+    bytes
+        HTML in UTF-8.
+    """
+    rows = "".join(
+        f"<tr><td>{html.escape(name.replace('_', ' '))}<td>{html.escape(str(value))}" for name, value in numbers.items()
+    )
+    first, second = map(html.escape, names)
+    return (
+        f"<!DOCTYPE html>\n<html lang=en><meta charset=utf-8><title>{first} and {second}</title>\n"
+        f"<style>{_STYLE}</style>\n"
+        f"<p>Left: <b>{first}</b>. Right: <b>{second}</b>. Move the pointer, or press the arrow keys.</p>\n"
+        "<p><label>Scale <input id=zoom type=number value=1 min=0.25 max=16 step=0.25></label> "
+        "<label><input id=map type=checkbox> Differences on the right, white where a pixel differs most</label></p>\n"
+        f'<div id=stage><img id=first alt="{first}" src="{_source(a)}">'
+        f'<img id=second alt="{second}" src="{_source(b)}"><div id=line></div></div>\n'
+        f'<img id=difference hidden alt="" src="{_source(heatmap(a, b))}">\n'
+        f"<table>{rows}</table>\n<script>{_SCRIPT}</script></html>\n"
+    ).encode()
+
+
+__all__ = ["comparison_page"]
