@@ -5,7 +5,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -47,8 +46,23 @@ BROWSER = os.environ.get("REFCODEC_BROWSER") or next(
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed, and REFCODEC_BROWSER names none")
 def test_a_browser_runs_the_page(tmp_path):
-    page = tmp_path / "page.html"
-    page.write_bytes(comparison_page(random_picture(8, 9), random_picture(8, 9, 1), ("a", "b"), {}))
-    words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--single-process", "--dump-dom", page.as_uri()]
-    shown = subprocess.run(words, capture_output=True, text=True, timeout=60).stdout
-    assert "clip-path: inset(0px 0px 0px 50%)" in shown and 'width="9"' in shown
+    api = pytest.importorskip("playwright.sync_api")
+    path = tmp_path / "page.html"
+    path.write_bytes(comparison_page(random_picture(40, 80), random_picture(40, 80, 1), ("a", "b"), {}))
+    with api.sync_playwright() as p:
+        arguments = ["--no-sandbox", "--no-zygote", "--single-process", "--disable-gpu"]
+        browser = p.chromium.launch(executable_path=BROWSER, args=arguments)
+        page, errors = browser.new_page(), []
+        page.on("pageerror", lambda error: errors.append(error))
+        page.goto(path.as_uri())
+        clip = "document.getElementById('second').style.clipPath"
+        assert page.evaluate(clip) == "inset(0px 0px 0px 50%)"
+        box = page.locator("#stage").bounding_box()
+        page.mouse.move(box["x"] + 20, box["y"] + 5)
+        assert page.evaluate(clip) == "inset(0px 0px 0px 25%)"
+        page.locator("#map").check()
+        assert page.evaluate("document.getElementById('second').src == document.getElementById('difference').src")
+        page.locator("#zoom").fill("2")
+        assert page.locator("#second").bounding_box()["width"] == 160
+        assert not errors
+        browser.close()
