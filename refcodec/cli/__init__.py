@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import NoReturn
 
 from .. import __version__
-from ..errors import BUG, INTERRUPTED, RefcodecError, UsageError, within_resources
-from ..io.console import error_line, flush_results, result_json
+from ..errors import BUG, INTERRUPTED, RefcodecError, Unsupported, UsageError, within_resources
+from ..io.console import LEVELS, debugging, error_line, flush_results, result_json, set_level
 from ..io.options import add_json, add_limits, file_name, positive
 from ..model.config import PROFILES
 from . import commands, measuring, models
@@ -156,6 +156,8 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
         epilog=DEVELOPMENT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    p.add_argument("-Q", "--quiet", action="store_const", const="error", dest="log_level", help="say errors alone")
+    p.add_argument("--log-level", choices=LEVELS, default="note", help="what standard error is told, default note")
     p.add_argument("--version", action="version", version=f"refcodec {__version__}")
     under = p.add_subparsers(required=True, metavar="COMMAND")
 
@@ -170,17 +172,32 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     return p
 
 
+def _complete() -> None:
+    """Answer a shell that asks for completions, and end; needs argcomplete (extra ``completion``)."""
+    try:
+        import argcomplete
+    except ImportError:
+        raise Unsupported("completion needs argcomplete", cause='install "refcodec[completion]"') from None
+    argcomplete.autocomplete(parser(tuple(OWN_ARGUMENTS)))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see refcodec/errors.py); never raises but for a broken interpreter."""
     words = sys.argv[1:] if argv is None else argv
     args = argparse.Namespace(json="--json" in words)  # until they are parsed
+    set_level("note")
     try:
         with within_resources("the command"):
+            if "_ARGCOMPLETE" in os.environ:
+                _complete()
             args = parser(words).parse_args(words)
+            set_level(args.log_level)
             code = int(args.run(args))
         flush_results()
         return code
     except RefcodecError as e:
+        if debugging():
+            traceback.print_exc()
         error_line(str(e))
         if getattr(args, "json", False) is True and getattr(args, "out", None) != "-":
             result_json(e.fields())
@@ -193,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 74
     except Exception as e:
-        if os.environ.get("REFCODEC_DEBUG"):
+        if debugging():
             traceback.print_exc()
-        error_line(f"internal error: {type(e).__name__}: {e}; please report it (REFCODEC_DEBUG=1 shows the traceback)")
+        error_line(f"internal error: {type(e).__name__}: {e}; please report it (--log-level debug shows the traceback)")
         return BUG

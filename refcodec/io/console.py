@@ -6,12 +6,29 @@ Every text that reaches a terminal passes `printable`: names of files and metada
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from .files import transfer_error
+
+LEVELS = ("error", "note", "debug")
+"""What standard error is told: why a command failed; what a user should know; where in the code an error arose."""
+
+_level = "note"
+
+
+def set_level(level: str) -> None:
+    """Choose one of ``LEVELS`` for this process."""
+    global _level
+    _level = level
+
+
+def debugging() -> bool:
+    """Whether errors show where they arose: the level is "debug", or ``REFCODEC_DEBUG`` is set."""
+    return _level == "debug" or bool(os.environ.get("REFCODEC_DEBUG"))
 
 
 def printable(text: str) -> str:
@@ -59,7 +76,8 @@ def result_json(values: dict[str, Any]) -> None:
 
 def note(text: str) -> None:
     """Print one message line; a standard error that is closed or broken changes no result."""
-    _write(f"refcodec: {printable(text)}\n")
+    if _level != "error":
+        _write(f"refcodec: {printable(text)}\n")
 
 
 def error_line(text: str) -> None:
@@ -96,7 +114,7 @@ def progress(action: str) -> Iterator[Callable[[float], None] | None]:
 
 
 def _on_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()
+    return _level != "error" and sys.stderr is not None and sys.stderr.isatty()
 
 
 @contextmanager
