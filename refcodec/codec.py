@@ -44,6 +44,7 @@ from .model.integer_model import Model
 from .model.registry import find_model, load_model
 from .planes import ArrayRows, CheckedRows, SampleRows, check_samples
 from .progress import Progress, Work
+from .reduced import Reduced, check_step
 from .stored import (
     BlockErrors,
     Choice,
@@ -667,6 +668,7 @@ def decode(
     limits: Limits | None = None,
     trace: Trace | None = None,
     region: Iterable[int] | None = None,
+    reduce: int = 1,
 ) -> np.ndarray:
     """Decode a stream.
 
@@ -681,6 +683,8 @@ def decode(
         Sees every named intermediate result [H, W, C].
     region : x, y, width and height, or None
         The part of the picture that is wanted, in samples: exactly that part of the whole picture.
+    reduce : 1, 2, 4, 8, 16, 32 or 64
+        Give the means of squares of so many samples a side: a smaller picture for the same time, in less memory.
 
     Returns
     -------
@@ -691,4 +695,37 @@ def decode(
     RefcodecError
         A subclass that says what is wrong.
     """
-    return decode_stream(data, model=model, threads=threads, limits=limits, trace=trace, region=region)[0]
+    ways: dict[str, Any] = {"model": model, "threads": threads, "limits": limits, "trace": trace, "region": region}
+    if check_step(reduce) == 1:
+        return decode_stream(data, **ways)[0]
+    return decode_reduced(data, reduce, **ways)[0]
+
+
+def decode_reduced(data: Buffer, step: int, **options: Any) -> tuple[np.ndarray, Stream]:
+    """Decode a stream, or a region of it, to the means of squares of ``step`` samples a side.
+
+    Parameters
+    ----------
+    data : bytes-like
+    step : int
+        One of `refcodec.reduced.STEPS`.
+    **options
+        As in `decode_strips`.
+
+    Returns
+    -------
+    samples : np.ndarray [ceil(H / step), ceil(W / step)] or [.., .., C], uint8
+    stream : Stream
+
+    Raises
+    ------
+    InvalidStream, Unsupported, LimitExceeded, ModelError, UsageError, CheckFailed
+        As `decode_strips`.
+    """
+    header, region = parse_header(data), options.get("region")
+    if region is not None:
+        options["region"] = region = check_region(region, header.width, header.height)
+    width, height = region[2:] if region else (header.width, header.height)
+    reduced = Reduced(height, width, check_step(step))
+    stream = decode_strips(data, reduced, **options)
+    return reduced.samples, stream

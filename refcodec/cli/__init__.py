@@ -18,6 +18,7 @@ from ..errors import BUG, INTERRUPTED, RefcodecError, Unsupported, UsageError, w
 from ..io.console import LEVELS, debugging, error_line, flush_results, result_json, set_level
 from ..io.options import add_json, add_limits, file_name, positive
 from ..model.config import PROFILES
+from ..reduced import STEPS
 from . import commands, measuring, models
 from .encode_options import add_encode_options
 
@@ -81,6 +82,9 @@ def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.add_argument("out", metavar="OUT", help="picture, - for PNG on standard output")
     p.add_argument("--region", type=_region, metavar="X,Y,W,H", help="only this part of the picture, in samples")
     p.add_argument("--verify", action="store_true", help="check the encoder's digest before the picture is in place")
+    p.add_argument(
+        "--reduce", type=int, choices=STEPS, default=1, metavar="N", help="means of NxN samples: a thumbnail"
+    )
     _common(p, out=True)
     add_limits(p)
 

@@ -388,7 +388,7 @@ def _shares(args: argparse.Namespace, count: int) -> tuple[argparse.Namespace, i
     cores = thread_count(None)
     processes = min(args.jobs or cores, count)
     shared = argparse.Namespace(**vars(args))
-    shared.region = None
+    shared.region, shared.reduce = None, 1
     shared.threads = args.threads or max(1, cores // processes)
     if args.max_memory is None:
         shared.max_memory = max(64, (default_memory() >> 20) // processes)

@@ -20,7 +20,7 @@ from ..arith.backend import prepare
 from ..bitstream.container import ALPHA, Stream, parse, parse_header
 from ..bitstream.fields import MAGIC, VERSION
 from ..bitstream.info import describe
-from ..codec import decode_stream, metadata_chunks
+from ..codec import decode_reduced, decode_stream, metadata_chunks
 from ..errors import CheckFailed, OutputError, RefcodecError, UsageError
 from ..io.console import note, progress, result, result_json
 from ..io.files import (
@@ -224,16 +224,18 @@ def decode_file(args: Namespace) -> dict[str, Any]:
     if not header.lossless:
         prepare(args.threads, note)
     shape = decoded_shape(header, region, ALPHA in chunks)
+    if reduced := args.reduce > 1:
+        shape = (-(-shape[0] // args.reduce), -(-shape[1] // args.reduce), *shape[2:])
     exif, icc_profile, xmp = (chunks.get(tag) for tag in ("exif", "iccp", "xmp "))
     start = time.perf_counter()
-    if prod(shape) > STRIPS_FROM and in_rows(args.out):
+    if prod(shape) > STRIPS_FROM and in_rows(args.out) and not reduced:
         metadata = {"exif": exif, "icc_profile": icc_profile, "xmp": xmp}
         options = {**_ways(args), "verify": args.verify, "region": region}
         with progress("decoding") as share:
             sha256, stream, notes = decode_to_rows(args, data, shape, metadata, **options, progress=share)
         seconds = time.perf_counter() - start
     else:
-        samples, stream = _decoded(data, args, verify=args.verify, region=region)
+        samples, stream = _decoded(data, args, verify=args.verify, region=region, reduce=args.reduce)
         seconds = time.perf_counter() - start
         sha256 = hashlib.sha256(samples.data).hexdigest()
         notes = write_picture(args.out, Picture(samples, exif, icc_profile, xmp), args.force)
@@ -275,6 +277,8 @@ def _ways(args: Namespace) -> dict[str, Any]:
 
 def _decoded(data: bytes | memoryview, args: Namespace, **options: Any) -> tuple[np.ndarray, Stream]:
     with progress("decoding") as share:
+        if (step := options.pop("reduce", 1)) > 1:
+            return decode_reduced(data, step, **_ways(args), progress=share, **options)
         return decode_stream(data, **_ways(args), progress=share, **options)
 
 
