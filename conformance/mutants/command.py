@@ -156,8 +156,9 @@ def hunt_decoder(
         if mutant.equivalent:
             return few
         wanted = order
-        if reaching is not None and (names := set(reaching[mutant.id])):
-            reached = [task for task in order if task.id in names]
+        if reaching is not None:
+            names = set(reaching[mutant.id])  # none for what runs while modules load
+            reached = [task for task in order if not names or task.id in names]
             wanted = quickest(reached, seconds, ENOUGH_GENERATED)
             if not any(task.trace for task in wanted):
                 wanted += quickest((task for task in reached if task.trace), seconds, 0.0)
