@@ -8,10 +8,11 @@ import pytest
 from conformance.kit.clauses import load as load_clauses
 from conformance.kit.errors import UsageError
 from conformance.kit.suites import KIT, Selection, load_all, select
-from conformance.mutants import command
+from conformance.mutants import annex_a, command
 from conformance.mutants.coverage import read_exempt
 from conformance.mutants.judge import Task
 from conformance.mutants.mutant import DECODER, RUNNER, Mutant, check, declared, read, spans
+from refcodec.model.tables import load_arrays
 
 MUTANTS = declared(*DECODER)
 FILES = {"decoder": DECODER, "runner": RUNNER}
@@ -124,6 +125,15 @@ def test_functions_are_found_by_their_qualified_names():
     assert spans(SOURCE) == {"": (1, 7), "f": (1, 2), "A": (5, 7), "A.f": (6, 7)}
 
 
+def test_every_clause_that_is_not_exempt_is_misread_by_a_mutant_that_is_not_equivalent():
+    exempt = read_exempt()
+    misread = {clause for clause, mutants in command.misread(MUTANTS).items() if not all(m.equivalent for m in mutants)}
+    assert not set(exempt.clauses) & set(exempt.misreadings)
+    assert set(load_clauses()) - misread == {*exempt.clauses, *exempt.misreadings} - misread
+    assert set(exempt.misreadings) <= set(load_clauses()) - misread
+    assert all(exempt.misreadings.values())
+
+
 def test_a_clause_that_does_not_exist_is_an_error():
     with pytest.raises(ValueError, match=r"no clause 5\.3-99"):
         command.misread([Mutant("a/b", "m", "", "1", "2", "", clauses=("5.3-99",))])
@@ -188,3 +198,10 @@ def test_options_that_do_not_go_together_are_refused(options):
     command.add_arguments(parser)
     with pytest.raises(UsageError):
         command.main(parser.parse_args(options))
+
+
+def test_tables_of_mutants_are_those_of_annex_a_but_for_what_is_misread():
+    known = {name: array.tolist() for name, array in load_arrays().items() if name.startswith("gaussian_")}
+    assert {name: array.tolist() for name, array in annex_a.gaussian().items()} == known
+    for misreading in ({"before": 0.0}, {"least": 2**32}, {"half": 0}, {"rest_to_escape": True}):
+        assert {name: array.tolist() for name, array in annex_a.gaussian(**misreading).items()} != known
