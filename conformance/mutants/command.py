@@ -21,6 +21,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from ..kit.clauses import load as load_clauses
 from ..kit.errors import FAILED, PASSED, NothingToDo, OutputFailed, UsageError
 from ..kit.suites import KIT, Selection, kit_hash, load_all, select
 from . import coverage, generated, runner_hunt
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="mutants at a time, 2 by default")
     parser.add_argument("--write", action="store_true", help="store the results beside the mutants")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
+    parser.add_argument("--clauses", action="store_true", help="print which mutants misread each clause and stop")
 
 
 def chosen(mutants: Sequence[Mutant], patterns: Iterable[str], sample: int | None, seed: int) -> list[Mutant]:
@@ -231,6 +233,29 @@ def _report(mutants: Sequence[Mutant], killers: Mapping[str, str], what: str) ->
     return FAILED if survivors or false else PASSED
 
 
+def misread(mutants: Iterable[Mutant]) -> dict[str, list[Mutant]]:
+    """Which mutants misread each clause of SPEC.md; raises ValueError if one names a clause that does not exist."""
+    found: dict[str, list[Mutant]] = {name: [] for name in load_clauses()}
+    for m in mutants:
+        for clause in m.clauses:
+            if clause not in found:
+                raise ValueError(f"mutant {m.id}: there is no clause {clause}")
+            found[clause].append(m)
+    return found
+
+
+def _clauses(mutants: Iterable[Mutant]) -> int:
+    """Print the mutants of each clause; FAILED if a clause has none, equivalent ones not counted, and no reason."""
+    exempt, gaps = coverage.read_exempt(), 0
+    reasons = {**exempt.clauses, **exempt.misreadings}
+    for clause, found in misread(mutants).items():
+        missing = all(m.equivalent for m in found) and clause not in reasons
+        text = ", ".join(m.id + " (equivalent)" * bool(m.equivalent) for m in found)
+        print(f"{clause:<8} {text or ('NONE' if missing else 'none: ' + reasons[clause])}")
+        gaps += missing
+    return FAILED if gaps else PASSED
+
+
 def _list(mutants: Iterable[Mutant]) -> int:
     for m in mutants:
         print(f"{m.id:<45} {m.models}" + (f" (equivalent: {m.equivalent})" if m.equivalent else ""))
@@ -244,6 +269,8 @@ def main(args: argparse.Namespace) -> int:
     part = args.patterns or args.sample or args.suite
     if args.write and part:
         raise UsageError("--write stores what all vectors say of all mutants")
+    if args.clauses and (part or args.runner or args.generated is not None):
+        raise UsageError("--clauses is about all mutants of the decoder")
     if args.generated is not None and (args.generated < 1 or args.runner):
         raise UsageError("--generated is at least 1, and of the decoder")
     what = "runner" if args.runner else "generated" if args.generated else "decoder"
@@ -257,8 +284,8 @@ def main(args: argparse.Namespace) -> int:
     else:
         everything, reaching = made(tasks, args.generated, args.seed)
     mutants = chosen(everything, args.patterns, args.sample, args.seed)
-    if args.list:
-        return _list(mutants)
+    if args.list or args.clauses:
+        return _list(mutants) if args.list else _clauses(mutants)
     if args.runner:
         killers = runner_hunt.hunt(mutants, args.jobs, known, _progress)
     else:

@@ -48,11 +48,14 @@ class Exempt:
         for the one statement of the function whose first line has the fragment, with all that is inside it.
     functions : dict of str to list of str
         Modules of which only these functions count.
+    misreadings : dict of str to str
+        Clauses in addition to `clauses` that no mutant misreads, by identifier.
     """
 
     clauses: Mapping[str, str]
     modules: Mapping[str, Mapping[str, str]]
     functions: Mapping[str, Sequence[str]]
+    misreadings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -19,12 +19,13 @@ VERIFIED = 1 << 14
 
 UNITS = (
     *("gdn", "igdn", "sum", "gain", "rescale", "norm", "exp2", "container-chunks", "fingerprint"),
+    "conv-stride-2",
     *("configuration", "configuration-bounds", "configuration-heads-floored"),
     *("tile-places", "region-needs", "region-tiles", "region-z-tiles", "samples-limit", "rectangles-limit"),
 )
-"""Unit vectors that are tried: operations that streams do not reach (GDN is the encoder's), or reach in one of two ways
-(sums that are traced), or whose last bit seldom shows in a picture; and rules at whose bounds streams or models are too
-large for the kit, and regions, which no stream asks for."""
+"""Unit vectors that are tried: operations that streams do not reach (GDN and strides are the encoder's), or reach in
+one of two ways (sums that are traced), or whose last bit seldom shows in a picture; and rules at whose bounds streams
+or models are too large for the kit, and regions, which no stream asks for."""
 
 Outcome = str
 """How a decoding ended: "64x48x3 SHA-256", the name of an error class, or "crash ..."."""
@@ -104,26 +105,33 @@ def judge(task: Task) -> str:
     data = task.data
     model = None if task.model is None else str(task.model)
 
-    def decode(**more: Any) -> Outcome:
-        return outcome_of(lambda: decode_stream(data, model=model, threads=THREADS, backend="numpy", **more)[0])
+    def decode(**more: Any) -> Any:
+        return decode_stream(data, model=model, threads=THREADS, backend="numpy", **more)[0]
 
     has_digest = bool(task.samples) and data[5] & 1 == 1 and data[36:52].hex() == task.samples[:32]
-    if (outcome := decode(verify=has_digest)) not in task.expected:
+    if (outcome := outcome_of(lambda: decode(verify=has_digest))) not in task.expected:
         return outcome
-    if task.samples and not has_digest and task.count <= VERIFIED and (outcome := decode(verify=True)) != "CheckFailed":
-        return f"verified {outcome}"
+    if task.samples and not has_digest and task.count <= VERIFIED:
+        if (outcome := outcome_of(lambda: decode(verify=True))) != "CheckFailed":
+            return f"verified {outcome}"
     return _traced(task, decode) if task.trace else ""
 
 
-def _traced(task: Task, decode: Callable[..., Outcome]) -> str:
-    """Decode while every stage is recorded, and compare with the stored digests."""
+def _traced(task: Task, decode: Callable[..., Any]) -> str:
+    """Decode while every stage is recorded, and compare with the stored lines."""
     from refcodec.trace import Recorder
 
     recorder = Recorder()
-    if (outcome := decode(trace=recorder)) not in task.expected:
+
+    def recorded() -> Any:
+        samples = decode(trace=recorder)
+        recorder("samples", samples)
+        return samples
+
+    if (outcome := outcome_of(recorded)) not in task.expected:
         return f"traced {outcome}"
     stored = task.trace.read_text(encoding="utf-8").splitlines() if task.trace else []
     for line, stage in zip(stored, recorder.stages, strict=False):
         if line != stage.line():
             return f"traced {stage.name}"
-    return ""
+    return "" if len(stored) == len(recorder.stages) else "traced another number of stages"

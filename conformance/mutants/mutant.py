@@ -40,6 +40,8 @@ class Mutant:
         The mistake it stands for, one sentence.
     equivalent : str
         Why no input whatever can tell it from the original; "" for all others.
+    clauses : tuple of str
+        Clauses of SPEC.md that it misreads; none for a mistake in an implementation.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Mutant:
     replace: str
     models: str
     equivalent: str = ""
+    clauses: tuple[str, ...] = ()
 
     @property
     def operation(self) -> str:
@@ -174,11 +177,13 @@ def read(path: Path) -> list[Mutant]:
 
         gelu/tail-cut in gelu
           the last entry before the end, which is not 0, holds beyond the end
+        @ 5.3-12, A.2-2
         - table.size - 1
         + table.size - 2
 
-    its id and function (none for the whole module), what it models, the fragment, what takes its place, and after
-    ``=`` the reason if it is equivalent. Lines that begin with ``#`` are comments.
+    its id and function (none for the whole module), what it models, after ``@`` the clauses of SPEC.md that it
+    misreads (if any), the fragment, what takes its place, and after ``=`` the reason if it is equivalent. Lines that
+    begin with ``#`` are comments.
 
     Raises
     ------
@@ -193,7 +198,7 @@ def read(path: Path) -> list[Mutant]:
             module = head[7:]
             continue
         name, _, function = head.partition(" in ")
-        parts = {mark: [line[2:] for line in body if line.startswith(mark)] for mark in ("  ", "- ", "+ ", "= ")}
+        parts = {mark: [line[2:] for line in body if line.startswith(mark)] for mark in ("  ", "@ ", "- ", "+ ", "= ")}
         if not module or not name or not parts["  "] or not parts["- "] or sum(map(len, parts.values())) != len(body):
             raise ValueError(f"{path.name}: {head!r} is no declaration of a mutant")
         mutants.append(
@@ -205,6 +210,7 @@ def read(path: Path) -> list[Mutant]:
                 "\n".join(parts["+ "]),
                 " ".join(parts["  "]),
                 " ".join(parts["= "]),
+                tuple(clause for line in parts["@ "] for clause in line.split(", ")),
             )
         )
     return mutants

@@ -14,6 +14,7 @@ const MAX_TEXT = 64;
 const MAX_LEVELS = 64;
 const VERSION = 1;
 const GROUP_MESSAGES = [MESSAGE.link, MESSAGE.linkInfo, MESSAGE.symbolTable];
+const ARRAY_MESSAGES = [MESSAGE.dataspace, MESSAGE.datatype, MESSAGE.layout, MESSAGE.filters];
 
 /** Names are printable ASCII, and no part is empty or a full stop. [B.1-16] */
 function checkName(name, path) {
@@ -22,11 +23,19 @@ function checkName(name, path) {
   requireModel(path.length <= MAX_PATH, "a path is too long");
 }
 
+/** Whether messages are those of a group or of an array, which exclude each other. [B.1-7] */
+function isGroup(messages, path) {
+  const [group, array] = [GROUP_MESSAGES, ARRAY_MESSAGES].map((types) => messages.some((m) => types.includes(m.type)));
+  requireModel(group !== array, `${path} is not just a group or an array`);
+  return group;
+}
+
 /** Every dataset by its path, in a walk that meets each object once. [B.1-5] to [B.1-7] */
 function datasetsOf(file, root) {
   const datasets = new Map();
   const met = new Set([root]);
   const groups = [{ path: "", depth: 0, messages: messagesOf(file, root) }];
+  requireModel(isGroup(groups[0].messages, "the root"), "the root is no group");
   while (groups.length) {
     const group = groups.shift();
     for (const [name, address] of linksOf(file, group.messages)) {
@@ -36,10 +45,7 @@ function datasetsOf(file, root) {
       met.add(address);
       requireModel(met.size <= MAX_OBJECTS + 1, `more than ${MAX_OBJECTS} objects`);
       const messages = messagesOf(file, address);
-      const isGroup = messages.some((m) => GROUP_MESSAGES.includes(m.type));
-      const isArray = messages.some((m) => m.type === MESSAGE.layout);
-      requireModel(isGroup !== isArray, `${path} is not just a group or an array`); // [B.1-7]
-      if (isArray) {
+      if (!isGroup(messages, path)) {
         datasets.set(path, readDataset(file, messages));
         continue;
       }

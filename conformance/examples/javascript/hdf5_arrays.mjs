@@ -8,6 +8,7 @@ import { messageOf, MESSAGE, readDataspace, readDatatype } from "./hdf5_objects.
 const GZIP = 1;
 const SHUFFLE = 2;
 const MAX_CHUNKS = 4096;
+const MAX_PART = 2 ** 22; // bytes of one of several chunks
 const MAX_DEPTH = 8;
 
 /** Numbers of a shape. */
@@ -123,6 +124,7 @@ function readChunks(file, at, array, filters) {
   requireModel(chunk.every((n, d) => n >= 1 && n <= dims[d]), "a chunk is larger than its array");
   const across = dims.map((n, d) => Math.ceil(n / chunk[d]));
   requireModel(size(across) <= MAX_CHUNKS, `an array in ${size(across)} chunks`);
+  requireModel(size(across) === 1 || size(chunk) * width <= MAX_PART, `a chunk of ${size(chunk) * width} bytes`);
   requireModel(tree !== null, "the chunks of an array are not stored");
   const out = Buffer.alloc(size(dims) * width);
   const seen = new Set();

@@ -204,6 +204,11 @@ CHUNKS: dict[str, tuple[tuple[tuple[str, bytes], ...], tuple[str, ...], str]] = 
         "an ICC profile, an XMP packet and an Exif block",
     ),
     "empty": ((("exif", b""), ("iccp", b""), ("xmp ", b"")), ("8.4-6",), "known chunks without a payload"),
+    "of-another-kind": (
+        (("exif", b"no TIFF"), ("iccp", b"no profile"), ("xmp ", b"\xff\xfe<\0x")),
+        ("8.4-6", "8.4-7"),
+        "known chunks whose payloads are no TIFF stream, no ICC profile and no text in UTF-8",
+    ),
     "unknown": (
         (("abcd", b"payload"), ("z9 0", b""), ("qXYZ", bytes(300))),
         ("8.4-2", "8.4-3"),

@@ -364,6 +364,13 @@ PROOF = [
 ]
 
 
+def _longest_tables(f: h5py.File) -> None:
+    for name, numbers in (("start", [0, 65537, 131074]), ("first", [-INT16_MAX, -INT16_MAX])):
+        replaced(f, f"z/{name}", np.array(numbers, np.int32))
+    boundaries = np.tile(np.arange(65537, dtype=np.int32), 2)
+    replaced(f, "z/cdf", boundaries, chunks=boundaries.shape, compression="gzip", shuffle=True)
+
+
 SOUND = [
     sound(
         "greatest",
@@ -420,6 +427,12 @@ SOUND = [
         "5.4-1",
         "a sum whose two summands both lose bits in its shift",
         several(*(put(SUM + "/constants", n, shift) for n, shift in enumerate((0, 1, 3)))),
+    ),
+    sound(
+        "longest-tables",
+        "7.1-3..4 10.2-17..18 B.1-12",
+        "tables of z with 65537 boundaries each, whose frequencies are all 1",
+        _longest_tables,
     ),
 ]
 

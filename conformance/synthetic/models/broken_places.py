@@ -1,4 +1,5 @@
-"""Faults of models at other than the first place: last, later and random indices, slices, arrays and rows of gains.
+"""Faults of models at other than the first place: last, later and random indices, slices, arrays, rows of gains, and
+layers that a decoder does not compute.
 
 The numbers of broken_models.py and the structures of broken_files.py stand mostly at index 0. A reader that looks at a
 part of an array, or of the layers, finds these not.
@@ -199,6 +200,20 @@ LAST_FAULTS = [
     )
 ]
 
+ENCODER_FAULTS = [
+    _fault(SLICES, f"{name}-of-encoder", clauses, f"{says} in a layer of the encoder alone", change)
+    for name, clauses, says, change in (
+        ("weight", "10.2-23", "a last weight of -32768", _last("layers/g_a/6/weight", -32768)),
+        ("shift", "10.2-4", "a shift of 31", _last("layers/h_a/4/constants", 31, 1)),
+        ("gamma", "10.2-5", "a last gamma of -1", _last("layers/g_a/4/gdn/gamma", -1)),
+        ("sum-shift", "10.2-8", "a shift of 16", put("layers/g_a/5/sum/constants", 2, 16)),
+        ("rescale-shift", "10.2-11", "a shift of 16", put("layers/h_a/input/constants", 0, 16)),
+        ("gelu-frac", "10.2-20", "fraction bits of 13 with GELU", _form("h_a/3", 0, 13)),
+        ("limit-0", "10.2-21", "a clamp of 0", _form("h_a/4", 1, 0)),
+        ("proof", "9.2-2", "an accumulator beyond 2^31", _overflow("h_a/4")),
+    )
+]
+
 SINGLE_FAULTS = [
     _fault(BASE, *fault)
     for fault in (
@@ -259,7 +274,7 @@ SINGLE_FAULTS = [
     )
 ]
 
-FAULTS = [*GAIN_FAULTS, *LAST_FAULTS, *SINGLE_FAULTS]
+FAULTS = [*GAIN_FAULTS, *LAST_FAULTS, *ENCODER_FAULTS, *SINGLE_FAULTS]
 
 for _base, _made in FAULTS:
     edited_model(_made, _base)

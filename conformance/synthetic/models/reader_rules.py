@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -16,11 +17,14 @@ from refcodec.model.file import FORMAT, VERSION
 
 from .broken_files import INDICES, VICTIM
 from .broken_models import BASE, configured, kind, plain, replaced, several
-from .edits import Change, Edited, Patch
+from .edits import Change, Edited, Patch, swapped
 from .procedural import edited_model, model
 
 FIRST, SECOND = "layers/g_s/6/conv1/weight", "layers/g_s/6/conv2/weight"
 """Two arrays of one shape."""
+
+_XYZZY = "float/xyzzy"
+"""An array whose name is in a file once."""
 
 _PAD, _TERM, _SPACE = h5py.h5t.STR_NULLPAD, h5py.h5t.STR_NULLTERM, h5py.h5t.STR_SPACEPAD
 
@@ -116,6 +120,31 @@ def _new_superblock(data: bytes) -> bytes:
     return data[:8] + b"\3" + data[9:]
 
 
+def _large_chunks(f: h5py.File) -> None:
+    """The longest tables of z in two chunks."""
+    boundaries = np.tile(np.arange(65537, dtype=np.int32), 64)
+    replaced(f, "z/cdf", boundaries, chunks=(32 * 65537,), compression="gzip", compression_opts=9, shuffle=True)
+    replaced(f, "z/start", np.arange(65, dtype=np.int32) * 65537)
+    replaced(f, "z/first", np.full(64, -32767, np.int32))
+
+
+def _base_address(data: bytes) -> bytes:
+    return data[:12] + struct.pack("<Q", 8) + data[20:]
+
+
+def _message(kind: int, body: bytes, change: Callable[[bytearray], None]) -> Patch:
+    """Change the first message of a kind with a body that begins so: kind, size, flags and body."""
+
+    def patch(data: bytes) -> bytes:
+        found = re.search(bytes([kind]) + rb".\0." + re.escape(body), data, re.DOTALL)
+        assert found is not None
+        message = bytearray(found[0])
+        change(message)
+        return data[: found.start()] + message + data[found.end() :]
+
+    return patch
+
+
 def _nothing(f: h5py.File) -> None:
     """No change but that of the file's bytes."""
 
@@ -130,6 +159,10 @@ _same = kind("file-", "", sound=True, same=True)
 _TEXT = FORMAT.encode()
 
 SOUND = [
+    replace(
+        _same("bytes-behind", "B.1-19", "bytes behind the end that its superblock names", _nothing),
+        patch=lambda data: data + b"behind",
+    ),
     _same(
         "provenance-json",
         "B.1-13",
@@ -226,6 +259,75 @@ FAULTS = [
         "a fingerprint in capital letters",
         lambda f: _attribute("fingerprint", np.bytes_(model(BASE).fingerprint.hex().upper()))(f),
     ),
+    _file(
+        "soft-link-without-need",
+        "B.1-5",
+        "a soft link where no array is needed",
+        lambda f: f.__setitem__("float/a", h5py.SoftLink("/tables/exp2")),
+    ),
+    _file(
+        "soft-link-in-a-message",
+        "B.1-5",
+        "a soft link where no array is needed, in a link message",
+        lambda f: f.__setitem__("layers/g_s/6/conv1/more", h5py.SoftLink("/tables/exp2")),
+    ),
+    _file(
+        "external-link-without-need",
+        "B.1-5",
+        "a link to another file where no array is needed",
+        lambda f: f.__setitem__("float/a", h5py.ExternalLink("outside.h5", "/a")),
+    ),
+    _patched(
+        "group-with-dataspace",
+        "B.1-7",
+        "a group that has a message of a dataset",
+        _message(10, b"\0\0", lambda message: message.__setitem__(0, 1)),
+    ),
+    _patched(
+        "two-datatypes",
+        "B.1-7",
+        "a dataset with a second datatype message",
+        _message(5, b"\3\n", lambda message: message.__setitem__(0, 3)),
+    ),
+    _patched(
+        "version-twice",
+        "B.1-17",
+        "a second version, which is 2",
+        swapped(b"versiom\0", b"version\0"),
+        _attribute("versiom", np.int64(2)),
+    ),
+    _patched(
+        "format-with-flags",
+        "B.1-25",
+        "a format whose attribute message has a flag",
+        swapped(b"\3\0\7\0\x08\0\4\0\0format\0", b"\3\1\7\0\x08\0\4\0\0format\0"),
+    ),
+    _file(
+        "path-of-two-long-names",
+        "B.1-16",
+        "a path of 513 bytes, none of its names so long",
+        _zeros("float/" + "n" * 253 + "/" + "m" * 253),
+    ),
+    _patched(
+        "name-with-slash", "B.1-16", "a float whose name has a slash", swapped(b"xyzzy", b"xy/zy"), _zeros(_XYZZY)
+    ),
+    _patched("name-full-stop", "B.1-16", "a float named by a full stop", swapped(b"xyzzy", b".\0zzy"), _zeros(_XYZZY)),
+    _patched(
+        "name-of-no-bytes", "B.1-16", "a float with a name of no bytes", swapped(b"xyzzy", bytes(5)), _zeros(_XYZZY)
+    ),
+    _file(
+        "provenance-in-4097-chunks",
+        "B.1-10",
+        "provenance in 4097 chunks of a byte",
+        lambda f: replaced(f, "provenance", np.frombuffer(b"{}".ljust(4097), np.uint8), chunks=(1,)),
+    ),
+    # 16 MB of numbers in 60 KB of file, which a decoder refuses before it reads them.
+    _file(
+        "chunk-beyond-2-22",
+        "B.1-10",
+        "two chunks of more than 2^22 bytes",
+        several(configured(hyper=64), _large_chunks),
+    ),
     _file("name-not-ascii", "B.1-16", "a float whose name is not ASCII", _zeros("float/\u00e9")),
     _file("name-delete", "B.1-16", "a float with the character 0x7F in its name", _zeros("float/a\x7f")),
     _file(
@@ -258,6 +360,19 @@ FAULTS = [
         "2^28 integers and more by the boundaries of z alone, all of them there",
         several(configured(hs=(2720, 2), hyper=64), lambda f: plain(f, "z/cdf", (64 * 65537,), "int32")),
     ),
+    _patched(
+        "shared-message",
+        "B.1-20",
+        "a datatype message with the flag of shared ones",
+        _message(3, b"\x10\x08\0\0\2\0\0\0", lambda message: message.__setitem__(3, message[3] | 2)),
+    ),
+    _patched(
+        "scalar-without-elements",
+        "B.1-23",
+        "a null dataspace where numbers are stored for a scalar one",
+        _message(1, b"\2\0\0\0", lambda message: message.__setitem__(7, 2)),
+    ),
+    _patched("base-address", "B.1-19", "a base address of 8", _base_address),
     _patched("superblock-0", "B.1-19", "a superblock of version 0", _old_superblock),
     _patched("superblock-3", "B.1-19", "a superblock of version 3", _new_superblock),
     _patched("no-hdf5", "B.1-19", "a text in place of a file", lambda data: b"refcodec-model\n"),

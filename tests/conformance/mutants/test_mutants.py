@@ -5,11 +5,14 @@ import json
 
 import pytest
 
+from conformance.kit.clauses import load as load_clauses
 from conformance.kit.errors import UsageError
 from conformance.kit.suites import KIT, Selection, load_all, select
-from conformance.mutants import command
+from conformance.mutants import annex_a, command
+from conformance.mutants.coverage import read_exempt
 from conformance.mutants.judge import Task
 from conformance.mutants.mutant import DECODER, RUNNER, Mutant, check, declared, read, spans
+from refcodec.model.tables import load_arrays
 
 MUTANTS = declared(*DECODER)
 FILES = {"decoder": DECODER, "runner": RUNNER}
@@ -98,10 +101,11 @@ def test_declarations_are_checked():
 def test_declarations_are_read(tmp_path):
     file = tmp_path / "x.mutants"
     file.write_text(
-        "# about\n\nmodule a.b\n\nx/one in f\n  says\n  this\n- 1\n-     2\n+ 3\n= for\n= that\n\nx/two\n  y\n- z\n"
+        "# about\n\nmodule a.b\n\nx/one in f\n  says\n  this\n@ 3-2, 5.3-12\n@ A.2-2\n- 1\n-     2\n+ 3\n= for\n"
+        "= that\n\nx/two\n  y\n- z\n"
     )
     assert read(file) == [
-        Mutant("x/one", "a.b", "f", "1\n    2", "3", "says this", "for that"),
+        Mutant("x/one", "a.b", "f", "1\n    2", "3", "says this", "for that", ("3-2", "5.3-12", "A.2-2")),
         Mutant("x/two", "a.b", "", "z", "", "y"),
     ]
 
@@ -119,6 +123,32 @@ def test_other_declarations_are_errors(tmp_path, text):
 
 def test_functions_are_found_by_their_qualified_names():
     assert spans(SOURCE) == {"": (1, 7), "f": (1, 2), "A": (5, 7), "A.f": (6, 7)}
+
+
+def test_every_clause_that_is_not_exempt_is_misread_by_a_mutant_that_is_not_equivalent():
+    exempt = read_exempt()
+    misread = {clause for clause, mutants in command.misread(MUTANTS).items() if not all(m.equivalent for m in mutants)}
+    assert not set(exempt.clauses) & set(exempt.misreadings)
+    assert set(load_clauses()) - misread == {*exempt.clauses, *exempt.misreadings} - misread
+    assert set(exempt.misreadings) <= set(load_clauses()) - misread
+    assert all(exempt.misreadings.values())
+
+
+def test_a_clause_that_does_not_exist_is_an_error():
+    with pytest.raises(ValueError, match=r"no clause 5\.3-99"):
+        command.misread([Mutant("a/b", "m", "", "1", "2", "", clauses=("5.3-99",))])
+
+
+def test_mutants_are_printed_by_clause(capsys):
+    mutants = [
+        Mutant("a/b", "m", "", "1", "2", "", "always", clauses=("5.3-1", "5.3-2")),
+        Mutant("a/c", "m", "", "1", "2", "", clauses=("5.3-1",)),
+    ]
+    assert command._clauses(mutants) == 1
+    lines = {line.split()[0]: line[9:] for line in capsys.readouterr().out.splitlines()}
+    assert list(lines) == list(load_clauses())
+    assert lines["5.3-1"] == "a/b (equivalent), a/c" and lines["3-2"] == "NONE"
+    assert lines["3-6"] == f"none: {read_exempt().clauses['3-6']}"
 
 
 def stored(path):
@@ -159,6 +189,8 @@ def test_the_quickest_vectors_are_taken_up_to_a_time_but_one_at_least():
         ["--write", "--sample", "3"],
         ["--write", "--suite", "core"],
         ["--jobs", "0"],
+        ["--clauses", "gelu/*"],
+        ["--clauses", "--runner"],
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options):
@@ -166,3 +198,10 @@ def test_options_that_do_not_go_together_are_refused(options):
     command.add_arguments(parser)
     with pytest.raises(UsageError):
         command.main(parser.parse_args(options))
+
+
+def test_tables_of_mutants_are_those_of_annex_a_but_for_what_is_misread():
+    known = {name: array.tolist() for name, array in load_arrays().items() if name.startswith("gaussian_")}
+    assert {name: array.tolist() for name, array in annex_a.gaussian().items()} == known
+    for misreading in ({"before": 0.0}, {"least": 2**32}, {"half": 0}, {"rest_to_escape": True}):
+        assert {name: array.tolist() for name, array in annex_a.gaussian(**misreading).items()} != known
