@@ -200,6 +200,7 @@ def test_options_that_do_not_go_together_are_refused(options):
         command.main(parser.parse_args(options))
 
 
+@pytest.mark.slow
 def test_tables_of_mutants_are_those_of_annex_a_but_for_what_is_misread():
     known = {name: array.tolist() for name, array in load_arrays().items() if name.startswith("gaussian_")}
     assert {name: array.tolist() for name, array in annex_a.gaussian().items()} == known
