@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,18 @@ class Job:
         SHA-256 of what decides the output, but for the input.
     known : tuple of str
         SHA-256 of input and output when it was done the last time with these options, or nothing.
+    fresh : bool
+        There was no output when the batch began: if a process dies and one is there, the batch made it.
+    again : bool
+        This is a second trial.
     """
 
     source: str
     target: str
     options: str
     known: tuple[str, ...] = ()
+    fresh: bool = False
+    again: bool = False
 
     @property
     def decodes(self) -> bool:
@@ -106,14 +112,16 @@ class Row:
 # ------------------------------------------------------------------------------------------------------------- inputs
 
 
-def found(inputs: Iterable[str]) -> list[tuple[str, str]]:
+def found(inputs: Iterable[str], out: str) -> list[tuple[str, str]]:
     """Files that are meant, each with its place below the folder of outputs, in the order of names.
 
     Parameters
     ----------
     inputs : iterable of str
         Files, folders (with all that is in them, but hidden files) and patterns such as ``a/**/*.png``. In folders,
-        files count whose names end as those of pictures or streams.
+        files count whose names end as those of pictures or streams, and that no earlier batch has made in ``out``.
+    out : str
+        The folder of outputs.
 
     Raises
     ------
@@ -123,7 +131,7 @@ def found(inputs: Iterable[str]) -> list[tuple[str, str]]:
     files: dict[str, str] = {}
     for name in inputs:
         if os.path.isdir(name):
-            listed = [(path, os.path.relpath(path, name)) for path in _below(name)]
+            listed = [(path, os.path.relpath(path, name)) for path in _below(name, out)]
         elif os.path.exists(name):
             listed = [(name, os.path.basename(name))]
         else:
@@ -137,11 +145,14 @@ def found(inputs: Iterable[str]) -> list[tuple[str, str]]:
     return sorted(files.items())
 
 
-def _below(folder: str) -> Iterator[str]:
+def _below(folder: str, out: str) -> Iterator[str]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = Path(os.path.realpath(place)).is_relative_to(os.path.realpath(out))
+        made = Journal(place).made if inside and JOURNAL in names else frozenset[str]()
         for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in {*PICTURE_SUFFIXES, STREAM}:
+            known = Path(name).suffix.lower() in {*PICTURE_SUFFIXES, STREAM}
+            if known and not name.startswith(".") and name not in made:
                 yield os.path.join(place, name)
 
 
@@ -192,6 +203,11 @@ class Journal:
                     key = str(entry["target"]), str(entry["options"])
                     self._known[key] = str(entry["input"]), str(entry["output"])
 
+    @property
+    def made(self) -> frozenset[str]:
+        """Names of files that were done in this folder."""
+        return frozenset(name for name, _ in self._known)
+
     def known(self, target: str, options: str) -> tuple[str, ...]:
         """SHA-256 of input and output of an earlier run with these options."""
         return self._known.get((os.path.basename(target), options), ())
@@ -221,8 +237,14 @@ def do(args: argparse.Namespace, job: Job) -> Row:
                     return row
             os.makedirs(os.path.dirname(job.target) or ".", exist_ok=True)
             work = commands.decode_file if job.decodes else commands.encode_file
-            stale = bool(job.known) and os.path.isfile(job.target)  # this batch made it, from another input
-            words = {**vars(args), "input": job.source, "out": job.target, "force": args.force or stale, "json": False}
+            ours = (job.known or (job.fresh and job.again)) and os.path.isfile(job.target)
+            words = {
+                **vars(args),
+                "input": job.source,
+                "out": job.target,
+                "force": bool(args.force or ours),
+                "json": False,
+            }
             row.facts = work(argparse.Namespace(**words))
             row.sha256 = source, _digest(job.target)
     except RefcodecError as error:
@@ -294,7 +316,7 @@ def rows_of(args: argparse.Namespace, jobs: Sequence[Job], processes: int) -> It
         except BrokenProcessPool:
             suspects = list(active.values())
             active.clear()
-            yield from (_alone(args, job) for job in suspects)
+            yield from (_alone(args, replace(job, again=True)) for job in suspects)
         finally:
             if left or active:  # interrupted, or a process has died
                 for process in multiprocessing.active_children():
@@ -412,7 +434,7 @@ def main(args: argparse.Namespace) -> int:
     MissingInput
         An input means no file.
     UsageError
-        Two inputs would have one output, or a report has no known suffix.
+        Two inputs would have one output, an output would replace an input, or a report has no known suffix.
     OutputError
         Outputs, journal or report cannot be written.
     ModelError
@@ -424,11 +446,14 @@ def main(args: argparse.Namespace) -> int:
             raise UsageError("a report is .json, .csv or .html", where=args.report)
     suffix = f".{args.format}"
     check_format(f"x{suffix}")
-    files = found(args.inputs)
+    files = found(args.inputs, args.out)
     out = targets(files, args.out, suffix)
     limits_of(args)
     encodes = any(not path.lower().endswith(STREAM) for path, _ in files)
     fingerprint = load_model(args.model).fingerprint.hex() if encodes and not args.lossless else args.model or ""
+    sources = {os.path.realpath(path) for path, _ in files}
+    if lost := [target for target in out if os.path.realpath(target) in sources]:
+        raise UsageError("an output would take the place of an input", where=lost[0], cause="choose another folder")
     try:
         os.makedirs(args.out, exist_ok=True)
     except OSError as error:
@@ -438,7 +463,7 @@ def main(args: argparse.Namespace) -> int:
     for (source, _), target in zip(files, out, strict=True):
         folder = os.path.dirname(target)
         journal = journals.setdefault(folder, Journal(folder))
-        jobs.append(Job(source, target, options, journal.known(target, options)))
+        jobs.append(Job(source, target, options, journal.known(target, options), not os.path.exists(target)))
     shared, processes = _shares(args, len(jobs))
     rows, started = [], time.monotonic()
     place = {job.target: job for job in jobs}

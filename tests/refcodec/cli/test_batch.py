@@ -112,12 +112,27 @@ def test_names_that_meet_keep_both_suffixes(tmp_path, model, capsys):
         batch.targets([("x/a.png", "a.png"), ("y/a.png", "a.png")], "out", ".png")
 
 
+def test_outputs_among_inputs_are_no_inputs(pictures, capsys):
+    """Neither in a folder of outputs below that of inputs, nor where both are one."""
+    for out, count in ((pictures / "out", 3), (pictures, 3)):
+        for state in ("done", "skipped"):
+            found, _ = run(capsys, pictures, "-o", out, "--lossless", "-j", "1")
+            assert found[state] == len(found["files"]) == count
+
+
+def test_an_output_never_replaces_an_input(pictures, tmp_path, capsys):
+    assert main(["encode", "--lossless", str(pictures / "a.png"), str(pictures / "a.loclic")]) == 0
+    before = (pictures / "a.png").read_bytes()
+    assert main(["batch", str(pictures), "-o", str(pictures), "--lossless", "--force", "-j", "1"]) == 2
+    assert "take the place of an input" in capsys.readouterr().err and (pictures / "a.png").read_bytes() == before
+
+
 def test_patterns_keep_folders_below_them(pictures, monkeypatch):
     monkeypatch.chdir(pictures.parent)
-    assert batch.found(["in/**/*.png"]) == [("in/a.png", "a.png"), ("in/deep/b.png", "deep/b.png")]
-    assert [place for _, place in batch.found(["in", "in/a.png"])] == ["a.png", "deep/b.png", "deep/c.ppm"]
+    assert batch.found(["in/**/*.png"], "out") == [("in/a.png", "a.png"), ("in/deep/b.png", "deep/b.png")]
+    assert [place for _, place in batch.found(["in", "in/a.png"], "out")] == ["a.png", "deep/b.png", "deep/c.ppm"]
     with pytest.raises(MissingInput, match="no picture"):
-        batch.found(["in/*.jpg"])
+        batch.found(["in/*.jpg"], "out")
 
 
 @pytest.mark.parametrize("suffix", ["json", "csv", "html"])
