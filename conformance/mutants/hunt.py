@@ -16,14 +16,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 
 from .judge import Task, judge
 from .mutant import Mutant, install
 
 Limits = Callable[[Task], float]
 
-MEMORY = 4 << 30
-"""Bytes of address space of a mutant's process."""
+MEMORY = 11 << 26
+"""Bytes of address space that a mutant's process may take beyond what it begins with: what the kit's vectors need, so
+that a bound that is lost shows. What it begins with differs, for NumPy's library takes some for every core."""
 
 PATIENCE = 10.0
 """A vector may take this many times the processor's time that the original takes; and ``LEAST`` seconds at all
@@ -78,11 +80,20 @@ def preload() -> None:
         import_module(name)
 
 
+def _address_space() -> int:
+    """Bytes of address space that this process holds; 4 GiB where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 4 << 30
+
+
 def _work(hunt: Hunt, pipe: Connection, limits: Limits) -> None:
     """The forked process: verdicts go up the pipe one by one."""
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    most = _address_space() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
