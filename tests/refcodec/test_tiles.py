@@ -97,6 +97,7 @@ def test_the_reach_is_reached():
 # ---------------------------------------------------------------------------------------------- bytes and samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "quality", "size", "channels"),
     [

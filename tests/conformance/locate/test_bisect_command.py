@@ -49,6 +49,7 @@ def test_the_command_says_where_an_equal_trace_ends(place, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == {"equal": True, "stages": 8, "next": "ctx/0#0"}
 
 
+@pytest.mark.slow
 def test_the_command_names_stage_and_element(place, tmp_path, capsys):
     wrong = traced(stream(), FAULTS["no rounding term"].model())
     write_trace(tmp_path / "wrong.jsonl", tmp_path, wrong)

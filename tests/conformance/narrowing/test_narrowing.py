@@ -81,6 +81,7 @@ def test_a_sample_is_noticed(capsys):
         assert narrowing.tried(trial, search=False) == trial
 
 
+@pytest.mark.slow
 def test_the_command(capsys, tmp_path, monkeypatch):
     with pytest.raises(NothingToDo):
         command("none such")

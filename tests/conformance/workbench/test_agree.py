@@ -161,6 +161,7 @@ def test_models_that_verification_refuses_are_counted(monkeypatch):
     assert (found.models, found.refused, found.stages, found.defined) == (2, 1, 14, 1)
 
 
+@pytest.mark.slow
 def test_the_command(capsys):
     assert cli.main(["agree", "--models", "1", "--definition-every", "1"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("1 models, 0 differ; ")

@@ -94,6 +94,7 @@ def test_any_entry_of_the_index(streams, n, tile, numbers, more):
     assert outcome(parts.sealed(), streams.model) != "decoded" or honest
 
 
+@pytest.mark.slow
 @settings(hostile, max_examples=30)
 @given(st.integers(15, 19), st.data())
 def test_a_damaged_tile_is_named_and_does_not_harm_regions_elsewhere(streams, n, data):

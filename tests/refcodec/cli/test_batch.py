@@ -168,6 +168,7 @@ def test_a_damaged_journal_is_passed_over(pictures, tmp_path, capsys):
     assert found["done"] == 1
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_costs_its_files_alone(pictures, tmp_path, model):
     """In a process of its own, in which one input kills whoever reads it."""
     script = tmp_path / "run.py"
@@ -189,7 +190,7 @@ def test_a_process_that_dies_costs_its_files_alone(pictures, tmp_path, model):
     assert rows == {"a.png": ("failed", "ProcessDied"), "b.png": ("done", ""), "c.ppm": ("done", "")}
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_an_interrupt_leaves_whole_files(tmp_path, jobs):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()

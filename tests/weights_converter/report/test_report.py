@@ -77,7 +77,8 @@ def test_weights_that_integers_lose_are_noted(parts):
     assert weight_notes(zero, model) == [f"{name}: all weights for {last} are 0 in the checkpoint"]
 
 
-@pytest.mark.parametrize("qualities", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("qualities", [1, 3])
 def test_the_command_writes_json_a_table_and_a_page(tmp_path, qualities, capsys):
     config = dataclasses.replace(TINY, qualities=qualities)
     images = tmp_path / "images"

@@ -728,6 +728,7 @@ def test_a_warm_process_needs_no_numba(tmp_path):
     assert done.stdout.split()[-2:] == ["False", "False"], done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_commands_where_kernels_do_not_work(tmp_path):
     """Without the compiler; with a Numba that cannot be imported; either way the picture is coded by NumPy."""
     picture, out = tmp_path / "small.png", [tmp_path / name for name in ("a.loclic", "b.loclic", "c.loclic")]
