@@ -51,6 +51,7 @@ def test_the_estimate_bounds_what_is_taken_within_a_factor_two(tiny, backend, si
     ways = {"model": tiny, "threads": 1, "backend": backend}
     samples = random_picture(height, width)
     data = encode_picture(samples, 60, **ways).data  # packs the weights
+    decode_stream(data, **ways)  # imports and tables that a process holds once
     segments = parse(data).segment_bytes
     for encoding, work in (
         (True, lambda: encode_picture(samples, 60, **ways)),
