@@ -1,7 +1,7 @@
 """A codec for numcodecs, and so a compressor for arrays of Zarr's format 2 (extra ``zarr``)::
 
-zarr.create_array("a.zarr", shape=(9000, 9000, 3), chunks=(512, 512, 3), dtype="uint8", zarr_format=2,
-compressors=Refcodec(quality=60))
+    zarr.create_array("a.zarr", shape=(9000, 9000, 3), chunks=(512, 512, 3), dtype="uint8", zarr_format=2,
+                      compressors=Refcodec(quality=60))
 """
 
 from __future__ import annotations

@@ -294,7 +294,7 @@ def rows_of(args: argparse.Namespace, jobs: Sequence[Job], processes: int) -> It
     """Do all files, and give what became of each as it is done.
 
     With one process it is this one. If a process dies, the files that it may have had are tried once more, each in a
-    process of its own.
+    separate process.
     """
     if processes == 1:
         for job in jobs:

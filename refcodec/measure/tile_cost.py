@@ -1,4 +1,4 @@
-"""What tiles cost: rate, and squared error near their borders, beside the same picture without tiles (SPEC 4.4).
+"""What tiles cost: rate, and squared error near their borders, against the same picture without tiles (SPEC 4.4).
 
 ``python -m refcodec tiles FOLDER`` measures every picture of a folder; ``--sky`` adds a smooth sky, on which
 borders are seen first.
@@ -101,7 +101,7 @@ def tile_cost(
 def _errors(
     samples: NDArray[np.uint8], shown: NDArray[np.uint8], near: NDArray[np.bool_], prefix: str
 ) -> dict[str, float | None]:
-    """Mean squared error near borders and elsewhere; None where there is no such place."""
+    """Mean squared error near borders and elsewhere; None where there is none."""
     squared = (samples.astype(np.int32) - shown) ** 2
     return {
         f"{prefix}{name}": float(squared[where].mean()) if where.any() else None
@@ -121,7 +121,7 @@ def _pictures(folder: str | None, side: int | None, limits: Limits) -> Iterator[
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except OSError as error:
-        raise MissingInput("no such folder", where=folder, cause=error.strerror or "") from error
+        raise MissingInput("the folder cannot be read", where=folder, cause=error.strerror or "") from error
     for name in names:
         yield name, read_picture(os.path.join(folder, name), limits, alpha=False).samples
 

@@ -1,4 +1,4 @@
-"""Chunks of arrays as streams: shapes, settings, Zarr on a disk, numcodecs, Dask with processes of its own."""
+"""Chunks of arrays as streams: shapes, settings, Zarr on a disk, numcodecs, Dask with several processes."""
 
 import socket
 
@@ -153,7 +153,7 @@ def test_dask_reads_chunks_in_processes(tmp_path):
     try:
         socket.create_server(("127.0.0.1", 0)).close()
     except OSError:
-        pytest.skip("this system has no network of its own, which schedulers need")
+        pytest.skip("there is no loopback network, which schedulers need")
     samples = random_picture(256, 192)
     created(tmp_path / "a.zarr", samples, (64, 64, 3), lossless=True)
     with (
