@@ -2,6 +2,8 @@
 
     zarr.create_array("a.zarr", shape=(9000, 9000, 3), chunks=(512, 512, 3), dtype="uint8", zarr_format=2,
                       compressors=Refcodec(quality=60))
+
+It encodes arrays that say their shape.
 """
 
 from __future__ import annotations
