@@ -318,12 +318,15 @@ def test_progress_grows_to_one(tiny):
 @pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of a process is Linux's")
 def test_the_command_measures_what_processes_take(capsys):
-    assert main(["bench", "--estimates", "--model", "tiny", "--sizes", "97x61", "--threads", "1", "--json"]) == 0
+    # Linux counts resident pages in parts for each processor and adds them up late, so its figure may be some hundred
+    # kilobytes off. The picture takes 50 MiB and more.
+    assert main(["bench", "--estimates", "--model", "tiny", "--sizes", "1500x1000", "--threads", "1", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [(row["backend"], row["direction"]) for row in rows] == [
+    ratios = {(row["backend"], row["direction"]): row["estimate_bytes"] / row["taken_bytes"] for row in rows}
+    assert list(ratios) == [
         (backend, direction) for backend in ("numba", "numpy") for direction in ("encode", "decode")
     ]
-    assert all(0 < row["taken_bytes"] < row["estimate_bytes"] < 2 * row["taken_bytes"] for row in rows), rows
+    assert all(1 < ratio < 2 for ratio in ratios.values()), str(ratios)
 
 
 def test_shapes_go_from_a_column_to_a_row():
