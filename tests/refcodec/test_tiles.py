@@ -20,9 +20,10 @@ from refcodec.flow import Parts
 from refcodec.limits import Limits
 from refcodec.model.config import PROFILES
 from refcodec.model.layer_table import layer_table
+from refcodec.nets.hyperprior import REACH as HYPER_REACH
 from refcodec.nets.synthesis import REACH
 from refcodec.planes import ArrayRows
-from refcodec.tiles import STRIDE, Region, TileGrid
+from refcodec.tiles import STRIDE, Needs, Region, TileGrid
 from refcodec.trace import Recorder
 
 SPEC = spec_module()
@@ -58,6 +59,9 @@ def test_needed_tiles_are_those_of_the_document(data, width, height, wide, high)
     places = SPEC.tile_places(grid.height, grid.width, 4 * high, 4 * wide)
     needed = SPEC.region_tiles(region, grid.height, grid.width, places)
     assert [tile.index for tile in grid.needed(part)] == needed
+    needs = Needs.of(grid, region, REACH, HYPER_REACH)
+    assert (needs.y, [tile.index for tile in needs.tiles]) == (part, needed)
+    assert [tile.index for tile in needs.of_z] == SPEC.region_z_tiles(region, grid.height, grid.width, places)
 
 
 @pytest.mark.parametrize("name", [*PROFILES, "old"])
