@@ -38,8 +38,9 @@ ENOUGH = 10.0
 """Equivalent mutants are tried on the quickest vectors, as many as take the original so many seconds."""
 
 ENOUGH_GENERATED = 3.0
-"""Generated mutants are tried on the quickest vectors that reach their line, as many as take so many seconds, and on
-the quickest one with a trace. So their score is a lower bound."""
+"""Generated mutants are tried on vectors that reach their line, as many as take so many seconds, and on the quickest
+one with a trace. So their score is a lower bound. Of the vectors that reach the same lines of the module, the quickest
+comes first, then a vector of another way through it: what takes the same way seldom notices more."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kit", type=Path, default=KIT, metavar="DIR", help="folder with suites, this kit by default")
     parser.add_argument("--suite", action="append", default=[], metavar="NAME", help="vectors of this suite only")
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="mutants at a time, 2 by default")
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        help="only mutants that nothing noticed the last time; the others keep their result",
+    )
     parser.add_argument("--write", action="store_true", help="store the results beside the mutants")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     parser.add_argument("--clauses", action="store_true", help="print which mutants misread each clause and stop")
@@ -120,11 +126,25 @@ def _progress(done: int, count: int, mutant: Mutant, how: str) -> None:
     print(f"{done:4}/{count} {mutant.id:<45} {how}", file=sys.stderr, flush=True)
 
 
+def first(tasks: Sequence[Task], seconds: Mapping[str, float], enough: float) -> list[Task]:
+    """The first tasks, as many as take the original so many seconds together, but at least one."""
+    total = accumulate(seconds[task.id] for task in tasks)
+    return [task for task, so_far in zip(tasks, total, strict=True) if so_far < enough] or list(tasks[:1])
+
+
 def quickest(tasks: Iterable[Task], seconds: Mapping[str, float], enough: float) -> list[Task]:
     """The quickest tasks, as many as take the original so many seconds together, but at least one."""
-    ordered = sorted(tasks, key=lambda task: seconds[task.id])
-    total = accumulate(seconds[task.id] for task in ordered)
-    return [task for task, so_far in zip(ordered, total, strict=True) if so_far < enough] or ordered[:1]
+    return first(sorted(tasks, key=lambda task: seconds[task.id]), seconds, enough)
+
+
+def spread(tasks: Iterable[Task], seconds: Mapping[str, float], ways: Mapping[str, int]) -> list[Task]:
+    """Tasks in rounds: of every way through a module the quickest one, then of every way the second, and so on."""
+    rounds = Counter[int]()
+    ranked = []
+    for task in sorted(tasks, key=lambda task: seconds[task.id]):
+        ranked.append((rounds[ways[task.id]], seconds[task.id], task))
+        rounds[ways[task.id]] += 1
+    return [task for *_, task in sorted(ranked, key=lambda row: row[:2])]
 
 
 def hunt_decoder(
@@ -133,7 +153,7 @@ def hunt_decoder(
     seconds: Mapping[str, float],
     jobs: int,
     known: Mapping[str, str],
-    reaching: Mapping[str, Sequence[str]] | None = None,
+    reaching: Mapping[str, Mapping[str, int]] | None = None,
 ) -> list[Hunt]:
     """Run mutants of the decoder against vectors: what noticed it the last time, then what is quick or notices much.
 
@@ -147,8 +167,9 @@ def hunt_decoder(
         Mutants at a time.
     known : mapping of str to str
         What noticed a mutant the last time.
-    reaching : mapping of str to sequence of str, optional
-        For each mutant the vectors that reach its line: only the quickest of them are tried.
+    reaching : mapping of str to mapping of str to int, optional
+        For each mutant the vectors that reach its line, and a number of the way that each takes through its module.
+        Only a part of them is tried.
     """
     often = Counter(known.values())
     order = sorted(tasks, key=lambda task: seconds[task.id] / (1 + often[task.id]))
@@ -159,9 +180,9 @@ def hunt_decoder(
             return few
         wanted = order
         if reaching is not None:
-            names = set(reaching[mutant.id])  # none for what runs while modules load
-            reached = [task for task in order if not names or task.id in names]
-            wanted = quickest(reached, seconds, ENOUGH_GENERATED)
+            ways = reaching[mutant.id]  # none for what runs while modules load
+            reached = [task for task in order if not ways or task.id in ways]
+            wanted = first(spread(reached, seconds, ways) if ways else order, seconds, ENOUGH_GENERATED)
             if not any(task.trace for task in wanted):
                 wanted += quickest((task for task in reached if task.trace), seconds, 0.0)
             wanted += [task for task in order if task.id == known.get(mutant.id) and task not in wanted]
@@ -203,12 +224,28 @@ def reached_lines(tasks: Sequence[Task]) -> dict[str, dict[int, list[str]]]:
     return {module: {int(line): vectors for line, vectors in lines.items()} for module, lines in found.items()}
 
 
-def made(tasks: Sequence[Task], count: int, seed: int) -> tuple[list[Mutant], dict[str, list[str]]]:
-    """Generated mutants, and for each the vectors that reach its line: none where it runs while modules load."""
+def made(tasks: Sequence[Task], count: int, seed: int) -> tuple[list[Mutant], dict[str, dict[str, int]]]:
+    """Generated mutants, and for each the vectors that reach its line; none where it runs while modules load.
+
+    Beside each vector is the number of the way that it takes through the module.
+    """
     reached = reached_lines(tasks)
     mutants = generated.chosen(reached, reached, count, seed)
-    vectors = {m.id: reached[m.module][m.start[0]] if m.function else [] for m in mutants}
-    return _with_reasons(mutants), vectors
+    ways = {module: ways_through(lines) for module, lines in reached.items()}
+    return _with_reasons(mutants), {
+        m.id: {name: ways[m.module][name] for name in reached[m.module][m.start[0]]} if m.function else {}
+        for m in mutants
+    }
+
+
+def ways_through(lines: Mapping[int, Iterable[str]]) -> dict[str, int]:
+    """From the vectors that reach each line: vectors with equal numbers reach the same lines."""
+    of_vector: dict[str, list[int]] = {}
+    for line, vectors in lines.items():
+        for name in vectors:
+            of_vector.setdefault(name, []).append(line)
+    numbers = {way: n for n, way in enumerate(dict.fromkeys(map(tuple, of_vector.values())))}
+    return {name: numbers[tuple(way)] for name, way in of_vector.items()}
 
 
 def _with_reasons(mutants: Iterable[Mutant]) -> list[Mutant]:
@@ -269,7 +306,7 @@ def main(args: argparse.Namespace) -> int:
     part = args.patterns or args.sample or args.suite
     if args.write and part:
         raise UsageError("--write stores what all vectors say of all mutants")
-    if args.clauses and (part or args.runner or args.generated is not None):
+    if args.clauses and (part or args.open or args.runner or args.generated is not None):
         raise UsageError("--clauses is about all mutants of the decoder")
     if args.generated is not None and (args.generated < 1 or args.runner):
         raise UsageError("--generated is at least 1, and of the decoder")
@@ -283,7 +320,10 @@ def main(args: argparse.Namespace) -> int:
         everything: Sequence[Mutant] = declared(*(RUNNER if args.runner else DECODER))
     else:
         everything, reaching = made(tasks, args.generated, args.seed)
+    known = {name: vector for name, vector in known.items() if name in {m.id for m in everything}}
     mutants = chosen(everything, args.patterns, args.sample, args.seed)
+    if args.open:
+        mutants = [m for m in mutants if m.id not in known and not m.equivalent]
     if args.list or args.clauses:
         return _list(mutants) if args.list else _clauses(mutants)
     if args.runner:
@@ -302,6 +342,11 @@ def main(args: argparse.Namespace) -> int:
         except ValueError as error:
             raise UsageError(str(error)) from error
         killers = {hunt.mutant.id: hunt.killers[0] for hunt in hunts if hunt.mutant and hunt.killers}
+    if args.open:
+        mutants, killers = (
+            list(everything),
+            {m.id: (known | killers)[m.id] for m in everything if m.id in known | killers},
+        )
     if args.write:
         left = [m.id for m in mutants if not m.equivalent and m.id not in killers]
         more = {"asked": args.generated, "seed": args.seed, "open": left} if args.generated else {}

@@ -182,10 +182,31 @@ def test_the_quickest_vectors_are_taken_up_to_a_time_but_one_at_least():
     ]
 
 
+def test_vectors_of_every_way_through_a_module_come_in_rounds():
+    lines = {1: ["a", "b", "c", "d"], 2: ["b", "d"], 3: ["c"]}
+    ways = command.ways_through(lines)
+    assert ways["b"] == ways["d"] and len({ways[name] for name in "abc"}) == 3
+    tasks = [Task(name, b"", None, ()) for name in "abcd"]
+    seconds = {"a": 3.0, "b": 1.0, "c": 4.0, "d": 2.0}
+    assert [task.id for task in command.spread(tasks, seconds, ways)] == ["b", "a", "c", "d"]
+
+
+def test_only_mutants_that_nothing_noticed_are_tried_again(tmp_path, monkeypatch, capsys):
+    true = [m.id for m in MUTANTS if not m.equivalent]
+    path = tmp_path / "decoder.json"
+    command.write_json(path, {"killers": dict.fromkeys(true[2:], "core/any") | {"gone": "core/any"}})
+    monkeypatch.setitem(command.RESULTS, "decoder", path)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert command.main(parser.parse_args(["--open", "--list"])) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == true[:2]
+
+
 @pytest.mark.parametrize(
     "options",
     [
         ["--write", "gelu/*"],
+        ["--clauses", "--open"],
         ["--write", "--sample", "3"],
         ["--write", "--suite", "core"],
         ["--jobs", "0"],
