@@ -258,7 +258,7 @@ def chosen(
     """
     draw = random.Random(seed)
     by_line: dict[tuple[str, int], list[Generated]] = {}
-    for module in modules:
+    for module in sorted(modules):  # the choice is the same in every run
         for mutant in of_module(module):
             if mutant.start[0] in reached.get(module, {}):
                 by_line.setdefault((module, mutant.start[0]), []).append(mutant)

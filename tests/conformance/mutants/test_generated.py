@@ -117,6 +117,8 @@ def test_the_choice_has_every_line_that_vectors_reach_and_no_other():
     assert {m.start[0] for m in few} == {m.start[0] for m in many} == set(reached[MODULES[0]])
     assert few == chosen(reached, reached, 1, 1) and len(few) == len(reached[MODULES[0]])
     assert many == [m for m in all_of if m.start[0] in reached[MODULES[0]]]
+    both = {name: {m.start[0]: ["core/a"] for m in of_module(name)} for name in MODULES[:2]}
+    assert chosen(MODULES[:2], both, 200, 1) == chosen(MODULES[1::-1], both, 200, 1)
 
 
 def test_reasons_are_of_mutants_that_are_made():
