@@ -378,7 +378,7 @@ def test_limits_of_model_files_are_those_of_the_document():
         f"than {hdf5.MAX_PATH} bytes",
         f"2^{model_file.MAX_NUMBERS.bit_length() - 1} integers",
         f"2^{model_file.MAX_PROVENANCE.bit_length() - 1} entries",
-        f"than {model_file.MAX_NESTING} levels",
+        f"than {model_file.MAX_NESTING} deep",
         f"2^{model_file.MAX_FLOATS.bit_length() - 1} numbers",
         f"`{model_file.FORMAT}`",
         f"integer {model_file.VERSION} ",
