@@ -31,9 +31,9 @@ ON_REQUEST = ("large",)
 """Suites that the kit does not hold: ``generate large`` makes them."""
 
 MODULES = {suite: (suite,) for suite in SUITES} | {
-    "core": ("core", "tiles", "stored"),
+    "core": ("core", "tiles", "stored", "stored_edges"),
     "extremes": ("extremes", "observed"),
-    "invalid": ("invalid", "invalid_segments", "invalid_tiles", "invalid_stored"),
+    "invalid": ("invalid", "invalid_segments", "invalid_tiles", "invalid_stored", "stored_edges"),
     "units": ("units_arithmetic", "units_attention", "units_codec", "units_coder", "units_stored", "units_sums"),
 }
 """Modules of the folder ``suites`` whose import registers the generators of a suite, in the order of its vectors."""

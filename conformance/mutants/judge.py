@@ -18,7 +18,7 @@ VERIFIED = 1 << 14
 """Samples up to which a stream without a right digest is decoded a second time, to see verification fail."""
 
 UNITS = (
-    *("gdn", "igdn", "sum", "gain", "rescale", "norm", "exp2", "container-chunks", "fingerprint"),
+    *("gdn", "gdn-tall", "igdn", "sum", "gain", "rescale", "norm", "exp2", "container-chunks", "fingerprint"),
     "conv-stride-2",
     *("configuration", "configuration-bounds", "configuration-heads-floored"),
     *("tile-places", "region-needs", "region-tiles", "region-z-tiles", "samples-limit", "rectangles-limit"),

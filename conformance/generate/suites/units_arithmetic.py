@@ -463,6 +463,20 @@ def gdn() -> Cases:
 
 
 @unit(
+    "gdn-tall",
+    "gdn",
+    ("5.5-2", "5.5-1"),
+    "Rows are counted by columns: of a map that is higher than wide some are left out.",
+)
+def gdn_tall() -> Cases:
+    """Division by the norm in maps of more rows than columns."""
+    for height, width in ((6, 2), (33, 1)):
+        layer = {"gamma": [[5, 1], [0, 9]], "beta": [7, 2**30], "constants": [20], "limit": MAX}
+        x = numbers(f"gdn/tall{height}", -999, 999, height, width, 2)
+        yield case(f"{width}x{height}", x=x, layer=layer, inverse=False)
+
+
+@unit(
     "igdn",
     "gdn",
     ("5.5-3", "5.5-1", "9.2-3", "10.2-5", "10.2-6", "10.2-7"),
