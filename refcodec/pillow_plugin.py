@@ -18,7 +18,8 @@ from .bitstream.container import ALPHA, parse
 from .bitstream.fields import MAGIC
 from .errors import RefcodecError, UsageError
 from .io.files import stream_from
-from .io.pictures import EXIF_PREFIX, Picture, from_pillow, translated
+from .io.pictures import translated
+from .io.properties import EXIF_PREFIX, Picture, from_pillow
 from .io.tiff_tags import DESCRIPTION
 from .limits import Limits, check_pixels
 

@@ -22,7 +22,8 @@ from ..errors import UsageError
 from ..io.console import note, result, result_json
 from ..io.files import write_bytes
 from ..io.options import add_json, add_limits, limits_of
-from ..io.pictures import Picture, write_picture
+from ..io.picture_output import write_picture
+from ..io.properties import Picture
 from ..io.sizes import check_size
 from ..limits import MAX_SIDE
 from ..machine import machine, version

@@ -32,7 +32,7 @@ from ..errors import CheckFailed, MissingInput, OutputError, RefcodecError, Usag
 from ..io.console import note, progress_line, result, result_json
 from ..io.files import PICTURE_SUFFIXES, check_target, write_bytes
 from ..io.options import add_json, add_limits, limits_of, positive
-from ..io.pictures import check_format
+from ..io.picture_output import check_format
 from ..limits import default_memory
 from ..model.registry import load_model
 from ..threads import thread_count

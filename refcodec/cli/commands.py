@@ -33,16 +33,9 @@ from ..io.files import (
     write_bytes,
 )
 from ..io.options import limits_of
-from ..io.pictures import (
-    STRIPS_FROM,
-    Picture,
-    check_format,
-    in_rows,
-    picture_from,
-    seekable,
-    translated,
-    write_picture,
-)
+from ..io.picture_output import check_format, in_rows, write_picture
+from ..io.pictures import STRIPS_FROM, picture_from, seekable, translated
+from ..io.properties import Picture
 from ..limits import Limits
 from ..measure.metrics import compare as compare_samples
 from ..measure.metrics import heatmap

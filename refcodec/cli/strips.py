@@ -13,7 +13,9 @@ import numpy as np
 
 from ..bitstream.container import Header, Stream
 from ..codec import Coded, decode_strips, encode_strips
-from ..io.pictures import Picture, opened_rows, read_picture, writing_rows
+from ..io.picture_output import writing_rows
+from ..io.pictures import opened_rows, read_picture
+from ..io.properties import Picture
 from ..limits import Limits
 from ..planes import ArrayRows, SampleRows
 from ..tiles import Region
@@ -127,7 +129,7 @@ def decode_to_rows(
         Of the samples.
     stream : Stream
     notes : tuple of str
-        As `refcodec.io.pictures.write_picture`.
+        As `refcodec.io.picture_output.write_picture`.
     """
     found = hashlib.sha256()
     with writing_rows(args.out, shape, metadata, args.force) as (writer, notes):
