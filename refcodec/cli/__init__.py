@@ -17,10 +17,10 @@ from .. import __version__
 from ..errors import BUG, INTERRUPTED, RefcodecError, Unsupported, UsageError, within_resources
 from ..io.console import LEVELS, debugging, error_line, flush_results, result_json, set_level
 from ..io.options import add_json, add_limits, file_name, positive
+from ..io.picture_output import FORMATS
 from ..model.config import PROFILES
-from ..reduced import STEPS
 from . import commands, measuring, models
-from .encode_options import add_encode_options
+from .encode_options import add_decode_options, add_encode_options
 
 OWN_ARGUMENTS = {
     "machines": ("agreement.machines", measuring.machines, "do processors, backends, threads and Pythons agree?"),
@@ -79,17 +79,17 @@ def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     p = add("decode", commands.decode, ".loclic -> picture; the format follows the name")
     p.add_argument("input", metavar="IN", help="stream, - for standard input")
-    p.add_argument("out", metavar="OUT", help="picture, - for PNG on standard output")
+    p.add_argument("out", metavar="OUT", help="picture, - for standard output, as PNG or --format")
     p.add_argument("--region", type=_region, metavar="X,Y,W,H", help="only this part of the picture, in samples")
-    p.add_argument("--verify", action="store_true", help="check the encoder's digest before the picture is in place")
-    p.add_argument(
-        "--reduce", type=int, choices=STEPS, default=1, metavar="N", help="means of NxN samples: a thumbnail"
-    )
+    p.add_argument("--format", choices=FORMATS, metavar="F", help="of a pipe, or of a name without it: ppm, png, ...")
+    add_decode_options(p)
     _common(p, out=True)
     add_limits(p)
 
     p = add("info", commands.info, "header, sizes and metadata of a stream; needs no model")
     p.add_argument("input", metavar="FILE")
+    p.add_argument("--extract", metavar="DIR", help="write EXIF, ICC profile and XMP to files in this folder")
+    p.add_argument("--force", action="store_true", help="overwrite existing files")
     add_json(p)
 
 

@@ -28,19 +28,17 @@ from ..errors import CheckFailed, MissingInput, OutputError, RefcodecError, Usag
 from ..io.console import note, progress_line, result, result_json
 from ..io.files import PICTURE_SUFFIXES, check_target
 from ..io.options import add_json, add_limits, limits_of, positive
-from ..io.picture_output import check_format
+from ..io.picture_output import FORMATS, check_format
 from ..limits import default_memory
 from ..model.registry import load_model
 from ..threads import thread_count
 from . import commands
 from .batch_report import Row, report, save
-from .encode_options import add_encode_options
+from .encode_options import DECODING, ENCODING, SHARED, add_decode_options, add_encode_options
 from .journal import JOURNAL, Journals, digest_of
 
 STREAM = ".loclic"
-FORMATS = tuple(sorted(suffix.removeprefix(".") for suffix in (*PICTURE_SUFFIXES, ".avif", ".npy", ".qoi", ".tga")))
-
-_OPTIONS = ("quality", "bpp", "size", "lossless", "tile", "rectangles", "exact", "depth", "strip", "verify", "format")
+_OPTIONS = (*ENCODING, *DECODING, *SHARED, "rectangles", "format")
 """Arguments that decide what an output holds."""
 
 
@@ -254,7 +252,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", required=True, metavar="OUT", help="folder of outputs, made if it is not there")
     add_encode_options(parser)
     parser.add_argument("--format", choices=FORMATS, default="png", help="of decoded pictures, png by default")
-    parser.add_argument("--verify", action="store_true", help="check the digests of streams that are decoded")
+    add_decode_options(parser, shared=False)
     parser.add_argument("--model", metavar="M", help="name or path of the model")
     parser.add_argument("-j", "--jobs", type=positive, metavar="N", help="processes, one for each core by default")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of each process")
@@ -275,7 +273,7 @@ def _shares(args: argparse.Namespace, count: int) -> tuple[argparse.Namespace, i
     cores = thread_count(None)
     processes = min(args.jobs or cores, count)
     shared = argparse.Namespace(**vars(args))
-    shared.region, shared.reduce = None, 1
+    shared.region = None
     shared.threads = args.threads or max(1, cores // processes)
     if args.max_memory is None:
         shared.max_memory = max(64, (default_memory() >> 20) // processes)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import LimitExceeded, Unsupported
+from ..errors import LimitExceeded, Unsupported, UsageError
 from ..planes import check_samples
 from .files import check_target, detail_of, write_bytes, writing
 from .properties import EXIF_PREFIX, Picture
@@ -45,9 +45,11 @@ _WITH_ALPHA = ("PNG", "PAM", "NPY", "WEBP", "AVIF", "TIFF", "JPEG2000", "TGA", "
 _JPEG_HOLDS = {"exif": 65527, "icc_profile": 255 * 65519, "xmp": 65504}
 """A segment of 65533 bytes less the name it begins with; profiles are spread over up to 255 segments."""
 _EXTENSIONS |= {".jpeg": _EXTENSIONS[".jpg"], ".tiff": _EXTENSIONS[".tif"]}
+FORMATS = tuple(sorted(extension.removeprefix(".") for extension in _EXTENSIONS))
+"""Formats that are written, by the extensions that name them."""
 
 
-def check_format(path: str | os.PathLike[str], alpha: bool = False) -> None:
+def check_format(path: str | os.PathLike[str], alpha: bool = False, form: str | None = None) -> None:
     """Refuse a name whose extension names no picture format that is written; ``-`` is PNG.
 
     Parameters
@@ -55,13 +57,17 @@ def check_format(path: str | os.PathLike[str], alpha: bool = False) -> None:
     path : str or path
     alpha : bool
         The picture has alpha.
+    form : str or None
+        One of FORMATS instead of the extension, for a pipe or another name that has none.
 
     Raises
     ------
+    UsageError
+        The extension names another format than ``form``.
     Unsupported
         The extension is unknown, or its format holds no alpha.
     """
-    extension = _extension(path)
+    extension = _extension(path, form)
     if alpha and _EXTENSIONS[extension][0] not in _WITH_ALPHA:
         raise Unsupported(
             "the picture has alpha, which its format does not hold",
@@ -71,8 +77,12 @@ def check_format(path: str | os.PathLike[str], alpha: bool = False) -> None:
         )
 
 
-def _extension(path: str | os.PathLike[str]) -> str:
-    extension = ".png" if os.fspath(path) == "-" else Path(path).suffix.lower()
+def _extension(path: str | os.PathLike[str], form: str | None = None) -> str:
+    extension = ".png" if os.fspath(path) == "-" and not form else Path(path).suffix.lower()
+    if form:
+        if extension in _EXTENSIONS and _EXTENSIONS[extension][0] != _EXTENSIONS[f".{form}"][0]:
+            raise UsageError("the name and --format say two formats", where=str(path), format=form)
+        extension = f".{form}"
     if extension not in _EXTENSIONS:
         raise Unsupported(
             "no picture format has this extension",
@@ -83,14 +93,24 @@ def _extension(path: str | os.PathLike[str]) -> str:
     return extension
 
 
-def in_rows(path: str | os.PathLike[str]) -> bool:
+def in_rows(path: str | os.PathLike[str], form: str | None = None) -> bool:
     """Whether `writing_rows` writes the format that a name's extension names, and does it to a file."""
-    return os.fspath(path) != "-" and _EXTENSIONS[_extension(path)][0] in ROW_FORMATS
+    return os.fspath(path) != "-" and _EXTENSIONS[_extension(path, form)][0] in ROW_FORMATS
+
+
+def shows_orientation(path: str | os.PathLike[str], form: str | None = None) -> bool:
+    """Whether a viewer of the format learns the orientation, or is none: NPY holds samples as they are."""
+    name, _, kinds = _EXTENSIONS[_extension(path, form)]
+    return "exif" in kinds or name == "NPY"
 
 
 @contextmanager
 def writing_rows(
-    path: str | os.PathLike[str], shape: tuple[int, ...], metadata: Mapping[str, bytes | None], force: bool = False
+    path: str | os.PathLike[str],
+    shape: tuple[int, ...],
+    metadata: Mapping[str, bytes | None],
+    force: bool = False,
+    form: str | None = None,
 ) -> Iterator[tuple[RowWriter, tuple[str, ...]]]:
     """Write a PNG, PPM, PGM, PAM or NPY row by row; the file is in its place when the block ends without an error.
 
@@ -104,6 +124,8 @@ def writing_rows(
         "exif", "icc_profile" and "xmp", None where there is none.
     force : bool
         Overwrite an existing file.
+    form : str or None
+        As `check_format`.
 
     Yields
     ------
@@ -117,8 +139,8 @@ def writing_rows(
     Unsupported, OutputError, TransferError
         As `write_picture`.
     """
-    check_format(path, shape[2:] in ((2,), (4,)))
-    extension = _extension(path)
+    check_format(path, shape[2:] in ((2,), (4,)), form)
+    extension = _extension(path, form)
     held, notes = _held(extension, metadata, shape[2:] in ((), (2,)))
     with writing(path, force) as out:
         writer = row_writer(out, _EXTENSIONS[extension][0], extension, shape, held, str(path))
@@ -126,7 +148,9 @@ def writing_rows(
         writer.finish()
 
 
-def write_picture(path: str | os.PathLike[str], picture: Picture, force: bool = False) -> tuple[str, ...]:
+def write_picture(
+    path: str | os.PathLike[str], picture: Picture, force: bool = False, form: str | None = None
+) -> tuple[str, ...]:
     """Write a picture in the format that the extension names; ``-`` is PNG on standard output.
 
     PNG, PPM/PGM, PAM, NPY, BMP, TIFF, TGA, QOI, WebP and JPEG 2000 are written without loss, JPEG (quality 95) and AVIF
@@ -140,6 +164,8 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, force: bool = 
         Samples uint8 [H, W] or [H, W, C].
     force : bool
         Overwrite an existing file.
+    form : str or None
+        As `check_format`.
 
     Returns
     -------
@@ -151,22 +177,22 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, force: bool = 
     Unsupported
         Unknown extension, or the format cannot hold this picture, its alpha or its metadata.
     UsageError
-        The samples are not those of a picture.
+        The samples are not those of a picture, or the name and ``form`` contradict each other.
     LimitExceeded
         Lack of memory.
     OutputError, TransferError
         As `writing`.
     """
-    extension = _extension(path)
+    extension = _extension(path, form)
     check_target(path, force)
     check_samples(picture.samples)
     metadata = {kind: getattr(picture, kind) for kind in _METADATA}
     name, options, _ = _EXTENSIONS[extension]
     if name in ROW_FORMATS:
-        with writing_rows(path, picture.samples.shape, metadata, force) as (writer, told_of):
+        with writing_rows(path, picture.samples.shape, metadata, force, form) as (writer, told_of):
             writer.write(picture.samples)
         return told_of
-    check_format(path, picture.samples.shape[2:] in ((2,), (4,)))
+    check_format(path, picture.samples.shape[2:] in ((2,), (4,)), form)
     held, notes = _held(extension, metadata, picture.samples.shape[2:] in ((), (2,)))
     if name == "TIFF":
         data, lost = tiff_file(picture.samples, held.get("exif"), held.get("icc_profile"), held.get("xmp"), str(path))

@@ -16,16 +16,18 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from math import prod
 from typing import IO, Any
 
 from PIL import Image
 
 from ..errors import InvalidImage, LimitExceeded, RefcodecError, Unsupported, UsageError
-from ..limits import MAX_METADATA_BYTES, Limits
+from ..limits import MAX_METADATA_BYTES, Limits, check_memory
+from .colour_profile import srgb_of
 from .files import detail_of, opened, transfer_error
-from .picture_facts import facts_of, several_frames
-from .pillow_samples import opaque_dropped
+from .picture_facts import facts_of, no_such_frame, several_frames
+from .pillow_samples import opaque_dropped, pillow_samples
 from .properties import Picture, from_pillow
 from .rows import RawRows, raw_layout, read_raw
 from .sample_depth import BYTES_PER_PIXEL as DEEP_BYTES_PER_PIXEL
@@ -55,6 +57,12 @@ _BYTES_PER_PIXEL = {
 }
 """Largest memory that reading takes per pixel, by format: four bytes for Pillow's picture, up to four for the samples,
 and what the format's library holds meanwhile (coefficients, canvases, 32-bit components)."""
+MAX_FRAMES = 4096
+"""Frames that can be chosen from: most formats decode all frames before the one that is asked for."""
+
+_FRAME_BYTES_PER_PIXEL = 16
+"""What a frame takes beyond a picture: the frames that it changes and that come back after it."""
+
 _READ_WHOLE = ("WEBP", "AVIF")
 """Formats whose file is in memory, twice, while it is decoded."""
 
@@ -77,7 +85,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def read_picture(
-    source: str | os.PathLike[str] | bytes, limits: Limits = Limits(), depth: int | None = None, *, alpha: bool = True
+    source: str | os.PathLike[str] | bytes,
+    limits: Limits = Limits(),
+    depth: int | None = None,
+    *,
+    alpha: bool = True,
+    frame: int | None = None,
+    cmyk_to_srgb: bool = False,
 ) -> Picture:
     """Read a picture from a file, from standard input (``-``) or from bytes. The content names the format.
 
@@ -97,6 +111,12 @@ def read_picture(
         white is m becomes ``(v * 255 + m // 2) // m``, which rounds to the nearest value. None refuses them.
     alpha : bool
         False refuses pictures that are transparent.
+    frame : int or None
+        The frame or page to read, from 0, of a file that may hold several (GIF, APNG, WebP, AVIF, TIFF, MPO). Frames of
+        animations are read as a viewer shows them. None refuses files of several, but for the exceptions above.
+    cmyk_to_srgb : bool
+        Convert a CMYK picture to sRGB through its ICC profile, with relative colorimetric intent and black point
+        compensation. Otherwise it is refused.
 
     Returns
     -------
@@ -113,13 +133,13 @@ def read_picture(
         More than eight bits per sample, several frames, a colour space other than grey and RGB, or a kind of file that
         Pillow does not read.
     UsageError
-        ``depth`` is neither 8 nor None.
+        ``depth`` is neither 8 nor None, or the file has no such frame.
     LimitExceeded
         See `check_size`; also metadata or elements of the file beyond their bounds, and lack of memory.
     """
     where = "the given bytes" if isinstance(source, bytes) else str(source)
     with opened(source) as file:
-        picture = picture_from(file, limits, where, depth)
+        picture = picture_from(file, limits, where, Reading(depth, frame, cmyk_to_srgb))
     if not alpha and picture.samples.shape[2:] in ((2,), (4,)):
         raise Unsupported(
             "the picture is transparent", where=where, cause="flatten the picture onto a background first"
@@ -127,20 +147,35 @@ def read_picture(
     return picture
 
 
-def picture_from(file: IO[bytes], limits: Limits, where: str, depth: int | None = None) -> Picture:
+@dataclass(frozen=True)
+class Reading:
+    """How a picture is read; as the arguments of `read_picture`. Raises UsageError for values that they cannot have."""
+
+    depth: int | None = None
+    frame: int | None = None
+    cmyk_to_srgb: bool = False
+
+    def __post_init__(self) -> None:
+        if self.depth not in (None, DEPTH):
+            raise UsageError("the depth of a picture is 8 bits per sample", value=repr(self.depth), allowed="8 or None")
+        if self.frame is not None and (type(self.frame) is not int or not 0 <= self.frame < MAX_FRAMES):
+            raise UsageError("frames count from 0", frame=repr(self.frame), allowed=f"0..{MAX_FRAMES - 1}")
+
+
+def picture_from(file: IO[bytes], limits: Limits, where: str, reading: Reading = Reading()) -> Picture:
     """Read a picture from an open file, seekable or not; as `read_picture`."""
-    if depth not in (None, DEPTH):
-        raise UsageError("the depth of a picture is 8 bits per sample", value=repr(depth), allowed="8 or None")
     with translated(where):
         file = seekable(file, limits, where)
         head = file.read(8)
         file.seek(0)
         if not head:
             raise InvalidImage("the file is empty", where=where)
-        if layout := raw_layout(file, limits, where, depth):
+        if layout := raw_layout(file, limits, where, reading.depth):
+            if reading.frame:
+                raise no_such_frame(where, reading.frame)
             samples, notes = read_raw(file, layout, limits, where)
             return Picture(samples, notes=notes)
-        return _read_pillow(file, limits, where, depth)
+        return _read_pillow(file, limits, where, reading)
 
 
 @contextmanager
@@ -293,26 +328,78 @@ def _open_readable(file: IO[bytes], where: str) -> Image.Image:
     raise InvalidImage("not a picture in a known format", where=where, cause=cause)
 
 
-def _read_pillow(file: IO[bytes], limits: Limits, where: str, depth: int | None) -> Picture:
-    facts = facts_of(file, where)
-    check_depth(facts.bits, depth, where)
+def _read_pillow(file: IO[bytes], limits: Limits, where: str, reading: Reading) -> Picture:
+    if reading.frame and (later := _later_jpeg(file, reading.frame, limits, where)):
+        file, reading = later, replace(reading, frame=None)
+    facts = facts_of(file, where, reading.frame)
+    check_depth(facts.bits, reading.depth, where)
     with _pillow(limits), translated(where, facts.rare), _open_readable(file, where) as image:
-        width, height = image.size
         whole = 2 * file.seek(0, os.SEEK_END) if image.format in _READ_WHOLE else 0
-        check_size(width, height, limits, where, _BYTES_PER_PIXEL[str(image.format)], whole)
-        bits = _check_tiff(image, limits, where) if image.format == "TIFF" else facts.bits
-        check_depth(bits, depth, where)
-        if image.format not in ("TIFF", "MPO") and getattr(image, "is_animated", False):
+        more = (4 if reading.cmyk_to_srgb else 0) + (_FRAME_BYTES_PER_PIXEL if reading.frame else 0)
+
+        def check(each: int) -> None:
+            check_size(image.width, image.height, limits, where, each + more, whole)
+
+        check(_BYTES_PER_PIXEL[str(image.format)])
+        several = image.format not in ("TIFF", "MPO") and getattr(image, "is_animated", False)
+        if several and reading.frame is None:
             raise several_frames(where)
+        if reading.frame:
+            _seek(image, reading.frame, where)
+            check(_BYTES_PER_PIXEL[str(image.format)])  # pages of a TIFF have sizes of their own
+        bits = _check_tiff(image, limits, where) if image.format == "TIFF" else facts.bits
+        check_depth(bits, reading.depth, where)
+        notes = _frame_notes(image, reading)
         if bits > DEPTH:
-            check_size(width, height, limits, where, DEEP_BYTES_PER_PIXEL)
-            samples = opaque_dropped(deep_samples(image, lambda: _open_readable(file, where), bits, where))
-            return from_pillow(image, where, facts, samples, (told((1 << bits) - 1),))
+            if several:
+                raise Unsupported("frames of more than eight bits are not reduced", where=where, bits=bits)
+            check(DEEP_BYTES_PER_PIXEL)
+            samples = deep_samples(image, lambda: _seek(_open_readable(file, where), reading.frame, where), bits, where)
+            return from_pillow(image, where, facts, opaque_dropped(samples), (*notes, told((1 << bits) - 1)))
         image.load()
         key = image.info.get("transparency")
         if image.format == "PNG" and image.mode == "L" and isinstance(key, int) and key < 1 << facts.bits < 256:
             image.info["transparency"] = key * 255 // ((1 << facts.bits) - 1)  # Pillow scales samples of 2 and 4 bits
-        return from_pillow(image, where, facts)
+        if image.mode != "CMYK":
+            return from_pillow(image, where, facts, None, notes)
+        if not reading.cmyk_to_srgb:
+            raise Unsupported(
+                "only eight-bit grey and RGB are coded",
+                where=where,
+                mode=image.mode,
+                cause="--cmyk-to-srgb (in Python cmyk_to_srgb=True) converts it through its ICC profile",
+            )
+        converted = pillow_samples(srgb_of(image, image.info.pop("icc_profile", None), where), where)
+        return from_pillow(image, where, facts, converted, (*notes, "converted from CMYK to sRGB by its ICC profile"))
+
+
+def _seek(image: Any, frame: int | None, where: str) -> Any:
+    """The image at a frame, decoded as far as its format needs."""
+    try:
+        image.seek(frame or 0)
+    except EOFError as error:
+        raise no_such_frame(where, frame) from error
+    return image
+
+
+def _frame_notes(image: Any, reading: Reading) -> tuple[str, ...]:
+    if reading.frame is None or not getattr(image, "is_animated", False):
+        return ()
+    return (f"frame {reading.frame} alone is read, the others are left out",)
+
+
+def _later_jpeg(file: IO[bytes], frame: int, limits: Limits, where: str) -> IO[bytes] | None:
+    """A later picture of an MPO, which is a JPEG by itself; None for other files."""
+    with _pillow(limits), translated(where), _open_readable(file, where) as image:
+        if image.format != "MPO":
+            file.seek(0)
+            return None
+        entries = getattr(image, "mpinfo", {}).get(0xB002, [])
+        _seek(image, frame, where)  # it reads a header
+        size = min(int(entries[frame]["Size"]), file.seek(0, os.SEEK_END))
+        check_memory(2 * size, limits, "reading the picture", where)
+        file.seek(image.offset)
+        return io.BytesIO(file.read(size))
 
 
 def _check_tiff(image: Any, limits: Limits, where: str) -> int:
