@@ -34,6 +34,7 @@ from .reduced import STEPS
 from .tiles import Region
 
 FORMAT = "LOCLIC"
+MIME = "image/x-loclic"
 
 limits = Limits()
 """Limits of opening and decoding; assign others to change them."""
@@ -168,6 +169,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         samples = picture.samples
         if asked.get("background") is not None:
             samples = flattened(samples, colour_of(asked["background"]))
+        if samples.ndim == 3 and picture.samples.shape[2:] == (2,) != samples.shape[2:]:
+            given.setdefault("icc_profile", None)  # grey became RGB, for which its profile is not
         given.setdefault("icc_profile", picture.icc_profile)
         chunks = metadata_chunks(*(given.get(name) for name in Metadata._fields))
         coded = code(ArrayRows(samples), target, model, chunks=chunks, limits=limits, **options).trial.coded
@@ -202,4 +205,4 @@ def _left_out(image: Image.Image, picture: Picture, given: dict[str, bytes | Non
 Image.register_open(FORMAT, LoclicImageFile, _accept)
 Image.register_save(FORMAT, _save)
 Image.register_extension(FORMAT, ".loclic")
-Image.register_mime(FORMAT, "image/x-loclic")
+Image.register_mime(FORMAT, MIME)

@@ -37,7 +37,14 @@ OWN_ARGUMENTS = {
 """Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""
 
 
-DEVELOPMENT = """\
+EPILOG = """\
+environment:
+  REFCODEC_THREADS       threads where --threads is not given
+  REFCODEC_BACKEND       numba or numpy
+  REFCODEC_MODELS        folders in which models are looked for
+  REFCODEC_KERNEL_CACHE  off: read and write no compiled kernels
+  REFCODEC_DEBUG         if set, errors show where they arose, as with --log-level debug
+
 commands of developers, for .github/CONTRIBUTING.md:
   python -m refcodec.agreement.items             print the hash of every item of the self-test
   python -m refcodec.agreement.selftest --write  make the self-test's hashes again
@@ -126,6 +133,8 @@ def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str])
         p = add(name, run, text)
         if name in words:
             import_module(f"refcodec.{module}").add_arguments(p)
+    p = add("mime", commands.mime, "print the MIME type of streams, for file managers and viewers")
+    p.add_argument("--magic", action="store_true", help="print lines for file(1) instead")
     add("warmup", measuring.warmup, "compile and cache every kernel ahead")
 
 
@@ -157,7 +166,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     p = _Parser(
         prog="refcodec",
         description="The LoC-LIC image codec in exact integers.",
-        epilog=DEVELOPMENT,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("-Q", "--quiet", action="store_const", const="error", dest="log_level", help="say errors alone")

@@ -25,8 +25,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import CheckFailed, MissingInput, OutputError, RefcodecError, UsageError, within_resources
+from ..io.changes import colour_of
 from ..io.console import note, progress_line, result, result_json
 from ..io.files import PICTURE_SUFFIXES, check_target
+from ..io.metadata import words_of
 from ..io.options import add_json, add_limits, limits_of, positive
 from ..io.picture_output import FORMATS, check_format
 from ..limits import default_memory
@@ -304,6 +306,9 @@ def main(args: argparse.Namespace) -> int:
     files = found(args.inputs, args.out, journals)
     out = targets(files, args.out, suffix)
     limits_of(args)
+    words_of(args.strip)
+    if args.background is not None:
+        colour_of(args.background)
     encodes = any(not path.lower().endswith(STREAM) for path, _ in files)
     fingerprint = load_model(args.model).fingerprint.hex() if encodes and not args.lossless else args.model or ""
     sources = {os.path.realpath(path) for path, _ in files}

@@ -160,6 +160,14 @@ def info(args: Namespace) -> int:
     return 0
 
 
+def mime(args: Namespace) -> int:
+    """``mime``: how other programs know a stream."""
+    name = "loclic.magic" if args.magic else "loclic.xml"
+    for line in (Path(picture_files.__file__).parent / "data" / name).read_text(encoding="utf-8").splitlines():
+        result(line)
+    return 0
+
+
 def _samples(path: str, args: Namespace) -> np.ndarray:
     """Of a picture or a stream, which is opened once: a pipe gives its bytes once."""
     limits = limits_of(args)

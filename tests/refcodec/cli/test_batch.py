@@ -158,7 +158,14 @@ def test_reports(pictures, tmp_path, model, capsys, suffix):
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(["none"], 66), (["{in}", "--report", "r.txt"], 2), (["{in}", "--model", "no such"], 78)]
+    ("words", "code"),
+    [
+        (["none"], 66),
+        (["{in}", "--report", "r.txt"], 2),
+        (["{in}", "--model", "no such"], 78),
+        (["{in}", "--strip", "place"], 2),
+        (["{in}", "--background", "none"], 2),
+    ],
 )
 def test_what_is_wrong_is_said_before_the_work(pictures, tmp_path, capsys, words, code):
     assert main(["batch", *(w.replace("{in}", str(pictures)) for w in words), "-o", str(tmp_path / "out")]) == code
@@ -222,3 +229,30 @@ def test_every_journal_is_read_once(pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(journal, "Journal", lambda folder: read.append(os.path.realpath(folder)) or Journal(folder))
     found, _ = run(capsys, pictures, "-o", pictures, "--lossless", "-j", "1")
     assert found["skipped"] == 3 and sorted(read) == sorted(map(str, (pictures, pictures / "deep")))
+
+
+def test_options_of_both_commands_are_passed_on(tmp_path, capsys):
+    """Of a picture with two frames, alpha, an orientation and a place."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825)[27] = b"secret method"
+    first, second = (Image.fromarray(np.full((5, 9, 4), value, np.uint8)) for value in (60, 90))
+    (tmp_path / "in").mkdir()
+    first.save(tmp_path / "in" / "a.png", exif=exif, save_all=True, append_images=[second])
+    os.utime(tmp_path / "in" / "a.png", (10**9, 10**9))
+    words = ("--lossless", "--keep-times", "--frame", "1", "--background", "white", "--strip", "gps", "-j", "1")
+    found, err = run(capsys, tmp_path / "in", "-o", tmp_path / "coded", *words)
+    stream = tmp_path / "coded" / "a.loclic"
+    assert found["done"] == 1 and stream.stat().st_mtime == 10**9 and "frame 1 alone" in err and "background" in err
+    data = stream.read_bytes()
+    assert not refcodec.info(data).alpha and b"secret" not in data and refcodec.metadata(data).exif
+    assert run(capsys, tmp_path / "in", "-o", tmp_path / "coded", *words)[0]["skipped"] == 1
+    again = ("--lossless", "--frame", "0", "-j", "1", "--force")  # what decides the output is another
+    assert run(capsys, tmp_path / "in", "-o", tmp_path / "coded", *again)[0]["done"] == 1
+    words = ("--format", "qoi", "--reduce", "2", "--background", "white", "--strip", "all", "--keep-times", "-j", "1")
+    found, err = run(capsys, tmp_path / "coded", "-o", tmp_path / "back", *words)
+    assert "turned upright" in err and Image.open(tmp_path / "back" / "a.qoi").size == (3, 5)
+    turned = ("--format", "png", "--no-autorotate", "-j", "1")
+    run(capsys, tmp_path / "coded", "-o", tmp_path / "png", *turned)
+    assert Image.open(tmp_path / "png" / "a.png").size == (9, 5)
+    assert run(capsys, tmp_path / "in", "-o", tmp_path / "p", "--psnr", "40", "--size", "9", code=2)
