@@ -63,7 +63,7 @@ class LoclicImageFile(ImageFile.ImageFile):
         assert self.fp is not None  # Image.open sets it
         try:
             self._stream = stream_from(self.fp, limits, str(self.filename or "stream"))
-            stream = parse(self._stream)
+            stream = parse(self._stream, ())  # segments of tiles are checked when they are decoded
             header = stream.header
             check_pixels(header.width, header.height, limits, "byte 8 (SPEC 8.1)")
             self._size = (header.width, header.height)

@@ -134,7 +134,9 @@ def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str])
         if name in words:
             import_module(f"refcodec.{module}").add_arguments(p)
     p = add("mime", commands.mime, "print the MIME type of streams, for file managers and viewers")
-    p.add_argument("--magic", action="store_true", help="print lines for file(1) instead")
+    kind = p.add_mutually_exclusive_group()
+    for name, text in (("magic", "lines for file(1)"), ("thumbnailer", "a thumbnailer for desktops")):
+        kind.add_argument(f"--{name}", action="store_const", const=name, dest="kind", help=f"print {text} instead")
     add("warmup", measuring.warmup, "compile and cache every kernel ahead")
 
 

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 
 from ..bitstream.info import Metadata
-from ..errors import UsageError
+from ..errors import LimitExceeded, UsageError
 from .tiff_tags import MAX_PAGES, ORIENTATION, Damaged, Reader
 
 WORDS = {"exif": "exif", "icc": "icc_profile", "xmp": "xmp", "gps": None, "all": None}
@@ -94,7 +94,7 @@ def without_place(exif: bytes) -> bytes | None:
                 _wipe(data, reader, reader.integer(entries[_GPS]))
                 _remove(data, reader, at, _GPS)
         return bytes(data)
-    except Damaged:
+    except (Damaged, LimitExceeded):
         return None
 
 
@@ -110,7 +110,7 @@ def marked_upright(metadata: Metadata) -> Metadata:
                 if tag == ORIENTATION:
                     data[place : place + 12] = struct.pack(reader.order + "HHIHH", ORIENTATION, 3, 1, 1, 0)
             exif = bytes(data)
-        except Damaged:
+        except (Damaged, LimitExceeded):
             pass  # then no reader finds an orientation in it
     return metadata._replace(exif=exif, xmp=xmp and _ORIENTATION_IN_XMP.sub(rb"\g<1>1", xmp))
 
@@ -121,11 +121,10 @@ def _classic(reader: Reader) -> None:
 
 
 def _places(data: bytearray, reader: Reader, at: int) -> list[tuple[int, int]]:
-    """Offset and tag of every entry of a directory that `Reader.raw` has read."""
+    """Offset and tag of every entry of a directory."""
+    reader.raw(at)  # or it is damaged
     (count,) = struct.unpack_from(reader.order + "H", data, at)
     places = range(at + 2, at + 2 + 12 * count, 12)
-    if places.stop + 4 > len(data):
-        raise Damaged("a directory ends early")
     return [(place, struct.unpack_from(reader.order + "H", data, place)[0]) for place in places]
 
 
@@ -145,8 +144,9 @@ def _remove(data: bytearray, reader: Reader, at: int, tag: int) -> None:
     places = _places(data, reader, at)
     kept = [bytes(data[place : place + 12]) for place, found in places if found != tag]
     end = at + 2 + 12 * len(places)
-    whole = struct.pack(reader.order + "H", len(kept)) + b"".join(kept) + bytes(data[end : end + 4])
-    data[at : end + 4] = whole.ljust(end + 4 - at, b"\0")
+    following = data[end : end + 4]  # of a block that is cut short not all
+    whole = struct.pack(reader.order + "H", len(kept)) + b"".join(kept) + following
+    data[at : end + len(following)] = whole.ljust(end + len(following) - at, b"\0")
 
 
 __all__ = ["WORDS", "marked_upright", "stripped", "without_place", "words_of"]

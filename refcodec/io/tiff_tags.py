@@ -351,7 +351,7 @@ def exif_facts(exif: bytes) -> tuple[int, bool]:
         reader = Reader(io.BytesIO(exif))
         entries, _ = reader.raw(reader.first)
         return reader.integer(entries.get(ORIENTATION)) or 1, X_RESOLUTION in entries
-    except Damaged:
+    except (Damaged, LimitExceeded):  # a stream may carry any block
         return 1, False
 
 

@@ -540,6 +540,18 @@ def test_progress_is_a_percentage_of_the_work(tmp_path, small, monkeypatch):
     assert "decoding   0 %" in terminal.getvalue() and "decoding 100 %" in terminal.getvalue()
 
 
+@pytest.mark.parametrize("words", [("--lossless",), ("-q", "30", "--tile", "64"), ("--size", "3000"), ("--psnr", "20")])
+def test_progress_never_goes_back(tmp_path, small, monkeypatch, words):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    if "--lossless" in words:
+        Image.fromarray(np.tile(np.asarray(Image.open(small)), (30, 4, 1))).save(small)
+    assert main(["encode", str(small), str(tmp_path / "p.loclic"), *words]) == 0
+    shown = [int(share) for share in re.findall(r" (\d+) %", terminal.getvalue())]
+    assert shown[0] == 0 and shown == sorted(shown) and max(shown) <= 100 and len(set(shown)) > 4
+    if len(words) != 2 or "-q" in words:
+        assert shown[-1] == 100
+
+
 @pytest.mark.parametrize(
     "module, package",
     [("scipy", "scipy"), ("llvmlite", "numba"), ("h5py.h5f", "h5py"), ("matplotlib", "refcodec[plot]")],

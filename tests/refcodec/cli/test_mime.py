@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import refcodec
 from refcodec.cli import main
@@ -56,3 +57,14 @@ def test_desktops_know_a_stream(tmp_path, streams, capsys):
     if shutil.which("gio"):
         run = ["gio", "info", "-a", "standard::content-type", str(streams["named.bin"])]
         assert MIME in subprocess.run(run, env=env, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_thumbnailer_makes_a_png(tmp_path, streams, capsys):
+    entry = dict(line.split("=", 1) for line in printed(capsys, "--thumbnailer").splitlines() if "=" in line)
+    assert entry["MimeType"] == f"{MIME};"
+    (tmp_path / "thumb").write_bytes(b"")  # as desktops do: an empty file with any name
+    given = {"%i": str(streams["grey.loclic"]), "%o": str(tmp_path / "thumb")}
+    words = [given.get(word, word) for word in entry["Exec"].split()]
+    assert words[0] == entry["TryExec"] == "refcodec" and main(words[1:]) == 0 and capsys.readouterr().err == ""
+    with Image.open(tmp_path / "thumb") as image:
+        assert (image.format, image.size) == ("PNG", (75, 2))

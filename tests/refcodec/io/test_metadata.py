@@ -2,6 +2,7 @@
 
 import struct
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
@@ -9,6 +10,7 @@ from PIL.TiffImagePlugin import IFDRational
 from refcodec.bitstream.info import Metadata
 from refcodec.errors import UsageError
 from refcodec.io.metadata import marked_upright, stripped, without_place, words_of
+from refcodec.io.tiff_tags import exif_facts
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="r"><rdf:Description xmlns:exif="e" xmlns:tiff="t" '
@@ -93,3 +95,16 @@ def test_a_turned_picture_is_marked_upright(order):
     assert tags(marked.exif)[0x0112] == 1 and len(marked.exif) == len(block)
     assert marked.xmp == XMP.replace(b'Orientation="6"', b'Orientation="1"').replace(b">8<", b">1<")
     assert marked_upright(Metadata(b"no exif")).exif == b"no exif" and marked_upright(Metadata()) == Metadata()
+
+
+def test_no_exif_block_is_too_odd():
+    """Changed bytes and cuts: a block of the same length or none, and no exception."""
+    rng = np.random.default_rng(1)
+    for _ in range(400):
+        block = bytearray(exif("II" if rng.integers(2) else "MM"))
+        for _ in range(rng.integers(1, 6)):
+            block[rng.integers(8, len(block))] = rng.choice([0, 1, 127, 255, rng.integers(256)])
+        odd = bytes(block[: rng.integers(8, len(block) + 1)] if rng.integers(4) == 0 else block)
+        left, marked = without_place(odd), marked_upright(Metadata(odd)).exif
+        assert (left is None or len(left) == len(odd)) and len(marked) == len(odd)
+        assert exif_facts(odd)[0] == 1 or exif_facts(marked)[0] == 1
