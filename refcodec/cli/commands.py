@@ -163,7 +163,7 @@ def info(args: Namespace) -> int:
 def mime(args: Namespace) -> int:
     """``mime``: how other programs know a stream."""
     name = f"loclic.{args.kind or 'xml'}"
-    for line in (Path(picture_files.__file__).parent / "data" / name).read_text(encoding="utf-8").splitlines():
+    for line in (Path(__file__).parents[1] / "data" / name).read_text(encoding="utf-8").splitlines():
         result(line)
     return 0
 

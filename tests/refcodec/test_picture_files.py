@@ -114,7 +114,7 @@ def test_pictures_are_upright_where_the_format_carries_no_orientation(tmp_path, 
 def test_turned_copies_count_in_the_memory(tmp_path, stream, monkeypatch):
     """Decoding takes more than the copies of a small picture, so what is checked is looked at."""
     checked = []
-    monkeypatch.setattr("refcodec.picture_files.check_memory", lambda memory, *_, **__: checked.append(memory))
+    monkeypatch.setattr("refcodec.picture_files.decoding.check_memory", lambda memory, *_, **__: checked.append(memory))
     for turned, copies in ((False, 1), (True, 2)):
         refcodec.decode_file(stream, tmp_path / "a.bmp", autorotate=turned, force=True)
         assert checked.pop() == copies * 20 * 30 * 3
@@ -149,7 +149,7 @@ def test_large_pictures_get_their_background_in_strips(tmp_path, monkeypatch):
     found = []
     for limit in (1 << 26, 10):
         monkeypatch.setattr("refcodec.io.pictures.STRIPS_FROM", limit)
-        monkeypatch.setattr("refcodec.picture_files.STRIPS_FROM", limit)
+        monkeypatch.setattr("refcodec.picture_files.decoding.STRIPS_FROM", limit)
         options = {"background": "teal", "force": True}
         refcodec.encode_file(tmp_path / "a.pam", tmp_path / "a.loclic", lossless=True, **options)
         files = [(tmp_path / "a.loclic").read_bytes()]

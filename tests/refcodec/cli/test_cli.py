@@ -110,8 +110,9 @@ def test_alpha_is_kept_and_formats_without_it_refused(tmp_path, logo, capsys, mo
 def test_lossless_needs_no_model(tmp_path, logo, capsys, monkeypatch):
     for name in ("load_model", "find_model"):
         monkeypatch.setattr(f"refcodec.codec.{name}", None)
-    monkeypatch.setattr("refcodec.picture_files.load_model", None)
-    monkeypatch.setattr("refcodec.picture_files.prepare", None)
+    monkeypatch.setattr("refcodec.picture_files.encoding.load_model", None)
+    for name in ("encoding", "decoding"):
+        monkeypatch.setattr(f"refcodec.picture_files.{name}.prepare", None)
     coded = str(tmp_path / "a.loclic")
     facts = output(capsys, "encode", str(logo), coded, "--lossless")
     assert (facts["lossless"], facts["model"], facts["psnr"], facts["quality"]) == (True, None, None, 0)
@@ -173,7 +174,7 @@ def test_pictures_in_strips_give_the_same_files(tmp_path, capsys, monkeypatch, s
     found = []
     for limit in (1 << 26, 1 << 10):
         monkeypatch.setattr("refcodec.io.pictures.STRIPS_FROM", limit)
-        monkeypatch.setattr("refcodec.picture_files.STRIPS_FROM", limit)
+        monkeypatch.setattr("refcodec.picture_files.decoding.STRIPS_FROM", limit)
         coded = tmp_path / "a.loclic"
         facts = output(capsys, "encode", str(source), str(coded), "-q", "20", "--tile", "128", "--force")
         files = [coded.read_bytes()]
@@ -560,7 +561,7 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path, small, capsys, module
     def lacking(*args, **more):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr("refcodec.picture_files.read_picture", lacking)
+    monkeypatch.setattr("refcodec.picture_files.encoding.read_picture", lacking)
     line = refused(capsys, 69, "encode", str(small), str(tmp_path / "o.loclic"))
     assert f'pip install "{package}"' in line and line.count("\n") == 1
 
