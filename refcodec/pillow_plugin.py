@@ -1,15 +1,16 @@
 """Pillow plug-in: importing this module lets ``Image.open`` and ``Image.save`` handle ``.loclic`` files.
 
-Opening reads header and metadata; pixels are decoded when they are first asked for. ``crop`` of a small part of a tiled
-picture decodes the tiles of this part alone. ``thumbnail`` and ``draft`` decode to a smaller picture in less memory.
-Errors are raised as `OSError`, which is what users of Pillow expect, with the refcodec error as its cause.
-``refcodec.pillow_plugin.limits`` holds what a picture may cost. Pillow finds no plug-ins by itself, so this module has
-to be imported.
+Opening reads header and metadata alone. The stream is read, checked and decoded when pixels are first asked for;
+``verify`` checks it without decoding. ``crop`` of a small part of a tiled picture decodes the tiles of this part alone.
+``thumbnail`` and ``draft`` decode to a smaller picture in less memory. Errors are raised as `OSError`, which is what
+users of Pillow expect, with the refcodec error as its cause. ``refcodec.pillow_plugin.limits`` holds what a picture may
+cost. Pillow finds no plug-ins by itself, so this module has to be imported.
 """
 
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import IO, Any
@@ -17,9 +18,10 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageFile
 
-from .bitstream.container import ALPHA, parse, parse_header
+from .bitstream.container import ALPHA, Header, parse
 from .bitstream.fields import MAGIC
 from .bitstream.info import Metadata, metadata_of
+from .bitstream.outline import outline
 from .errors import RefcodecError
 from .flow import needed_for
 from .io.changes import colour_of, flattened
@@ -49,28 +51,33 @@ CROPPED = 0.5
 """Share of a picture's tiles that ``crop`` decodes in all before it decodes the whole picture instead."""
 
 
+_reading = threading.Lock()
+
+
 class LoclicImageFile(ImageFile.ImageFile):
     """A coded image as Pillow sees it: mode L, LA, RGB or RGBA, with its metadata in ``info``."""
 
     format = FORMAT
     format_description = "LoC-LIC coded image"
 
+    _header: Header | None = None
+    """Until the picture is decoded."""
     _stream: bytes | None = None
+    """When it was read."""
     _reduce: int | None = None
     _cropped = 0.0
 
     def _open(self) -> None:
         assert self.fp is not None  # Image.open sets it
         try:
-            self._stream = stream_from(self.fp, limits, str(self.filename or "stream"))
-            stream = parse(self._stream, ())  # segments of tiles are checked when they are decoded
-            header = stream.header
+            self._header, chunks = outline(self.fp)
+            header = self._header
             check_pixels(header.width, header.height, limits, "byte 8 (SPEC 8.1)")
             self._size = (header.width, header.height)
-            self._mode = ("L" if header.channels == 1 else "RGB") + "A" * (stream.chunk(ALPHA) is not None)
+            self._mode = ("L" if header.channels == 1 else "RGB") + "A" * (ALPHA in chunks)
         except RefcodecError as error:
             raise OSError(str(error)) from error
-        for name, value in metadata_of(stream)._asdict().items():
+        for name, value in metadata_of(chunks)._asdict().items():
             if value is not None:
                 self.info[name] = EXIF_PREFIX + value if name == "exif" else value
         self.info["quality"] = header.quality
@@ -80,7 +87,7 @@ class LoclicImageFile(ImageFile.ImageFile):
 
         The mode stays. A second call changes nothing, as with JPEG.
         """
-        if self._stream is None or self._reduce is not None or size is None:
+        if self._header is None or self._reduce is not None or size is None:
             return None
         width, height = self.size
         most = min(width // max(1, size[0]), height // max(1, size[1]))
@@ -90,12 +97,12 @@ class LoclicImageFile(ImageFile.ImageFile):
 
     def crop(self, box: tuple[float, float, float, float] | None = None) -> Image.Image:
         """Return a part; of a tiled picture that is not decoded yet, its tiles alone are."""
-        if self._stream is None or self._reduce is not None or box is None:
+        if self._header is None or self._reduce is not None or box is None:
             return super().crop(box)
         left, top, right, bottom = (round(side) for side in box)
         if not (0 <= left < right <= self.width and 0 <= top < bottom <= self.height):
             return super().crop(box)
-        region, grid = Region(left, top, right - left, bottom - top), parse_header(self._stream).grid
+        region, grid = Region(left, top, right - left, bottom - top), self._header.grid
         tiles = needed_for(grid, region).tiles
         share = sum(tile.height * tile.width for tile in tiles) / (grid.height * grid.width)
         if self._cropped + share > CROPPED:
@@ -103,14 +110,40 @@ class LoclicImageFile(ImageFile.ImageFile):
         self._cropped += share
         return self._new(Image.fromarray(self._decoded(region=region)).im)
 
+    def verify(self) -> None:
+        """Read the stream and compare its checksums; nothing is decoded.
+
+        Raises
+        ------
+        OSError
+            The stream is damaged.
+        """
+        try:
+            parse(self._read())
+        except RefcodecError as error:
+            raise OSError(str(error)) from error
+        super().verify()
+
+    def _read(self) -> bytes:
+        with _reading:  # threads may load one image
+            if self._stream is None:
+                if self.fp is None:
+                    raise ValueError("Operation on closed image")
+                try:
+                    self.fp.seek(0)
+                    self._stream = stream_from(self.fp, limits, str(self.filename or "stream"))
+                except RefcodecError as error:
+                    raise OSError(str(error)) from error
+            return self._stream
+
     def _decoded(self, **options: Any) -> np.ndarray:
         from .codec import decode_reduced, decode_stream
 
-        assert self._stream is not None
+        stream = self._read()
         try:
             if (self._reduce or 1) > 1:
-                return decode_reduced(self._stream, self._reduce or 1, limits=limits, **options)[0]
-            return decode_stream(self._stream, limits=limits, **options)[0]
+                return decode_reduced(stream, self._reduce or 1, limits=limits, **options)[0]
+            return decode_stream(stream, limits=limits, **options)[0]
         except RefcodecError as error:
             raise OSError(str(error)) from error
 
@@ -122,13 +155,13 @@ class LoclicImageFile(ImageFile.ImageFile):
         OSError
             The stream is damaged, its model is not at hand, or it exceeds the limits.
         """
-        if self._stream is not None:
+        if self._header is not None:
             samples = self._decoded()
             if self.fp and getattr(self, "_exclusive_fp", False):
                 self.fp.close()
             self.fp = io.BytesIO(samples.tobytes())
             self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]  # type: ignore[list-item]
-            self._stream = None
+            self._header = self._stream = None
         return super().load()
 
     def load_seek(self, pos: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -176,12 +177,11 @@ def metadata(data: Buffer) -> Metadata:
     InvalidStream, Unsupported, UsageError
         As `refcodec.bitstream.container.parse`.
     """
-    return metadata_of(parse(data, ()))
+    return metadata_of(dict(parse(data, ()).chunks))
 
 
-def metadata_of(stream: Stream) -> Metadata:
-    """The metadata of a parsed stream."""
-    chunks = dict(stream.chunks)
+def metadata_of(chunks: Mapping[str, bytes | None]) -> Metadata:
+    """The metadata among the chunks of a stream."""
     return Metadata(**{name: chunks.get(tag) for name, tag in METADATA_TAGS.items()})
 
 

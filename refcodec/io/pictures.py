@@ -57,6 +57,7 @@ _BYTES_PER_PIXEL = {
 }
 """Largest memory that reading takes per pixel, by format: four bytes for Pillow's picture, up to four for the samples,
 and what the format's library holds meanwhile (coefficients, canvases, 32-bit components)."""
+
 MAX_FRAMES = 4096
 """Frames that can be chosen from: most formats decode all frames before the one that is asked for."""
 
@@ -329,9 +330,9 @@ def _open_readable(file: IO[bytes], where: str) -> Image.Image:
 
 
 def _read_pillow(file: IO[bytes], limits: Limits, where: str, reading: Reading) -> Picture:
-    if reading.frame and (later := _later_jpeg(file, reading.frame, limits, where)):
-        file, reading = later, replace(reading, frame=None)
     facts = facts_of(file, where, reading.frame)
+    if reading.frame and (later := _later_jpeg(file, reading.frame, limits, where)):
+        return _read_pillow(later, limits, where, replace(reading, frame=None))
     check_depth(facts.bits, reading.depth, where)
     with _pillow(limits), translated(where, facts.rare), _open_readable(file, where) as image:
         whole = 2 * file.seek(0, os.SEEK_END) if image.format in _READ_WHOLE else 0
@@ -390,10 +391,13 @@ def _frame_notes(image: Any, reading: Reading) -> tuple[str, ...]:
 
 def _later_jpeg(file: IO[bytes], frame: int, limits: Limits, where: str) -> IO[bytes] | None:
     """A later picture of an MPO, which is a JPEG by itself; None for other files."""
+    jpeg = file.read(2) == b"\xff\xd8"
+    file.seek(0)
+    if not jpeg:
+        return None
     with _pillow(limits), translated(where), _open_readable(file, where) as image:
         if image.format != "MPO":
-            file.seek(0)
-            return None
+            raise no_such_frame(where, frame)
         entries = getattr(image, "mpinfo", {}).get(0xB002, [])
         _seek(image, frame, where)  # it reads a header
         size = min(int(entries[frame]["Size"]), file.seek(0, os.SEEK_END))

@@ -211,7 +211,7 @@ def _beside_samples(data: bytes | memoryview) -> tuple[Metadata, bool]:
         stream = parse(data, ())
     except RefcodecError:
         return Metadata(), False
-    return metadata_of(stream), stream.chunk(ALPHA) is not None
+    return metadata_of(dict(stream.chunks)), stream.chunk(ALPHA) is not None
 
 
 def _decoded_shape(header: Header, region: Region | None, alpha: bool, step: int) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,12 +81,23 @@ def test_pixels_are_decoded_once_and_arrive_unchanged(monkeypatch, tmp_path, cha
 def test_errors_are_those_of_pillow(monkeypatch):
     damaged = bytearray(stream())
     damaged[46] ^= 1
+    image = Image.open(io.BytesIO(bytes(damaged)))
+    for _ in range(2):
+        with pytest.raises(OSError, match="checksum"):
+            image.load()
     with pytest.raises(OSError, match="checksum"):
-        Image.open(io.BytesIO(bytes(damaged)))
+        Image.open(io.BytesIO(bytes(damaged))).verify()
+    Image.open(io.BytesIO(stream())).verify()
+    for chunks in ((), [("xmp ", b"<x/>")]):
+        for length in (
+            20,
+            len(stream(chunks=chunks)) - 6,
+            len(stream(chunks=chunks)) - 1,
+        ):  # what is cut short is found on opening
+            with pytest.raises(OSError):
+                Image.open(io.BytesIO(stream(chunks=chunks)[:length]))
     with pytest.raises(OSError, match="version"):
         Image.open(io.BytesIO(stream()[:4] + b"\xff" + stream()[5:]))
-    with pytest.raises(OSError):
-        Image.open(io.BytesIO(stream()[:20]))
 
     def missing(_, limits):
         raise ModelError("no such model")
@@ -345,3 +357,40 @@ def test_imageio_reads_and_writes(tmp_path):
     (tmp_path / "b.loclic").write_bytes(b"no stream")
     with pytest.raises(OSError):
         iio.imread(tmp_path / "b.loclic")
+
+
+class Counted(io.BytesIO):
+    """A file that counts what is read of it."""
+
+    count = 0
+
+    def read(self, size=-1):
+        """As any file."""
+        found = super().read(size)
+        self.count += len(found)
+        return found
+
+
+def test_opening_reads_the_head_and_the_metadata_alone(tiled):
+    samples = np.random.default_rng(2).integers(0, 256, (300, 300, 4), dtype=np.uint8)
+    stored = refcodec.encode(samples, lossless=True, exif=EXIF, xmp=b"<x/>")
+    for data in (stored, tiled[0]):
+        file = Counted(data)
+        with Image.open(file) as image:
+            assert file.count < 700 < len(data) / 10 and image.info["exif"] == b"Exif\0\0" + EXIF
+            image.load()
+            assert file.count >= len(data)
+
+
+def test_one_image_is_loaded_by_many_threads(tiled):
+    with Image.open(io.BytesIO(tiled[0])) as image, ThreadPoolExecutor(8) as pool:
+        parts = list(pool.map(lambda n: np.asarray(image.crop((n, 0, n + 9, 9))), range(16)))
+    assert all(np.array_equal(part, tiled[1][:9, n : n + 9]) for n, part in enumerate(parts))
+
+
+def test_a_closed_image_is_not_loaded(tmp_path, tiled):
+    (tmp_path / "x.loclic").write_bytes(tiled[0])
+    with Image.open(tmp_path / "x.loclic") as image:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        image.load()

@@ -153,3 +153,13 @@ def test_other_modes_stay_as_they_are():
     file = io.BytesIO()
     Image.fromarray(FRAMES[0]).save(file, "PNG")
     assert np.array_equal(read_picture(file.getvalue(), cmyk_to_srgb=True).samples, FRAMES[0])
+
+
+def test_files_of_very_many_elements_are_refused_before_pillow_sees_them(monkeypatch):
+    monkeypatch.setattr("refcodec.io.pictures._open_readable", None)
+    png = several("PNG")
+    many = png[:33] + 5000 * (b"\0\0\0\0qqQq" + b"\0\0\0\0") + png[33:]
+    jpeg = b"\xff\xd8" + 300 * b"\xff\xe1\x00\x08Exif\0\0" + several("MPO")[2:]
+    for data in (many, jpeg):
+        with pytest.raises(LimitExceeded, match="too many"):
+            read_picture(data, frame=1)
