@@ -4,6 +4,7 @@ The same bytes and the same pixels on every machine. SPEC.md defines the codec; 
 
 ====================  =========================================================
 ``codec``             encode and decode, end to end (SPEC 1)
+``picture_files``     the same for files, with ``targets``: a rate, a PSNR
 ``planes``, ``io``    samples and padded planes (SPEC 4), pictures and files
 ``arith``             integer operations, Numba and NumPy (SPEC 5)
 ``nets``, ``slices``  the networks and the slice walk (SPEC 6)
@@ -20,23 +21,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bitstream.info import StreamInfo
+    from .bitstream.info import Metadata, StreamInfo, metadata
     from .bitstream.info import describe as info
     from .codec import decode, encode
     from .errors import RefcodecError
     from .limits import Limits
     from .model.integer_model import Model
     from .model.registry import load_model
+    from .picture_files import decode_file, encode_file
 
 __version__ = "0.1.0"
 
-__all__ = ["Limits", "Model", "RefcodecError", "StreamInfo", "__version__", "decode", "encode", "info", "load_model"]
+__all__ = [
+    "Limits",
+    "Metadata",
+    "Model",
+    "RefcodecError",
+    "StreamInfo",
+    "__version__",
+    "decode",
+    "decode_file",
+    "encode",
+    "encode_file",
+    "info",
+    "load_model",
+    "metadata",
+]
 
 _HOMES = {
+    "Metadata": ("bitstream.info", "Metadata"),
     "StreamInfo": ("bitstream.info", "StreamInfo"),
     "info": ("bitstream.info", "describe"),
+    "metadata": ("bitstream.info", "metadata"),
     "decode": ("codec", "decode"),
     "encode": ("codec", "encode"),
+    "decode_file": ("picture_files", "decode_file"),
+    "encode_file": ("picture_files", "encode_file"),
     "RefcodecError": ("errors", "RefcodecError"),
     "Limits": ("limits", "Limits"),
     "Model": ("model.integer_model", "Model"),

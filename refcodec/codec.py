@@ -46,6 +46,7 @@ from .planes import ArrayRows, CheckedRows, SampleRows, check_samples
 from .progress import Progress, Work
 from .reduced import Reduced, check_step
 from .stored import (
+    WRITTEN,
     BlockErrors,
     Choice,
     Colours,
@@ -229,7 +230,7 @@ def encode_strips(
             original, kept, colours = source, Plain(source), Visible(source)
     outlet = _Outlet(digest, strips)
     if not isinstance(model, Model) or lossless:
-        return _encode_whole(header, code_whole(colours), chunks, outlet, progress)
+        return _encode_whole(header, code_whole(colours, progress), chunks, outlet, progress)
     _check_memory(
         *("encoding", header, model, limits, backend, threads, trace is not None),
         encoding=True,
@@ -286,8 +287,8 @@ def _encode_whole(
     place, whole = outlet.through(header, chunks), Region(0, 0, header.width, header.height)
     for first, rows in whole_strips(Stream(header, (), memoryview(b""), chunks), whole):
         place(first, rows)
-    if progress:
-        progress(1.0)
+        if progress:
+            progress(WRITTEN + (1 - WRITTEN) * (first + rows.shape[0]) / header.height)
     return Coded(serialise(outlet.sealed(header), (), chunks), None)
 
 

@@ -210,6 +210,7 @@ PACKAGES = {
     "numba": "numba",
     "llvmlite": "numba",
     "matplotlib": "refcodec[plot]",
+    "imageio": "refcodec[imageio]",
     "mpmath": "refcodec[convert]",
     "torch": "refcodec[train]",
 }

@@ -1,36 +1,57 @@
 """Pillow plug-in: importing this module lets ``Image.open`` and ``Image.save`` handle ``.loclic`` files.
 
-Opening reads header and metadata; pixels are decoded when they are first asked for. Errors are raised as `OSError`,
-which is what users of Pillow expect, with the refcodec error as its cause. ``refcodec.pillow_plugin.limits`` holds what
-a picture may cost.
+Opening reads header and metadata alone. The stream is read, checked and decoded when pixels are first asked for;
+``verify`` checks it without decoding. ``crop`` of a small part of a tiled picture decodes the tiles of this part alone.
+``thumbnail`` and ``draft`` decode to a smaller picture in less memory. Errors are raised as `OSError`, which is what
+users of Pillow expect, with the refcodec error as its cause. ``refcodec.pillow_plugin.limits`` holds what a picture may
+cost. Pillow finds no plug-ins by itself, so this module has to be imported.
 """
 
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import IO, Any
 
+import numpy as np
 from PIL import Image, ImageFile
 
-from .bitstream.container import ALPHA, parse
+from .bitstream.container import ALPHA, Header, parse
 from .bitstream.fields import MAGIC
-from .errors import RefcodecError, UsageError
+from .bitstream.info import Metadata, metadata_of
+from .bitstream.outline import outline
+from .errors import RefcodecError
+from .flow import needed_for
+from .io.changes import colour_of, flattened
 from .io.files import stream_from
-from .io.pictures import EXIF_PREFIX, Picture, from_pillow, translated
+from .io.pictures import translated
+from .io.properties import EXIF_PREFIX, Picture, from_pillow
 from .io.tiff_tags import DESCRIPTION
 from .limits import Limits, check_pixels
+from .model.integer_model import Model
+from .planes import ArrayRows
+from .reduced import STEPS
+from .tiles import Region
 
 FORMAT = "LOCLIC"
+MIME = "image/x-loclic"
 
 limits = Limits()
 """Limits of opening and decoding; assign others to change them."""
 
-OPTIONS = ("quality", "model", "threads", "tile", "exact", "lossless")
-"""Options of ``Image.save`` besides the metadata."""
+TARGETS = ("quality", "bpp", "size", "psnr", "lossless")
+"""Options of ``Image.save`` of which one is given, as those of `refcodec.encode_file`."""
 
-_INFO = {"exif": "exif", "iccp": "icc_profile", "xmp ": "xmp"}
+OPTIONS = ("threads", "tile", "exact", "rectangles")
+"""Further options, besides ``model``, ``background`` and the metadata."""
+
+CROPPED = 0.5
+"""Share of a picture's tiles that ``crop`` decodes in all before it decodes the whole picture instead."""
+
+
+_reading = threading.Lock()
 
 
 class LoclicImageFile(ImageFile.ImageFile):
@@ -39,23 +60,92 @@ class LoclicImageFile(ImageFile.ImageFile):
     format = FORMAT
     format_description = "LoC-LIC coded image"
 
+    _header: Header | None = None
+    """Until the picture is decoded."""
     _stream: bytes | None = None
+    """When it was read."""
+    _reduce: int | None = None
+    _cropped = 0.0
 
     def _open(self) -> None:
         assert self.fp is not None  # Image.open sets it
         try:
-            self._stream = stream_from(self.fp, limits, str(self.filename or "stream"))
-            stream = parse(self._stream)
-            header, chunks = stream.header, dict(stream.chunks)
+            self._header, chunks = outline(self.fp)
+            header = self._header
             check_pixels(header.width, header.height, limits, "byte 8 (SPEC 8.1)")
             self._size = (header.width, header.height)
             self._mode = ("L" if header.channels == 1 else "RGB") + "A" * (ALPHA in chunks)
         except RefcodecError as error:
             raise OSError(str(error)) from error
-        for tag, name in _INFO.items():
-            if tag in chunks:
-                self.info[name] = EXIF_PREFIX + chunks[tag] if tag == "exif" else chunks[tag]
+        for name, value in metadata_of(chunks)._asdict().items():
+            if value is not None:
+                self.info[name] = EXIF_PREFIX + value if name == "exif" else value
         self.info["quality"] = header.quality
+
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Choose a smaller picture to decode to: a half, a quarter and so on down to a 64th, at least of this size.
+
+        The mode stays. A second call changes nothing, as with JPEG.
+        """
+        if self._header is None or self._reduce is not None or size is None:
+            return None
+        width, height = self.size
+        most = min(width // max(1, size[0]), height // max(1, size[1]))
+        self._reduce = step = max((step for step in STEPS if step <= most), default=1)
+        self._size = (-(-width // step), -(-height // step))
+        return self.mode, (0, 0, width / step, height / step)
+
+    def crop(self, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+        """Return a part; of a tiled picture that is not decoded yet, its tiles alone are."""
+        if self._header is None or self._reduce is not None or box is None:
+            return super().crop(box)
+        left, top, right, bottom = (round(side) for side in box)
+        if not (0 <= left < right <= self.width and 0 <= top < bottom <= self.height):
+            return super().crop(box)
+        region, grid = Region(left, top, right - left, bottom - top), self._header.grid
+        tiles = needed_for(grid, region).tiles
+        share = sum(tile.height * tile.width for tile in tiles) / (grid.height * grid.width)
+        if self._cropped + share > CROPPED:
+            return super().crop(box)
+        self._cropped += share
+        return self._new(Image.fromarray(self._decoded(region=region)).im)
+
+    def verify(self) -> None:
+        """Read the stream and compare its checksums; nothing is decoded.
+
+        Raises
+        ------
+        OSError
+            The stream is damaged.
+        """
+        try:
+            parse(self._read())
+        except RefcodecError as error:
+            raise OSError(str(error)) from error
+        super().verify()
+
+    def _read(self) -> bytes:
+        with _reading:  # threads may load one image
+            if self._stream is None:
+                if self.fp is None:
+                    raise ValueError("Operation on closed image")
+                try:
+                    self.fp.seek(0)
+                    self._stream = stream_from(self.fp, limits, str(self.filename or "stream"))
+                except RefcodecError as error:
+                    raise OSError(str(error)) from error
+            return self._stream
+
+    def _decoded(self, **options: Any) -> np.ndarray:
+        from .codec import decode_reduced, decode_stream
+
+        stream = self._read()
+        try:
+            if (self._reduce or 1) > 1:
+                return decode_reduced(stream, self._reduce or 1, limits=limits, **options)[0]
+            return decode_stream(stream, limits=limits, **options)[0]
+        except RefcodecError as error:
+            raise OSError(str(error)) from error
 
     def load(self) -> Any:
         """Decode on the first call.
@@ -65,18 +155,13 @@ class LoclicImageFile(ImageFile.ImageFile):
         OSError
             The stream is damaged, its model is not at hand, or it exceeds the limits.
         """
-        if self._stream is not None:
-            from .codec import decode_stream
-
-            try:
-                samples = decode_stream(self._stream, limits=limits)[0]
-            except RefcodecError as error:
-                raise OSError(str(error)) from error
+        if self._header is not None:
+            samples = self._decoded()
             if self.fp and getattr(self, "_exclusive_fp", False):
                 self.fp.close()
             self.fp = io.BytesIO(samples.tobytes())
             self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]  # type: ignore[list-item]
-            self._stream = None
+            self._header = self._stream = None
         return super().load()
 
     def load_seek(self, pos: int) -> None:
@@ -90,9 +175,9 @@ def _accept(head: bytes) -> bool:
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Save as Pillow's own formats do: the ICC profile of the image is kept, EXIF and XMP are those that are given.
 
-    Options are ``quality``, ``model``, ``threads``, ``tile``, ``exact`` and ``lossless``, as those of
-    `refcodec.codec.encode_picture`. Modes are converted or refused as on the command line; transparency is kept. What
-    is left out is named in a UserWarning.
+    Options are one of ``quality``, ``bpp``, ``size``, ``psnr`` and ``lossless``, and ``model``, ``threads``, ``tile``,
+    ``exact``, ``rectangles`` and ``background``, as those of `refcodec.encode_file`. Modes are converted or refused as
+    on the command line; transparency is kept. What is left out is named in a UserWarning.
 
     Raises
     ------
@@ -101,21 +186,30 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     ValueError
         ``exif``, ``icc_profile`` or ``xmp`` has a wrong type.
     """
-    from .codec import encode_picture, metadata_chunks
+    from .codec import metadata_chunks
+    from .model.registry import load_model
+    from .targets import Target, code
 
-    given = {name: _given(name, image.encoderinfo[name]) for name in _INFO.values() if name in image.encoderinfo}
-    options = {name: image.encoderinfo[name] for name in OPTIONS if name in image.encoderinfo}
+    asked = image.encoderinfo
+    given = {name: _given(name, asked[name]) for name in Metadata._fields if name in asked}
+    options = {name: asked[name] for name in OPTIONS if name in asked}
     try:
-        if options.get("lossless") and "quality" in options:
-            raise UsageError("a picture without loss has no quality", quality=options["quality"])
+        target, model = Target(**{name: asked[name] for name in TARGETS if name in asked}), asked.get("model")
+        if not (target.lossless or isinstance(model, Model)):
+            model = load_model(model)
         with translated(f"saving {FORMAT}"):
             picture = from_pillow(image)
+        samples = picture.samples
+        if asked.get("background") is not None:
+            samples = flattened(samples, colour_of(asked["background"]))
+        if samples.ndim == 3 and picture.samples.shape[2:] == (2,) != samples.shape[2:]:
+            given.setdefault("icc_profile", None)  # grey became RGB, for which its profile is not
         given.setdefault("icc_profile", picture.icc_profile)
-        chunks = metadata_chunks(*(given.get(name) for name in _INFO.values()))
-        data = encode_picture(picture.samples, chunks=chunks, limits=limits, **options).data
+        chunks = metadata_chunks(*(given.get(name) for name in Metadata._fields))
+        coded = code(ArrayRows(samples), target, model, chunks=chunks, limits=limits, **options).trial.coded
     except RefcodecError as error:
         raise OSError(str(error)) from error
-    file.write(data)
+    file.write(coded.data)
     for text in (*picture.notes, *_left_out(image, picture, given)):
         warnings.warn(f"{FORMAT}: {text}", stacklevel=3)
 
@@ -144,4 +238,4 @@ def _left_out(image: Image.Image, picture: Picture, given: dict[str, bytes | Non
 Image.register_open(FORMAT, LoclicImageFile, _accept)
 Image.register_save(FORMAT, _save)
 Image.register_extension(FORMAT, ".loclic")
-Image.register_mime(FORMAT, "image/x-loclic")
+Image.register_mime(FORMAT, MIME)

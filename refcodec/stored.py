@@ -7,7 +7,7 @@ their colours are not seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -133,9 +133,24 @@ def code_alpha(source: SampleRows) -> bytes:
     return encode_samples(alpha, source.height, source.width, 1)
 
 
-def code_whole(colours: SampleRows) -> bytes:
-    """(SPEC 8.11) The payload of LOSS that stores a whole picture."""
-    return encode_samples(colours.rows, colours.height, colours.width, colours.channels)
+SCANNED, WRITTEN = 0.1, 0.7
+"""Shares of the work when the colours of a picture are known, and when it is stored; then what is stored is read."""
+
+
+def code_whole(colours: SampleRows, progress: Callable[[float], None] | None = None) -> bytes:
+    """(SPEC 8.11) The payload of LOSS that stores a whole picture; ``progress`` is given shares up to ``WRITTEN``."""
+    done = 0
+
+    def rows(first: int, count: int) -> np.ndarray:
+        nonlocal done
+        found = colours.rows(first, count)
+        if progress:
+            done += found.shape[0]
+            scanned, written = min(1.0, done / colours.height), min(1.0, max(0.0, done / colours.height - 1))
+            progress(SCANNED * scanned + (WRITTEN - SCANNED) * written)
+        return found
+
+    return encode_samples(rows, colours.height, colours.width, colours.channels)
 
 
 def may_gain(colours: SampleRows) -> bool:
@@ -310,6 +325,7 @@ def whole_strips(stream: Stream, region: Region) -> Iterator[tuple[int, np.ndarr
 
 
 __all__ = [
+    "WRITTEN",
     "BlockErrors",
     "Choice",
     "Colours",

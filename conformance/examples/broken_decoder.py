@@ -23,7 +23,8 @@ from refcodec.arith.maps import interior
 from refcodec.codec import decode_stream
 from refcodec.errors import RefcodecError
 from refcodec.io.files import read_bytes
-from refcodec.io.pictures import Picture, write_picture
+from refcodec.io.picture_output import write_picture
+from refcodec.io.properties import Picture
 from refcodec.model.registry import load_model
 from refcodec.trace import Recorder, Stage, npy_bytes
 

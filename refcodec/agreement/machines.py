@@ -224,10 +224,10 @@ def compare(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def run(ways: Sequence[Way], progress: Callable[[str], None]) -> list[Outcome]:
     """Run the ways one after the other and compare them."""
-    outcomes = []
+    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="refcodec-") as folder:
         for way in ways:
-            progress(way.name)
+            progress(f"{way.name}: {len(outcomes) + 1} of {len(ways)}")
             outcomes.append(run_way(way, Path(folder)))
     return compare(outcomes)
 

@@ -80,10 +80,11 @@ def run(
         The folder holds no picture.
     """
     paths = list_pictures(folder)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    total = len(qualities) * len(paths)
     for quality in qualities:
         for path in paths:
-            progress(f"{path.name} at quality {quality}")
+            progress(f"{path.name} at quality {quality}: {len(rows) + 1} of {total}")
             rows.append(agreement(model, path, quality, ways, decode_only, limits))
     return {"model": model.fingerprint.hex(), "ways": [f"{b} {t}" for b, t in ways], "rows": rows}
 

@@ -6,7 +6,8 @@ xarray read regions of an array chunk by chunk, side by side. The bytes of a chu
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,13 @@ class Settings:
             raise UsageError("lossless is true or false, a model is a name", lossless=self.lossless, model=self.model)
         if type(self.threads) is not int or self.threads < 1:
             raise UsageError("threads are at least 1", threads=self.threads)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Settings:
+        """Settings by name; raises UsageError for a name that is none, and for a value outside its range."""
+        if unknown := sorted(given.keys() - {field.name for field in fields(cls)}):
+            raise UsageError("unknown settings of the codec", names=unknown, known=[f.name for f in fields(cls)])
+        return cls(**given)
 
     def as_dict(self) -> dict[str, Any]:
         """For the metadata of an array: what is not as by default."""

@@ -25,19 +25,19 @@ class Refcodec(Codec):
 
     Parameters
     ----------
-    quality, lossless, model, threads
-        As `Settings`.
+    **settings
+        Those of `refcodec.arrays.Settings`, by name: quality, lossless, model, threads.
 
     Raises
     ------
     UsageError
-        A setting is outside its range.
+        A setting is unknown or outside its range.
     """
 
     codec_id = NAME
 
-    def __init__(self, quality: int = 60, lossless: bool = False, model: str | None = None, threads: int = 1) -> None:
-        self.settings = Settings(quality, lossless, model, threads)
+    def __init__(self, **settings: Any) -> None:
+        self.settings = Settings.of(settings)
 
     def encode(self, buf: Any) -> bytes:
         """Encode an array that says its shape; raises as `encode_chunk`."""

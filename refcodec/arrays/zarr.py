@@ -29,28 +29,26 @@ class RefcodecCodec(ArrayBytesCodec):
 
     Parameters
     ----------
-    quality, lossless, model, threads
-        As `Settings`.
+    **settings
+        Those of `refcodec.arrays.Settings`, by name: quality, lossless, model, threads.
 
     Raises
     ------
     UsageError
-        A setting is outside its range.
+        A setting is unknown or outside its range.
     """
 
     is_fixed_size = False
     settings: Settings
 
-    def __init__(
-        self, *, quality: int = 60, lossless: bool = False, model: str | None = None, threads: int = 1
-    ) -> None:
-        object.__setattr__(self, "settings", Settings(quality, lossless, model, threads))
+    def __init__(self, **settings: Any) -> None:
+        object.__setattr__(self, "settings", Settings.of(settings))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RefcodecCodec:
         """From the metadata of an array; raises UsageError."""
         configuration = data.get("configuration", {})
-        if not isinstance(configuration, dict) or set(configuration) - {"quality", "lossless", "model", "threads"}:
+        if not isinstance(configuration, dict):
             raise UsageError("unknown settings of the codec", configuration=repr(configuration))
         return cls(**configuration)
 

@@ -22,7 +22,8 @@ from ..errors import UsageError
 from ..io.console import note, result, result_json
 from ..io.files import write_bytes
 from ..io.options import add_json, add_limits, limits_of
-from ..io.pictures import Picture, write_picture
+from ..io.picture_output import write_picture
+from ..io.properties import Picture
 from ..io.sizes import check_size
 from ..limits import MAX_SIDE
 from ..machine import machine, version
@@ -141,22 +142,25 @@ def run(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]) -> d
     prepare(max(threads), note)
     head = {"machine": _facts(), "repeats": args.repeats}
     report(head)
-    results = []
+    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="refcodec-") as name:
         for each in subjects:
             for size, samples in pictures.items():
                 for count in threads:
-                    results.append(_result(args, each, samples, count, Path(name)))
+                    place = f"{len(results) + 1} of {len(subjects) * len(pictures) * len(threads)}"
+                    results.append(_result(args, each, samples, count, Path(name), place))
                     if count == threads[-1]:
                         results[-1].update(_processes(args, each, samples, count, Path(name), size == sizes[0]))
                     report(results[-1])
     return {**head, "results": results}
 
 
-def _result(args: argparse.Namespace, each: Subject, samples: np.ndarray, threads: int, folder: Path) -> dict[str, Any]:
+def _result(
+    args: argparse.Namespace, each: Subject, samples: np.ndarray, threads: int, folder: Path, place: str
+) -> dict[str, Any]:
     quality = min(args.quality, each.model.config.steps)
     size = f"{samples.shape[1]}x{samples.shape[0]}"
-    note(f"bench: {each.name}, {size}, threads {threads}")
+    note(f"bench: {each.name}, {size}, threads {threads}: {place}")
     with ExitStack() as stack:
         twin = None
         if args.twin:

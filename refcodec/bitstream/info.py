@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import within_resources
 from ..lossless.rectangles import Rectangles
 from .container import ALPHA, LOSSLESS, Stream, parse, read_fields
 from .fields import FIELDS, Buffer, as_view, shown
+
+
+class Metadata(NamedTuple):
+    r"""What travels with the samples.
+
+    Attributes
+    ----------
+    exif : bytes or None
+        The EXIF block from its TIFF header on, without the ``Exif\0\0`` that JPEG puts before it.
+    icc_profile, xmp : bytes or None
+    """
+
+    exif: bytes | None = None
+    icc_profile: bytes | None = None
+    xmp: bytes | None = None
+
+
+METADATA_TAGS = {"exif": "exif", "icc_profile": "iccp", "xmp": "xmp "}
+"""(SPEC 8.4) The chunk of each."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +161,28 @@ def describe(data: Buffer) -> StreamInfo:
             if field.name in values
         ),
     )
+
+
+@within_resources("reading the stream")
+def metadata(data: Buffer) -> Metadata:
+    """(SPEC 8.4) The metadata of a stream, without a model and without decoding.
+
+    Parameters
+    ----------
+    data : bytes-like
+        The whole stream.
+
+    Raises
+    ------
+    InvalidStream, Unsupported, UsageError
+        As `refcodec.bitstream.container.parse`.
+    """
+    return metadata_of(dict(parse(data, ()).chunks))
+
+
+def metadata_of(chunks: Mapping[str, bytes | None]) -> Metadata:
+    """The metadata among the chunks of a stream."""
+    return Metadata(**{name: chunks.get(tag) for name, tag in METADATA_TAGS.items()})
 
 
 def _rectangles(stream: Stream) -> int:

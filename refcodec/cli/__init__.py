@@ -17,10 +17,10 @@ from .. import __version__
 from ..errors import BUG, INTERRUPTED, RefcodecError, Unsupported, UsageError, within_resources
 from ..io.console import LEVELS, debugging, error_line, flush_results, result_json, set_level
 from ..io.options import add_json, add_limits, file_name, positive
+from ..io.picture_output import FORMATS
 from ..model.config import PROFILES
-from ..reduced import STEPS
 from . import commands, measuring, models
-from .encode_options import add_encode_options
+from .encode_options import add_decode_options, add_encode_options
 
 OWN_ARGUMENTS = {
     "machines": ("agreement.machines", measuring.machines, "do processors, backends, threads and Pythons agree?"),
@@ -37,7 +37,14 @@ OWN_ARGUMENTS = {
 """Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""
 
 
-DEVELOPMENT = """\
+EPILOG = """\
+environment:
+  REFCODEC_THREADS       threads where --threads is not given
+  REFCODEC_BACKEND       numba or numpy
+  REFCODEC_MODELS        folders in which models are looked for
+  REFCODEC_KERNEL_CACHE  off: read and write no compiled kernels
+  REFCODEC_DEBUG         if set, errors show where they arose, as with --log-level debug
+
 commands of developers, for .github/CONTRIBUTING.md:
   python -m refcodec.agreement.items             print the hash of every item of the self-test
   python -m refcodec.agreement.selftest --write  make the self-test's hashes again
@@ -79,17 +86,17 @@ def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     p = add("decode", commands.decode, ".loclic -> picture; the format follows the name")
     p.add_argument("input", metavar="IN", help="stream, - for standard input")
-    p.add_argument("out", metavar="OUT", help="picture, - for PNG on standard output")
+    p.add_argument("out", metavar="OUT", help="picture, - for standard output, as PNG or --format")
     p.add_argument("--region", type=_region, metavar="X,Y,W,H", help="only this part of the picture, in samples")
-    p.add_argument("--verify", action="store_true", help="check the encoder's digest before the picture is in place")
-    p.add_argument(
-        "--reduce", type=int, choices=STEPS, default=1, metavar="N", help="means of NxN samples: a thumbnail"
-    )
+    p.add_argument("--format", choices=FORMATS, metavar="F", help="of a pipe, or of a name without it: ppm, png, ...")
+    add_decode_options(p)
     _common(p, out=True)
     add_limits(p)
 
     p = add("info", commands.info, "header, sizes and metadata of a stream; needs no model")
     p.add_argument("input", metavar="FILE")
+    p.add_argument("--extract", metavar="DIR", help="write EXIF, ICC profile and XMP to files in this folder")
+    p.add_argument("--force", action="store_true", help="overwrite existing files")
     add_json(p)
 
 
@@ -126,6 +133,10 @@ def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str])
         p = add(name, run, text)
         if name in words:
             import_module(f"refcodec.{module}").add_arguments(p)
+    p = add("mime", commands.mime, "print the MIME type of streams, for file managers and viewers")
+    kind = p.add_mutually_exclusive_group()
+    for name, text in (("magic", "lines for file(1)"), ("thumbnailer", "a thumbnailer for desktops")):
+        kind.add_argument(f"--{name}", action="store_const", const=name, dest="kind", help=f"print {text} instead")
     add("warmup", measuring.warmup, "compile and cache every kernel ahead")
 
 
@@ -157,7 +168,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     p = _Parser(
         prog="refcodec",
         description="The LoC-LIC image codec in exact integers.",
-        epilog=DEVELOPMENT,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("-Q", "--quiet", action="store_const", const="error", dest="log_level", help="say errors alone")

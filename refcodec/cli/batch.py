@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import glob
 import hashlib
-import html
 import io
 import json
 import multiprocessing
@@ -23,29 +21,26 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from .. import __version__
 from ..errors import CheckFailed, MissingInput, OutputError, RefcodecError, UsageError, within_resources
+from ..io.changes import colour_of
 from ..io.console import note, progress_line, result, result_json
-from ..io.files import PICTURE_SUFFIXES, check_target, write_bytes
+from ..io.files import PICTURE_SUFFIXES, check_target
+from ..io.metadata import words_of
 from ..io.options import add_json, add_limits, limits_of, positive
-from ..io.pictures import check_format
+from ..io.picture_output import FORMATS, check_format
 from ..limits import default_memory
 from ..model.registry import load_model
 from ..threads import thread_count
 from . import commands
-from .encode_options import add_encode_options
+from .batch_report import Row, report, save
+from .encode_options import DECODING, ENCODING, SHARED, add_decode_options, add_encode_options
+from .journal import JOURNAL, Journals, digest_of
 
 STREAM = ".loclic"
-JOURNAL = ".refcodec-batch.jsonl"
-"""In the folder of outputs: a line for every file that was done."""
-
-FORMATS = tuple(sorted(suffix.removeprefix(".") for suffix in (*PICTURE_SUFFIXES, ".avif", ".npy", ".qoi", ".tga")))
-
-_OPTIONS = ("quality", "bpp", "size", "lossless", "tile", "rectangles", "exact", "depth", "strip", "verify", "format")
+_OPTIONS = (*ENCODING, *DECODING, *SHARED, "rectangles", "format")
 """Arguments that decide what an output holds."""
 
 
@@ -80,39 +75,10 @@ class Job:
         return self.source.lower().endswith(STREAM)
 
 
-@dataclass
-class Row:
-    """What became of a file.
-
-    Attributes
-    ----------
-    source, target : str
-    state : str
-        "done", "skipped" (it was done before and is right) or "failed".
-    error, message : str
-        Class and line of the failure, "" for none.
-    notes : list of str
-        Messages on the way, for instance what a format cannot hold.
-    facts : dict
-        What ``encode --json`` or ``decode --json`` says.
-    sha256 : tuple of str
-        Of input and output.
-    """
-
-    source: str
-    target: str
-    state: str = "done"
-    error: str = ""
-    message: str = ""
-    notes: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-    sha256: tuple[str, ...] = ()
-
-
 # ------------------------------------------------------------------------------------------------------------- inputs
 
 
-def found(inputs: Iterable[str], out: str) -> list[tuple[str, str]]:
+def found(inputs: Iterable[str], out: str, journals: Journals) -> list[tuple[str, str]]:
     """Files that are meant, each with its place below the folder of outputs, in the order of names.
 
     Parameters
@@ -122,6 +88,8 @@ def found(inputs: Iterable[str], out: str) -> list[tuple[str, str]]:
         files count whose names end as those of pictures or streams, and that no earlier batch has made in ``out``.
     out : str
         The folder of outputs.
+    journals : Journals
+        Those of its folders.
 
     Raises
     ------
@@ -131,7 +99,7 @@ def found(inputs: Iterable[str], out: str) -> list[tuple[str, str]]:
     files: dict[str, str] = {}
     for name in inputs:
         if os.path.isdir(name):
-            listed = [(path, os.path.relpath(path, name)) for path in _below(name, out)]
+            listed = [(path, os.path.relpath(path, name)) for path in _below(name, out, journals)]
         elif os.path.exists(name):
             listed = [(name, os.path.basename(name))]
         else:
@@ -145,11 +113,11 @@ def found(inputs: Iterable[str], out: str) -> list[tuple[str, str]]:
     return sorted(files.items())
 
 
-def _below(folder: str, out: str) -> Iterator[str]:
+def _below(folder: str, out: str, journals: Journals) -> Iterator[str]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(os.path.realpath(place)).is_relative_to(os.path.realpath(out))
-        made = Journal(place).made if inside and JOURNAL in names else frozenset[str]()
+        made = journals.of(place).made if inside and JOURNAL in names else frozenset[str]()
         for name in names:
             known = Path(name).suffix.lower() in {*PICTURE_SUFFIXES, STREAM}
             if known and not name.startswith(".") and name not in made:
@@ -173,55 +141,6 @@ def targets(files: Sequence[tuple[str, str]], out: str, suffix: str) -> list[str
     return [os.path.join(out, name) for name in both]
 
 
-# ------------------------------------------------------------------------------------------------------------ journal
-
-
-def _digest(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-class Journal:
-    """What earlier runs have done, one JSON object a line; a line that is none is passed over.
-
-    Parameters
-    ----------
-    folder : str
-        The folder of outputs.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self._path = os.path.join(folder, JOURNAL)
-        self._known: dict[tuple[str, str], tuple[str, str]] = {}
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            for line in Path(self._path).read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    entry = json.loads(line)
-                    key = str(entry["target"]), str(entry["options"])
-                    self._known[key] = str(entry["input"]), str(entry["output"])
-
-    @property
-    def made(self) -> frozenset[str]:
-        """Names of files that were done in this folder."""
-        return frozenset(name for name, _ in self._known)
-
-    def known(self, target: str, options: str) -> tuple[str, ...]:
-        """SHA-256 of input and output of an earlier run with these options."""
-        return self._known.get((os.path.basename(target), options), ())
-
-    def add(self, target: str, options: str, sha256: Sequence[str]) -> None:
-        """Note a file that is done; raises OutputError."""
-        entry = {"target": os.path.basename(target), "options": options, "input": sha256[0], "output": sha256[1]}
-        try:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-        except OSError as error:
-            raise OutputError("the journal cannot be written", where=self._path, detail=str(error.strerror)) from error
-
-
 # --------------------------------------------------------------------------------------------------------------- work
 
 
@@ -230,9 +149,9 @@ def do(args: argparse.Namespace, job: Job) -> Row:
     row, notes = Row(job.source, job.target), io.StringIO()
     try:
         with within_resources("a file of the batch"), contextlib.redirect_stderr(notes):
-            source = _digest(job.source)
+            source = digest_of(job.source)
             if job.known and job.known[0] == source and os.path.isfile(job.target) and not args.force:
-                if _digest(job.target) == job.known[1]:
+                if digest_of(job.target) == job.known[1]:
                     row.state, row.sha256 = "skipped", job.known
                     return row
             os.makedirs(os.path.dirname(job.target) or ".", exist_ok=True)
@@ -246,7 +165,7 @@ def do(args: argparse.Namespace, job: Job) -> Row:
                 "json": False,
             }
             row.facts = work(argparse.Namespace(**words))
-            row.sha256 = source, _digest(job.target)
+            row.sha256 = source, digest_of(job.target)
     except RefcodecError as error:
         row.state, row.error, row.message = "failed", type(error).__name__, str(error)
     except OSError as error:
@@ -324,60 +243,6 @@ def rows_of(args: argparse.Namespace, jobs: Sequence[Job], processes: int) -> It
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-# ------------------------------------------------------------------------------------------------------------- report
-
-
-def report(rows: Sequence[Row], seconds: float) -> dict[str, Any]:
-    """Everything as JSON: counts by state, totals, and a row for every file."""
-    count = Counter(row.state for row in rows)
-    return {
-        "version": __version__,
-        **{state: count[state] for state in ("done", "skipped", "failed")},
-        "seconds": seconds,
-        "per_second": (count["done"] + count["failed"]) / seconds if seconds else None,
-        "files": [asdict(row) for row in rows],
-    }
-
-
-_COLUMNS = ("source", "target", "state", "error", "message")
-_FACTS = ("width", "height", "quality", "bytes", "bits_per_pixel", "psnr", "verified", "seconds")
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """A line for every file."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*_COLUMNS, *_FACTS))
-    for row in rows:
-        writer.writerow([getattr(row, name) for name in _COLUMNS] + [row.facts.get(name, "") for name in _FACTS])
-    return text.getvalue()
-
-
-def as_html(rows: Sequence[Row], seconds: float) -> str:
-    """One page without anything from elsewhere: counts, failures, a table of all files."""
-    whole = report(rows, seconds)
-
-    def cell(value: object) -> str:
-        shown = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-        return f"<td>{html.escape(shown)}</td>"
-
-    lines = [
-        f"<tr class={row.state}>"
-        + "".join(cell(getattr(row, name)) for name in _COLUMNS)
-        + "".join(cell(row.facts.get(name)) for name in _FACTS)
-        + "</tr>"
-        for row in rows
-    ]
-    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in (*_COLUMNS, *_FACTS))
-    return (
-        "<!DOCTYPE html><html lang=en><meta charset=utf-8><title>refcodec batch</title><style>"
-        "body{font:14px sans-serif}table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:2px 6px}"
-        ".failed{background:#fdd}.skipped{color:#777}</style>"
-        f"<p>{whole['done']} done, {whole['skipped']} were done before, {whole['failed']} failed, {seconds:.1f} s</p>"
-        f"<table><tr>{head}</tr>{''.join(lines)}</table></html>\n"
-    )
-
-
 # ------------------------------------------------------------------------------------------------------------ command
 
 
@@ -389,7 +254,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", required=True, metavar="OUT", help="folder of outputs, made if it is not there")
     add_encode_options(parser)
     parser.add_argument("--format", choices=FORMATS, default="png", help="of decoded pictures, png by default")
-    parser.add_argument("--verify", action="store_true", help="check the digests of streams that are decoded")
+    add_decode_options(parser, shared=False)
     parser.add_argument("--model", metavar="M", help="name or path of the model")
     parser.add_argument("-j", "--jobs", type=positive, metavar="N", help="processes, one for each core by default")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of each process")
@@ -410,20 +275,11 @@ def _shares(args: argparse.Namespace, count: int) -> tuple[argparse.Namespace, i
     cores = thread_count(None)
     processes = min(args.jobs or cores, count)
     shared = argparse.Namespace(**vars(args))
-    shared.region, shared.reduce = None, 1
+    shared.region = None
     shared.threads = args.threads or max(1, cores // processes)
     if args.max_memory is None:
         shared.max_memory = max(64, (default_memory() >> 20) // processes)
     return shared, processes
-
-
-def _save(path: str, rows: Sequence[Row], seconds: float, force: bool) -> None:
-    text = {
-        ".json": lambda: json.dumps(report(rows, seconds), indent=1, allow_nan=False) + "\n",
-        ".csv": lambda: as_csv(rows),
-        ".html": lambda: as_html(rows, seconds),
-    }[Path(path).suffix.lower()]()
-    write_bytes(path, text.encode(), force)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -446,9 +302,13 @@ def main(args: argparse.Namespace) -> int:
             raise UsageError("a report is .json, .csv or .html", where=args.report)
     suffix = f".{args.format}"
     check_format(f"x{suffix}")
-    files = found(args.inputs, args.out)
+    journals = Journals()
+    files = found(args.inputs, args.out, journals)
     out = targets(files, args.out, suffix)
     limits_of(args)
+    words_of(args.strip)
+    if args.background is not None:
+        colour_of(args.background)
     encodes = any(not path.lower().endswith(STREAM) for path, _ in files)
     fingerprint = load_model(args.model).fingerprint.hex() if encodes and not args.lossless else args.model or ""
     sources = {os.path.realpath(path) for path, _ in files}
@@ -458,12 +318,11 @@ def main(args: argparse.Namespace) -> int:
         os.makedirs(args.out, exist_ok=True)
     except OSError as error:
         raise OutputError("the folder cannot be made", where=args.out, detail=str(error.strerror)) from error
-    options, journals = _options(args, fingerprint), dict[str, Journal]()
+    options = _options(args, fingerprint)
     jobs = []
     for (source, _), target in zip(files, out, strict=True):
-        folder = os.path.dirname(target)
-        journal = journals.setdefault(folder, Journal(folder))
-        jobs.append(Job(source, target, options, journal.known(target, options), not os.path.exists(target)))
+        known = journals.of(os.path.dirname(target)).known(target, options)
+        jobs.append(Job(source, target, options, known, not os.path.exists(target)))
     shared, processes = _shares(args, len(jobs))
     rows, started = [], time.monotonic()
     place = {job.target: job for job in jobs}
@@ -472,14 +331,14 @@ def main(args: argparse.Namespace) -> int:
             for row in rows_of(shared, jobs, processes):
                 rows.append(row)
                 if row.state == "done":
-                    journals[os.path.dirname(row.target)].add(row.target, options, row.sha256)
+                    journals.of(os.path.dirname(row.target)).add(row.target, options, row.sha256)
                 show(_state(rows, len(jobs), time.monotonic() - started))
     finally:
         seconds = time.monotonic() - started
         order = {target: n for n, target in enumerate(place)}
         rows.sort(key=lambda row: order[row.target])
         if args.report:
-            _save(args.report, rows, seconds, force=True)
+            save(args.report, rows, seconds, force=True)
     return _told(args, rows, seconds)
 
 
@@ -511,4 +370,4 @@ def _told(args: argparse.Namespace, rows: Sequence[Row], seconds: float) -> int:
     return CheckFailed.exit_code if failed else 0
 
 
-__all__ = ["Job", "Journal", "Row", "add_arguments", "do", "found", "main", "report", "rows_of", "targets"]
+__all__ = ["Job", "add_arguments", "do", "found", "main", "rows_of", "targets"]

@@ -8,54 +8,35 @@ command alone needs is imported when it runs: a process that decodes has a secon
 from __future__ import annotations
 
 import hashlib
-import time
+import os
 from argparse import Namespace
-from math import prod
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import picture_files
 from ..arith.backend import prepare
-from ..bitstream.container import ALPHA, Stream, parse, parse_header
+from ..bitstream.container import parse_header
 from ..bitstream.fields import MAGIC, VERSION
-from ..bitstream.info import describe
-from ..codec import decode_reduced, decode_stream, metadata_chunks
-from ..errors import CheckFailed, OutputError, RefcodecError, UsageError
-from ..io.console import note, progress, result, result_json
-from ..io.files import (
-    PICTURE_SUFFIXES,
-    check_target,
-    mapped_stream,
-    opened,
-    read_stream,
-    stream_from,
-    write_bytes,
-)
+from ..bitstream.info import describe, metadata
+from ..codec import decode_stream, decode_strips
+from ..errors import CheckFailed, OutputError, UsageError
+from ..io.console import activity, note, progress, result, result_json
+from ..io.files import check_target, opened, read_stream, stream_from, write_bytes
 from ..io.options import limits_of
-from ..io.pictures import (
-    STRIPS_FROM,
-    Picture,
-    check_format,
-    in_rows,
-    picture_from,
-    seekable,
-    translated,
-    write_picture,
-)
+from ..io.picture_output import check_format, write_picture
+from ..io.pictures import picture_from, seekable, translated
+from ..io.properties import Picture
 from ..limits import Limits
 from ..measure.metrics import compare as compare_samples
 from ..measure.metrics import heatmap
-from ..model.integer_model import Model
-from ..model.registry import load_model
-from ..stored import may_gain, storable
-from ..tiles import check_region
 from ..trace import Recorder, Stage, npy_bytes
-from .rate_search import best_fit
-from .strips import Original, Trial, decode_to_rows, decoded_shape, opened_original, sha256_of
+from .encode_options import DECODING, ENCODING, shared_options
 
-METADATA = ("exif", "icc", "xmp")
-DEFAULT_QUALITY = 60
+SUFFIXES = {"exif": ".exif", "icc_profile": ".icc", "xmp": ".xmp"}
+"""Of files of metadata, by kind."""
 
 
 def _check_output(args: Namespace) -> None:
@@ -69,116 +50,18 @@ def _check_output(args: Namespace) -> None:
         )
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
-
-
-def _stripped(picture: Picture | None, strip: str | None) -> dict[str, bytes | None]:
-    words = set((strip or "").split(",")) - {""}
-    if unknown := sorted(words - {*METADATA, "all"}):
-        raise UsageError("not metadata", where="--strip", words=unknown, known=[*METADATA, "all"])
-    if picture is None:
-        return dict.fromkeys(METADATA)
-    kept = {"exif": picture.exif, "icc": picture.icc_profile, "xmp": picture.xmp}
-    return {name: None if name in words or "all" in words else data for name, data in kept.items()}
-
-
-def _coded(args: Namespace, original: Original, model: Model | None) -> tuple[int, Trial]:
-    """Code a picture: the quality step that was asked for, 0 for none, and the stream."""
-    kept = _stripped(original.picture, args.strip)
-    options: dict[str, Any] = {
-        "tile": args.tile,
-        "exact": args.exact,
-        "lossless": args.lossless,
-        "rectangles": args.rectangles == "auto",
-        "model": model,
-        "threads": args.threads,
-        "chunks": metadata_chunks(kept["exif"], kept["icc"], kept["xmp"]),
-        "limits": limits_of(args),
-    }
-    trials = 0
-
-    def encode(quality: int) -> Trial:
-        nonlocal trials
-        trials += 1
-        with progress(f"encoding at quality {quality}" + (f", trial {trials}" if searched else "")) as share:
-            return original.encode(quality, progress=share, **options)
-
-    searched = args.bpp is not None or args.size is not None
-    if model is None:
-        with progress("encoding") as share:
-            return 0, original.encode(progress=share, **options)
-    steps = model.config.steps
-    if not searched:
-        quality = args.quality if args.quality is not None else min(DEFAULT_QUALITY, steps)
-        return quality, encode(quality)
-    pixels = original.source.height * original.source.width
-    budget = args.size if args.size is not None else int(args.bpp * pixels / 8)
-    if options["rectangles"] and may_gain(storable(original.source)):
-        with progress("encoding without loss") as share:
-            exact = original.encode(progress=share, **{**options, "lossless": True})
-        if len(exact.data) <= budget:
-            note(f"the whole picture fits without loss: {len(exact.data)} of {budget} bytes")
-            return 0, exact
-    quality, trial = best_fit(encode, steps, budget)
-    if trial is None and options["rectangles"]:
-        options["rectangles"] = False  # text blurs, where it costs more bytes than there are
-        quality, trial = best_fit(encode, steps, budget)
-    if trial is None:
-        smallest = len(encode(quality).data)
-        raise UsageError(
-            "no quality fits",
-            budget=budget,
-            smallest=smallest,
-            quality=quality,
-            cause="allow more bytes or a higher rate, or scale the picture down",
-        )
-    note(f"quality {quality} is the highest that fits: {len(trial.data)} of {budget} bytes")
-    return quality, trial
-
-
 def encode_file(args: Namespace) -> dict[str, Any]:
     """Encode as ``encode IN OUT`` does; what ``--json`` says."""
     _check_output(args)
-    if (suffix := Path(args.out).suffix.lower()) in PICTURE_SUFFIXES:
-        raise UsageError(
-            "the output is a stream, its name is that of a picture",
-            where=str(args.out),
-            suffix=suffix,
-            cause="name it .loclic; decode writes pictures",
-        )
-    if args.lossless and (args.model is not None or args.tile is not None or args.rectangles != "auto"):
-        raise UsageError("--lossless takes no model, tiles or rectangles", where="--lossless")
-    with opened_original(args.input, limits_of(args), args.depth) as original:
-        for text in original.picture.notes if original.picture else ():
-            note(f"{args.input}: {text}")
-        model = None if args.lossless else load_model(args.model)
-        if model is not None:
-            prepare(args.threads, note)
-        start = time.perf_counter()
-        quality, trial = _coded(args, original, model)
-        seconds = time.perf_counter() - start
-        write_bytes(args.out, trial.data, args.force)
-    (source, _), (coded, fidelity) = original, trial
-    size = len(coded.data)
-    return {
-        "width": source.width,
-        "height": source.height,
-        "channels": source.channels - (source.channels in (2, 4)),
-        "alpha": source.channels in (2, 4),
-        "lossless": coded.model is None,
-        "rectangles": len(coded.stored),
-        "quality": quality,
-        "bytes": size,
-        "bits_per_pixel": 8 * size / (source.width * source.height),
-        "z_bytes": coded.z_bytes,
-        "y_bytes": coded.y_bytes,
-        "model": coded.model.name if coded.model else None,
-        "fingerprint": coded.model.fingerprint.hex() if coded.model else None,
-        "reconstruction_sha256": fidelity.sha256,
-        "psnr": _finite(fidelity.psnr),
-        "seconds": seconds,
-    }
+    options = {**shared_options(args, ENCODING), "rectangles": args.rectangles == "auto"}
+    with activity() as show:
+        done = picture_files.encode_file(args.input, args.out, **options, progress=show, tell=note)
+    return _facts(done)
+
+
+def _facts(done: picture_files.EncodedFile | picture_files.DecodedFile) -> dict[str, Any]:
+    """For ``--json``; notes are on standard error."""
+    return {name: value for name, value in asdict(done).items() if name != "notes"}
 
 
 def encode(args: Namespace) -> int:
@@ -215,43 +98,10 @@ def _advise(source: str, size: int, lossless: bool) -> None:
 def decode_file(args: Namespace) -> dict[str, Any]:
     """Decode as ``decode IN OUT`` does; what ``--json`` says."""
     _check_output(args)
-    check_format(args.out)
-    read = read_stream if args.region is None else mapped_stream  # of a region's stream not all need be read
-    data = read(args.input, limits_of(args))
-    header, chunks = parse_header(data), _chunks_of(data)
-    check_format(args.out, ALPHA in chunks)
-    region = None if args.region is None else check_region(args.region, header.width, header.height)
-    if not header.lossless:
-        prepare(args.threads, note)
-    shape = decoded_shape(header, region, ALPHA in chunks)
-    if reduced := args.reduce > 1:
-        shape = (-(-shape[0] // args.reduce), -(-shape[1] // args.reduce), *shape[2:])
-    exif, icc_profile, xmp = (chunks.get(tag) for tag in ("exif", "iccp", "xmp "))
-    start = time.perf_counter()
-    if prod(shape) > STRIPS_FROM and in_rows(args.out) and not reduced:
-        metadata = {"exif": exif, "icc_profile": icc_profile, "xmp": xmp}
-        options = {**_ways(args), "verify": args.verify, "region": region}
-        with progress("decoding") as share:
-            sha256, stream, notes = decode_to_rows(args, data, shape, metadata, **options, progress=share)
-        seconds = time.perf_counter() - start
-    else:
-        samples, stream = _decoded(data, args, verify=args.verify, region=region, reduce=args.reduce)
-        seconds = time.perf_counter() - start
-        sha256 = hashlib.sha256(samples.data).hexdigest()
-        notes = write_picture(args.out, Picture(samples, exif, icc_profile, xmp), args.force)
-    for text in notes:
-        note(f"{args.out}: {text}")
-    return {
-        "width": shape[1],
-        "height": shape[0],
-        "channels": header.channels,
-        "alpha": ALPHA in chunks,
-        "quality": stream.header.quality,
-        "fingerprint": stream.header.fingerprint.hex(),
-        "sha256": sha256,
-        "verified": bool(args.verify),
-        "seconds": seconds,
-    }
+    options = {**shared_options(args, DECODING), "region": args.region, "form": args.format}
+    with activity() as show:
+        done = picture_files.decode_file(args.input, args.out, **options, progress=show, tell=note)
+    return _facts(done)
 
 
 def decode(args: Namespace) -> int:
@@ -262,31 +112,37 @@ def decode(args: Namespace) -> int:
     return 0
 
 
-def _chunks_of(data: bytes | memoryview) -> dict[str, bytes]:
-    """Chunks of a stream, before it is decoded; none if it is damaged, for which decoding has the error."""
-    try:
-        return dict(parse(data, ()).chunks)
-    except RefcodecError:
-        return {}
-
-
 def _ways(args: Namespace) -> dict[str, Any]:
     """How a command decodes."""
     return {"model": args.model, "threads": args.threads, "limits": limits_of(args)}
 
 
-def _decoded(data: bytes | memoryview, args: Namespace, **options: Any) -> tuple[np.ndarray, Stream]:
+def _decoded(data: bytes | memoryview, args: Namespace) -> np.ndarray:
     with progress("decoding") as share:
-        if (step := options.pop("reduce", 1)) > 1:
-            return decode_reduced(data, step, **_ways(args), progress=share, **options)
-        return decode_stream(data, **_ways(args), progress=share, **options)
+        return decode_stream(data, **_ways(args), progress=share)[0]
+
+
+def _extract(args: Namespace, data: bytes) -> dict[str, str]:
+    """Write the metadata of a stream to files; their names by kind."""
+    name = "stream" if args.input == "-" else Path(args.input).stem
+    found = {kind: payload for kind, payload in zip(SUFFIXES, metadata(data), strict=True) if payload}
+    files = {kind: os.path.join(args.extract, name + SUFFIXES[kind]) for kind in found}
+    if not os.path.isdir(args.extract):
+        _make_folder(Path(args.extract))
+    for file in files.values():
+        check_target(file, args.force, args.input)
+    for kind, payload in found.items():
+        write_bytes(files[kind], payload, args.force)
+    return files
 
 
 def info(args: Namespace) -> int:
     """``info FILE``."""
-    facts = describe(read_stream(args.input, Limits()))
+    data = read_stream(args.input, Limits())
+    facts = describe(data)
+    files = _extract(args, data) if args.extract else {}
     if args.json:
-        result_json(facts.as_dict())
+        result_json({**facts.as_dict(), "extracted": files})
         return 0
     for _, name, value, meaning in facts.fields:
         result(f"{name:14s} {value!s:34s} {meaning}")
@@ -299,6 +155,16 @@ def info(args: Namespace) -> int:
     result(f"bits per pixel {facts.bits_per_pixel:.4f}")
     for tag, size in facts.chunks:
         result(f"chunk {tag!r:8s} {size} bytes")
+    for kind, file in files.items():
+        result(f"{kind + ' written':14s} {file}")
+    return 0
+
+
+def mime(args: Namespace) -> int:
+    """``mime``: how other programs know a stream."""
+    name = f"loclic.{args.kind or 'xml'}"
+    for line in (Path(__file__).parents[1] / "data" / name).read_text(encoding="utf-8").splitlines():
+        result(line)
     return 0
 
 
@@ -311,7 +177,7 @@ def _samples(path: str, args: Namespace) -> np.ndarray:
             coded = file.read(len(MAGIC)) == MAGIC
             file.seek(0)
         if coded:
-            return _decoded(stream_from(file, limits, path), args)[0]
+            return _decoded(stream_from(file, limits, path), args)
         return picture_from(file, limits, path).samples
 
 
@@ -354,14 +220,19 @@ def verify(args: Namespace) -> int:
     if not parse_header(data).lossless:
         prepare(args.threads, note)
     with progress("decoding") as share:
-        sha256, stream = sha256_of(data, **_ways(args), verify=True, progress=share)
+        found = hashlib.sha256()
+
+        def place(_: int, rows: np.ndarray) -> None:
+            found.update(np.ascontiguousarray(rows).data)
+
+        stream = decode_strips(data, place, **_ways(args), verify=True, progress=share)
     assert stream.header.digest is not None  # verify=True refuses a stream without one
     if args.json:
         result_json(
             {
                 "verified": True,
                 "digest": stream.header.digest.hex(),
-                "sha256": sha256,
+                "sha256": found.hexdigest(),
             }
         )
     else:

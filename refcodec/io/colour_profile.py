@@ -6,11 +6,14 @@ has an equivalent matrix profile. Its numbers are rounded to 2^-16, far below a 
 
 from __future__ import annotations
 
+import io
 import struct
+from typing import Any
 
 import numpy as np
 
 from ..errors import Unsupported
+from .files import detail_of
 
 Curve = tuple[float, ...]
 """Parameters of an ICC parametric curve: (g,) is x^g; (g, a, b, c, d) is (a x + b)^g from d on and c x below."""
@@ -81,6 +84,44 @@ def profile_of_png(gamma: float | None, points: tuple[float, ...] | None, grey: 
     return _profile(
         SRGB_POINTS if srgb_points else points or SRGB_POINTS, SRGB_CURVE if gamma is None else (1 / gamma,), grey
     )
+
+
+def srgb_of(image: Any, profile: bytes | None, where: str) -> Any:
+    """Convert a CMYK picture to sRGB through its profile: relative colorimetric, with black point compensation.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Of mode CMYK.
+    profile : bytes or None
+        Its ICC profile.
+    where : str
+        The place that errors name.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Of mode RGB.
+
+    Raises
+    ------
+    Unsupported
+        There is no profile, it is damaged or for other colours, or this Pillow has no LittleCMS.
+    """
+    if not profile or profile[16:20] != b"CMYK":
+        raise Unsupported(
+            "the picture has no ICC profile for CMYK, so its colours are not defined",
+            where=where,
+            cause="assign the profile of the press it was made for, or convert the picture to sRGB first",
+        )
+    from PIL import ImageCms
+
+    try:
+        source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+        return ImageCms.profileToProfile(image, source, target, intent, "RGB", flags=flags)
+    except (ImportError, OSError, ImageCms.PyCMSError) as error:
+        raise Unsupported("the ICC profile cannot be used", where=where, detail=detail_of(error)) from error
 
 
 def _fixed(values: np.ndarray | Curve) -> bytes:

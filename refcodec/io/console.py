@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from .files import transfer_error
@@ -97,19 +98,27 @@ def _write(text: str) -> None:
 @contextmanager
 def progress(action: str) -> Iterator[Callable[[float], None] | None]:
     """Give a function that shows which share of the work, 0 to 1, is done; None where standard error is no terminal."""
+    with activity() as show:
+        if show is not None:
+            show(action, 0)
+        yield None if show is None else partial(show, action)
+
+
+@contextmanager
+def activity() -> Iterator[Callable[[str, float], None] | None]:
+    """As `progress`, for work whose parts have names: the function takes the name, and the share of all parts."""
     if not _on_terminal():
         yield None
         return
-    shown = -1
+    shown = ""
     with progress_line() as line:
 
-        def show(share: float) -> None:
+        def show(action: str, share: float) -> None:
             nonlocal shown
-            if (percent := int(100 * share)) != shown:
-                shown = percent
-                line(f"{action} {percent:3d} %")
+            if (text := f"{action} {int(100 * min(share, 1)):3d} %") != shown:
+                shown = text
+                line(text)
 
-        show(0)
         yield show
 
 

@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import IO
 
-from ..errors import InvalidImage, LimitExceeded, Unsupported
+from ..errors import InvalidImage, LimitExceeded, Unsupported, UsageError
 from ..limits import MAX_METADATA_BYTES
 from .tiff_tags import Damaged, tiff_facts
 
@@ -109,7 +109,7 @@ class Facts:
     undivided: bool = False
 
 
-def facts_of(file: IO[bytes], where: str) -> Facts:
+def facts_of(file: IO[bytes], where: str, frame: int | None = None) -> Facts:
     """Walk over a file of any format.
 
     Parameters
@@ -118,9 +118,13 @@ def facts_of(file: IO[bytes], where: str) -> Facts:
         Seekable; the position is the beginning, before and after.
     where : str
         The place that errors name.
+    frame : int or None
+        The page of a TIFF that is wanted, from 0; None allows one page alone.
 
     Raises
     ------
+    UsageError
+        A TIFF has no such page.
     Unsupported
         Several pictures, transparency masks, samples in video range, a colour space that Pillow would take for RGB.
     InvalidImage
@@ -145,7 +149,7 @@ def facts_of(file: IO[bytes], where: str) -> Facts:
         elif head.startswith(b"BM"):
             _walk_bmp(file, facts)
         elif head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            _walk_tiff(file, facts, where)
+            _walk_tiff(file, facts, where, frame)
     except (struct.error, IndexError, Damaged):
         pass  # cut short or damaged: Pillow's reader says how
     file.seek(0)
@@ -331,8 +335,10 @@ def _walk_bmp(file: IO[bytes], facts: Facts) -> None:
             facts.lost.append("the colour space of its BMP header")
 
 
-def _walk_tiff(file: IO[bytes], facts: Facts, where: str) -> None:
-    found = tiff_facts(file)
+def _walk_tiff(file: IO[bytes], facts: Facts, where: str, frame: int | None) -> None:
+    found = tiff_facts(file, frame)
+    if found is None:
+        raise no_such_frame(where, frame)
     if found.compression not in _TIFF_COMPRESSIONS:
         facts.rare = f"TIFF compression {found.compression}"
     if found.preview:
@@ -358,4 +364,10 @@ def _walk_tiff(file: IO[bytes], facts: Facts, where: str) -> None:
 
 def several_frames(where: str) -> Unsupported:
     """Build the refusal of animations and documents of several pages."""
-    return Unsupported("the file holds several frames", where=where, cause="extract one of them first")
+    cause = "--frame N (in Python frame=N) reads one of them, the first is 0"
+    return Unsupported("the file holds several frames", where=where, cause=cause)
+
+
+def no_such_frame(where: str, frame: int | None) -> UsageError:
+    """Build the refusal of a frame that a file does not have."""
+    return UsageError("the file has no such frame", where=where, frame=frame, cause="frames count from 0")

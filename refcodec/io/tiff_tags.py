@@ -274,8 +274,19 @@ def packed(directory: Directory, order: str, start: int) -> bytes:
     return bytes(table + bytes(4) + body)
 
 
-def tiff_facts(file: IO[bytes]) -> TiffFacts:
+def tiff_facts(file: IO[bytes], page: int | None = None) -> TiffFacts | None:
     """Look at the directories of a TIFF file.
+
+    Parameters
+    ----------
+    file : binary file
+    page : int or None
+        The directory that is meant, from 0; the others are then not looked at. None means the first, and looks at them.
+
+    Returns
+    -------
+    TiffFacts or None
+        None if there is no such page.
 
     Raises
     ------
@@ -286,11 +297,18 @@ def tiff_facts(file: IO[bytes]) -> TiffFacts:
     """
     reader = Reader(file)
     entries, following = reader.raw(reader.first)
+    for _ in range(page or 0):
+        if not following:
+            return None
+        entries, following = reader.raw(following)
     facts = TiffFacts(
         compression=reader.integer(entries.get(259)), multiplied=reader.integer(entries.get(EXTRA_SAMPLES)) == 1
     )
-    _count_pages(reader, following, facts)
-    facts.preview = bool(reader.integer(entries.get(254)) & 1) and (SUB_DIRECTORIES in entries or facts.pages > 0)
+    if page is None:
+        _count_pages(reader, following, facts)
+    facts.preview = (
+        page is None and bool(reader.integer(entries.get(254)) & 1) and (SUB_DIRECTORIES in entries or facts.pages > 0)
+    )
     found, unread = reader.directory(entries, DESCRIPTION)
     if found:
         found[ORIENTATION] = (3, 1, struct.pack(reader.order + "H", 1))
@@ -333,7 +351,7 @@ def exif_facts(exif: bytes) -> tuple[int, bool]:
         reader = Reader(io.BytesIO(exif))
         entries, _ = reader.raw(reader.first)
         return reader.integer(entries.get(ORIENTATION)) or 1, X_RESOLUTION in entries
-    except Damaged:
+    except (Damaged, LimitExceeded):  # a stream may carry any block
         return 1, False
 
 

@@ -22,15 +22,15 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from ..errors import InvalidImage, MissingInput, Unsupported, UsageError
+from ..errors import Unsupported, UsageError
 from ..io.console import note, result, result_json
 from ..io.files import check_target, detail_of, read_bytes, write_bytes
 from ..io.options import add_json, add_limits, add_save_json, limits_of
-from ..io.pictures import read_picture
 from ..limits import Limits
 from ..machine import machine
 from . import metrics
 from .bd_rate import bd_rate
+from .folder import pictures_in
 
 EncodeFunction = Callable[[np.ndarray, int], bytes]
 DecodeFunction = Callable[[bytes], np.ndarray]
@@ -229,13 +229,7 @@ def measure(
     codecs = [codec for codec in OTHERS if others and features.check(codec.feature)]
     points: list[Point] = []
     names: list[str] = []
-    for name in _listing(folder):
-        try:
-            samples = read_picture(os.path.join(folder, name), limits, alpha=False).samples
-        except InvalidImage:
-            progress(f"{name}: passed over, not a picture")
-            continue
-        progress(name)
+    for name, samples in pictures_in(folder, limits, progress):
         names.append(name)
         points += [
             _point(name, OWN, quality, samples, partial(encode, samples, quality), decode) for quality in qualities
@@ -253,8 +247,6 @@ def measure(
             for codec in codecs
             for setting in codec.settings
         ]
-    if not names:
-        raise MissingInput("no picture in the folder", where=str(folder))
     curves = {
         codec: _curve([point for point in points if point.codec == codec])
         for codec in (OWN, *(codec.name for codec in codecs))
@@ -271,13 +263,6 @@ def measure(
         "versions": _versions(),
         "machine": machine(),
     }
-
-
-def _listing(folder: str) -> list[str]:
-    try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
-    except OSError as error:
-        raise MissingInput("no such folder", where=str(folder), cause=error.strerror or "") from error
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
@@ -509,7 +494,6 @@ def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction
     published = read_published(args.anchors) if args.anchors else {}
     if args.plot:
         plot({"curves": {}, "pictures": [], "folder": ""}, _plot_extension(args.plot))  # refuse before the long run
-    progress = note if sys.stderr is not None and sys.stderr.isatty() else (lambda line: None)
     found = measure(
         args.folder,
         encode,
@@ -517,7 +501,7 @@ def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction
         qualities=args.qualities,
         others=not args.no_others,
         limits=limits_of(args),
-        progress=progress,
+        progress=note,
     )
     if published:
         found["published"] = published

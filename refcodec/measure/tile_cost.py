@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codec import Encoded
-from ..errors import MissingInput, UsageError
-from ..io.console import result, result_json
+from ..errors import UsageError
+from ..io.console import note, result, result_json
 from ..io.options import add_json, add_limits, limits_of
-from ..io.pictures import read_picture
 from ..limits import Limits
 from .bd_rate import bd_rate
+from .folder import pictures_in
 from .metrics import psnr
 
 NEAR = 8
@@ -116,14 +115,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _pictures(folder: str | None, side: int | None, limits: Limits) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     if side:
         yield f"sky {side}x{side}", sky(side)
-    if folder is None:
-        return
-    try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-    except OSError as error:
-        raise MissingInput("the folder cannot be read", where=folder, cause=error.strerror or "") from error
-    for name in names:
-        yield name, read_picture(os.path.join(folder, name), limits, alpha=False).samples
+    if folder is not None:
+        yield from pictures_in(folder, limits, note)
 
 
 def _show(row: dict[str, Any]) -> None:
@@ -166,8 +159,8 @@ def run(args: argparse.Namespace, encode: Encode) -> int:
     ------
     UsageError
         No picture is given, or a quality or side is outside its range.
-    MissingInput, InvalidImage
-        As `read_picture`.
+    MissingInput, Unsupported, LimitExceeded, TransferError
+        As `pictures_in`.
     """
     if not args.folder and args.sky is None:
         raise UsageError("nothing to measure", cause="give a folder, or --sky SIDE")

@@ -110,6 +110,10 @@ def test_arrays_that_are_no_pictures_are_refused_when_they_are_made(tmp_path):
             )  # fmt: skip
     with pytest.raises(UsageError, match="unknown settings"):
         RefcodecCodec.from_dict({"name": "refcodec", "configuration": {"speed": 3}})
+    for codec in (RefcodecCodec, Refcodec):
+        assert codec(quality=7, threads=2).settings == Settings(7, threads=2)
+        with pytest.raises(UsageError, match="unknown settings"):
+            codec(speed=3)
 
 
 def test_a_damaged_chunk_is_our_error(tmp_path):

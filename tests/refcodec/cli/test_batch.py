@@ -15,7 +15,8 @@ from PIL import Image
 from tiny_models import random_picture, tiny_content
 
 import refcodec
-from refcodec.cli import batch, main
+from refcodec.cli import batch, journal, main
+from refcodec.cli.journal import JOURNAL, Journal, Journals
 from refcodec.errors import MissingInput, UsageError
 from refcodec.model.file import write_model
 from refcodec.model.registry import load_model
@@ -129,10 +130,14 @@ def test_an_output_never_replaces_an_input(pictures, tmp_path, capsys):
 
 def test_patterns_keep_folders_below_them(pictures, monkeypatch):
     monkeypatch.chdir(pictures.parent)
-    assert batch.found(["in/**/*.png"], "out") == [("in/a.png", "a.png"), ("in/deep/b.png", "deep/b.png")]
-    assert [place for _, place in batch.found(["in", "in/a.png"], "out")] == ["a.png", "deep/b.png", "deep/c.ppm"]
+    assert batch.found(["in/**/*.png"], "out", Journals()) == [("in/a.png", "a.png"), ("in/deep/b.png", "deep/b.png")]
+    assert [place for _, place in batch.found(["in", "in/a.png"], "out", Journals())] == [
+        "a.png",
+        "deep/b.png",
+        "deep/c.ppm",
+    ]
     with pytest.raises(MissingInput, match="no picture"):
-        batch.found(["in/*.jpg"], "out")
+        batch.found(["in/*.jpg"], "out", Journals())
 
 
 @pytest.mark.parametrize("suffix", ["json", "csv", "html"])
@@ -153,7 +158,14 @@ def test_reports(pictures, tmp_path, model, capsys, suffix):
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(["none"], 66), (["{in}", "--report", "r.txt"], 2), (["{in}", "--model", "no such"], 78)]
+    ("words", "code"),
+    [
+        (["none"], 66),
+        (["{in}", "--report", "r.txt"], 2),
+        (["{in}", "--model", "no such"], 78),
+        (["{in}", "--strip", "place"], 2),
+        (["{in}", "--background", "none"], 2),
+    ],
 )
 def test_what_is_wrong_is_said_before_the_work(pictures, tmp_path, capsys, words, code):
     assert main(["batch", *(w.replace("{in}", str(pictures)) for w in words), "-o", str(tmp_path / "out")]) == code
@@ -163,7 +175,7 @@ def test_what_is_wrong_is_said_before_the_work(pictures, tmp_path, capsys, words
 def test_a_damaged_journal_is_passed_over(pictures, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
-    (out / batch.JOURNAL).write_bytes(b'{"target": 1}\n[]\nno json\n\xff')
+    (out / JOURNAL).write_bytes(b'{"target": 1}\n[]\nno json\n\xff')
     found, _ = run(capsys, pictures / "a.png", "-o", out, "--lossless", "-j", "1")
     assert found["done"] == 1
 
@@ -175,8 +187,8 @@ def test_a_process_that_dies_costs_its_files_alone(pictures, tmp_path, model):
     script.write_text(
         "import os, sys\n"
         "from refcodec.cli import batch, main\n"
-        "digest = batch._digest\n"
-        "batch._digest = lambda path: os._exit(9) if path.endswith('a.png') else digest(path)\n"
+        "digest = batch.digest_of\n"
+        "batch.digest_of = lambda path: os._exit(9) if path.endswith('a.png') else digest(path)\n"
         f"words = ['batch', {str(pictures)!r}, '-o', {str(tmp_path / 'out')!r}, '--lossless', '-j', '2', '--json']\n"
         "if __name__ == '__main__':\n"
         "    sys.exit(main(words))\n"
@@ -208,3 +220,39 @@ def test_an_interrupt_leaves_whole_files(tmp_path, jobs):
     for path in made:
         if path.suffix == ".loclic":
             assert refcodec.decode(path.read_bytes()).shape == (64, 64, 3)
+
+
+def test_every_journal_is_read_once(pictures, tmp_path, capsys, monkeypatch):
+    """The batch writes next to its inputs, so it meets the journals while it walks, and again for its files."""
+    run(capsys, pictures, "-o", pictures, "--lossless", "-j", "1")
+    read = []
+    monkeypatch.setattr(journal, "Journal", lambda folder: read.append(os.path.realpath(folder)) or Journal(folder))
+    found, _ = run(capsys, pictures, "-o", pictures, "--lossless", "-j", "1")
+    assert found["skipped"] == 3 and sorted(read) == sorted(map(str, (pictures, pictures / "deep")))
+
+
+def test_options_of_both_commands_are_passed_on(tmp_path, capsys):
+    """Of a picture with two frames, alpha, an orientation and a place."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825)[27] = b"secret method"
+    first, second = (Image.fromarray(np.full((5, 9, 4), value, np.uint8)) for value in (60, 90))
+    (tmp_path / "in").mkdir()
+    first.save(tmp_path / "in" / "a.png", exif=exif, save_all=True, append_images=[second])
+    os.utime(tmp_path / "in" / "a.png", (10**9, 10**9))
+    words = ("--lossless", "--keep-times", "--frame", "1", "--background", "white", "--strip", "gps", "-j", "1")
+    found, err = run(capsys, tmp_path / "in", "-o", tmp_path / "coded", *words)
+    stream = tmp_path / "coded" / "a.loclic"
+    assert found["done"] == 1 and stream.stat().st_mtime == 10**9 and "frame 1 alone" in err and "background" in err
+    data = stream.read_bytes()
+    assert not refcodec.info(data).alpha and b"secret" not in data and refcodec.metadata(data).exif
+    assert run(capsys, tmp_path / "in", "-o", tmp_path / "coded", *words)[0]["skipped"] == 1
+    again = ("--lossless", "--frame", "0", "-j", "1", "--force")  # what decides the output is another
+    assert run(capsys, tmp_path / "in", "-o", tmp_path / "coded", *again)[0]["done"] == 1
+    words = ("--format", "qoi", "--reduce", "2", "--background", "white", "--strip", "all", "--keep-times", "-j", "1")
+    found, err = run(capsys, tmp_path / "coded", "-o", tmp_path / "back", *words)
+    assert "turned upright" in err and Image.open(tmp_path / "back" / "a.qoi").size == (3, 5)
+    turned = ("--format", "png", "--no-autorotate", "-j", "1")
+    run(capsys, tmp_path / "coded", "-o", tmp_path / "png", *turned)
+    assert Image.open(tmp_path / "png" / "a.png").size == (9, 5)
+    assert run(capsys, tmp_path / "in", "-o", tmp_path / "p", "--psnr", "40", "--size", "9", code=2)

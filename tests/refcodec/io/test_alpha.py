@@ -12,8 +12,10 @@ import pytest
 from PIL import Image, features
 
 from refcodec.errors import InvalidImage, Unsupported
-from refcodec.io import pictures as image
-from refcodec.io.pictures import Picture, check_format, from_pillow, read_picture, write_picture
+from refcodec.io import picture_output
+from refcodec.io.picture_output import check_format, write_picture
+from refcodec.io.pictures import read_picture
+from refcodec.io.properties import Picture, from_pillow
 
 SOURCE = np.random.default_rng(3).integers(0, 256, (14, 22, 4), dtype=np.uint8)
 SOURCE[:4, :, 3] = np.array([0, 1, 254, 255], np.uint8)[:, np.newaxis]
@@ -231,7 +233,7 @@ NOT_HELD = [".jpg", ".jpeg", ".ppm", ".pgm", ".pnm", ".bmp"]
 
 
 def test_every_extension_is_in_one_of_the_lists():
-    assert sorted(HELD + NOT_HELD) == sorted(image._EXTENSIONS)
+    assert sorted(HELD + NOT_HELD) == sorted(picture_output._EXTENSIONS)
 
 
 @pytest.mark.parametrize("channels", [2, 4])

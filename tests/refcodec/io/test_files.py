@@ -185,7 +185,7 @@ def test_another_users_link_in_a_shared_folder_is_not_followed(tmp_path, monkeyp
 def test_a_folder_without_permission_is_found_at_the_start(tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "a.npy", np.zeros((8, 8), np.uint8))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    monkeypatch.setattr("refcodec.cli.strips.opened_rows", None)  # is not reached
+    monkeypatch.setattr("refcodec.picture_files.encoding.opened_rows", None)  # is not reached
     assert main(["encode", str(tmp_path / "a.npy"), str(tmp_path / "b.loclic")]) == 73
     assert "no permission" in capsys.readouterr().err
 
@@ -242,6 +242,6 @@ def test_a_picture_or_stream_from_a_pipe_is_compared(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["", "folder/", "a" * 300 + ".loclic", "a\0b"])
 def test_a_name_of_no_file_is_refused_at_the_start(tmp_path, monkeypatch, name, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("refcodec.cli.strips.opened_rows", None)  # is not reached
+    monkeypatch.setattr("refcodec.picture_files.encoding.opened_rows", None)  # is not reached
     assert main(["encode", "p.png", name, "--force"]) == 73
     assert list(tmp_path.iterdir()) == []

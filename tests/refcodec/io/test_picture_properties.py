@@ -21,7 +21,9 @@ from refcodec.errors import InvalidImage, LimitExceeded, RefcodecError, Unsuppor
 from refcodec.io import picture_facts as facts
 from refcodec.io import pictures as image
 from refcodec.io.colour_profile import SRGB_POINTS, profile_of_png
-from refcodec.io.pictures import Picture, from_pillow, read_picture, write_picture
+from refcodec.io.picture_output import write_picture
+from refcodec.io.pictures import read_picture
+from refcodec.io.properties import EXIF_PREFIX, Picture, from_pillow
 from refcodec.limits import Limits
 
 RGB = np.random.default_rng(1).integers(0, 256, (13, 21, 3), dtype=np.uint8)
@@ -188,7 +190,7 @@ def test_a_png_text_cannot_hide_transparency():
 @pytest.mark.parametrize("name", [b"exif", b"xmp", b"dpi", b"aspect"])
 def test_a_png_text_cannot_take_the_place_of_metadata(name):
     """Pillow keeps texts and properties by name in one dictionary, so the later of the two would hide the other."""
-    exif = exif_of(t274=6).removeprefix(image.EXIF_PREFIX)
+    exif = exif_of(t274=6).removeprefix(EXIF_PREFIX)
     for chunks in (
         [(b"tEXt", name + b"\0words")],
         [(b"eXIf", exif), (b"tEXt", name + b"\0words")],
@@ -209,7 +211,7 @@ def test_metadata_in_imagemagicks_png_texts_is_carried():
     exif = exif_of(t274=3)
     for kind in ("exif", "APP1"):
         read = read_picture(png(raw_profile(kind, exif)))
-        assert read.exif == exif.removeprefix(image.EXIF_PREFIX) and read.notes == ()
+        assert read.exif == exif.removeprefix(EXIF_PREFIX) and read.notes == ()
     assert read_picture(png(raw_profile("APP1", b"http://ns.adobe.com/xap/1.0/\0" + XMP))).xmp == XMP
     assert read_picture(png(raw_profile("xmp", XMP))).xmp == XMP
     assert read_picture(png(raw_profile("icc", ICC))).icc_profile == ICC
@@ -739,7 +741,7 @@ def test_a_grey_profile_is_not_written_with_rgb_samples(tmp_path, extension):
 
 
 def test_a_tiff_carries_exif_and_xmp_and_only_descriptive_tags(tmp_path):
-    exif = exif_of(t274=8, t256=5, t262=0, t278=1).removeprefix(image.EXIF_PREFIX)
+    exif = exif_of(t274=8, t256=5, t262=0, t278=1).removeprefix(EXIF_PREFIX)
     for samples in (RGB, GREY):
         told = write_picture(tmp_path / "o.tif", Picture(samples, exif, ICC, XMP), force=True)
         read = read_picture(tmp_path / "o.tif")

@@ -29,8 +29,9 @@ from refcodec.errors import (
     UsageError,
 )
 from refcodec.io import files
-from refcodec.io import pictures as image
-from refcodec.io.pictures import Picture, from_pillow, read_picture, write_picture
+from refcodec.io.picture_output import check_format, write_picture
+from refcodec.io.pictures import read_picture
+from refcodec.io.properties import EXIF_PREFIX, Picture, from_pillow
 from refcodec.limits import MAX_SIDE, Limits
 from refcodec.planes import crop_samples, pad_samples
 
@@ -49,7 +50,7 @@ def exif_block(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif[0x010F] = "maker"
-    return exif.tobytes().removeprefix(image.EXIF_PREFIX)
+    return exif.tobytes().removeprefix(EXIF_PREFIX)
 
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow lacks AVIF")
@@ -473,7 +474,7 @@ def test_pgm_refuses_colour_and_pnm_bytes_are_plain(tmp_path):
 
 @pytest.mark.parametrize("name", ["o", "o.gif", "o.xyz", "o.loclic", ".png"])
 def test_unknown_extensions_are_refused(tmp_path, name):
-    for refuse in (image.check_format, lambda path: write_picture(path, Picture(RGB))):
+    for refuse in (check_format, lambda path: write_picture(path, Picture(RGB))):
         with pytest.raises(Unsupported, match="extension"):
             refuse(tmp_path / name)
     assert os.listdir(tmp_path) == []

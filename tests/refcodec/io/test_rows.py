@@ -15,7 +15,9 @@ from PIL import Image, ImageCms
 from refcodec.errors import InvalidImage, LimitExceeded, OutputError, TransferError, Unsupported
 from refcodec.io import pictures
 from refcodec.io.files import writing
-from refcodec.io.pictures import Picture, opened_rows, read_picture, write_picture, writing_rows
+from refcodec.io.picture_output import write_picture, writing_rows
+from refcodec.io.pictures import opened_rows, read_picture
+from refcodec.io.properties import Picture
 from refcodec.limits import Limits
 
 SAMPLES = np.random.default_rng(7).integers(0, 256, (37, 29, 4), dtype=np.uint8)

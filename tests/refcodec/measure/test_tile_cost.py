@@ -51,12 +51,16 @@ def test_the_command(tmp_path, capsys):
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.fromarray(random_picture(70, 90)).save(folder / "a.png")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_text("no picture")
     words = ["tiles", str(folder), "--sky", "80", "--tiles", "64", "--qualities", "1,60", "--model", f"{tmp_path}/m.h5"]
     assert main([*words, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["picture"] for row in rows] == ["sky 80x80", "a.png"]
     assert main(words) == 0
-    assert capsys.readouterr().out.count("squared error near borders") == 4
+    out, err = capsys.readouterr()
+    assert out.count("squared error near borders") == 4
+    assert "notes.txt: passed over" in err and "hidden" not in err
     assert main(["tiles"]) == 2 and main(["tiles", "--sky", "5"]) == 2
     assert main(["tiles", str(tmp_path / "none"), "--model", f"{tmp_path}/m.h5"]) == 66
 
