@@ -210,7 +210,7 @@ def test_a_helper_serves_what_is_left():
 def test_a_leader_that_waits_gives_way(monkeypatch):
     """A helper claims the first chunk and loses its core before it is done."""
     board = Board()
-    claim = team_kernels._claim.python
+    claim = team_kernels.claim.python
 
     def late(words, at, seen):
         if at == LEFT and seen == 3:
@@ -218,7 +218,7 @@ def test_a_leader_that_waits_gives_way(monkeypatch):
             return False
         return claim(words, at, seen)
 
-    monkeypatch.setitem(interpreted(team_kernels.lead).__globals__["_work"].__globals__, "_claim", late)
+    monkeypatch.setitem(interpreted(team_kernels.lead).__globals__["_work"].__globals__, "claim", late)
     assert board.lead(10, 3) == 1
     assert board.chunks == [(3, 6), (6, 10)] and board.pauses == 1 and board.words[FREE] == 1
 

@@ -1,0 +1,122 @@
+"""The 3x3 convolution by tiles of 2x2 (SPEC 5.3): what its kernel reads (kernels/winograd.py), and calls.
+
+Which layers take this way is decided when they are packed, by their shapes and weights; no result depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ...model.layers import Conv
+from ...model.proof import INT16_MAX
+from .kernels.constants import FEW, OUTPUTS, PAIRS, PLACES, TILES
+from .kernels.words import WINOGRAD, WinogradWords, filled
+from .native.loader import Kernel
+from .team import address, share
+
+_rows = Kernel("winograd.rows")
+
+_SUM_MAX = (1 << 29) - 1
+"""Largest magnitude of a sum with its bias: four of them fit int32."""
+
+_WEIGHTS = 1 << 24
+"""Largest sum of an output's weights: 15 times as much is below 2^28."""
+
+_FILTER = ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2))
+"""2 G of Winograd's F(2, 3)."""
+
+_LINE = 64
+
+_spaces: list[np.ndarray] = []
+"""Memory for transformed tiles that no call uses."""
+
+
+def transformed(weight: np.ndarray) -> np.ndarray:
+    """(2 G) g (2 G)^T of every filter g: int16 [Co, 3, 3, Ci] -> int32 [Co, 4, 4, Ci], at most 9 * 2^15."""
+    wide = weight.astype(np.int32)
+    for axis in (1, 2):
+        taps = np.moveaxis(wide, axis, 0)
+        wide = np.stack([sum(n * tap for n, tap in zip(line, taps, strict=True) if n) for line in _FILTER], axis)
+    return wide
+
+
+def _blocks(values: np.ndarray) -> np.ndarray:
+    """int16 [outputs, ..., 2 n] -> [..., n, outputs, 2] of every block of outputs, one behind the other."""
+    pairs = np.ascontiguousarray(values).view(np.int32)
+    cut = pairs.shape[0] - pairs.shape[0] % OUTPUTS
+    blocks = [np.moveaxis(part, 0, -1).reshape(-1) for part in (*pairs[:cut].reshape(-1, OUTPUTS, *pairs.shape[1:]),)]
+    return np.concatenate([*blocks, np.moveaxis(pairs[cut:], 0, -1).reshape(-1)])
+
+
+class Tiles:
+    """A convolution in the order that the kernel reads it.
+
+    Parameters
+    ----------
+    layer : Conv
+    weight : np.ndarray [Co, 4, 4, Ci], int16
+        Transformed.
+    ordered : callable
+        Brings [Co, k, k, Ci] into the order of the kernel, with zeros up to a multiple of 16.
+    bias : np.ndarray [outputs], int32
+        In that order.
+    """
+
+    def __init__(
+        self, layer: Conv, weight: np.ndarray, ordered: Callable[[np.ndarray], np.ndarray], bias: np.ndarray
+    ) -> None:
+        inputs = weight.shape[3]
+        signed = [np.maximum(sign * layer.weight, 0).sum(axis=(1, 2), dtype=np.int64) for sign in (1, -1)]
+        most = max(int((signed[0] + signed[1]).sum(axis=1).max()), 1)
+        down = 0  # bounds are rounded up to multiples of 2^down, so that no sum of them leaves int32
+        while max(n.max() for n in signed) >> down >= INT16_MAX or (most >> down) + 2 * inputs > 1 << 15:
+            down += 1
+        rounded = np.stack([-(-n >> down) for n in signed], 2).reshape(-1, 1, 1, 2 * inputs)
+        self._weight, self._bounds = _blocks(ordered(weight)), _blocks(ordered(rounded.astype(np.int16)))
+        self._bias, self._zeros = bias << 2, np.zeros_like(bias)
+        self._bias_bound = (-(-np.abs(bias.astype(np.int64)) >> down)).astype(np.int32)
+        half = PLACES * TILES * 2 * (inputs + 2 * OUTPUTS) + 4 * inputs * (1 + FEW)
+        self._words = filled(
+            WinogradWords(
+                weight=address(self._weight),
+                bias=address(self._bias),
+                bounds=address(self._bounds),
+                bias_bound=address(self._bias_bound),
+                most=_SUM_MAX >> down,
+                zeros=address(self._zeros),
+                inputs=inputs,
+                sums=PLACES * TILES * 2 * inputs,
+                reach=PLACES * TILES * 2 * (inputs + 2 * OUTPUTS),
+                pairs=PLACES * TILES * 2 * (inputs + 2 * OUTPUTS) + 4 * inputs,
+                room=2 * (half + -half % _LINE),
+            )
+        )
+
+    @classmethod
+    def of(cls, layer: Conv, ordered: Callable[[np.ndarray], np.ndarray], bias: np.ndarray) -> Tiles | None:
+        """A layer in the order of the kernel, None if the kernel does not compute it exactly."""
+        if layer.kernel != 3 or layer.stride != 1 or layer.depthwise or layer.weight.shape[3] % PAIRS:
+            return None
+        weight = transformed(layer.weight)
+        if np.abs(weight).max() > INT16_MAX or np.abs(layer.weight).sum(axis=(1, 2, 3), dtype=np.int64).max() > _WEIGHTS:
+            return None
+        return cls(layer, weight.astype(np.int16), ordered, bias)
+
+    def run(self, conv: np.ndarray, rows: int, threads: int) -> None:
+        """Compute ``rows`` rows of results, before a pixel shuffle, from the words of Conv."""
+        a = self._words.copy()
+        size = threads * int(a[WINOGRAD.room]) + _LINE
+        try:
+            space = _spaces.pop()
+        except IndexError:
+            space = np.empty(0, np.uint8)
+        if space.size < size:
+            space = np.empty(size, np.uint8)
+        slots = np.ones(threads, np.int64)
+        a[WINOGRAD.conv], a[WINOGRAD.rows], a[WINOGRAD.slots] = address(conv), rows, address(slots)
+        a[WINOGRAD.n_slots], a[WINOGRAD.space] = threads, address(space) + -address(space) % _LINE
+        share(_rows, a, (rows + 1) // 2, threads)
+        if not _spaces:
+            _spaces.append(space)
