@@ -18,7 +18,7 @@ from .kernels.constants import JOIN, LANES, OUTPUTS, RESIDUAL
 from .kernels.words import CONV, DEPTHWISE, ConvWords, DepthwiseWords, SegmentWords, filled
 from .native.loader import Kernel
 from .team import address, share
-from .winograd import Tiles
+from .winograd import Tiles, blocks
 
 _rows, _depthwise_rows = Kernel("conv.rows"), Kernel("conv.depthwise_rows")
 
@@ -85,14 +85,7 @@ class Packed:
     def _direct(self) -> np.ndarray:
         """Weights for the kernel ``conv.rows``, packed on first use."""
         if not self.weight.size:
-            padded = self._padded(self._source)
-            pairs = np.ascontiguousarray(padded).reshape(self.outputs, -1).view(np.int32)  # two inputs as one number
-            cut = self.outputs - self.outputs % OUTPUTS
-            blocks = [
-                pairs[:cut].reshape(-1, OUTPUTS, pairs.shape[1]).transpose(0, 2, 1).reshape(-1),
-                pairs[cut:].T.reshape(-1),
-            ]
-            self.weight = (np.concatenate(blocks) if cut < self.outputs else blocks[0]).view(np.int16)
+            self.weight = blocks(self._padded(self._source), OUTPUTS)
         return self.weight
 
     def _plan(

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...model.layers import Conv
 from ...model.proof import INT16_MAX
-from .kernels.constants import FEW, OUTPUTS, PAIRS, PLACES, TILES
+from .kernels.constants import FEW, LANES, OUTPUTS, PAIRS, PLACES, TILES
 from .kernels.words import WINOGRAD, WinogradWords, filled
 from .native.loader import Kernel
 from .team import address, share
@@ -42,12 +42,14 @@ def transformed(weight: np.ndarray) -> np.ndarray:
     return wide
 
 
-def _blocks(values: np.ndarray) -> np.ndarray:
-    """int16 [outputs, ..., 2 n] -> [..., n, outputs, 2] of every block of outputs, one behind the other."""
+def blocks(values: np.ndarray, size: int) -> np.ndarray:
+    """int16 [outputs, ..., 2 n] -> [..., n, outputs, 2] of each ``size`` outputs, of 16 at the end, one after another."""
     pairs = np.ascontiguousarray(values).view(np.int32)
-    cut = pairs.shape[0] - pairs.shape[0] % OUTPUTS
-    blocks = [np.moveaxis(part, 0, -1).reshape(-1) for part in (*pairs[:cut].reshape(-1, OUTPUTS, *pairs.shape[1:]),)]
-    return np.concatenate([*blocks, np.moveaxis(pairs[cut:], 0, -1).reshape(-1)])
+    cut = pairs.shape[0] - pairs.shape[0] % size
+    full = np.moveaxis(pairs[:cut].reshape(-1, size, *pairs.shape[1:]), 1, -1).reshape(-1)
+    return (np.concatenate([full, np.moveaxis(pairs[cut:], 0, -1).reshape(-1)]) if cut < len(pairs) else full).view(
+        np.int16
+    )
 
 
 class Tiles:
@@ -74,7 +76,7 @@ class Tiles:
         while max(n.max() for n in signed) >> down >= INT16_MAX or (most >> down) + 2 * inputs > 1 << 15:
             down += 1
         rounded = np.stack([-(-n >> down) for n in signed], 2).reshape(-1, 1, 1, 2 * inputs)
-        self._weight, self._bounds = _blocks(ordered(weight)), _blocks(ordered(rounded.astype(np.int16)))
+        self._weight, self._bounds = blocks(ordered(weight), OUTPUTS), blocks(ordered(rounded.astype(np.int16)), LANES)
         self._bias, self._zeros = bias << 2, np.zeros_like(bias)
         self._bias_bound = (-(-np.abs(bias.astype(np.int64)) >> down)).astype(np.int32)
         half = PLACES * TILES * 2 * (inputs + 2 * OUTPUTS) + 4 * inputs * (1 + FEW)

@@ -186,13 +186,9 @@ def _fits(t, c, space, acc):
         pairs[2 * (t.inputs + n)], pairs[2 * (t.inputs + n) + 1] = low, high
     fits = largest <= _LARGEST
     bounds, bias = memory(t.bounds, _I16), memory(t.bias_bound, _I32)
-    for c0 in range(0, c.outputs, OUTPUTS):
-        width = min(OUTPUTS, c.outputs - c0)
-        if width == OUTPUTS:
-            _few_wide(acc, bias, c0, pairs, 0, 2 * t.inputs, bounds, 2 * c0 * t.inputs, zero, 1, t.inputs)
-        else:
-            _few_narrow(acc, bias, c0, pairs, 0, 2 * t.inputs, bounds, 2 * c0 * t.inputs, zero, 1, t.inputs)
-        for n in range(width):
+    for c0 in range(0, c.outputs, LANES):
+        _few_narrow(acc, bias, c0, pairs, 0, 2 * t.inputs, bounds, 2 * c0 * t.inputs, zero, 1, t.inputs)
+        for n in range(LANES):
             fits = fits and max(acc[n], acc[OUTPUTS + n]) <= t.most
     return fits
 
@@ -256,11 +252,12 @@ def rows(arguments, y0, y1):
         count = min(TILES, behind - first)
         for n in range(2 * t.inputs):
             reach[n] = 0
-        _transform(t, c, space, first, count, 0, -1)
-        whole = _fits(t, c, space, acc)
-        if not whole:
-            _transform(t, c, space, first, count, _LOW_BITS, -1)
-            _transform(t, c, other, first, count, 0, (1 << _LOW_BITS) - 1)
+        part, whole = 0, False
+        while part < 3 and not whole:  # the inputs; if they do not fit, their higher bits, and the lower ones
+            down, mask = _LOW_BITS if part == 1 else 0, (1 << _LOW_BITS) - 1 if part == 2 else -1
+            _transform(t, c, other if part == 2 else space, first, count, down, mask)
+            whole = part == 0 and _fits(t, c, space, acc)
+            part += 1
         end = 0
         for c0 in range(0, c.outputs, OUTPUTS):
             segment = end

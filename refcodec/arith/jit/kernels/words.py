@@ -73,7 +73,7 @@ class WinogradWords(NamedTuple):
 
     weight: int  # of every block of outputs: [16 places of a tile, pairs of inputs, outputs, 2]
     bias: int  # [outputs] int32, times 4
-    bounds: int  # of every block of outputs: [inputs, outputs, 2]
+    bounds: int  # of every 16 outputs: [inputs, 16, 2]
     bias_bound: int  # [outputs] int32
     most: int  # largest bound
     zeros: int  # [outputs] int32
