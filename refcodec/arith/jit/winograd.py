@@ -24,6 +24,9 @@ _SUM_MAX = (1 << 29) - 1
 _WEIGHTS = 1 << 24
 """Largest sum of an output's weights: 15 times as much is below 2^28."""
 
+_COPIES = 16
+"""Most inputs whose weights are divided."""
+
 _FILTER = ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2))
 """2 G of Winograd's F(2, 3)."""
 
@@ -52,14 +55,39 @@ def blocks(values: np.ndarray, size: int) -> np.ndarray:
     )
 
 
+def _divided(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights as sums of int16: inputs with weights that are none appear again, each time with a part of theirs.
+
+    Parameters
+    ----------
+    weight : np.ndarray [Co, 4, 4, Ci], int32
+
+    Returns
+    -------
+    weight : np.ndarray [Co, 4, 4, Ci + n], int16
+    copied : np.ndarray [n], int64
+        The inputs that follow the others, an even count.
+    """
+    parts = -(-np.abs(weight).max(axis=(0, 1, 2)) // INT16_MAX)
+    copied = np.repeat(np.arange(parts.size), np.maximum(parts - 1, 0))
+    copied = np.append(copied, np.zeros(copied.size % 2, np.int64))
+    out = np.concatenate([weight, np.zeros((*weight.shape[:3], copied.size), np.int32)], 3)
+    for n, of in enumerate(copied):
+        part = np.clip(out[..., of], -INT16_MAX, INT16_MAX)
+        out[..., weight.shape[3] + n], out[..., of] = part, out[..., of] - part
+    return out.astype(np.int16), copied
+
+
 class Tiles:
     """A convolution in the order that the kernel reads it.
 
     Parameters
     ----------
     layer : Conv
-    weight : np.ndarray [Co, 4, 4, Ci], int16
+    weight : np.ndarray [Co, 4, 4, Ci + n], int16
         Transformed.
+    copied : np.ndarray [n], int64
+        The inputs of the last n.
     ordered : callable
         Brings [Co, k, k, Ci] into the order of the kernel, with zeros up to a multiple of 16.
     bias : np.ndarray [outputs], int32
@@ -67,9 +95,15 @@ class Tiles:
     """
 
     def __init__(
-        self, layer: Conv, weight: np.ndarray, ordered: Callable[[np.ndarray], np.ndarray], bias: np.ndarray
+        self,
+        layer: Conv,
+        weight: np.ndarray,
+        copied: np.ndarray,
+        ordered: Callable[[np.ndarray], np.ndarray],
+        bias: np.ndarray,
     ) -> None:
-        inputs = weight.shape[3]
+        inputs = layer.weight.shape[3]
+        stride = inputs + copied.size + -(inputs + copied.size) % PAIRS
         signed = [np.maximum(sign * layer.weight, 0).sum(axis=(1, 2), dtype=np.int64) for sign in (1, -1)]
         most = max(int((signed[0] + signed[1]).sum(axis=1).max()), 1)
         down = 0  # bounds are rounded up to multiples of 2^down, so that no sum of them leaves int32
@@ -79,7 +113,10 @@ class Tiles:
         self._weight, self._bounds = blocks(ordered(weight), OUTPUTS), blocks(ordered(rounded.astype(np.int16)), LANES)
         self._bias, self._zeros = bias << 2, np.zeros_like(bias)
         self._bias_bound = (-(-np.abs(bias.astype(np.int64)) >> down)).astype(np.int32)
-        half = PLACES * TILES * 2 * (inputs + 2 * OUTPUTS) + 4 * inputs * (1 + FEW)
+        self._copied = copied
+        sums = PLACES * TILES * 2 * stride
+        reach = sums + PLACES * TILES * 4 * OUTPUTS
+        half = reach + 4 * inputs * (1 + FEW)
         self._words = filled(
             WinogradWords(
                 weight=address(self._weight),
@@ -89,9 +126,12 @@ class Tiles:
                 most=_SUM_MAX >> down,
                 zeros=address(self._zeros),
                 inputs=inputs,
-                sums=PLACES * TILES * 2 * inputs,
-                reach=PLACES * TILES * 2 * (inputs + 2 * OUTPUTS),
-                pairs=PLACES * TILES * 2 * (inputs + 2 * OUTPUTS) + 4 * inputs,
+                stride=stride,
+                copied=address(copied),
+                n_copied=copied.size,
+                sums=sums,
+                reach=reach,
+                pairs=reach + 4 * inputs,
                 room=2 * (half + -half % _LINE),
             )
         )
@@ -99,12 +139,13 @@ class Tiles:
     @classmethod
     def of(cls, layer: Conv, ordered: Callable[[np.ndarray], np.ndarray], bias: np.ndarray) -> Tiles | None:
         """A layer in the order of the kernel, None if the kernel does not compute it exactly."""
-        if layer.kernel != 3 or layer.stride != 1 or layer.depthwise or layer.weight.shape[3] % PAIRS:
+        inputs = layer.weight.shape[3]
+        if layer.kernel != 3 or layer.stride != 1 or layer.depthwise or inputs < PAIRS or inputs % 2:
             return None
-        weight = transformed(layer.weight)
-        if np.abs(weight).max() > INT16_MAX or np.abs(layer.weight).sum(axis=(1, 2, 3), dtype=np.int64).max() > _WEIGHTS:
+        weight, copied = _divided(transformed(layer.weight))
+        if copied.size > _COPIES or np.abs(layer.weight).sum(axis=(1, 2, 3), dtype=np.int64).max() > _WEIGHTS:
             return None
-        return cls(layer, weight.astype(np.int16), ordered, bias)
+        return cls(layer, weight, copied, ordered, bias)
 
     def run(self, conv: np.ndarray, rows: int, threads: int) -> None:
         """Compute ``rows`` rows of results, before a pixel shuffle, from the words of Conv."""

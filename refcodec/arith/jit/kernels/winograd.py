@@ -67,7 +67,7 @@ def _rows_of(columns, along, add, sub):
     return [v for row in zip(*columns, strict=True) for v in along(*row, add, sub)]
 
 
-def _write_inputs(w, v, v_at, v_step, x, x_at, row, column, count, tiles, down, mask, reach):
+def _write_inputs(w, v, v_at, v_step, stride, x, x_at, row, column, count, tiles, down, mask, reach):
     kind = ir.VectorType(x.element, _STEP)
     down, mask = (w.splat(kind, w.b.trunc(n, x.element)) for n in (down, mask))
     rows, columns = ([w.b.mul(side, w.number(n)) for n in _SIDE] for side in (row, column))
@@ -80,7 +80,8 @@ def _write_inputs(w, v, v_at, v_step, x, x_at, row, column, count, tiles, down, 
         return _combined(*(w.b.and_(w.b.ashr(a, down), mask) for a in at), w.b.add, w.b.sub), high, low
 
     def channels(k, _):
-        c = w.b.mul(k, w.number(_STEP))
+        c, last = w.b.mul(k, w.number(_STEP)), w.b.sub(count, w.number(_STEP))
+        c = w.b.select(w.b.icmp_signed("<", c, last), c, last)  # the last ones may be done twice
         source, target = x.behind(w.b.add(x_at, c)), v.behind(w.b.add(v_at, c))
         lows = w.b.add(count, c)
         first, high, low = loaded(source, 0, reach.load(c, kind), reach.load(lows, kind))
@@ -90,7 +91,7 @@ def _write_inputs(w, v, v_at, v_step, x, x_at, row, column, count, tiles, down, 
             here = source.behind(w.b.mul(n, columns[2]))
             third, high, low = loaded(here, 2, state[8], state[9])
             fourth, high, low = loaded(here, 3, high, low)
-            place = target.behind(w.b.mul(n, count))
+            place = target.behind(w.b.mul(n, stride))
             for at, value in enumerate(_rows_of([state[:4], state[4:8], third, fourth], _combined, w.b.add, w.b.sub)):
                 place.store(value, w.b.mul(v_step, w.number(at)))
             return [*third, *fourth, high, low]
@@ -100,12 +101,12 @@ def _write_inputs(w, v, v_at, v_step, x, x_at, row, column, count, tiles, down, 
         reach.store(low, lows)
         return []
 
-    w.loop(w.b.sdiv(count, w.number(_STEP)), [], channels)
+    w.loop(w.b.sdiv(w.b.add(count, w.number(_STEP - 1)), w.number(_STEP)), [], channels)
 
 
 @block(_write_inputs)
-def _inputs(v, v_at, v_step, x, x_at, row, column, count, tiles, down, mask, reach):
-    """Set v[v_at + n * count + p * v_step + c] to place p of channel c of transformed tile n, side by side in a row.
+def _inputs(v, v_at, v_step, stride, x, x_at, row, column, count, tiles, down, mask, reach):
+    """Set v[v_at + n * stride + p * v_step + c] to place p of channel c of transformed tile n, side by side in a row.
 
     Input (i, j) of the first is x[x_at + i * row + j * column + c], of the next two columns further; what is transformed
     is (input >> down) & mask. reach[c] becomes the largest input of every channel, reach[count + c] the smallest.
@@ -120,7 +121,7 @@ def _inputs(v, v_at, v_step, x, x_at, row, column, count, tiles, down, mask, rea
                 reach[count : 2 * count] = values.clip(None, reach[count : 2 * count])
             columns.append(_combined(*((i >> down) & mask for i in inputs), lambda a, b: a + b, lambda a, b: a - b))
         for p, value in enumerate(_rows_of(columns, _combined, lambda a, b: a + b, lambda a, b: a - b)):
-            to = v_at + n * count + p * v_step
+            to = v_at + n * stride + p * v_step
             v[to : to + count] = _low_half(value)
 
 
@@ -159,15 +160,22 @@ _many_narrow, _few_narrow = (sums_block(p, 1, _modular) for p in (PIXELS, FEW))
 
 @inlined
 def _transform(t, c, space, first, count, down, mask):
-    """Transform the inputs of tiles from the first on."""
+    """Transform the inputs of tiles from the first on, and copy those of some channels behind the others."""
     across, done = (c.width + 1) // 2, 0
+    v, step, reach = memory(space, _I16), TILES * t.stride, memory(space + t.reach, _I16)
     while done < count:
         ty, tx = (first + done) // across, (first + done) % across
         tiles = min(count - done, across - tx)
         at = 2 * ty * c.x_row + 2 * tx * c.x_step
-        v, step, reach = memory(space, _I16), TILES * t.inputs, memory(space + t.reach, _I16)
-        _inputs(v, done * t.inputs, step, memory(c.x, _I16), at, c.x_row, c.x_step, t.inputs, tiles, down, mask, reach)
+        x, to = memory(c.x, _I16), done * t.stride
+        _inputs(v, to, step, t.stride, x, at, c.x_row, c.x_step, t.inputs, tiles, down, mask, reach)
         done += tiles
+    copied = memory(t.copied, _I64)
+    for n in range(t.n_copied):
+        for place in range(PLACES):
+            for tile in range(count):
+                to = (place * TILES + tile) * t.stride
+                v[to + t.inputs + n] = v[to + copied[n]]
 
 
 @inlined
@@ -202,21 +210,22 @@ def _sums(t, c, space, start, c0, count):
     wide = c.outputs - c0 >= OUTPUTS
     width = OUTPUTS if wide else LANES
     zero, zeros = memory(t.zeros, _I64), memory(t.zeros, _I32)
-    weight, x, half = memory(t.weight, _I16), memory(space, _I16), t.inputs // 2
+    weight, x, inputs = memory(t.weight, _I16), memory(space, _I16), t.inputs + t.n_copied
+    half = inputs // 2
     for place in range(PLACES):
-        first, w_at = start if place == _CENTRE else zeros, (c0 * PLACES + place * width) * t.inputs
+        first, w_at = start if place == _CENTRE else zeros, (c0 * PLACES + place * width) * inputs
         at = 0
         while at < count:
             out = memory(space + t.sums + 4 * (place * _PLACE_SUMS + at * OUTPUTS), _I32)
-            x_at, many = (place * TILES + at) * t.inputs, count - at > 2 * FEW
+            x_at, many = (place * TILES + at) * t.stride, count - at > 2 * FEW
             if wide and many:
-                _many_wide(out, first, c0, x, x_at, t.inputs, weight, w_at, zero, 1, half)
+                _many_wide(out, first, c0, x, x_at, t.stride, weight, w_at, zero, 1, half)
             elif wide:
-                _few_wide(out, first, c0, x, x_at, t.inputs, weight, w_at, zero, 1, half)
+                _few_wide(out, first, c0, x, x_at, t.stride, weight, w_at, zero, 1, half)
             elif many:
-                _many_narrow(out, first, c0, x, x_at, t.inputs, weight, w_at, zero, 1, half)
+                _many_narrow(out, first, c0, x, x_at, t.stride, weight, w_at, zero, 1, half)
             else:
-                _few_narrow(out, first, c0, x, x_at, t.inputs, weight, w_at, zero, 1, half)
+                _few_narrow(out, first, c0, x, x_at, t.stride, weight, w_at, zero, 1, half)
             at += PIXELS if many else FEW
 
 

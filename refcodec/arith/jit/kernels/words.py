@@ -77,7 +77,10 @@ class WinogradWords(NamedTuple):
     bias_bound: int  # [outputs] int32
     most: int  # largest bound
     zeros: int  # [outputs] int32
-    inputs: int  # a multiple of 32
+    inputs: int  # even, at least 32
+    stride: int  # elements from a tile's place to the same of the next tile
+    copied: int  # n_copied channels whose transformed inputs follow the others once more
+    n_copied: int  # even
     sums: int  # place of the tiles' sums; the transformed tiles are a slot's first
     reach: int  # place of the extremes of inputs
     pairs: int  # place of magnitudes
