@@ -24,7 +24,7 @@ _SUM_MAX = (1 << 29) - 1
 _WEIGHTS = 1 << 24
 """Largest sum of an output's weights: 15 times as much is below 2^28."""
 
-_COPIES = 16
+_COPIES = 8
 """Most inputs whose weights are divided."""
 
 _FILTER = ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2))
