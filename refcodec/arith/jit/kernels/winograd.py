@@ -172,10 +172,8 @@ def _transform(t, c, space, first, count, down, mask):
         done += tiles
     copied = memory(t.copied, _I64)
     for n in range(t.n_copied):
-        for place in range(PLACES):
-            for tile in range(count):
-                to = (place * TILES + tile) * t.stride
-                v[to + t.inputs + n] = v[to + copied[n]]
+        for to in range(0, PLACES * TILES * t.stride, t.stride):
+            v[to + t.inputs + n] = v[to + copied[n]]
 
 
 @inlined
