@@ -46,7 +46,7 @@ def transformed(weight: np.ndarray) -> np.ndarray:
 
 
 def blocks(values: np.ndarray, size: int) -> np.ndarray:
-    """int16 [outputs, ..., 2 n] -> [..., n, outputs, 2] of each ``size`` outputs, of 16 at the end, one after another."""
+    """int16 [outputs, ..., 2 n] -> [..., n, outputs, 2] of each ``size`` outputs, of 16 at the end; one-dimensional."""
     pairs = np.ascontiguousarray(values).view(np.int32)
     cut = pairs.shape[0] - pairs.shape[0] % size
     full = np.moveaxis(pairs[:cut].reshape(-1, size, *pairs.shape[1:]), 1, -1).reshape(-1)
@@ -70,6 +70,8 @@ def _divided(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     parts = -(-np.abs(weight).max(axis=(0, 1, 2)) // INT16_MAX)
     copied = np.repeat(np.arange(parts.size), np.maximum(parts - 1, 0))
+    if not copied.size:
+        return weight.astype(np.int16), copied
     copied = np.append(copied, np.zeros(copied.size % 2, np.int64))
     out = np.concatenate([weight, np.zeros((*weight.shape[:3], copied.size), np.int32)], 3)
     for n, of in enumerate(copied):

@@ -23,7 +23,7 @@ FEW = 4 if VECTORS == 2 else 2
 """Pixels of the block that covers what is left of a row: 8 accumulators still hide most of the latency."""
 
 TILES = 2 * PIXELS
-"""Tiles of 2x2 results whose inputs are transformed at once. The 16 sums of each for one block of outputs are 48 KiB."""
+"""Tiles of 2x2 results whose inputs are transformed at once. Their 16 sums each for one block of outputs: 48 KiB."""
 
 PLACES = 16
 """Places of a transformed tile, 4 x 4."""
