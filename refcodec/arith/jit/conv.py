@@ -1,5 +1,7 @@
 """The int16 convolution at the speed of the vector unit (SPEC 5.3): what its kernels read (kernels/conv.py), and calls.
 
+- Most layers of 3x3 windows and stride 1 are computed by tiles (winograd.py), with less than half of the products. What
+  follows stays: the direct way serves all others, and halves of the checkerboard.
 - A window row of a map is a contiguous run of kernel * C numbers (or kernel runs of C where the map is a view on a
   range of channels), so no im2col is needed.
 - Weights are packed once as [pair of inputs][outputs][2] for every block of 32 outputs (of 16 where 16 or fewer

@@ -106,7 +106,7 @@ def _write_inputs(w, v, v_at, v_step, stride, x, x_at, row, column, count, tiles
 
 @block(_write_inputs)
 def _inputs(v, v_at, v_step, stride, x, x_at, row, column, count, tiles, down, mask, reach):
-    """Set v[v_at + n * stride + p * v_step + c] to place p of channel c of transformed tile n, of several in a row.
+    """Set v[v_at + n * stride + p * v_step + c] to place p of channel c of tile n, transformed; tiles are in a row.
 
     Input (i, j) of the first is x[x_at + i * row + j * column + c], of the next two columns further; what is transformed
     is (input >> down) & mask. reach[c] becomes the largest input of every channel, reach[count + c] the smallest.
