@@ -72,7 +72,7 @@ class Packed:
             for start, stop in _pieces(n * LANES, min((n + 1) * LANES, co), group)
         ]
         self._plans: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
-        self._tiles = Tiles.of(layer, self._padded, self.bias)
+        self._tiles = Tiles.of(layer, self._padded(layer.weight), self.bias)
 
     def _padded(self, weight: np.ndarray) -> np.ndarray:
         """Numbers [Co, k, k, Ci] in the kernels' order, with zeros up to multiples of 16 outputs and 2 inputs."""

@@ -5,7 +5,7 @@ Which layers take this way is decided when they are packed, by their shapes and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -48,36 +48,37 @@ def transformed(weight: np.ndarray) -> np.ndarray:
 def blocks(values: np.ndarray, size: int) -> np.ndarray:
     """int16 [outputs, ..., 2 n] -> [..., n, outputs, 2] of each ``size`` outputs, of 16 at the end; one-dimensional."""
     pairs = np.ascontiguousarray(values).view(np.int32)
-    cut = pairs.shape[0] - pairs.shape[0] % size
-    full = np.moveaxis(pairs[:cut].reshape(-1, size, *pairs.shape[1:]), 1, -1).reshape(-1)
-    return (np.concatenate([full, np.moveaxis(pairs[cut:], 0, -1).reshape(-1)]) if cut < len(pairs) else full).view(
-        np.int16
-    )
+    out, done = np.empty(pairs.size, np.int32), 0
+    for first in range(0, len(pairs), size):
+        block = np.moveaxis(pairs[first : first + size], 0, -1)
+        out[done : done + block.size].reshape(block.shape)[...] = block
+        done += block.size
+    return out.view(np.int16)
 
 
-def _divided(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights as sums of int16: inputs with weights that are none appear again, each time with a part of theirs.
+def _copied(weight: np.ndarray) -> np.ndarray:
+    """Inputs of which some transformed weight is no int16, as often as it takes to share it out; an even count."""
+    largest = np.max([np.abs(transformed(part)).max(axis=(0, 1, 2)) for part in _parts(weight)], axis=0)
+    more = np.maximum(-(-largest // INT16_MAX) - 1, 0)
+    copied = np.repeat(np.arange(more.size), more)
+    return np.append(copied, np.zeros(copied.size % 2, np.int64))
 
-    Parameters
-    ----------
-    weight : np.ndarray [Co, 4, 4, Ci], int32
 
-    Returns
-    -------
-    weight : np.ndarray [Co, 4, 4, Ci + n], int16
-    copied : np.ndarray [n], int64
-        The inputs that follow the others, an even count.
-    """
-    parts = -(-np.abs(weight).max(axis=(0, 1, 2)) // INT16_MAX)
-    copied = np.repeat(np.arange(parts.size), np.maximum(parts - 1, 0))
-    if not copied.size:
-        return weight.astype(np.int16), copied
-    copied = np.append(copied, np.zeros(copied.size % 2, np.int64))
-    out = np.concatenate([weight, np.zeros((*weight.shape[:3], copied.size), np.int32)], 3)
+def _shared_out(weight: np.ndarray, copied: np.ndarray) -> np.ndarray:
+    """Transformed weights as int16 [Co, 4, 4, Ci + n]: what is none is the sum of those of the input and its copies."""
+    out = np.zeros((*weight.shape[:3], weight.shape[3] + copied.size), np.int16)
     for n, of in enumerate(copied):
-        part = np.clip(out[..., of], -INT16_MAX, INT16_MAX)
-        out[..., weight.shape[3] + n], out[..., of] = part, out[..., of] - part
-    return out.astype(np.int16), copied
+        part = np.clip(weight[..., of], -INT16_MAX, INT16_MAX)
+        out[..., weight.shape[3] + n] = part
+        weight[..., of] -= part
+    out[..., : weight.shape[3]] = weight
+    return out
+
+
+def _parts(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Outputs block by block: a layer's transformed weights would be several megabytes."""
+    for first in range(0, len(values), OUTPUTS):
+        yield values[first : first + OUTPUTS]
 
 
 class Tiles:
@@ -85,36 +86,31 @@ class Tiles:
 
     Parameters
     ----------
-    layer : Conv
-    weight : np.ndarray [Co, 4, 4, Ci + n], int16
-        Transformed.
+    weight : np.ndarray [outputs, 3, 3, Ci], int16
+        In the order of the kernel, with zeros up to a multiple of 16.
     copied : np.ndarray [n], int64
-        The inputs of the last n.
-    ordered : callable
-        Brings [Co, k, k, Ci] into the order of the kernel, with zeros up to a multiple of 16.
+        Inputs that appear once more.
     bias : np.ndarray [outputs], int32
         In that order.
     """
 
-    def __init__(
-        self,
-        layer: Conv,
-        weight: np.ndarray,
-        copied: np.ndarray,
-        ordered: Callable[[np.ndarray], np.ndarray],
-        bias: np.ndarray,
-    ) -> None:
-        inputs = layer.weight.shape[3]
+    def __init__(self, weight: np.ndarray, copied: np.ndarray, bias: np.ndarray) -> None:
+        inputs = weight.shape[3]
+        self._weight, done = np.empty(len(weight) * PLACES * (inputs + copied.size), np.int16), 0
+        for part in _parts(weight):
+            block = blocks(_shared_out(transformed(part), copied), OUTPUTS)
+            self._weight[done : done + block.size] = block
+            done += block.size
         stride = inputs + copied.size + -(inputs + copied.size) % PAIRS
-        signed = [np.maximum(sign * layer.weight, 0).sum(axis=(1, 2), dtype=np.int64) for sign in (1, -1)]
+        signed = [np.maximum(sign * weight, 0).sum(axis=(1, 2), dtype=np.int64) for sign in (1, -1)]
         most = max(int((signed[0] + signed[1]).sum(axis=1).max()), 1)
-        down = 0  # bounds are rounded up to multiples of 2^down, so that no sum of them leaves int32
+        down = 0  # bounds are rounded up to multiples of 2^down: their sum is at most 2^30, and the bias's share 2^29
         while max(n.max() for n in signed) >> down >= INT16_MAX or (most >> down) + 2 * inputs > 1 << 15:
             down += 1
-        rounded = np.stack([-(-n >> down) for n in signed], 2).reshape(-1, 1, 1, 2 * inputs)
-        self._weight, self._bounds = blocks(ordered(weight), OUTPUTS), blocks(ordered(rounded.astype(np.int16)), LANES)
+        rounded = np.stack([-(-n >> down) for n in signed], 2).reshape(-1, 2 * inputs)
+        self._bounds = blocks(rounded.astype(np.int16), LANES)
         self._bias, self._zeros = bias << 2, np.zeros_like(bias)
-        self._bias_bound = (-(-np.abs(bias.astype(np.int64)) >> down)).astype(np.int32)
+        self._bias_bound = np.minimum(-(-np.abs(bias.astype(np.int64)) >> down), _SUM_MAX + 1).astype(np.int32)
         self._copied = copied
         sums = PLACES * TILES * 2 * stride
         reach = sums + PLACES * TILES * 4 * OUTPUTS
@@ -139,15 +135,15 @@ class Tiles:
         )
 
     @classmethod
-    def of(cls, layer: Conv, ordered: Callable[[np.ndarray], np.ndarray], bias: np.ndarray) -> Tiles | None:
-        """A layer in the order of the kernel, None if the kernel does not compute it exactly."""
-        inputs = layer.weight.shape[3]
-        if layer.kernel != 3 or layer.stride != 1 or layer.depthwise or inputs < PAIRS or inputs % 2:
+    def of(cls, layer: Conv, weight: np.ndarray, bias: np.ndarray) -> Tiles | None:
+        """A layer in the order of the kernel, as in the constructor; None if the kernel does not compute it exactly."""
+        inputs = layer.weight.shape[3]  # an odd one would read beyond the map's end
+        if layer.kernel != 3 or layer.stride != 1 or inputs < PAIRS or inputs % 2:
             return None
-        weight, copied = _divided(transformed(layer.weight))
-        if copied.size > _COPIES or np.abs(layer.weight).sum(axis=(1, 2, 3), dtype=np.int64).max() > _WEIGHTS:
+        if max(np.abs(part).sum(axis=(1, 2, 3), dtype=np.int64).max() for part in _parts(weight)) > _WEIGHTS:
             return None
-        return cls(layer, weight, copied, ordered, bias)
+        copied = _copied(weight)
+        return None if copied.size > _COPIES else cls(weight, copied, bias)
 
     def run(self, conv: np.ndarray, rows: int, threads: int) -> None:
         """Compute ``rows`` rows of results, before a pixel shuffle, from the words of Conv."""

@@ -158,6 +158,12 @@ def test_the_largest_accumulators(sign):
     check(made(weight, -sign * (2**31 - 1)), np.full((5, 7, 32), 32767))
 
 
+@pytest.mark.parametrize("bias", [2**31 - 1, 2**29, 2**29 - 1, -(2**29) + 1, -(2**31) + 1])
+def test_small_weights_and_a_large_bias(bias):
+    weight = spread(np.random.default_rng(5), 3, (16, 3, 3, 32))
+    check(made(np.minimum(weight, 0) if bias > 0 else np.maximum(weight, 0), bias), np.full((5, 7, 32), 200))
+
+
 def test_a_layer_that_is_also_computed_by_halves():
     rng = np.random.default_rng(3)
     layer = made(spread(rng, 20, (36, 3, 3, 32)), 5, 6, 4095)
