@@ -27,21 +27,25 @@ _WEIGHTS = 1 << 24
 _COPIES = 8
 """Most inputs whose weights are divided."""
 
-_FILTER = ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2))
-"""2 G of Winograd's F(2, 3)."""
-
 _LINE = 64
 
 _spaces: list[np.ndarray] = []
 """Memory for transformed tiles that no call uses."""
 
 
-def transformed(weight: np.ndarray) -> np.ndarray:
-    """(2 G) g (2 G)^T of every filter g: int16 [Co, 3, 3, Ci] -> int32 [Co, 4, 4, Ci], at most 9 * 2^15."""
-    wide = weight.astype(np.int32)
-    for axis in (1, 2):
-        taps = np.moveaxis(wide, axis, 0)
-        wide = np.stack([sum(n * tap for n, tap in zip(line, taps, strict=True) if n) for line in _FILTER], axis)
+def transformed(taps: np.ndarray) -> np.ndarray:
+    """(2 G) g (2 G)^T of every filter g: int16 [3, 3, ...] -> int32 [4, 4, ...], at most 9 * 2^15."""
+    wide = taps.astype(np.int32)
+    for shape in ((4, 3), (4, 4)):
+        out = np.empty((*shape, *taps.shape[2:]), np.int32)
+        a, b, c = wide if shape == (4, 3) else wide.swapaxes(0, 1)
+        first, second, third, fourth = out if shape == (4, 3) else out.swapaxes(0, 1)
+        np.add(a, a, out=first)
+        np.add(a, c, out=third)
+        np.add(third, b, out=second)
+        np.subtract(third, b, out=third)
+        np.add(c, c, out=fourth)
+        wide = out
     return wide
 
 
@@ -56,22 +60,29 @@ def blocks(values: np.ndarray, size: int) -> np.ndarray:
     return out.view(np.int16)
 
 
-def _copied(weight: np.ndarray) -> np.ndarray:
+def _copied(weight: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
     """Inputs of which some transformed weight is no int16, as often as it takes to share it out; an even count."""
-    largest = np.max([np.abs(transformed(part)).max(axis=(0, 1, 2)) for part in _parts(weight)], axis=0)
-    more = np.maximum(-(-largest // INT16_MAX) - 1, 0)
+    if 4 * int(magnitude.max()) <= INT16_MAX:  # none is larger than four times the sum of a filter's magnitudes
+        return np.zeros(0, np.int64)
+    largest = [np.abs(transformed(part.transpose(1, 2, 0, 3))).max(axis=(0, 1, 2)) for part in _parts(weight)]
+    more = np.maximum(-(-np.max(largest, axis=0) // INT16_MAX) - 1, 0)
     copied = np.repeat(np.arange(more.size), more)
     return np.append(copied, np.zeros(copied.size % 2, np.int64))
 
 
-def _shared_out(weight: np.ndarray, copied: np.ndarray) -> np.ndarray:
-    """Transformed weights as int16 [Co, 4, 4, Ci + n]: what is none is the sum of those of the input and its copies."""
-    out = np.zeros((*weight.shape[:3], weight.shape[3] + copied.size), np.int16)
-    for n, of in enumerate(copied):
-        part = np.clip(weight[..., of], -INT16_MAX, INT16_MAX)
-        out[..., weight.shape[3] + n] = part
-        weight[..., of] -= part
-    out[..., : weight.shape[3]] = weight
+def _block(weight: np.ndarray, copied: np.ndarray) -> np.ndarray:
+    """int16 [n, 3, 3, Ci] -> transformed [4, 4, pairs of inputs, n, 2]: a weight that is too large is shared out."""
+    count, inputs = len(weight), weight.shape[3]
+    pairs = np.ascontiguousarray(np.moveaxis(np.ascontiguousarray(weight).view(np.int32), 0, -1))
+    wide = transformed(pairs.view(np.int16)).reshape(4, 4, -1, count, 2)
+    if not copied.size:
+        return wide
+    out = np.zeros((4, 4, (inputs + copied.size) // 2, count, 2), np.int32)
+    for n, of in enumerate(copied, inputs):
+        whole = wide[:, :, of // 2, :, of % 2]
+        out[:, :, n // 2, :, n % 2] = np.clip(whole, -INT16_MAX, INT16_MAX)
+        whole -= out[:, :, n // 2, :, n % 2]
+    out[:, :, : inputs // 2] = wide
     return out
 
 
@@ -88,22 +99,25 @@ class Tiles:
     ----------
     weight : np.ndarray [outputs, 3, 3, Ci], int16
         In the order of the kernel, with zeros up to a multiple of 16.
+    magnitude : np.ndarray [outputs, Ci], int32
+        Sum of a filter's magnitudes.
     copied : np.ndarray [n], int64
         Inputs that appear once more.
     bias : np.ndarray [outputs], int32
         In that order.
     """
 
-    def __init__(self, weight: np.ndarray, copied: np.ndarray, bias: np.ndarray) -> None:
+    def __init__(self, weight: np.ndarray, magnitude: np.ndarray, copied: np.ndarray, bias: np.ndarray) -> None:
         inputs = weight.shape[3]
         self._weight, done = np.empty(len(weight) * PLACES * (inputs + copied.size), np.int16), 0
         for part in _parts(weight):
-            block = blocks(_shared_out(transformed(part), copied), OUTPUTS)
-            self._weight[done : done + block.size] = block
+            block = _block(part, copied)
+            self._weight[done : done + block.size].reshape(block.shape)[...] = block
             done += block.size
         stride = inputs + copied.size + -(inputs + copied.size) % PAIRS
-        signed = [np.maximum(sign * weight, 0).sum(axis=(1, 2), dtype=np.int64) for sign in (1, -1)]
-        most = max(int((signed[0] + signed[1]).sum(axis=1).max()), 1)
+        total = weight.sum(axis=(1, 2), dtype=np.int32)
+        signed = [(magnitude + total) >> 1, (magnitude - total) >> 1]
+        most = int(magnitude.sum(axis=1).max())
         down = 0  # bounds are rounded up to multiples of 2^down: their sum is at most 2^30, and the bias's share 2^29
         while max(n.max() for n in signed) >> down >= INT16_MAX or (most >> down) + 2 * inputs > 1 << 15:
             down += 1
@@ -140,10 +154,11 @@ class Tiles:
         inputs = layer.weight.shape[3]  # an odd one would read beyond the map's end
         if layer.kernel != 3 or layer.stride != 1 or inputs < PAIRS or inputs % 2:
             return None
-        if max(np.abs(part).sum(axis=(1, 2, 3), dtype=np.int64).max() for part in _parts(weight)) > _WEIGHTS:
+        magnitude = np.concatenate([np.abs(part).sum(axis=(1, 2), dtype=np.int32) for part in _parts(weight)])
+        if int(magnitude.sum(axis=1, dtype=np.int64).max()) > _WEIGHTS:
             return None
-        copied = _copied(weight)
-        return None if copied.size > _COPIES else cls(weight, copied, bias)
+        copied = _copied(weight, magnitude)
+        return None if copied.size > _COPIES else cls(weight, magnitude, copied, bias)
 
     def run(self, conv: np.ndarray, rows: int, threads: int) -> None:
         """Compute ``rows`` rows of results, before a pixel shuffle, from the words of Conv."""

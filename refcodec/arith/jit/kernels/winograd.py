@@ -108,8 +108,9 @@ def _write_inputs(w, v, v_at, v_step, stride, x, x_at, row, column, count, tiles
 def _inputs(v, v_at, v_step, stride, x, x_at, row, column, count, tiles, down, mask, reach):
     """Set v[v_at + n * stride + p * v_step + c] to place p of channel c of tile n, transformed; tiles are in a row.
 
-    Input (i, j) of the first is x[x_at + i * row + j * column + c], of the next two columns further; what is transformed
-    is (input >> down) & mask. reach[c] becomes the largest input of every channel, reach[count + c] the smallest.
+    Input (i, j) of the first is x[x_at + i * row + j * column + c]; the next is two columns further.
+    What is transformed is (input >> down) & mask. reach[c] becomes the largest input of a channel, reach[count + c] the
+    smallest.
     """
     for n in range(tiles):
         columns = []

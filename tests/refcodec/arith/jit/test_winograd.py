@@ -62,7 +62,8 @@ def test_the_identity():
     g, d = rng.integers(-MAX, MAX, (5, 3, 3, 7)).astype(np.int16), rng.integers(-MAX, MAX, (4, 4, 7))
     left = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
     last = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
-    places = (transformed(g).astype(np.int64) * np.einsum("ai,ijc,bj->abc", left, d, left)).sum(axis=3)
+    taps = np.moveaxis(transformed(g.transpose(1, 2, 0, 3)), 2, 0)
+    places = (taps.astype(np.int64) * np.einsum("ai,ijc,bj->abc", left, d, left)).sum(axis=3)
     direct = [[(g.astype(np.int64) * d[y : y + 3, x : x + 3]).sum(axis=(1, 2, 3)) for x in (0, 1)] for y in (0, 1)]
     np.testing.assert_array_equal(np.einsum("ai,oij,bj->abo", last, places, last), 4 * np.array(direct))
 
@@ -83,7 +84,7 @@ def test_random_layers(seed, height, width, inputs, outputs, largest, gelu, add,
     rng = np.random.default_rng(seed)
     outputs = 4 * -(-outputs // 4) if shuffle else outputs
     weight = spread(rng, (2**31 - 2**29) // (9 * inputs * largest) or 1, (outputs, 3, 3, inputs)).clip(-MAX, MAX)
-    while np.abs(transformed(weight)).max() > MAX:
+    while np.abs(transformed(weight.transpose(1, 2, 0, 3))).max() > MAX:
         weight //= 2
     add_shift = rng.integers(0, 10, outputs, np.int32) if add else None
     layer = made(
@@ -127,7 +128,7 @@ def test_weights_that_just_fit_and_do_not(top):
 @pytest.mark.parametrize(("value", "exact"), [(3640, 32760), (3641, 32769)])
 def test_sums_of_nine_weights(value, exact):
     weight = np.full((16, 3, 3, 32), value)
-    assert transformed(weight).max() == exact
+    assert transformed(weight.transpose(1, 2, 0, 3)).max() == exact
     layer = made(weight)
     if exact > MAX:  # every input would be needed twice
         assert pack(layer)._tiles is None
