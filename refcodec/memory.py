@@ -36,7 +36,7 @@ from .arith.numpy_ops import bands
 from .arith.strips import Rows, strip_rows
 from .model.config import Config
 from .model.integer_model import Model
-from .model.layer_table import layer_table
+from .model.layer_table import Op, layer_table
 from .nets.analysis import ANALYSIS_WIDEST, analysis_strips
 from .nets.hyperprior import REACH as HYPER_REACH
 from .nets.hyperprior import hyper_analysis, hyper_analysis_strips, hyper_synthesis_strips
@@ -566,9 +566,22 @@ def _repeated(strips: Iterator[tuple[int, Any]], height: int) -> Iterator[tuple[
         end = height
 
 
+def _in_tiles(op: Op) -> bool:
+    """Whether a layer may be computed by tiles (arith/jit/winograd.py)."""
+    return op.kind == "conv" and op.kernel == 3 and op.stride == 1 and not op.depthwise and op.half is None
+
+
 def model_bytes(model: Model) -> int:
-    """Bytes of a model's weights in memory: as stored and as packed for the kernels, int16 each."""
-    return 4 * sum(op.parameters for op in model.ops)
+    """Bytes of a model's weights in memory: as stored and as packed for the kernels, int16 each.
+
+    Tiles take 16 numbers for the 9 of a filter, and 2 for bounds.
+    """
+    return 2 * sum(op.parameters * (3 if _in_tiles(op) else 2) for op in model.ops)
+
+
+def _tile_scratch(config: Config, threads: int) -> int:
+    """Bytes of transformed tiles and their sums, twice for inputs in two parts."""
+    return threads * 1600 * max(op.in_channels + 64 for op in layer_table(config) if _in_tiles(op))
 
 
 def memory_estimate(
@@ -625,6 +638,7 @@ def memory_estimate(
         _maps(model.config, grid, part, backend, thread_count(threads), encoding, trace, rows, row)
         + SEGMENT_COPIES[backend] * segments
         + model_bytes(model)
+        + (_tile_scratch(model.config, thread_count(threads)) if backend == "numba" else 0)
         + BASE
     )
 

@@ -306,6 +306,7 @@ VECTORS: dict[str, Item] = {
     "container": _container,
     "picture": _picture,
     "conv 3x3": partial(_conv, name="3x3", kernel=3, inputs=18, outputs=33, gelu=True, add=True),
+    "conv tiles": partial(_conv, name="tiles", kernel=3, inputs=34, outputs=33, gelu=True, add=True),
     "conv strided": partial(_conv, name="strided", kernel=3, inputs=4, outputs=34, stride=2),
     "conv 1x1": partial(_conv, name="1x1", kernel=1, inputs=66, outputs=65, add=True),
     "conv 5x5": partial(_conv, name="5x5", kernel=5, inputs=6, outputs=32, gelu=True),

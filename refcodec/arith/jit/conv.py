@@ -1,5 +1,7 @@
 """The int16 convolution at the speed of the vector unit (SPEC 5.3): what its kernels read (kernels/conv.py), and calls.
 
+- Most layers of 3x3 windows and stride 1 are computed by tiles (winograd.py), with less than half of the products. What
+  follows stays: the direct way serves all others, and halves of the checkerboard.
 - A window row of a map is a contiguous run of kernel * C numbers (or kernel runs of C where the map is a view on a
   range of channels), so no im2col is needed.
 - Weights are packed once as [pair of inputs][outputs][2] for every block of 32 outputs (of 16 where 16 or fewer
@@ -18,6 +20,7 @@ from .kernels.constants import JOIN, LANES, OUTPUTS, RESIDUAL
 from .kernels.words import CONV, DEPTHWISE, ConvWords, DepthwiseWords, SegmentWords, filled
 from .native.loader import Kernel
 from .team import address, share
+from .winograd import Tiles, blocks
 
 _rows, _depthwise_rows = Kernel("conv.rows"), Kernel("conv.depthwise_rows")
 
@@ -57,17 +60,8 @@ class Packed:
         if layer.shuffle:  # outputs in the order (dy, dx, channel): contiguous after the shuffle
             order = order.reshape(co // 4, 4).T.reshape(-1)
         self.outputs = co + -co % LANES
-        padded = layer.weight[order] if layer.shuffle else layer.weight
-        if padded.shape != (self.outputs, k, k, self.inputs):
-            padded = np.zeros((self.outputs, k, k, self.inputs), np.int16)
-            padded[:co, :, :, :ci] = layer.weight[order]
-        pairs = np.ascontiguousarray(padded).reshape(self.outputs, -1).view(np.int32)  # two inputs as one number
-        cut = self.outputs - self.outputs % OUTPUTS
-        blocks = [
-            pairs[:cut].reshape(-1, OUTPUTS, pairs.shape[1]).transpose(0, 2, 1).reshape(-1),
-            pairs[cut:].T.reshape(-1),
-        ]
-        self.weight = (np.concatenate(blocks) if cut < self.outputs else blocks[0]).view(np.int16)
+        self._order, self._source = order, layer.weight
+        self.weight = np.zeros(0, np.int16)
         self.bias, self.shift, self.add_shift = (
             _padded(a, order, self.outputs) for a in (layer.bias, layer.shift, layer.add_shift)
         )
@@ -78,6 +72,23 @@ class Packed:
             for start, stop in _pieces(n * LANES, min((n + 1) * LANES, co), group)
         ]
         self._plans: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
+        self._tiles = Tiles.of(layer, self._padded(layer.weight), self.bias)
+
+    def _padded(self, weight: np.ndarray) -> np.ndarray:
+        """Numbers [Co, k, k, Ci] in the kernels' order, with zeros up to multiples of 16 outputs and 2 inputs."""
+        co, k, _, ci = weight.shape
+        if self.shuffle:
+            weight = weight[self._order]
+        if co < self.outputs or ci % 2:
+            weight, source = np.zeros((self.outputs, k, k, ci + ci % 2), np.int16), weight
+            weight[:co, :, :, :ci] = source
+        return weight
+
+    def _direct(self) -> np.ndarray:
+        """Weights for the kernel ``conv.rows``, packed on first use."""
+        if not self.weight.size:
+            self.weight = blocks(self._padded(self._source), OUTPUTS)
+        return self.weight
 
     def _plan(
         self,
@@ -97,7 +108,6 @@ class Packed:
         runs, run = self._runs_at(x_row, x_column)
         a = filled(
             ConvWords(
-                weight=address(self.weight),
                 bias=address(self.bias),
                 shift=address(self.shift),
                 add_shift=address(self.add_shift),
@@ -184,7 +194,12 @@ class Packed:
             a[CONV.half], a[CONV.top] = (1 << total.shift) >> 1, total.limit
         rows = (out.shape[0] - 2 * BORDER) // (2 if self.shuffle else 1)
         work = rows * (out.shape[1] - 2 * BORDER) * self.products
-        share(_rows, a, rows, threads if work > SMALL else 1)
+        threads = threads if work > SMALL else 1
+        if self._tiles and parity < 0:
+            self._tiles.run(a, rows, threads)
+        else:
+            a[CONV.weight] = address(self._direct())
+            share(_rows, a, rows, threads)
 
     def run_depthwise(self, x: np.ndarray, out: np.ndarray, threads: int) -> None:
         """Compute a depthwise convolution; arguments as in ``numpy_ops.conv``."""

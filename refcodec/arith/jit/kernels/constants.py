@@ -22,6 +22,12 @@ OUTPUTS = VECTORS * LANES
 FEW = 4 if VECTORS == 2 else 2
 """Pixels of the block that covers what is left of a row: 8 accumulators still hide most of the latency."""
 
+TILES = 2 * PIXELS
+"""Tiles of 2x2 results whose inputs are transformed at once. Their 16 sums each for one block of outputs: 48 KiB."""
+
+PLACES = 16
+"""Places of a transformed tile, 4 x 4."""
+
 JOIN, RESIDUAL = 1, 2
 """What a second map does: it joins the accumulator, or is the skip of a residual sum after the clamp."""
 

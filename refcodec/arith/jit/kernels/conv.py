@@ -1,6 +1,6 @@
 """The convolution's kernels (SPEC 5.3); what they read is prepared in refcodec/arith/jit/conv.py.
 
-- ``_sums_block`` writes vector IR for a block of pixels x outputs: splat a pair of inputs, widen to int32, multiply,
+- ``sums_block`` writes vector IR for a block of pixels x outputs: splat a pair of inputs, widen to int32, multiply,
   add even and odd lanes. LLVM turns that into vpdpwssd, vpmaddwd, pmaddwd or smlal, whichever the machine has. Sums
   wrap modulo 2^32 in any order; the loader has proved the final one to fit, so every machine gets the same number.
 - What follows the sum (branch, shift, GELU, clamp, residual sum, narrowing) runs on the block while it is in the
@@ -20,7 +20,7 @@ from .words import CONV, DEPTHWISE, SEGMENT
 
 _I16, _I32, _I64 = types.int16, types.int32, types.int64
 
-_VECTOR, _PAIRS = ir.VectorType(I32, LANES), ir.VectorType(I32, 2 * LANES)
+VECTOR, _PAIRS = ir.VectorType(I32, LANES), ir.VectorType(I32, 2 * LANES)
 
 _BLOCK = PIXELS * OUTPUTS
 
@@ -33,7 +33,7 @@ _UNBOUNDED = 2**31 - 1
 def _read(w, array, at):
     """IR for 16 elements, widened to int32."""
     value = array.load(at, ir.VectorType(array.element, LANES))
-    return value if array.element == I32 else w.b.sext(value, _VECTOR)
+    return value if array.element == I32 else w.b.sext(value, VECTOR)
 
 
 def _write(w, value, array, at):
@@ -46,8 +46,11 @@ def _clamp(w, v, limit):
     return w.larger(w.smaller(v, limit), w.b.neg(limit))
 
 
-def _sums_block(pixels, vectors):
-    """A block of sums: ``pixels`` x ``vectors`` * 16 outputs over all runs of a window."""
+def sums_block(pixels, vectors, kept=lambda sums: sums):
+    """A block of sums: ``pixels`` x ``vectors`` * 16 outputs over all runs of a window.
+
+    ``kept`` is what an interpreted kernel keeps of them: machine code keeps them modulo 2^32.
+    """
     outputs = vectors * LANES
 
     def write(w, acc, bias, first, x, x_at, step, weight, w_at, runs, n_runs, half_run):
@@ -62,7 +65,7 @@ def _sums_block(pixels, vectors):
             new = []
             for p in range(pixels):
                 pair = x.load(w.b.add(w.b.mul(step, w.number(p)), w.b.mul(k, w.number(2))), I32)
-                inputs = w.b.bitcast(w.splat(_VECTOR, pair), ir.VectorType(x.element, 2 * LANES))
+                inputs = w.b.bitcast(w.splat(VECTOR, pair), ir.VectorType(x.element, 2 * LANES))
                 inputs = w.b.sext(inputs, _PAIRS)
                 for j in range(vectors):
                     products = w.b.mul(inputs, weights[j])
@@ -73,7 +76,7 @@ def _sums_block(pixels, vectors):
             x_run = x.behind(x_at).behind(runs.load(r, I64))
             return w.loop(half_run, state, lambda k, state: over_pairs(x_run, k, state[0], state[1:]))
 
-        start = [bias.load(w.b.add(first, w.number(LANES * j)), _VECTOR) for j in range(vectors)] * pixels
+        start = [bias.load(w.b.add(first, w.number(LANES * j)), VECTOR) for j in range(vectors)] * pixels
         _, *sums = w.loop(n_runs, [w_at, *start], over_runs)
         for n, v in enumerate(sums):
             acc.store(v, w.number(n // vectors * OUTPUTS + n % vectors * LANES))
@@ -91,13 +94,13 @@ def _sums_block(pixels, vectors):
                 at = x_at + p * step + runs[r]
                 inputs = x[at : at + 2 * half_run].reshape(half_run, 1, 2)
                 total = total + (inputs * weights[r]).sum(axis=(0, 2))
-            acc[p * OUTPUTS : p * OUTPUTS + outputs] = total
+            acc[p * OUTPUTS : p * OUTPUTS + outputs] = kept(total)
 
     return sums
 
 
-_many_wide, _few_wide, _one_wide = (_sums_block(p, VECTORS) for p in (PIXELS, FEW, 1))
-_many_narrow, _few_narrow, _one_narrow = (_sums_block(p, 1) for p in (PIXELS, FEW, 1))
+_many_wide, _few_wide, _one_wide = (sums_block(p, VECTORS) for p in (PIXELS, FEW, 1))
+_many_narrow, _few_narrow, _one_narrow = (sums_block(p, 1) for p in (PIXELS, FEW, 1))
 
 
 def _write_join(w, acc, at, branch, branch_at, shift, c):
@@ -123,10 +126,10 @@ def _shift(acc, at, shift, c):
 def _write_gelu(w, acc, at, table, last):
     x = _read(w, acc, at)
     magnitude = w.larger(x, w.b.neg(x))
-    index = w.smaller(magnitude, w.splat(_VECTOR, w.b.trunc(last, I32)))
+    index = w.smaller(magnitude, w.splat(VECTOR, w.b.trunc(last, I32)))
     # The table's elements are non-negative; the gather reads the element behind each too, so the last must have one.
-    bend = w.b.and_(w.gather(table, index, I32), w.every(_VECTOR, 0xFFFF))
-    _write(w, w.b.sub(w.larger(x, w.every(_VECTOR, 0)), bend), acc, at)
+    bend = w.b.and_(w.gather(table, index, I32), w.every(VECTOR, 0xFFFF))
+    _write(w, w.b.sub(w.larger(x, w.every(VECTOR, 0)), bend), acc, at)
 
 
 @block(_write_gelu)
@@ -138,7 +141,7 @@ def _gelu(acc, at, table, last):
 
 def _write_residual(w, acc, at, limit, skip, skip_at, skip_up, branch_up, half, down):
     limit, skip_up, branch_up, half, down = (
-        w.splat(_VECTOR, w.b.trunc(v, I32)) for v in (limit, skip_up, branch_up, half, down)
+        w.splat(VECTOR, w.b.trunc(v, I32)) for v in (limit, skip_up, branch_up, half, down)
     )
     branch = w.b.shl(_clamp(w, _read(w, acc, at), limit), branch_up)
     total = w.b.add(w.b.add(w.b.shl(_read(w, skip, skip_at), skip_up), branch), half)
@@ -153,7 +156,7 @@ def _residual(acc, at, limit, skip, skip_at, skip_up, branch_up, half, down):
 
 
 def _write_narrow(w, acc, at, limit, out, to):
-    _write(w, _clamp(w, _read(w, acc, at), w.splat(_VECTOR, w.b.trunc(limit, I32))), out, to)
+    _write(w, _clamp(w, _read(w, acc, at), w.splat(VECTOR, w.b.trunc(limit, I32))), out, to)
 
 
 @block(_write_narrow)
@@ -230,7 +233,7 @@ def _scattered(t, acc, at, c, limit, out_at, add_at, segment, end, joined):
 
 
 @inlined
-def _results(t, acc, first, c0, limit, segment, end, out_at, add_at, joined):
+def results(t, acc, first, c0, limit, segment, end, out_at, add_at, joined):
     """Results of a pixel whose sums for outputs from c0 on are acc[first..]: segments ``segment`` to ``end``."""
     while segment < end:
         s = words_at(t.segments + segment * _SEGMENT_BYTES, SEGMENT)
@@ -242,6 +245,21 @@ def _results(t, acc, first, c0, limit, segment, end, out_at, add_at, joined):
             segment = _scattered(t, acc, first + c - c0, c, limit, out_at, add_at, segment, end, joined)
 
 
+@inlined
+def clamp_of(t):
+    """The clamp after everything."""
+    return _UNBOUNDED if t.wide else t.top if t.add_kind == RESIDUAL else t.limit
+
+
+@inlined
+def segments_below(t, c, first):
+    """The number of segments of outputs below c, at least ``first``."""
+    end = first
+    while end < t.n_segments and words_at(t.segments + end * _SEGMENT_BYTES, SEGMENT).vector * LANES < c:
+        end += 1
+    return end
+
+
 @task
 def rows(arguments, y0, y1):
     """Rows y0..y1 of one convolution."""
@@ -249,12 +267,10 @@ def rows(arguments, y0, y1):
     acc, joined = scratch(_I32, _BLOCK), scratch(_I16, LANES)
     for j in range(LANES):
         joined[j] = 0
-    limit = _UNBOUNDED if t.wide else t.top if t.add_kind == RESIDUAL else t.limit
-    end = 0
+    limit, end = clamp_of(t), 0
     for c0 in range(0, t.outputs, OUTPUTS):
         segment = end
-        while end < t.n_segments and words_at(t.segments + end * _SEGMENT_BYTES, SEGMENT).vector * LANES < c0 + OUTPUTS:
-            end += 1
+        end = segments_below(t, c0 + OUTPUTS, segment)
         for y in range(y0, y1):
             row = y * t.x_row
             if t.parity >= 0:
@@ -271,7 +287,7 @@ def rows(arguments, y0, y1):
                 _sums(t, acc, pixels, c0, row + at * t.x_step)
                 for i in range(pixels):
                     out_at, add_at = y * t.out_row + (at + i) * t.out_step, y * t.add_row + (at + i) * t.add_step
-                    _results(t, acc, i * OUTPUTS, c0, limit, segment, end, out_at, add_at, joined)
+                    results(t, acc, i * OUTPUTS, c0, limit, segment, end, out_at, add_at, joined)
                 at += pixels
 
 

@@ -42,7 +42,7 @@ def _write_publish(w, board, at, value):
 
 
 @block(_write_publish)
-def _publish(board, at, value):
+def publish(board, at, value):
     """Write a word after all that was written before."""
     board[at] = value
 
@@ -53,7 +53,7 @@ def _write_claim(w, board, at, seen):
 
 
 @block(_write_claim, types.boolean)
-def _claim(board, at, seen):
+def claim(board, at, seen):
     """Make a word one less if it still is ``seen``; whether it was."""
     found = board[at] == seen
     if found:
@@ -92,7 +92,7 @@ def _work(board):
     """Claim and compute chunks until none is left."""
     left = _read(board, LEFT)
     while left > 0:
-        if _claim(board, LEFT, left):
+        if claim(board, LEFT, left):
             rows, chunks = board[ROWS], board[CHUNKS]
             n = chunks - left
             _call(board[TASK], board[ARGUMENTS], rows * n // chunks, rows * (n + 1) // chunks)
@@ -119,17 +119,17 @@ def lead(board, function, arguments, rows, chunks):
     A helper that lost its core in the middle of a chunk is given this thread's.
     """
     board = memory(board, _I64)
-    if not _claim(board, FREE, 1):
+    if not claim(board, FREE, 1):
         _call(function, arguments, 0, rows)
         return 0
     board[TASK], board[ARGUMENTS], board[ROWS], board[CHUNKS] = function, arguments, rows, chunks
-    _publish(board, PENDING, chunks)
-    _publish(board, LEFT, chunks)
+    publish(board, PENDING, chunks)
+    publish(board, LEFT, chunks)
     _work(board)
     looks = 0
     while _read(board, PENDING) != 0:
         looks += 1
         if looks % SPINS == 0 and board[PAUSE] != 0:
             _give_way(board[PAUSE])
-    _publish(board, FREE, 1)
+    publish(board, FREE, 1)
     return 1

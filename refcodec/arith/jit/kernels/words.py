@@ -34,7 +34,6 @@ def _places(kind: type[Kind]) -> Kind:
 class ConvWords(NamedTuple):
     """A convolution (SPEC 5.3)."""
 
-    weight: int
     bias: int
     shift: int
     add_shift: int
@@ -58,6 +57,7 @@ class ConvWords(NamedTuple):
     add_row: int
     add_step: int
     add_kind: int  # constants.JOIN, constants.RESIDUAL, or 0
+    weight: int = 0
     x: int = 0
     add: int = 0  # map that joins the sum, or skip of a residual sum; read if add_kind
     out: int = 0  # int16, int32 if wide
@@ -66,6 +66,30 @@ class ConvWords(NamedTuple):
     half: int = 0
     down: int = 0
     top: int = 0
+
+
+class WinogradWords(NamedTuple):
+    """A 3x3 convolution by tiles of 2x2 (SPEC 5.3). Places in a slot are in bytes."""
+
+    weight: int  # of every block of outputs: [16 places of a tile, pairs of inputs, outputs, 2]
+    bias: int  # [outputs] int32, times 4
+    bounds: int  # of every 16 outputs: [inputs, 16, 2]
+    bias_bound: int  # [outputs] int32
+    most: int  # largest bound
+    zeros: int  # [outputs] int32
+    inputs: int  # even, at least 32
+    stride: int  # elements from a tile's place to the same of the next tile
+    copied: int  # n_copied channels whose transformed inputs follow the others once more
+    n_copied: int  # even
+    sums: int  # place of the tiles' sums; the transformed tiles are a slot's first
+    reach: int  # place of the extremes of inputs
+    pairs: int  # place of magnitudes
+    room: int  # bytes of a slot, two halves alike
+    conv: int = 0  # the words of Conv; weight and runs are not read
+    rows: int = 0
+    slots: int = 0  # [n_slots], 1 if free
+    n_slots: int = 0
+    space: int = 0  # n_slots times ``room`` bytes
 
 
 class SegmentWords(NamedTuple):
@@ -317,7 +341,12 @@ class PeakWords(NamedTuple):
     block: int  # one of constants.PEAK_BLOCKS
 
 
-CONV, SEGMENT, DEPTHWISE = _places(ConvWords), _places(SegmentWords), _places(DepthwiseWords)
+CONV, WINOGRAD, SEGMENT, DEPTHWISE = (
+    _places(ConvWords),
+    _places(WinogradWords),
+    _places(SegmentWords),
+    _places(DepthwiseWords),
+)
 GDN, LAYER_NORM = _places(GdnWords), _places(LayerNormWords)
 LOCAL, EXPONENTIALS, KEY_SUMS, ATTEND = (
     _places(LocalWords),

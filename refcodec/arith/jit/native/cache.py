@@ -37,7 +37,19 @@ SOURCES = tuple(
         *(f"arith/jit/native/{name}.py" for name in ("blocks", "build", "private")),
         *(
             f"arith/jit/kernels/{name}.py"
-            for name in ("attention", "constants", "conv", "norms", "peak", "products", "rans", "team", "walk", "words")
+            for name in (
+                "attention",
+                "constants",
+                "conv",
+                "norms",
+                "peak",
+                "products",
+                "rans",
+                "team",
+                "walk",
+                "winograd",
+                "words",
+            )
         ),
     )
 )

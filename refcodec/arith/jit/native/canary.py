@@ -22,6 +22,8 @@ EXPECTED = {
     "conv.rows": 0xE66EA15F,
     "conv.rows, a wide half": 0x8335699E,
     "conv.rows, a sum": 0x0F4A81F2,
+    "winograd.rows": 0xD3CC466F,
+    "winograd.rows, inputs in two parts": 0x4C63C0C4,
     "conv.depthwise_rows": 0x297F28A8,
     "norms.gdn_rows": 0x96CD8AB7,
     "norms.gdn_rows, inverse": 0x5AD521B9,
@@ -66,6 +68,7 @@ def _setting() -> tuple[dict[str, object], Tables]:
         "wide": _conv(18, 1, 40, limit=0, add_shift=np.full(18, 2, np.int32)),
         "branch": _conv(20, 3, 20),
         "sum": Sum("", 1, 0, 1, 6, 9000),
+        "tiles": _conv(40, 3, 34, gelu=gelu),
         "depthwise": _conv(20, 3, 1, gelu=gelu, depthwise=True),
         "norm": Norm("", 77, 10, 8000),
         "gdn": Gdn("", abs(_numbers(50, 20, 20)), 1 + abs(_numbers(10**6, 20)), 12, 6, 8000),
@@ -101,6 +104,8 @@ def results(backend: str, coder: ModuleType) -> Iterator[tuple[str, np.ndarray]]
     yield "conv.rows, a wide half", interior(engine.conv("wide", x, add=filled(90, 3, 9, 18), parity=1))
     x = filled(900, 3, 7, 20)
     yield "conv.rows, a sum", interior(engine.conv_sum("branch", x, "sum", filled(700, 3, 7, 20)))
+    yield "winograd.rows", interior(engine.conv("tiles", filled(900, 3, 15, 34)))
+    yield "winograd.rows, inputs in two parts", interior(engine.conv("tiles", filled(9000, 3, 15, 34)))
     yield "conv.depthwise_rows", interior(engine.conv("depthwise", x))
     yield "norms.gdn_rows", interior(engine.gdn("gdn", x))
     yield "norms.gdn_rows, inverse", interior(engine.igdn("igdn", x))

@@ -16,7 +16,7 @@ from typing import Any
 
 from llvmlite import binding
 
-ABI = 3
+ABI = 4
 """Number of the agreement between object files, kernels' words and callers; code of another number is never linked."""
 
 INTERPRETER = (

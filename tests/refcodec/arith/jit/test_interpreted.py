@@ -10,7 +10,7 @@ import pytest
 
 from refcodec.agreement.operations import VECTORS, Way, numbers
 from refcodec.arith.engine import Engine
-from refcodec.arith.jit import attention, conv, norms, peak, rans, walk
+from refcodec.arith.jit import attention, conv, norms, peak, rans, walk, winograd
 from refcodec.arith.jit.kernels import attention as attention_kernels
 from refcodec.arith.jit.kernels import conv as conv_kernels
 from refcodec.arith.jit.kernels import norms as norms_kernels
@@ -18,6 +18,7 @@ from refcodec.arith.jit.kernels import peak as peak_kernels
 from refcodec.arith.jit.kernels import rans as rans_kernels
 from refcodec.arith.jit.kernels import team as team_kernels
 from refcodec.arith.jit.kernels import walk as walk_kernels
+from refcodec.arith.jit.kernels import winograd as winograd_kernels
 from refcodec.arith.jit.kernels.constants import BOARD, FREE, LEFT, PAUSE, PEAK_BLOCKS, PENDING, TASK
 from refcodec.arith.jit.native.interpreted import Memory, interpreted
 from refcodec.arith.jit.native.loader import Kernel
@@ -37,6 +38,7 @@ MODULES = (
     (peak, peak_kernels),
     (rans, rans_kernels),
     (walk, walk_kernels),
+    (winograd, winograd_kernels),
 )
 BACKENDS = ("numba", "numpy")
 OPERATIONS = [
@@ -79,6 +81,23 @@ def test_a_residual_sum_in_one_pass(outputs, width):
         engine = Engine({"conv": layer, "sum": Sum("sum", 3, 1, 2, 8, 2000)}, TABLES, 0, 1, backend)
         x = as_map(engine, numbers("x", -4095, 4095, 2, width, 4))
         skip = as_map(engine, numbers("skip", -4095, 4095, 2, width, outputs))
+        results.append(interior(engine.conv_sum("conv", x, "sum", skip)).copy())
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("largest", [8191, 8192])
+@pytest.mark.parametrize("outputs", [16, 21])
+def test_tiles(outputs, largest):
+    """Inputs that fit, and inputs in two parts; a weight that does not."""
+    weight = numbers("weight", -63, 63, outputs, 3, 3, 34).astype(np.int16)
+    weight[:, 1, 1, 5] = 20000
+    bias = numbers("bias", -9999, 9999, outputs).astype(np.int32)
+    layer = Conv("conv", weight, bias, np.full(outputs, 9, np.int32), 8, 4095, gelu=TABLES.gelu[8])
+    results = []
+    for backend in BACKENDS:
+        engine = Engine({"conv": layer, "sum": Sum("sum", 3, 1, 2, 8, 2000)}, TABLES, 0, 1, backend)
+        x = as_map(engine, numbers("x", -largest, largest, 3, 5, 34))
+        skip = as_map(engine, numbers("skip", -4095, 4095, 3, 5, outputs))
         results.append(interior(engine.conv_sum("conv", x, "sum", skip)).copy())
     np.testing.assert_array_equal(*results)
 
@@ -210,7 +229,7 @@ def test_a_helper_serves_what_is_left():
 def test_a_leader_that_waits_gives_way(monkeypatch):
     """A helper claims the first chunk and loses its core before it is done."""
     board = Board()
-    claim = team_kernels._claim.python
+    claim = team_kernels.claim.python
 
     def late(words, at, seen):
         if at == LEFT and seen == 3:
@@ -218,7 +237,7 @@ def test_a_leader_that_waits_gives_way(monkeypatch):
             return False
         return claim(words, at, seen)
 
-    monkeypatch.setitem(interpreted(team_kernels.lead).__globals__["_work"].__globals__, "_claim", late)
+    monkeypatch.setitem(interpreted(team_kernels.lead).__globals__["_work"].__globals__, "claim", late)
     assert board.lead(10, 3) == 1
     assert board.chunks == [(3, 6), (6, 10)] and board.pauses == 1 and board.words[FREE] == 1
 
