@@ -352,7 +352,7 @@ def encode_picture(samples: np.ndarray, quality: int = 60, **options: Any) -> En
 
 
 def _step(quality: int, model: Model) -> int:
-    """(SPEC 6.9-4) The quality step, one that the model has."""
+    """(SPEC 6.9-4) The quality, one that the model has."""
     if not isinstance(quality, (int, np.integer)) or not 1 <= quality <= 100:
         raise UsageError("quality is not a step", value=quality, allowed="1..100")
     if quality > model.config.steps:
@@ -414,7 +414,7 @@ def stream_model(header: Header, model: ModelArgument) -> Model:
         )
     if header.quality > model.config.steps:
         raise ModelError(
-            "the stream's quality step is not one of the model's",
+            "the stream's quality is not one of the model's",
             where="header offset 7 (SPEC 8.1)",
             step=header.quality,
             steps=model.config.steps,

@@ -21,7 +21,7 @@ from .planes import SampleRows
 from .tiles import Region
 
 LAMBDAS = (0.0018, 0.18)
-"""Lambda of the lowest and of the highest quality step of the default model: bits per unit of squared error, times the
+"""Lambda of the lowest and of the highest quality of the default model: bits per unit of squared error, times the
 pixel's three channels. Other models have others; it weighs the choice of rectangles alone."""
 
 
@@ -178,7 +178,7 @@ def chosen(colours: SampleRows, bits: np.ndarray, errors: np.ndarray, step: int)
     bits, errors : np.ndarray [ceil(H / 64), ceil(W / 64)], float64
         Bits and squared error of every block of 64x64 samples, as coded.
     step : int
-        Quality step, 1..100.
+        Quality, 1..100.
     """
     low, high = LAMBDAS
     weight = low * (high / low) ** ((step - 1) / 99) / 3

@@ -37,7 +37,7 @@ class Target:
     Attributes
     ----------
     quality : int or None
-        Quality step, 1..100; 60 if nothing is asked for.
+        Quality, 1..100; 60 if nothing is asked for.
     bpp : float or None
         The best quality of at most so many bits per pixel.
     size : int or None
@@ -128,7 +128,7 @@ class Reached(NamedTuple):
     Attributes
     ----------
     quality : int
-        The quality step, 0 for none.
+        The quality, 0 for none.
     trial : Trial
     note : str
         What a search has found, "" if there was none.

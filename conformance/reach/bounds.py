@@ -66,7 +66,7 @@ def why_below(bound: Bound, searched: bool) -> str:
     if bound.quantity in ("sum of weights and values", "sum p c"):
         return "weights sum to little more than 2^16"
     if bound.quantity == "product":
-        return "the bound adds half of the greatest shift of all quality steps"
+        return "the bound adds half of the greatest shift of all qualities"
     if bound.quantity == "logit" and not searched:
         return "the bound has 1 to spare for the rounding"
     if leaf in ("qkv", "fc1"):

@@ -150,7 +150,7 @@ def aligned_patterns(model: Model) -> Iterator[Pattern]:
 
 
 def random_patterns(model: Model) -> Iterator[Pattern]:
-    """Random signs: of every symbol, of every channel, of a few symbols; at all quality steps in turn."""
+    """Random signs: of every symbol, of every channel, of a few symbols; at all qualities in turn."""
     for n in range(RANDOM):
         density = (100, 100, 40, 8)[n // LARGE % 4]
         parts = []

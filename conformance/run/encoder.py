@@ -5,7 +5,7 @@
 
 The encoder gets every picture as PNG, with alpha where it has alpha. Its stream must be valid: the reference, by
 default this Python's refcodec as a program of its own, reads its header, refuses what SPEC refuses, decodes it, and
-compares the digest if there is one. Size, channels, alpha and quality step must be those asked for; a picture that is
+compares the digest if there is one. Size, channels, alpha and quality must be those asked for; a picture that is
 stored without loss has no step. --reproducible also compares the stream with refcodec's own (SPEC 1.4). Bits per pixel,
 PSNR of the colours, tiles and what is stored without loss are reported; no quality is demanded.
 
@@ -178,7 +178,7 @@ def tasks(folder: Path, qualities: Sequence[int]) -> list[Task]:
 
 
 def parse_qualities(text: str) -> tuple[int, ...]:
-    """Quality steps, separated by commas."""
+    """Qualities, separated by commas."""
     try:
         steps = tuple(int(part) for part in text.split(","))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Symbol tables of z for the model of wires: shapes at the rules' limits, and the intervals that reach exact states.
+"""Frequency tables of z for the model of wires: shapes at the rules' limits, and the intervals that reach exact states.
 
 The coder's state is a function of the intervals alone. The groups below are made so that encoding one from the state
 2^31 ends at 2^31 again, and so do the first symbols of all other tables together; between, the state takes the values

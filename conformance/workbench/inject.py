@@ -12,7 +12,7 @@ the tile's part of h_s/4.
 With a stream the reference decodes it, DIR gets what the part reads and FILE what it gives. Without one the
 reference computes the part from the NPY files in DIR, which may hold any numbers within the ranges of their tensors.
 
-    DIR/part.json   the part, its operations in order with their inputs, the picture, the quality step, and of every
+    DIR/part.json   the part, its operations in order with their inputs, the picture, the quality, and of every
                     input and the result name, file, shape, type and SHA-256 (as in a trace)
     DIR/NAME.npy    integers [rows, columns, channels], one file an input, slashes of the name as dots: h_s/4 is
                     h_s.4.npy. Halves of the checkerboard are packed along columns (SPEC 6.3)
@@ -116,7 +116,7 @@ def load_inputs(part: Part, folder: Path) -> dict[str, np.ndarray]:
 
 
 def _settings(folder: Path, quality: int | None) -> tuple[int, tuple[int, int, int] | None]:
-    """Quality step, and height, width and channels of the picture, if ``part.json`` tells them."""
+    """Quality, and height, width and channels of the picture, if ``part.json`` tells them."""
     path = folder / PART_FILE
     if not path.is_file():
         return 1 if quality is None else quality, None
@@ -154,7 +154,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, metavar="M", help="name or path; with a stream found if not given")
     parser.add_argument("--inputs", type=Path, metavar="DIR", required=True, help="folder of the inputs")
     parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="the result as NPY")
-    parser.add_argument("--quality", type=int, metavar="N", help="quality step for your own inputs")
+    parser.add_argument("--quality", type=int, metavar="N", help="quality for your own inputs")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
 
 

@@ -117,7 +117,7 @@ def run_part(
     values : mapping of str to np.ndarray of integers
         Its inputs.
     step : int
-        Index of the quality step, 0 for the first.
+        Index of the quality, 0 for the first.
     crop : (height, width, channels) or None
         Of the picture; for "samples" alone, None for all of three planes.
     backend : "numba", "numpy" or None

@@ -84,7 +84,7 @@ _CLAUSES = {
     "a symbol is out of range": "7.2-6",
     "the reconstruction differs from the encoder's": "8.1-20",
     "the model is not the one the stream was coded with": "6.10-2",
-    "the stream's quality step is not one of the model's": "6.9-5",
+    "the stream's quality is not one of the model's": "6.9-5",
 }
 """Clause by message of refcodec. A test holds that every refusal of the suites is here or in the tables below."""
 
@@ -102,7 +102,7 @@ _FIELDS = {field.name: f"8.1-{number}" for number, field in enumerate(FIELDS, 1)
 
 _TOGETHER = {
     "a picture without loss has a quality or a model": ("8.1-14", 7),
-    "the quality step is 0": ("8.1-15", 7),
+    "the quality is 0": ("8.1-15", 7),
     "a picture without loss has tiles": ("8.1-16", 32),
     "a tile has a width or a height, and not the other": ("8.1-17", 32),
     "the picture has too many tiles": ("8.1-18", 32),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..model.config import Y_FRAC
-from ..model.layers import Layer
+from ..model.layers import Conv, Layer
 from ..model.tables import Tables
 from ..threads import thread_count
 from . import numpy_ops
@@ -49,7 +49,7 @@ class Engine:
     tables : Tables
         The universal tables (SPEC annex A).
     step : int
-        Index of the quality step, 0 for the first.
+        Index of the quality, 0 for the first.
     threads : int or None
     backend : "numba", "numpy" or None
     trace : callable(name, array) or None
@@ -171,7 +171,7 @@ class Engine:
         return self._done(name, out)
 
     def gain(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 5.4) Multiplication by the gains of the quality step."""
+        """(SPEC 5.4) Multiplication by the gains of the quality."""
         layer: Any = self.layers[name]
         out = self._like(x, out)
         shift = layer.shift[self.step]
@@ -241,8 +241,9 @@ class Engine:
 
         A trace sees the whole result, and a 3x3 layer of which both are read is computed as a whole: by tiles.
         """
-        layer: Any = self.layers[name]
-        if self.trace or (layer.kernel == 3 and len(outs) == 2):
+        layer = self.layers[name]
+        whole_is_quicker = len(outs) == 2 and isinstance(layer, Conv) and layer.kernel == 3
+        if self.trace or whole_is_quicker:
             whole = self.conv(name, x, add=add)
             for parity, out in outs.items():
                 self.half(whole, parity, out)

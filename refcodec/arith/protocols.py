@@ -40,7 +40,7 @@ class PictureOps(Protocol[M]):
         """(SPEC 5.5) Its inverse."""
 
     def gain(self, name: str, x: M) -> M:
-        """(SPEC 5.4) Multiplication by the gains of the quality step."""
+        """(SPEC 5.4) Multiplication by the gains of the quality."""
 
     def rescale(self, name: str, x: M) -> M:
         """(SPEC 5.4) A narrower copy."""

@@ -30,7 +30,7 @@ class Settings:
     Attributes
     ----------
     quality : int
-        Quality step, 1..100. A quality is not needed to decode.
+        Quality, 1..100. A quality is not needed to decode.
     lossless : bool
         Store every sample exactly; no model is needed.
     model : str or None

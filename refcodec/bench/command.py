@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes", type=_sizes, metavar="WxH,...", help=f"sizes of pictures, default {few}, or the size of --picture"
     )
     parser.add_argument("--threads", type=_counts, metavar="N,...", help="default 1 and all cores")
-    parser.add_argument("--quality", type=_count, default=60, metavar="Q", help="quality step, default 60")
+    parser.add_argument("--quality", type=_count, default=60, metavar="Q", help="quality, default 60")
     parser.add_argument("--repeats", type=_count, default=5, metavar="N", help="runs of which medians are taken")
     parser.add_argument("--picture", metavar="FILE", help="picture to code, cropped or tiled to the sizes")
     parser.add_argument("--ops", action="store_true", help="every operation as well")

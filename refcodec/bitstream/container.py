@@ -83,7 +83,7 @@ class Header:
     channels : int
         Colour samples per pixel, 1 or 3. An alpha channel is not counted.
     quality : int
-        Quality step, 1..100; 0 if the picture is stored without loss.
+        Quality, 1..100; 0 if the picture is stored without loss.
     fingerprint : bytes
         Fingerprint of the model that decodes the stream, 16 bytes; zero if the picture is stored without loss.
     tile_width, tile_height : int
@@ -250,7 +250,7 @@ def _check_consistent(header: Header, error: type[RefcodecError]) -> None:
             "a picture without loss has a quality or a model",
             {"quality": header.quality, "fingerprint": header.fingerprint.hex()},
         ),
-        (header.lossless or header.quality > 0, "the quality step is 0", {"quality": header.quality}),
+        (header.lossless or header.quality > 0, "the quality is 0", {"quality": header.quality}),
         (
             not (header.lossless and (header.tile_width or header.tile_height)),
             "a picture without loss has tiles",

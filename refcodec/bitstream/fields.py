@@ -96,7 +96,7 @@ FIELDS = (
         "bit 0: the digest is present; bit 1: the whole picture is stored without loss; the others are reserved",
     ),
     Field("channels", 6, "B", (1, 3), "colour samples per pixel: grey or RGB"),
-    Field("quality", 7, "B", range(101), "quality step 1..100; 0 if the picture is stored without loss"),
+    Field("quality", 7, "B", range(101), "quality 1..100; 0 if the picture is stored without loss"),
     Field("width", 8, "I", range(1, MAX_SIDE + 1), "width in pixels"),
     Field("height", 12, "I", range(1, MAX_SIDE + 1), "height in pixels"),
     Field(

@@ -44,7 +44,7 @@ class StreamInfo:
     channels : int
         Colour samples per pixel.
     quality : int
-        Quality step, 1..100; 0 if the picture is stored without loss.
+        Quality, 1..100; 0 if the picture is stored without loss.
     fingerprint : str
         Fingerprint of the model that decodes the stream, 32 hexadecimal digits.
     depth : int

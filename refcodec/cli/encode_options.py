@@ -30,7 +30,7 @@ _tile.__name__ = "side of a tile"
 def add_encode_options(p: argparse.ArgumentParser) -> None:
     """What decides the bytes of a stream, but for model and limits."""
     rate = p.add_mutually_exclusive_group()
-    rate.add_argument("-q", "--quality", type=positive, metavar="1..100", help="quality step, default 60")
+    rate.add_argument("-q", "--quality", type=positive, metavar="1..100", help="quality, default 60")
     rate.add_argument("--bpp", type=_rate, metavar="R", help="best quality of at most R bits per pixel")
     rate.add_argument("--size", type=positive, metavar="BYTES", help="best quality of at most BYTES bytes")
     rate.add_argument(

@@ -1,1 +1,1 @@
-"""Range coder, symbol tables, and the two ports of the slice walk (SPEC 7)."""
+"""Range coder, frequency tables, and the two ports of the slice walk (SPEC 7)."""

@@ -60,7 +60,7 @@ class Writer:
         return symbols
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-        """(SPEC 6.9) round(y - mean), coded by scale level."""
+        """(SPEC 6.9) round(y - mean), coded by scale index."""
         ch = levels.shape[2]
         symbols = self._engine.symbols(take(interior(self._y)[:, :, i * ch : (i + 1) * ch], parity), means)
         self._y_coder.put(symbols, levels, self._gaussian)

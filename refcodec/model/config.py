@@ -68,7 +68,7 @@ class Config:
 
     @property
     def steps(self) -> int:
-        """Quality steps of the stream: 100 with gains, 1 without."""
+        """Qualities of the stream: 100 with gains, 1 without."""
         return 100 if self.qualities > 1 else 1
 
     def inter_heads(self, i: int) -> int:

@@ -98,7 +98,7 @@ class Sum:
 
 @dataclass(frozen=True, eq=False)
 class Gain:
-    """Multiplication by a channel's gain (SPEC 5.4): clamp((x * multiplier) >> shift, rounded), by quality step.
+    """Multiplication by a channel's gain (SPEC 5.4): clamp((x * multiplier) >> shift, rounded), by quality.
 
     Attributes
     ----------

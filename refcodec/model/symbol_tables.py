@@ -1,4 +1,4 @@
-"""Symbol tables, and how a symbol becomes intervals of the 16-bit probability range (SPEC 7.1, 7.2).
+"""Frequency tables, and how a symbol becomes intervals of the 16-bit probability range (SPEC 7.1, 7.2).
 
 A table gives each of its regular symbols ``first, first + 1, ...`` and, after them, one escape symbol an interval of
 [0, 65536). Symbols outside the regular ones are written as the escape followed by an Exp-Golomb code in equiprobable
@@ -41,7 +41,7 @@ because 255 frequencies of 1 exhaust the low byte."""
 
 @dataclass(frozen=True, eq=False)
 class SymbolTables:
-    """(SPEC 7.1) A set of symbol tables, valid by construction and read-only.
+    """(SPEC 7.1) A set of frequency tables, valid by construction and read-only.
 
     Parameters
     ----------
@@ -126,14 +126,14 @@ def validate(cdf: np.ndarray, start: np.ndarray, first: np.ndarray) -> None:
     for name, array in (("cdf", cdf), ("start", start), ("first", first)):
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise InvalidModel(
-                f"symbol tables: {name} is not a vector of integers",
+                f"frequency tables: {name} is not a vector of integers",
                 where="SPEC 7.1",
                 shape=array.shape,
                 dtype=str(array.dtype),
             )
     if not len(first) or len(start) != len(first) + 1 or start[0] != 0 or start[-1] != len(cdf):
         raise InvalidModel(
-            "symbol tables: start does not partition the boundaries",
+            "frequency tables: start does not partition the boundaries",
             where="SPEC 7.1",
             tables=len(first),
             starts=len(start),
@@ -158,7 +158,7 @@ def validate(cdf: np.ndarray, start: np.ndarray, first: np.ndarray) -> None:
 
 def _require(holds: np.ndarray, otherwise: str) -> None:
     if not holds.all():
-        raise InvalidModel(f"symbol tables: {otherwise}", where=f"table {int(np.argmin(holds))} (SPEC 7.1)")
+        raise InvalidModel(f"frequency tables: {otherwise}", where=f"table {int(np.argmin(holds))} (SPEC 7.1)")
 
 
 def _lookup(cdf: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The universal integer tables of SPEC annex A: activations, exponentials, scale levels and Gaussian symbol tables.
+"""The universal integer tables of SPEC annex A: activations, exponentials, scale indices and Gaussian frequency tables.
 
 They are data, not computed at run time: libraries of mathematical functions differ in their last digit from machine
 to machine, and one differing entry would separate decoders. ``python -m weights_converter tables``

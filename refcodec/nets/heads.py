@@ -11,7 +11,7 @@ KIND = ("nonanchor", "anchor")
 
 
 def entropy_parameters(engine: NetworkOps, i: int, parity: int, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(SPEC 6.8) Packed contexts, a map [h + 4, w / 2 + 4, K] -> scale levels and means.
+    """(SPEC 6.8) Packed contexts, a map [h + 4, w / 2 + 4, K] -> scale indices and means.
 
     Returns
     -------

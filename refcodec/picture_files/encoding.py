@@ -40,7 +40,7 @@ class EncodedFile:
     rectangles : int
         Parts that are stored without loss.
     quality : int
-        Quality step, 0 for a picture without loss.
+        Quality, 0 for a picture without loss.
     bytes : int
         Length of the stream.
     bits_per_pixel : float

@@ -221,7 +221,7 @@ FAULTS = {
     "grey": Fault("samples", looks="less by 1", crop=unrounded_grey, channels=1),
     "clamp": Fault("g_s/5/conv", looks="the clamp is missing or wider", model=changed("g_s/5/conv", limit=32767)),
     "narrow clamp": Fault("h_s/4", looks="the clamp is narrower", model=changed("h_s/4", limit=1000)),
-    "scale level": Fault("ctx/0", 0, 0, ANCHOR, engine=LevelOffByOne),
+    "scale index": Fault("ctx/0", 0, 0, ANCHOR, engine=LevelOffByOne),
     "sign of tanh": Fault("ctx/0", 1, 0, ANCHOR, "only anchors differ", engine=UnsignedTanh),
     "mask": Fault("intra/1/queries0", slice=1, half=NONANCHOR, engine=NoMask),
     "median": Fault("z_hat", engine=MeanOfOtherSign),

@@ -171,7 +171,7 @@ def run_float(
     ----------
     samples : np.ndarray [H, W, 3] uint8
     step : int
-        Quality step from 1.
+        Quality from 1.
     """
     engine = FloatEngine(config, layers, step - 1, trace)
     y, z = latents(engine, samples)
@@ -189,7 +189,7 @@ def calibrate(
     steps: Sequence[int],
     progress: Callable[[float], None] | None = None,
 ) -> Record:
-    """Run pictures [H, W, 3] at quality steps and record every tensor; pictures are shared out to the cores.
+    """Run pictures [H, W, 3] at qualities and record every tensor; pictures are shared out to the cores.
 
     Raises
     ------

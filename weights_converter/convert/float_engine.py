@@ -37,7 +37,7 @@ class FloatEngine:
     config : Config
     layers : mapping of str to FloatLayer
     step : int
-        Index of the quality step, 0 for the first.
+        Index of the quality, 0 for the first.
     trace : callable(name, array) or None
         Sees every result: interiors [H, W, C] of maps.
     """
@@ -122,7 +122,7 @@ class FloatEngine:
         return self._done(name, self._as_map(interior(x) * _root(interior(x), self.layers[name])))
 
     def gain(self, name: str, x: np.ndarray) -> np.ndarray:
-        """(SPEC 5.4) Multiplication by the gains of the quality step."""
+        """(SPEC 5.4) Multiplication by the gains of the quality."""
         log_gain = self.layers[name].log_gain
         assert log_gain is not None
         return self._done(name, x * gains(log_gain, self._config)[self._step].astype(np.float32))

@@ -207,7 +207,7 @@ def float_layers(config: Config, state: State, where: str = "state dict") -> dic
 
 
 def step_quality(config: Config, step: int) -> float:
-    """(SPEC 6.9) Fractional level of quality step 1..100: (Q - 1)(step - 1) / 99."""
+    """(SPEC 6.9) Fractional level of quality 1..100: (Q - 1)(step - 1) / 99."""
     return (config.qualities - 1) * (step - 1) / 99
 
 

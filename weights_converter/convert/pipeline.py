@@ -36,7 +36,7 @@ CALIBRATION_PICTURES = 16
 
 
 def calibration_steps(config: Config) -> tuple[int, ...]:
-    """Quality steps that calibration runs: latents grow with quality, so the last step sets most ranges."""
+    """Qualities that calibration runs: latents grow with quality, so the last step sets most ranges."""
     return (1, 30, 60, 80, 100) if config.steps > 1 else (1,)
 
 

@@ -279,7 +279,7 @@ class Quantiser:
 
 
 def z_content(bottleneck: Bottleneck) -> dict[str, np.ndarray]:
-    """Medians and symbol tables of z: per channel the symbols whose tails on either side hold less than Z_TAIL."""
+    """Medians and frequency tables of z: per channel the symbols whose tails on either side hold less than Z_TAIL."""
     reach = 1024
     symbols = np.arange(-reach, reach + 1, dtype=np.float64)
     channels = bottleneck.medians.size

@@ -1,4 +1,4 @@
-"""The universal integer tables of SPEC annex A, and the frequency rule of every symbol table (SPEC A.6).
+"""The universal integer tables of SPEC annex A, and the rule of every frequency table (SPEC A.6).
 
 ``python -m weights_converter tables`` computes them again with 60 decimal digits and writes
 refcodec/data/tables.h5. Each rounding is certified: a value closer to a tie than the working precision can tell apart
@@ -112,13 +112,13 @@ def scale_threshold(k: int) -> int:
 
 
 def _tail(z: Any) -> Any:
-    """P(X > z) of the standard normal law; no cancellation for large z."""
+    """P(X > z) of the standard normal distribution; no cancellation for large z."""
     mp = _mp()
     return mp.erfc(z / mp.sqrt(2)) / 2
 
 
 def gaussian_table(level: int) -> tuple[int, list[int]]:
-    """(SPEC A.7) Symbol table of one level.
+    """(SPEC A.7) Frequency table of one level.
 
     Returns
     -------
@@ -212,7 +212,7 @@ def frequencies(probabilities: np.ndarray) -> np.ndarray:
 
 
 def cdf_from_pmf(pmf: np.ndarray, tail: float) -> np.ndarray:
-    """(SPEC A.6) Boundaries of a symbol table from the probabilities of its regular symbols and of all others together.
+    """(SPEC A.6) Cumulative frequencies from the probabilities of the regular symbols and of all others together.
 
     Parameters
     ----------

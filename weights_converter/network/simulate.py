@@ -106,7 +106,7 @@ def integer_layers(net: LoCLIC, record: Record) -> IntegerLayers:
 
 
 def nearest_step(config: Config, q: Tensor) -> Tensor:
-    """Index of the quality step nearest to every quality [B]."""
+    """Index of the quality nearest to every quality [B]."""
     return (q * (config.steps - 1) / max(1, config.qualities - 1)).round().long()
 
 
@@ -127,7 +127,7 @@ class _Encoder:
 
 
 def run_exact(model: IntegerLayers, samples: np.ndarray, step: int) -> Results:
-    """Run the integer codec on samples [H, W, 3] uint8 at a quality step from 0; keep every result."""
+    """Run the integer codec on samples [H, W, 3] uint8 at a quality from 0; keep every result."""
     results: Results = defaultdict(deque)
     with borrowed_pool() as pool:
         engine = Engine(

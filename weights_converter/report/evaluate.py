@@ -1,6 +1,6 @@
 """How faithful an integer model is: rate and distortion against the float network it was converted from.
 
-For every picture and quality step three codecs are compared: float throughout (estimated bits); integer throughout
+For every picture and quality three codecs are compared: float throughout (estimated bits); integer throughout
 (real segments); and the mixture that separates the two halves of the loss, integer latents through the float
 synthesis. Differences of rate are Bjontegaard's, over the mean curve of all pictures.
 """

@@ -119,7 +119,7 @@ export function residualSum(a, b, layer) {
   return out;
 }
 
-/** Multiplier and shift by quality step (0 for the first) and channel. [5.4-2] */
+/** Multiplier and shift by quality (0 for the first) and channel. [5.4-2] */
 export function gain(x, layer, step) {
   const row = step * x.channels;
   return mapped(x, (v, c) => clamp(roundShift(v * layer.multiplier[row + c], layer.shift[row + c]), layer.limit));

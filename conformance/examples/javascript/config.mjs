@@ -10,7 +10,7 @@ export const CONFIG_FIELDS = Object.fromEntries([
   ...Object.keys(LISTS).map((name) => [name, true]),
 ]);
 
-/** Quality steps of streams. [6.1-3] */
+/** Qualities of streams. [6.1-3] */
 export function steps(config) {
   return config.qualities > 1 ? 100 : 1;
 }

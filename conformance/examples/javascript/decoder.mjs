@@ -96,7 +96,7 @@ function readModel(path, { fingerprint, quality }) {
   file.checkApart();
   require(claim === null || claim === model.fingerprint, "InvalidModel", `the file claims to be ${claim}`); // [B.1-17]
   require(model.fingerprint === fingerprint, "ModelError", `model ${fingerprint} is needed, not ${model.fingerprint}`);
-  require(quality <= steps(model.config), "ModelError", `the model has no quality step ${quality}`);
+  require(quality <= steps(model.config), "ModelError", `the model has no quality ${quality}`);
   return model;
 }
 

@@ -161,17 +161,17 @@ function layerOf(op, arrays) {
   return arrays;
 }
 
-/** Symbol tables of boundaries one after the other. [7.1-1] to [7.1-5] */
+/** Frequency tables of boundaries one after the other. [7.1-1] to [7.1-5] */
 function symbolTables(first, start, boundaries) {
-  requireModel(start[0] === 0 && start[start.length - 1] === boundaries.length, "symbol tables do not fill z/cdf");
+  requireModel(start[0] === 0 && start[start.length - 1] === boundaries.length, "frequency tables do not fill z/cdf");
   return Array.from(first, (low, k) => {
     const row = boundaries.subarray(start[k], start[k + 1]);
     const place = start[k] >= 0 && start[k + 1] - start[k] === row.length && row.length >= 3;
     const ends = row[0] === 0 && row[row.length - 1] === 65536;
     const rises = row.every((v, n) => n === 0 || v > row[n - 1]);
-    requireModel(place && ends && rises, `symbol table ${k} breaks a rule of boundaries`);
+    requireModel(place && ends && rises, `frequency table ${k} breaks a rule of boundaries`);
     const last = low + row.length - 3;
-    requireModel(low >= -32767 && last <= 32767, `symbol table ${k} has symbols ${low}..${last}`);
+    requireModel(low >= -32767 && last <= 32767, `frequency table ${k} has symbols ${low}..${last}`);
     return { first: low, count: row.length - 2, start: start[k], boundaries };
   });
 }

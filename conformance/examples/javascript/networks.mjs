@@ -5,7 +5,7 @@ import { globalAttention, localAttention } from "./attention.mjs";
 import { lrpWidths } from "./config.mjs";
 import { ANCHOR, concatenate, mapped, masked, newMap, NONANCHOR, putHalf, someChannels, takeHalf } from "./maps.mjs";
 
-/** What the functions below share: the model, the quality step, tensors by name, and who is told of stages. */
+/** What the functions below share: the model, the quality, tensors by name, and who is told of stages. */
 export function newCodec(model, quality, record) {
   return { model, step: quality - 1, values: new Map(), record, width: 0 };
 }

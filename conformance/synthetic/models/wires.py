@@ -2,7 +2,7 @@
 
 Everything is zero but single weights that hand a number on. Digits of a scale, the argument of the residual and one
 mean a channel of y come from z; the picture holds every number of y_hat in plain sight. So a stream reaches any row of
-any symbol table at will, and a symbol that is decoded wrongly shows.
+any frequency table at will, and a symbol that is decoded wrongly shows.
 """
 
 from __future__ import annotations

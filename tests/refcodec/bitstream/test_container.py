@@ -256,7 +256,7 @@ def test_the_first_illegal_values_are_refused_by_name(offset, value, error, fiel
     [
         (5, b"\x02", "without loss has a quality or a model"),
         (5, b"\x02\x03\x00", "without loss has a quality or a model"),  # the fingerprint is left
-        (7, b"\x00", "quality step is 0"),
+        (7, b"\x00", "quality is 0"),
         (32, b"\x01\x00", "a width or a height"),
         (32, b"\x00\x01", "a width or a height"),
         (8, b"\0\0\x10\0\x01\x08\0\0", "too many latent positions"),

@@ -45,7 +45,7 @@ from weights_converter.train.validation import mean_loss, measure
 
 PICTURES = [synthetic_picture(64, 128, 1), synthetic_picture(64, 128, 2)]
 STEPS = (1, 71)
-"""Quality steps of the two pictures, from 1."""
+"""Qualities of the two pictures, from 1."""
 
 
 @pytest.fixture(autouse=True)
