@@ -17,16 +17,6 @@ THREADS = 2
 VERIFIED = 1 << 14
 """Samples up to which a stream without a right digest is decoded a second time, to see verification fail."""
 
-UNITS = (
-    *("gdn", "gdn-tall", "igdn", "sum", "gain", "rescale", "norm", "exp2", "container-chunks", "fingerprint"),
-    "conv-stride-2",
-    *("configuration", "configuration-bounds", "configuration-heads-floored"),
-    *("tile-places", "region-needs", "region-tiles", "region-z-tiles", "samples-limit", "rectangles-limit"),
-)
-"""Unit vectors that are tried: operations that streams do not reach (GDN and strides are the encoder's), or reach in
-one of two ways (sums that are traced), or whose last bit seldom shows in a picture; and rules at whose bounds streams
-or models are too large for the kit, and regions, which no stream asks for."""
-
 Outcome = str
 """How a decoding ended: "64x48x3 SHA-256", the name of an error class, or "crash ..."."""
 
@@ -60,9 +50,9 @@ class Task:
 
 
 def task_of(vector: Vector) -> Task | None:
-    """The task of a vector; None for models that are no file of the kit, and units that are not tried."""
+    """The task of a vector; None for models that are no file of the kit."""
     if vector.expect is None:
-        return Task(vector.id, vector.read(), None, ()) if vector.id[6:] in UNITS else None
+        return Task(vector.id, vector.read(), None, ())
     if vector.model and not vector.model.file:
         return None
     model = locate(vector.model) if vector.model else None

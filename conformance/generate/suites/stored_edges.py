@@ -18,7 +18,19 @@ from ...synthetic.streams import Parts, chunk, take_apart
 from ...synthetic.writer import random_stream, stream_of
 from ..registry import Case, generator
 from .invalid import refused
-from .stored import ALPHA, CODES, ROWS, SAMPLES, lossless, lossless_codes, named, noise, random_codes, whole_stream
+from .stored import (
+    ALPHA,
+    CODES,
+    ROWS,
+    SAMPLES,
+    alpha_stream,
+    lossless,
+    lossless_codes,
+    named,
+    noise,
+    random_codes,
+    whole_stream,
+)
 
 WHOLE = named(SAMPLES, ROWS, ("8.11-1",))
 
@@ -134,6 +146,19 @@ def broken_edges() -> Iterator[Case]:
     yield refused(
         "stored-rows-many-and-a-byte", parts.sealed(), ("8.10-6", "8.10-9"), suggests, "200x60 and a byte", "lossless"
     )
+    parts = take_apart(alpha_stream())
+    alpha = random_codes(126, 3, 5, 1, 2, 1, 1)
+    for more in (1, 12):
+        parts.put("fingerprint", 1)
+        parts.chunks = [chunk(b"ALPH", alpha[:3] + (len(alpha) - 7 + more).to_bytes(4, "little") + alpha[7:])]
+        yield refused(
+            f"stored-alpha-codes-longer-by-{more}",
+            parts.sealed(),
+            ("8.5-11", "8.5-12", "8.10-16"),
+            "Alpha is looked at only after the model was looked for, or a length is compared with another end.",
+            f"codes that are said to be {more} longer than the payload, and a model that nobody has",
+            "alpha",
+        )
     parts = with_payload(lossless(), bytes(longest_samples(3, 5, 3) + 1))
     parts.chunks.append(chunk(b"Need", b""))
     yield refused(

@@ -58,6 +58,14 @@ def tiles() -> Iterator[Case]:
         "A tile that is higher than a strip of the synthesis is decoded again for every strip, or read from its top.",
         "65x4100, two tiles that are as high as the picture, style sparse, seed 43",
     )
+    yield Case(
+        "core/tiles-1088",
+        random_stream(model("nano-7"), 45, 1152, 64, style="sparse", tile=(17, 1)),
+        "nano-7",
+        TILES,
+        "A tile of 1024 samples or more has another width than the header says.",
+        "1152x64, tiles of 17x1 units, style sparse, seed 45",
+    )
     for style in ("mixed", "extremes"):
         yield Case(
             f"core/tiles-symbols-{style}",

@@ -322,6 +322,8 @@ GELU_MOST = int(load_arrays()["gelu_q8"].max())
 _INPUT = several(form("g_s/0/conv1", 0, 8), form("g_s/0/conv1", 1, INT16_MAX))
 _LEAST = GELU_MOST * INT16_MAX - INT32_MAX  # bias for which the least accumulator is -(2^31 - 1)
 
+_BESIDE = INT32_MAX - INT16_MAX * INT16_MAX  # what a product of the greatest factors leaves
+
 PROOF = [
     proof(
         "greatest",
@@ -346,6 +348,12 @@ PROOF = [
         "9.2-2",
         "an accumulator beyond 2^31 by the second of two inputs",
         several(form("inter/1/mlp1", 1, INT16_MAX), weighted("inter/1/mlp2", dict.fromkeys((67, 68, 69), INT16_MAX))),
+    ),
+    proof(
+        "first-input",
+        "9.2-2",
+        "an accumulator that can reach 2^31, by the first channel of the first of two inputs alone",
+        several(form("inter/1/reprojection", 1, INT16_MAX), weighted("inter/1/mlp2", {0: INT16_MAX}, _BESIDE + 1)),
     ),
     proof(
         "branch",
@@ -383,6 +391,16 @@ SOUND = [
         "9.2-2 9.2-8",
         "an accumulator that can reach -(2^31 - 1) exactly, by GELU's negative values",
         several(_INPUT, weighted("g_s/0/conv2", {0: INT16_MAX}, _LEAST)),
+    ),
+    sound(
+        "two-inputs",
+        "9.2-2",
+        "an accumulator that can reach 2^31 - 1 exactly, by the first channels of both inputs",
+        several(
+            form("inter/1/reprojection", 1, INT16_MAX),
+            form("inter/1/mlp1", 1, 1),
+            weighted("inter/1/mlp2", {0: INT16_MAX, 30: 1}, _BESIDE - 1),
+        ),
     ),
     sound(
         "gdn", "9.2-3", "a norm that can reach 2^52 - 1 exactly", norms(1 << 31, (1 << 52) - (10**6 << 31) - 1, 1000)

@@ -224,6 +224,12 @@ SINGLE_FAULTS = [
             symbol_tables([0, 9, 65536, 0, 65536, 65536], [0, 3, 6], [0, 0]),
         ),
         (
+            "tables-last-first-boundary",
+            "7.1-4",
+            "a last table that begins at 1",
+            symbol_tables([0, 9, 65536, 1, 9, 65536], [0, 3, 6], [0, 0]),
+        ),
+        (
             "tables-last-decreasing",
             "7.1-4 7.1-5",
             "a last table whose last boundary but one is below the one before",
