@@ -284,7 +284,12 @@ def _decoded(data: bytes | memoryview, args: Namespace, **options: Any) -> tuple
 
 def info(args: Namespace) -> int:
     """``info FILE``."""
-    facts = describe(read_stream(args.input, Limits()))
+    data = read_stream(args.input, Limits())
+    facts = describe(data)
+    if args.html:
+        from .looking import info_page
+
+        info_page(args, data)
     if args.json:
         result_json(facts.as_dict())
         return 0
