@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..tiles import STRIDE
 from .bit_map import BitMap, parts_of
-from .page import document, picture_source
+from .page import document, picture_source, table
 
 EIGHTHS = 8
 """Maps are in the page as whole eighths of a bit, uint16."""
@@ -30,7 +30,7 @@ _STYLE = """
 #read { min-height: 1.3em; font-variant-numeric: tabular-nums }
 td { text-align: right } td:first-child { text-align: left }
 .bar { text-align: left; width: 16em } .bar i { display: block; height: 1em; background: #48c }
-.tables { display: flex; flex-wrap: wrap; gap: 2em; align-items: flex-start } caption { font-weight: bold }
+.tables { display: flex; flex-wrap: wrap; gap: 2em; align-items: flex-start }
 """
 
 _SCRIPT = """
@@ -81,11 +81,6 @@ def _encoded(bits: NDArray[np.float32]) -> str:
     return base64.b64encode(np.clip(np.rint(bits * EIGHTHS), 0, 65535).astype("<u2").tobytes()).decode()
 
 
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in row) for row in rows)
-    return f"<table><caption>{caption}</caption><tr>{''.join(f'<th>{name}' for name in head)}{lines}</table>\n"
-
-
 def _parts_table(found: BitMap) -> str:
     """Bytes of every part of the stream, with bars."""
     parts, total = parts_of(found), len(found.stream.data)
@@ -113,7 +108,7 @@ def _tiles_table(found: BitMap) -> str:
     rows.sort(key=lambda row: -row[0])
     caption = "Tiles, the most expensive first" + (f": {MOST_ROWS} of {len(rows)}" if len(rows) > MOST_ROWS else "")
     head = ("tile", "place", "samples", "bytes of z", "bytes of y", "bits per pixel")
-    return _table(caption, head, (row for _, row in rows[:MOST_ROWS]))
+    return table(caption, head, (row for _, row in rows[:MOST_ROWS]))
 
 
 def _rectangles_table(found: BitMap) -> str:
@@ -124,7 +119,7 @@ def _rectangles_table(found: BitMap) -> str:
         (f"{r.x}, {r.y}", f"{r.width} x {r.height}", size, f"{8 * size / (r.width * r.height):.3f}")
         for r, size in ordered[:MOST_ROWS]
     )
-    return _table(caption, ("place", "samples", "bytes", "bits per pixel"), rows)
+    return table(caption, ("place", "samples", "bytes", "bits per pixel"), rows)
 
 
 def bit_map_page(found: BitMap, name: str) -> bytes:

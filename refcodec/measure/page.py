@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from .metrics import heatmap
 BASE_STYLE = """
 body { font: 15px sans-serif; margin: 1em; color: #222; background: #eee }
 table { border-collapse: collapse; margin: 1em 0 } td, th { border: 1px solid #bbb; padding: 2px 8px }
+caption { font-weight: bold }
 """
 
 _STYLE = """
@@ -86,6 +87,13 @@ def document(title: str, style: str, body: str, script: str = "") -> bytes:
     ).encode("utf-8", "backslashreplace")  # names of files may hold what is no text
 
 
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as HTML; ``caption``, heads and cells are plain text."""
+    lines = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in row) for row in rows)
+    heads = "".join(f"<th>{html.escape(name)}" for name in head)
+    return f"<table><caption>{html.escape(caption)}</caption><tr>{heads}{lines}</table>\n"
+
+
 def comparison_page(
     a: NDArray[np.uint8], b: NDArray[np.uint8], names: tuple[str, str], numbers: Mapping[str, Any]
 ) -> bytes:
@@ -121,4 +129,4 @@ def comparison_page(
     return document(f"{names[0]} and {names[1]}", _STYLE, body, _SCRIPT)
 
 
-__all__ = ["comparison_page", "document", "picture_source"]
+__all__ = ["comparison_page", "document", "picture_source", "table"]
