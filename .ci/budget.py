@@ -6,7 +6,7 @@ A feature that needs more lines takes them from somewhere, or raises the number 
 import sys
 from pathlib import Path
 
-BUDGET = {"refcodec": 25_930, "weights_converter": 9_200, "conformance": 26_900}
+BUDGET = {"refcodec": 26_170, "weights_converter": 9_200, "conformance": 26_900}
 ROOT = Path(__file__).resolve().parents[1]
 
 
