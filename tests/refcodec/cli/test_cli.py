@@ -543,7 +543,10 @@ def test_progress_is_a_percentage_of_the_work(tmp_path, small, monkeypatch):
 
 @pytest.mark.parametrize(
     "module, package",
-    [("scipy", "scipy"), ("llvmlite", "numba"), ("h5py.h5f", "h5py"), ("matplotlib", "refcodec[plot]")],
+    [
+        *(("scipy", "refcodec[measure]"), ("llvmlite", "numba"), ("h5py.h5f", "refcodec[models]")),
+        ("matplotlib", "refcodec[plot]"),
+    ],
 )
 def test_a_missing_package_is_named(monkeypatch, tmp_path, small, capsys, module, package):
     import refcodec.cli.strips as strips
@@ -563,7 +566,7 @@ def test_a_missing_package_says_nothing_about_the_machine(monkeypatch, capsys):
         raise ModuleNotFoundError("No module named 'h5py'", name="h5py")
 
     monkeypatch.setattr(hashes, "VECTORS", {"lacking": lacking})
-    assert 'pip install "h5py"' in refused(capsys, 69, "selftest")
+    assert 'pip install "refcodec[models]"' in refused(capsys, 69, "selftest")
 
 
 def test_an_interrupt_while_starting_is_in_order():
