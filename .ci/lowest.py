@@ -6,9 +6,9 @@ from pathlib import Path
 
 TEXT = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8")
 
-found = re.search(r"^dependencies = \[(.*?)\]", TEXT, flags=re.M | re.S)
-assert found, "pyproject.toml has no dependencies"
-pinned = re.findall(r'"([a-z0-9]+)>=([0-9.]+)', found[1])
+found = re.findall(r"^(?:dependencies|measure|models) = \[(.*?)\]", TEXT, flags=re.M | re.S)
+assert len(found) == 3, "pyproject.toml lacks dependencies or extras"
+pinned = re.findall(r'"([a-z0-9]+)>=([0-9.]+)', "".join(found))
 print(
     "\n".join(f"{name}=={version}.*" if version.count(".") == 1 else f"{name}=={version}" for name, version in pinned)
 )

@@ -205,8 +205,8 @@ def within_resources(action: str) -> Iterator[None]:
 PACKAGES = {
     "numpy": "numpy",
     "PIL": "pillow",
-    "h5py": "h5py",
-    "scipy": "scipy",
+    "h5py": "refcodec[models]",
+    "scipy": "refcodec[measure]",
     "numba": "numba",
     "llvmlite": "numba",
     "matplotlib": "refcodec[plot]",

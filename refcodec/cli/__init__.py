@@ -93,11 +93,14 @@ def _coding(add: Callable[..., argparse.ArgumentParser]) -> None:
     _common(p, out=True)
     add_limits(p)
 
-    p = add("info", commands.info, "header, sizes and metadata of a stream; needs no model")
+    p = add("info", commands.info, "header, sizes and metadata of a stream; needs no model but for --html")
     p.add_argument("input", metavar="FILE")
     p.add_argument("--extract", metavar="DIR", help="write EXIF, ICC profile and XMP to files in this folder")
-    p.add_argument("--force", action="store_true", help="overwrite existing files")
-    add_json(p)
+    p.add_argument(
+        "--html", type=file_name, metavar="OUT.html", help="decode, and write a page: bits of 16x16 samples, by slice"
+    )
+    _common(p, out=True)
+    add_limits(p)
 
 
 def _checking(add: Callable[..., argparse.ArgumentParser], words: Sequence[str]) -> None:

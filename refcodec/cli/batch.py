@@ -258,6 +258,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="M", help="name or path of the model")
     parser.add_argument("-j", "--jobs", type=positive, metavar="N", help="processes, one for each core by default")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of each process")
+    parser.add_argument(
+        "--dask", metavar="ADDRESS", help="work on a running dask.distributed cluster that sees the same files"
+    )
     parser.add_argument("--report", metavar="FILE", help="write what became of every file: .json, .csv or .html")
     parser.add_argument("--force", action="store_true", help="do everything again and overwrite outputs")
     add_json(parser)
@@ -293,9 +296,13 @@ def main(args: argparse.Namespace) -> int:
         Two inputs would have one output, an output would replace an input, or a report has no known suffix.
     OutputError
         Outputs, journal or report cannot be written.
+    Unsupported, TransferError
+        As `refcodec.cli.cluster.rows_on`.
     ModelError
         The model is not there.
     """
+    if args.dask and args.jobs:
+        raise UsageError("the cluster decides how many processes work", where="--jobs", cause="leave -j out")
     if args.report:
         check_target(args.report, force=True)
         if Path(args.report).suffix.lower() not in (".json", ".csv", ".html"):
@@ -324,11 +331,18 @@ def main(args: argparse.Namespace) -> int:
         known = journals.of(os.path.dirname(target)).known(target, options)
         jobs.append(Job(source, target, options, known, not os.path.exists(target)))
     shared, processes = _shares(args, len(jobs))
+    made = rows_of(shared, jobs, processes)
+    if args.dask:
+        from .cluster import rows_on
+
+        theirs = {"threads": args.threads, "max_memory": args.max_memory}  # a worker shares out what it has
+        coded = fingerprint if encodes and not args.lossless else ""
+        made = rows_on(args.dask, argparse.Namespace(**{**vars(shared), **theirs}), jobs, coded)
     rows, started = [], time.monotonic()
     place = {job.target: job for job in jobs}
     try:
         with progress_line() as show:
-            for row in rows_of(shared, jobs, processes):
+            for row in made:
                 rows.append(row)
                 if row.state == "done":
                     journals.of(os.path.dirname(row.target)).add(row.target, options, row.sha256)

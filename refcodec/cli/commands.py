@@ -141,6 +141,10 @@ def info(args: Namespace) -> int:
     data = read_stream(args.input, Limits())
     facts = describe(data)
     files = _extract(args, data) if args.extract else {}
+    if args.html:
+        from .looking import info_page
+
+        info_page(args, data)
     if args.json:
         result_json({**facts.as_dict(), "extracted": files})
         return 0

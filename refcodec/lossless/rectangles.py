@@ -135,6 +135,8 @@ class Rectangles:
     Attributes
     ----------
     places : tuple of Rectangle
+    sizes : tuple of int
+        Bytes of the samples of each.
 
     Raises
     ------
@@ -159,7 +161,8 @@ class Rectangles:
         if found := fault(self.places, width, height):
             i, what = found
             self._refuse(what, _COUNT.size + i * _ENTRY.size, rectangle=i, **self.places[i]._asdict())
-        lengths = np.array([entry[4] for entry in entries], np.int64)
+        self.sizes = tuple(entry[4] for entry in entries)
+        lengths = np.array(self.sizes, np.int64)
         if start + (total := int(lengths.sum())) != size:
             self._refuse("samples of rectangles end too early or too late", start, bytes=size - start, expected=total)
         self._starts = (start + np.concatenate(([0], np.cumsum(lengths)))).tolist()

@@ -16,21 +16,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
-from PIL import Image, features
+from PIL import features
 
 from ..errors import Unsupported, UsageError
 from ..io.console import note, result, result_json
 from ..io.files import check_target, detail_of, read_bytes, write_bytes
-from ..io.options import add_json, add_limits, add_save_json, limits_of
+from ..io.options import add_json, add_limits, add_save_json, file_name, limits_of, positive
 from ..limits import Limits
 from ..machine import machine
 from . import metrics
 from .bd_rate import bd_rate
 from .folder import pictures_in
+from .other_codecs import OTHERS, decode_other, encode_other
 
 EncodeFunction = Callable[[np.ndarray, int], bytes]
 DecodeFunction = Callable[[bytes], np.ndarray]
@@ -43,71 +44,6 @@ MAX_DRAWN_RATE = 2.1
 """Bits per pixel at which plots end."""
 
 OWN = "refcodec"
-
-
-@dataclass(frozen=True)
-class OtherCodec:
-    """A codec that Pillow carries, with its settings.
-
-    Attributes
-    ----------
-    name, pillow_format, feature : str
-        Its name in tables, for ``Image.save``, and for ``PIL.features``.
-    settings : tuple
-        One value a point of the curve.
-    options : callable
-        From a setting and the number of channels to the options of ``Image.save``.
-    remarks : str
-        What is fixed.
-    """
-
-    name: str
-    pillow_format: str
-    feature: str
-    settings: tuple[float, ...]
-    options: Callable[[float, int], dict[str, Any]]
-    remarks: str
-
-
-OTHERS = (
-    OtherCodec(
-        "JPEG",
-        "JPEG",
-        "jpg",
-        (5, 8, 12, 16, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95),
-        lambda quality, channels: {"quality": quality, "optimize": True},
-        "setting: quality; optimised, 4:2:0",
-    ),
-    OtherCodec(
-        "JPEG 2000",
-        "JPEG2000",
-        "jpg_2000",
-        (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.0),
-        lambda bpp, channels: {
-            "quality_mode": "rates",
-            "quality_layers": [8 * channels / bpp],
-            "irreversible": True,
-            "mct": int(channels == 3),
-        },
-        "setting: bits per pixel; 9/7 wavelet, colour transform, one layer",
-    ),
-    OtherCodec(
-        "WebP",
-        "WEBP",
-        "webp",
-        (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 87, 93, 97),
-        lambda quality, channels: {"quality": quality, "method": 4},
-        "setting: quality; lossy, method 4 (the default)",
-    ),
-    OtherCodec(
-        "AVIF",
-        "AVIF",
-        "avif",
-        (10, 20, 30, 38, 45, 52, 60, 67, 75, 83, 90, 95),
-        lambda quality, channels: {"quality": quality, "speed": 6},
-        "setting: quality; speed 6 and 4:2:0 (the defaults)",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -159,27 +95,6 @@ def _point(
         middle - start,
         end - middle,
     )
-
-
-def _encode_other(codec: OtherCodec, setting: float, samples: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    channels = 1 if samples.ndim == 2 else 3
-    try:
-        Image.fromarray(samples).save(file, codec.pillow_format, **codec.options(setting, channels))
-    except Exception as error:
-        raise Unsupported(
-            f"{codec.name} cannot encode this picture",
-            detail=detail_of(error),
-            setting=setting,
-            shape=list(samples.shape),
-            cause="leave the other codecs out with --no-others",
-        ) from error
-    return file.getvalue()
-
-
-def _decode_other(data: bytes, mode: str) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.array(image.convert(mode))
 
 
 def measure(
@@ -241,8 +156,8 @@ def measure(
                 codec.name,
                 setting,
                 samples,
-                partial(_encode_other, codec, setting, samples),
-                partial(_decode_other, mode=mode),
+                partial(encode_other, codec, setting, samples),
+                partial(decode_other, mode=mode),
             )
             for codec in codecs
             for setting in codec.settings
@@ -371,8 +286,30 @@ def _bd_line(name: str, rates: dict[str, float | None]) -> str:
     return line
 
 
-def plot(result: dict[str, Any], extension: str = ".png") -> bytes:
-    """Draw the curves, PSNR over bits per pixel; published ones dashed. The same points give the same SVG.
+class _Measure(NamedTuple):
+    """What a plot shows: the label of its axis, and from a value to what is drawn."""
+
+    label: str
+    scale: Callable[[float], float]
+
+
+_MEASURES = {
+    "psnr": _Measure("RGB PSNR [dB]", lambda psnr: psnr),
+    "ms_ssim": _Measure("RGB MS-SSIM [dB]", lambda share: -10 * math.log10(max(1e-9, 1 - share))),
+}
+
+
+def plot(result: dict[str, Any], extension: str = ".png", measure: str = "psnr") -> bytes:
+    """Draw the curves over bits per pixel; published ones dashed. The same points give the same SVG.
+
+    Parameters
+    ----------
+    result : dict
+        Of the function `measure`.
+    extension : str
+        Of a file of the wanted format.
+    measure : "psnr" or "ms_ssim"
+        MS-SSIM is drawn in dB, -10 log10(1 - MS-SSIM); published curves have none.
 
     Raises
     ------
@@ -387,15 +324,18 @@ def plot(result: dict[str, Any], extension: str = ".png") -> bytes:
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_prop_cycle(color=[colormaps["tab20"](i) for i in (*range(0, 20, 2), *range(1, 20, 2))])
+    drawn = _MEASURES[measure]
     for curves, style, remark in ((result["curves"], "-", ""), (result.get("published", {}), "--", " (published)")):
         for name, points in curves.items():
             shown = sorted(
-                (point["bpp"], point["psnr"])
+                (point["bpp"], drawn.scale(point[measure]))
                 for point in points
-                if point["psnr"] is not None and point["bpp"] <= MAX_DRAWN_RATE
+                if point["psnr"] is not None and measure in point and point["bpp"] <= MAX_DRAWN_RATE
             )
+            if not shown:
+                continue
             axes.plot(
-                *(zip(*shown, strict=True) if shown else ([], [])),
+                *zip(*shown, strict=True),
                 style,
                 marker=".",
                 linewidth=2.5 if name == OWN else 1,
@@ -403,7 +343,7 @@ def plot(result: dict[str, Any], extension: str = ".png") -> bytes:
             )
     axes.set(
         xlabel="bits per pixel",
-        ylabel="RGB PSNR [dB]",
+        ylabel=drawn.label,
         xlim=(0, MAX_DRAWN_RATE),
         title=f"{len(result['pictures'])} pictures of {result['folder']}",
     )
@@ -464,12 +404,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_save_json(parser, "every point, versions and machine")
     parser.add_argument("--plot", metavar="F.png", help="draw the curves (needs Matplotlib)")
+    parser.add_argument(
+        "--html",
+        type=file_name,
+        metavar="F.html",
+        help="write a page: curves, tables, crops at equal bytes (Matplotlib)",
+    )
+    parser.add_argument(
+        "--crops", type=positive, default=6, metavar="N", help="pictures of which the page has crops, 6 by default"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite the outputs")
     add_limits(parser)
 
 
 def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction) -> int:
-    """Run the command: measure, print the table, write JSON and plot.
+    """Run the command: measure, print the table, write JSON, plot and page.
 
     Parameters
     ----------
@@ -488,12 +437,12 @@ def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction
     RefcodecError
         Whatever stands in the way.
     """
-    for target in (args.save_json, args.plot):
+    for target in (args.save_json, args.plot, args.html):
         if target:
             check_target(target, args.force)
     published = read_published(args.anchors) if args.anchors else {}
-    if args.plot:
-        plot({"curves": {}, "pictures": [], "folder": ""}, _plot_extension(args.plot))  # refuse before the long run
+    if args.plot or args.html:  # refuse before the long run
+        plot({"curves": {}, "pictures": [], "folder": ""}, _plot_extension(args.plot or ""))
     found = measure(
         args.folder,
         encode,
@@ -515,6 +464,11 @@ def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction
         write_bytes(args.save_json, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode(), args.force)
     if args.plot:
         write_bytes(args.plot, plot(found, _plot_extension(args.plot)), args.force)
+    if args.html:
+        from .rate_distortion_page import page
+
+        codecs = [codec for codec in OTHERS if codec.name in found["codecs"]]
+        write_bytes(args.html, page(args, found, codecs, encode, decode, note), args.force)
     return 0
 
 

@@ -555,7 +555,10 @@ def test_progress_never_goes_back(tmp_path, small, monkeypatch, words):
 
 @pytest.mark.parametrize(
     "module, package",
-    [("scipy", "scipy"), ("llvmlite", "numba"), ("h5py.h5f", "h5py"), ("matplotlib", "refcodec[plot]")],
+    [
+        *(("scipy", "refcodec[measure]"), ("llvmlite", "numba"), ("h5py.h5f", "refcodec[models]")),
+        ("matplotlib", "refcodec[plot]"),
+    ],
 )
 def test_a_missing_package_is_named(monkeypatch, tmp_path, small, capsys, module, package):
     def lacking(*args, **more):
@@ -573,7 +576,7 @@ def test_a_missing_package_says_nothing_about_the_machine(monkeypatch, capsys):
         raise ModuleNotFoundError("No module named 'h5py'", name="h5py")
 
     monkeypatch.setattr(hashes, "VECTORS", {"lacking": lacking})
-    assert 'pip install "h5py"' in refused(capsys, 69, "selftest")
+    assert 'pip install "refcodec[models]"' in refused(capsys, 69, "selftest")
 
 
 def test_an_interrupt_while_starting_is_in_order():

@@ -2,12 +2,10 @@
 
 import base64
 import io
-import os
 import re
-import shutil
 
 import numpy as np
-import pytest
+from browser import needs_browser, opened
 from PIL import Image
 from tiny_models import random_picture
 
@@ -39,22 +37,11 @@ def test_the_command(tmp_path, capsys):
     assert main([*words[:3], "--html", "-"]) == 2
 
 
-BROWSER = os.environ.get("REFCODEC_BROWSER") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
-)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed, and REFCODEC_BROWSER names none")
+@needs_browser
 def test_a_browser_runs_the_page(tmp_path):
-    api = pytest.importorskip("playwright.sync_api")
     path = tmp_path / "page.html"
     path.write_bytes(comparison_page(random_picture(40, 80), random_picture(40, 80, 1), ("a", "b"), {}))
-    with api.sync_playwright() as p:
-        arguments = ["--no-sandbox", "--no-zygote", "--single-process", "--disable-gpu"]
-        browser = p.chromium.launch(executable_path=BROWSER, args=arguments)
-        page, errors = browser.new_page(), []
-        page.on("pageerror", lambda error: errors.append(error))
-        page.goto(path.as_uri())
+    with opened(path) as page:
         clip = "document.getElementById('second').style.clipPath"
         assert page.evaluate(clip) == "inset(0px 0px 0px 50%)"
         box = page.locator("#stage").bounding_box()
@@ -64,5 +51,3 @@ def test_a_browser_runs_the_page(tmp_path):
         assert page.evaluate("document.getElementById('second').src == document.getElementById('difference').src")
         page.locator("#zoom").fill("2")
         assert page.locator("#second").bounding_box()["width"] == 160
-        assert not errors
-        browser.close()
