@@ -6,7 +6,7 @@ A feature that needs more lines takes them from somewhere, or raises the number 
 import sys
 from pathlib import Path
 
-BUDGET = {"refcodec": 25_200, "weights_converter": 9_200, "conformance": 26_900}
+BUDGET = {"refcodec": 25_200, "weights_converter": 9_200, "conformance": 28_300}
 ROOT = Path(__file__).resolve().parents[1]
 
 
