@@ -255,7 +255,7 @@ class Hdf5(FileBytes):
                     self.known(size >= 16 and left >= 0, "too many parts of an object header")
                     more, length = _PAIR.unpack(self.take(place, 16))
                     if newer:
-                        self.known(length >= 8 and self.take(more, 4) == b"OCHK", "another continuation block")
+                        self.known(length >= 8 and self.block(more, 4) == b"OCHK", "another continuation block")
                         more, length = more + 4, length - 8
                     blocks.append((more, length))
                 elif kind not in _SKIPPED:
@@ -303,7 +303,7 @@ class Hdf5(FileBytes):
             head = self.take(node, 8)
             count = int.from_bytes(head[6:8], "little")
             self.known(head[:5] == b"SNOD\1" and count <= MAX_ENTRIES, "another node of symbols")
-            for name, address, cache in _SYMBOL.iter_unpack(self.block(node + 8, 40 * count)):
+            for name, address, cache in _SYMBOL.iter_unpack(self.block(node, 8 + 40 * count)[8:]):
                 self._one_more(where)
                 if cache == 2:
                     raise InvalidModel("a soft or external link", where=where, cause="models hold hard links only")

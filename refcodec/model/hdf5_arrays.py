@@ -181,6 +181,7 @@ class Stored:
                 raise InvalidModel("an unknown filter", where=self.where, filter=code, allowed="shuffle (2), gzip (1)")
             found.append(code)
             at += 4 * count + (4 * (count % 2) if version == 1 else 0)
+            self._require(at <= len(data), "filters are cut short")
         self._require(found != [_DEFLATE, _SHUFFLE] and len(set(found)) == len(found), "filters in another order")
         return found
 

@@ -2,8 +2,9 @@
 
 import { requireModel } from "./errors.mjs";
 import { readDataset } from "./hdf5_arrays.mjs";
-import { heapObjects, linksOf } from "./hdf5_links.mjs";
+import { linksOf } from "./hdf5_links.mjs";
 import { MESSAGE, messagesOf, openFile, readAttribute, readDataspace, readDatatype } from "./hdf5_objects.mjs";
+import { ATTRIBUTE_NAMES, heapObjects } from "./hdf5_trees.mjs";
 
 const MAX_OBJECTS = 2 ** 14;
 const MAX_NESTING = 8;
@@ -23,10 +24,12 @@ function checkName(name, path) {
   requireModel(path.length <= MAX_PATH, "a path is too long");
 }
 
-/** Whether messages are those of a group or of an array, which exclude each other. [B.1-7] */
+/** Whether messages are those of a group, of which at most one is a table, or of an array. [B.1-7] */
 function isGroup(messages, path) {
   const [group, array] = [GROUP_MESSAGES, ARRAY_MESSAGES].map((types) => messages.some((m) => types.includes(m.type)));
   requireModel(group !== array, `${path} is not just a group or an array`);
+  const tables = messages.filter(({ type }) => type === MESSAGE.linkInfo || type === MESSAGE.symbolTable);
+  requireModel(tables.length < 2, `${path} has two tables of links`);
   return group;
 }
 
@@ -38,9 +41,12 @@ function datasetsOf(file, root) {
   requireModel(isGroup(groups[0].messages, "the root"), "the root is no group");
   while (groups.length) {
     const group = groups.shift();
+    const names = new Set();
     for (const [name, address] of linksOf(file, group.messages)) {
       const path = group.path === "" ? name : `${group.path}/${name}`;
       checkName(name, path);
+      requireModel(!names.has(name), `${path} is there twice`); // [B.1-16]
+      names.add(name);
       requireModel(!met.has(address), `${path} is a second name of an object`);
       met.add(address);
       requireModel(met.size <= MAX_OBJECTS + 1, `more than ${MAX_OBJECTS} objects`);
@@ -59,22 +65,22 @@ function datasetsOf(file, root) {
 /** Attributes of the root that models have, by name; more than eight of them stand in a heap. [B.1-25] */
 function rootAttributes(file, root) {
   const attributes = new Map();
-  const add = (at) => {
-    const attribute = readAttribute(file, at);
+  const add = (part, at) => {
+    const attribute = readAttribute(part, at);
     if (attribute && ["format", "version", "fingerprint"].includes(attribute.name)) {
       requireModel(!attributes.has(attribute.name), `two attributes ${attribute.name}`);
       attributes.set(attribute.name, attribute);
     }
   };
-  for (const { type, at } of messagesOf(file, root)) {
+  for (const { type, at, part } of messagesOf(file, root)) {
     if (type === MESSAGE.attribute) {
-      add(at);
+      add(part, at);
     } else if (type === MESSAGE.attributeInfo) {
-      const first = at + 2 + (file.uint(at + 1, 1) & 1 ? 2 : 0);
-      const heap = file.address(first);
-      const places = heap === null ? [] : heapObjects(file, heap, file.address(first + 8), 0);
-      for (const place of places) {
-        add(place);
+      requireModel(part.uint(at, 1) === 0, "a table of attributes of another form");
+      const first = at + 2 + (part.uint(at + 1, 1) & 1 ? 2 : 0);
+      const [heap, tree] = [part.address(first), part.address(first + 8)];
+      for (const { place, end } of heap === null ? [] : heapObjects(file, heap, tree, ATTRIBUTE_NAMES)) {
+        add(file.upTo(end), place);
       }
     }
   }
@@ -82,30 +88,30 @@ function rootAttributes(file, root) {
 }
 
 /** The text of an attribute without the zeros at its end. [B.1-25] */
-function textOf(file, attribute) {
-  const { name, size } = readDatatype(file, attribute.type);
+function textOf(attribute) {
+  const { name, size } = readDatatype(attribute.part, attribute.type);
   requireModel(name === "text" && size <= MAX_TEXT, `the attribute ${attribute.name} is no text of fixed length`);
-  return file.text(attribute.value, size).replace(/\0+$/, "");
+  return attribute.part.text(attribute.value, size).replace(/\0+$/, "");
 }
 
 /** The integer of an attribute. [B.1-25] */
-function integerOf(file, attribute) {
-  const { size, whole, bigEndian } = readDatatype(file, attribute.type);
+function integerOf(attribute) {
+  const { size, whole, bigEndian } = readDatatype(attribute.part, attribute.type);
   requireModel(whole && [1, 2, 4, 8].includes(size), `the attribute ${attribute.name} is no integer`);
-  const bytes = Buffer.from(file.part(attribute.value, size));
+  const bytes = Buffer.from(attribute.part.part(attribute.value, size));
   return Number(BigInt(`0x${(bigEndian ? bytes : bytes.reverse()).toString("hex")}`));
 }
 
 /** Check format and version; the fingerprint that the root claims, or null. [B.1-1] [B.1-17] [B.1-27] */
 function checkAttributes(file, root) {
   const attributes = rootAttributes(file, root);
-  for (const [name, { space }] of attributes) {
-    requireModel(readDataspace(file, space).length === 0, `the attribute ${name} is a list`);
+  for (const [name, { part, space }] of attributes) {
+    requireModel(readDataspace(part, space).length === 0, `the attribute ${name} is a list`);
   }
   const [format, version, claim] = ["format", "version", "fingerprint"].map((name) => attributes.get(name));
-  requireModel(format && textOf(file, format) === "refcodec-model", "the attribute format is missing or another");
-  requireModel(version && integerOf(file, version) === VERSION, "the attribute version is missing or another");
-  const text = claim ? textOf(file, claim) : null;
+  requireModel(format && textOf(format) === "refcodec-model", "the attribute format is missing or another");
+  requireModel(version && integerOf(version) === VERSION, "the attribute version is missing or another");
+  const text = claim ? textOf(claim) : null;
   requireModel(text === null || /^[0-9a-f]{32}$/.test(text), "the attribute fingerprint is none");
   return text;
 }

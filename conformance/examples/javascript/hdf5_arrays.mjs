@@ -4,12 +4,13 @@ import { inflateSync } from "node:zlib";
 
 import { requireModel } from "./errors.mjs";
 import { messageOf, MESSAGE, readDataspace, readDatatype } from "./hdf5_objects.mjs";
+import { oldTree } from "./hdf5_trees.mjs";
 
 const GZIP = 1;
 const SHUFFLE = 2;
 const MAX_CHUNKS = 4096;
 const MAX_PART = 2 ** 22; // bytes of one of several chunks
-const MAX_DEPTH = 8;
+const MAX_FILTER_BYTES = 256;
 
 /** Numbers of a shape. */
 function size(dims) {
@@ -17,21 +18,27 @@ function size(dims) {
 }
 
 /** Filters of an array: none, shuffle, gzip or both in this order. [B.1-9] */
-function readFilters(file, message, width) {
+function readFilters(message, width) {
   if (!message) {
     return [];
   }
-  const version = file.uint(message.at, 1);
+  const part = message.part.upTo(message.at + MAX_FILTER_BYTES);
+  const version = part.uint(message.at, 1);
   const filters = [];
-  let at = message.at + (version === 1 ? 8 : 2);
-  for (let n = 0; n < file.uint(message.at + 1, 1); n++) {
-    const code = file.uint(at, 2);
-    const named = version === 1 || code >= 256;
-    const name = named ? file.uint(at + 2, 2) : 0;
-    const values = file.uint(at + (named ? 6 : 4), 2);
-    const fits = code !== SHUFFLE || (values > 0 && file.uint(at + (named ? 8 : 6) + name, 4) === width);
+  const old = version === 1;
+  let at = message.at + (old ? 8 : 2);
+  part.part(message.at, at - message.at);
+  requireModel((old || version === 2) && part.uint(message.at + 1, 1) <= 2, "filters of another form"); // [B.1-24]
+  for (let n = 0; n < part.uint(message.at + 1, 1); n++) {
+    const code = part.uint(at, 2);
+    const name = old ? 8 * Math.ceil(part.uint(at + 2, 2) / 8) : 0;
+    const values = part.uint(at + (old ? 6 : 4), 2);
+    const valuesAt = at + (old ? 8 : 6) + name;
+    const fits = code !== SHUFFLE || (values > 0 && part.uint(valuesAt, 4) === width);
     requireModel(fits, "shuffle of another width than the numbers'");
-    at += (named ? 8 : 6) + name + 4 * values + (version === 1 && values % 2 ? 4 : 0);
+    const length = valuesAt - at + 4 * values + (old && values % 2 ? 4 : 0);
+    part.part(at, length);
+    at += length;
     filters.push(code);
   }
   const known = ["", `${SHUFFLE}`, `${GZIP}`, `${SHUFFLE},${GZIP}`].includes(filters.join());
@@ -68,26 +75,10 @@ function inflateChunk(stored, bytes, width, filters) {
 
 /** Chunks in the order of their tree: bytes stored, mask of filters, place in the array, address. */
 function* chunksOf(file, tree, rank) {
-  const step = 8 + 8 * (rank + 1) + 8;
-  const nodes = [[tree, 0]];
-  let found = 0;
-  while (nodes.length) {
-    const [node, depth] = nodes.shift();
-    file.expect(node, "TREE");
-    requireModel(file.uint(node + 4, 1) === 1 && depth <= MAX_DEPTH, "the file is damaged: no tree of chunks");
-    const level = file.uint(node + 5, 1);
-    for (let n = 0; n < file.uint(node + 6, 2); n++) {
-      const key = node + 24 + n * step;
-      const child = file.address(key + step - 8);
-      found += 1;
-      requireModel(found <= 2 * MAX_CHUNKS, "more chunks than the array has");
-      if (level > 0) {
-        nodes.push([child, depth + 1]);
-      } else {
-        const place = Array.from({ length: rank }, (_, d) => file.length(key + 8 + 8 * d));
-        yield { stored: file.uint(key, 4), mask: file.uint(key + 4, 4), place, address: child };
-      }
-    }
+  for (const [key, address] of oldTree(file, tree, 1, 8 + 8 * (rank + 1))) {
+    const place = Array.from({ length: rank }, (_, d) => file.length(key + 8 + 8 * d));
+    requireModel(file.count(key + 8 + 8 * rank) === 0, "the file is damaged: a chunk inside a number");
+    yield { stored: file.uint(key, 4), mask: file.uint(key + 4, 4), place, address };
   }
 }
 
@@ -115,12 +106,13 @@ function placeChunk(out, dims, data, chunk, place, width) {
 }
 
 /** The bytes of a chunked array. [B.1-10] [B.1-15] */
-function readChunks(file, at, array, filters) {
+function readChunks(file, { at, part }, array, filters) {
   const { dims, width } = array;
   const rank = dims.length;
-  const tree = file.address(at + 3);
-  const chunk = Array.from({ length: rank }, (_, d) => file.uint(at + 11 + 4 * d, 4));
-  requireModel(file.uint(at + 2, 1) === rank + 1 && rank > 0, "the file is damaged: chunks of another shape");
+  const tree = part.address(at + 3);
+  const chunk = Array.from({ length: rank }, (_, d) => part.uint(at + 11 + 4 * d, 4));
+  requireModel(part.uint(at + 11 + 4 * rank, 4) === width, "the file is damaged: chunks of another width");
+  requireModel(part.uint(at + 2, 1) === rank + 1 && rank > 0, "the file is damaged: chunks of another shape");
   requireModel(chunk.every((n, d) => n >= 1 && n <= dims[d]), "a chunk is larger than its array");
   const across = dims.map((n, d) => Math.ceil(n / chunk[d]));
   requireModel(size(across) <= MAX_CHUNKS, `an array in ${size(across)} chunks`);
@@ -143,18 +135,19 @@ function readChunks(file, at, array, filters) {
 
 /** The bytes of an array. [B.1-8] */
 function readArray(file, messages, array) {
-  const { at } = messageOf(messages, MESSAGE.layout);
+  const layout = messageOf(messages, MESSAGE.layout);
+  const { at, part } = layout;
   const bytes = size(array.dims) * array.width;
-  const storage = file.uint(at + 1, 1);
+  const storage = part.uint(at + 1, 1);
   if (storage === 2) {
-    const filters = readFilters(file, messageOf(messages, MESSAGE.filters), array.width);
-    return readChunks(file, at, array, filters);
+    const filters = readFilters(messageOf(messages, MESSAGE.filters), array.width);
+    return readChunks(file, layout, array, filters);
   }
-  const stored = storage === 0 ? file.uint(at + 2, 2) : file.length(at + 10);
-  const address = storage === 0 ? at + 4 : file.address(at + 2);
+  const stored = storage === 0 ? part.uint(at + 2, 2) : part.length(at + 10);
+  const address = storage === 0 ? at + 4 : part.address(at + 2);
   requireModel(stored === bytes, `an array of ${bytes} bytes is stored in ${stored}`);
   requireModel(bytes === 0 || address !== null, "an array is not stored");
-  return bytes === 0 ? Buffer.alloc(0) : storage === 0 ? file.part(address, bytes) : file.own(address, bytes);
+  return bytes === 0 ? Buffer.alloc(0) : storage === 0 ? part.part(address, bytes) : file.own(address, bytes);
 }
 
 /** A dataset: type, dimensions, and the function that reads it, for only then its storage counts. [B.1-2] [B.1-28] */
@@ -162,12 +155,14 @@ export function readDataset(file, messages) {
   const space = messageOf(messages, MESSAGE.dataspace);
   const datatype = messageOf(messages, MESSAGE.datatype);
   requireModel(space && datatype, "the file is damaged: an array without shape or type");
-  const type = readDatatype(file, datatype.at);
-  const dims = readDataspace(file, space.at);
+  const type = readDatatype(datatype.part, datatype.at);
+  const dims = readDataspace(space.part, space.at);
   requireModel(Number.isSafeInteger(size(dims) * type.size), "an array of too many numbers");
-  const { at } = messageOf(messages, MESSAGE.layout);
-  const known = file.uint(at, 1) === 3 && file.uint(at + 1, 1) <= 2;
+  const { at, part } = messageOf(messages, MESSAGE.layout) ?? {};
+  requireModel(part, "the file is damaged: an array without a layout");
+  const known = part.uint(at, 1) === 3 && part.uint(at + 1, 1) <= 2;
   requireModel(known, "virtual storage, or a data layout of another version than 3"); // [B.1-24]
+  part.part(at, part.uint(at + 1, 1) === 0 ? 4 : 18);
   let bytes = null;
   const read = () => (bytes ??= readArray(file, messages, { dims, width: type.size }));
   return { type: type.name, dims, read };

@@ -9,15 +9,24 @@ export class Bytes {
   constructor(buffer) {
     this.buffer = buffer;
     this.spans = [];
+    this.left = buffer.length; // bytes that structures may still have
     this.headers = new Map(); // messages of objects by the address of their header
   }
 
-  /** A part of the file that no other structure may share. [B.1-26] */
+  /** The same bytes up to an end: what a message says must stand inside it. */
+  upTo(end) {
+    return new Bytes(this.buffer.subarray(0, end));
+  }
+
+  /** A part of the file that no other structure may share; one of no bytes counts as one. [B.1-26] */
   own(at, length) {
+    const part = this.part(at, length);
+    this.left -= Math.max(length, 1);
+    requireModel(this.left >= 0, "the structures of the file have more bytes than the file");
     if (length > 0) {
       this.spans.push([at, at + length]);
     }
-    return this.part(at, length);
+    return part;
   }
 
   /** No two structures share a byte. [B.1-26] */
@@ -34,6 +43,10 @@ export class Bytes {
     return this.buffer.subarray(at, at + length);
   }
 
+  get size() {
+    return this.buffer.length;
+  }
+
   /** An unsigned integer of 1 to 6 bytes. */
   uint(at, bytes) {
     return this.part(at, bytes).readUIntLE(0, bytes);
@@ -44,6 +57,11 @@ export class Bytes {
     const value = Number(this.part(at, 8).readBigUInt64LE(0));
     requireModel(Number.isSafeInteger(value), `the file is damaged: a length at ${at}`);
     return value;
+  }
+
+  /** An unsigned integer of 8 bytes, rounded if it is great. */
+  count(at) {
+    return Number(this.part(at, 8).readBigUInt64LE(0));
   }
 
   /** An address, null if it is the undefined one. */

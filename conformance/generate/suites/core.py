@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from refcodec.model.procedural import draws
+from refcodec.model.registry import load_model
 
 from ...kit.clauses import cited
-from ...synthetic.models import broken_files, broken_models, reader_rules
-from ...synthetic.models.procedural import model
+from ...synthetic.models import broken_files, broken_models, raw_files, reader_rules
+from ...synthetic.models.procedural import edited_file, model
 from ...synthetic.streams import sealed
 from ...synthetic.writer import STYLES, random_stream
 from ..pictures import coded as coded_picture
@@ -281,10 +282,24 @@ def model_files() -> Iterator[Case]:
     attributes, groups and provenance.
     """
     data = random_stream(model(broken_models.BASE), 2, 40, 24)
-    for sound in (*broken_files.SOUND, *reader_rules.SOUND):
+    for sound in (*broken_files.SOUND, *reader_rules.SOUND, *raw_files.SOUND):
         yield Case(
             f"core/model-{sound.name}",
             data,
+            sound.model,
+            ("10.1-1", "B.1-1", *sound.clauses),
+            f"A model file with {sound.says} is not read, or not to the same numbers.",
+            f"nano-7 with {sound.says}",
+        )
+
+
+@generator("core", "model-files-large")
+def model_files_large() -> Iterator[Case]:
+    """Models whose file has an array of more than 2^21 or 2^22 bytes in one chunk or two."""
+    for sound in raw_files.LARGE:
+        yield Case(
+            f"core/model-{sound.name}",
+            random_stream(load_model(edited_file(sound.model)), 2, 40, 24),
             sound.model,
             ("10.1-1", "B.1-1", *sound.clauses),
             f"A model file with {sound.says} is not read, or not to the same numbers.",

@@ -15,7 +15,7 @@ from refcodec.bitstream.crc32c import crc32c
 from refcodec.bitstream.fields import FIELDS, FIXED_SIZE, HEADER_SIZE
 
 from ...kit.clauses import cited
-from ...synthetic.models import broken_files, broken_models, broken_places, reader_rules
+from ...synthetic.models import broken_files, broken_models, broken_places, raw_files, reader_rules
 from ...synthetic.models.procedural import manifest_entry, model
 from ...synthetic.streams import chunk, sealed, take_apart
 from ...synthetic.writer import random_stream
@@ -379,7 +379,7 @@ def models() -> Iterator[Case]:
     model it names, whose file is that of nano-7 after some edits.
     """
     data = nano()
-    for fault in (*broken_models.FAULTS, *broken_files.FAULTS, *reader_rules.FAULTS):
+    for fault in (*broken_models.FAULTS, *broken_files.FAULTS, *reader_rules.FAULTS, *raw_files.FAULTS):
         named = bytes.fromhex(manifest_entry(fault.model)["fingerprint"])  # (SPEC 8.1)
         yield Case(
             f"invalid/model-{fault.name}",

@@ -28,8 +28,8 @@ Patch = Callable[[bytes], bytes]
 NEAR = 16
 """Equal bytes between two differences that are not worth a new edit."""
 
-_RUN = re.compile(rb"(.)\1{63,}", re.DOTALL)
-"""A byte and 63 or more like it."""
+_RUN = re.compile(rb"(.{1,24}?)\1{63,}", re.DOTALL)
+"""A few bytes, and 63 or more times the same."""
 
 LARGE = 1 << 20
 """Numbers of an array that is not read to name a model."""
@@ -118,7 +118,7 @@ def edits_between(old: bytes, new: bytes) -> Edits:
 
 
 def as_json(edits: Edits) -> list[list[Any]]:
-    """Edits as manifests hold them: a long run of one byte is an edit that repeats it."""
+    """Edits as manifests hold them: a long run of the same few bytes is an edit that repeats them."""
     found: list[list[Any]] = []
     for offset, removed, new in edits:
         at, rest = 0, removed
@@ -126,7 +126,7 @@ def as_json(edits: Edits) -> list[list[Any]]:
             if run.start() > at:
                 found.append([offset, rest, new[at : run.start()].hex()])
                 offset, rest = offset + rest, 0
-            found.append([offset, rest, run[0][:1].hex(), len(run[0])])
+            found.append([offset, rest, run[1].hex(), len(run[0]) // len(run[1])])
             offset, rest, at = offset + rest, 0, run.end()
         if at < len(new) or not new:
             found.append([offset, rest, new[at:].hex()])

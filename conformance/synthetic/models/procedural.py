@@ -158,7 +158,7 @@ _SOURCES = {
 
 CONSTRUCTED = (
     *("wires", "limits", "narrow", "attentions", "observed"),
-    *("broken_models", "broken_places", "broken_files", "reader_rules"),
+    *("broken_models", "broken_places", "broken_files", "reader_rules", "raw_files"),
 )
 """Modules of this package that register constructed models."""
 

@@ -40,7 +40,12 @@ KIT = suites.KIT
 SCRIPTS = KIT.parent / "examples" / "javascript"
 DECODER = SCRIPTS / "decoder.mjs"
 
-RIGHT = ("core/coded-tiny-7-scene-q060", "core/configuration-tiny-old-7-colour", "core/model-file-chunks")
+RIGHT = (
+    "core/coded-tiny-7-scene-q060",
+    "core/configuration-tiny-old-7-colour",
+    "core/model-file-chunks",
+    "core/model-file-tree-2-of-depth-7",
+)
 WRONG = (
     "invalid/magic-late",
     "invalid/cut-whole-0033",
@@ -51,6 +56,8 @@ WRONG = (
     "invalid/model-tables-decreasing",
     "invalid/model-proof-least",
     "invalid/model-file-cycle",
+    "invalid/model-file-nodes-shared",
+    "invalid/model-file-filters-late",
 )
 
 

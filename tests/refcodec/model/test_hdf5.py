@@ -13,12 +13,15 @@ from parts import one_in
 from tiny_models import TINY, tiny_content
 
 from conformance.kit.vectors import Accept, edited
+from conformance.synthetic.models import raw_hdf5, raw_parts
 from conformance.synthetic.models.broken_files import VICTIM, rebuilt, write_file
+from conformance.synthetic.models.broken_models import BASE
+from conformance.synthetic.models.procedural import source
 from conformance.workbench.fuzz.models import model_corpus
 from refcodec.errors import InvalidModel, ModelError
 from refcodec.model import hdf5_arrays
 from refcodec.model.file import VERSION, read_content, write_model
-from refcodec.model.hdf5 import Hdf5
+from refcodec.model.hdf5 import MAX_DATASETS, Hdf5
 from refcodec.model.hdf5_arrays import read_all
 from refcodec.model.hdf5_bytes import FileBytes
 from refcodec.model.registry import DEFAULT
@@ -33,6 +36,16 @@ SOUND = sorted(
     },
     key=lambda model: model.name,
 )
+
+BEYOND_THE_LIBRARY = (
+    "checksum-wrong",
+    "continuations-4096",
+    "heap-indirect",
+    "heap-nested",
+    "heap-of-33-bits",
+    "symbols-none-at-the-end",
+)
+"""The library tests checksums and counts, which no reader need test (SPEC B.1-28), and reads nodes beyond their end."""
 
 
 def opened(data):
@@ -67,12 +80,12 @@ def assert_the_same(data, floats=True):
 
 @pytest.mark.parametrize(
     "model",
-    # The library tests checksums of its structures, which no reader need test (SPEC B.1-28).
-    one_in(3, (model for model in SOUND if not model.name.endswith("checksum-wrong"))),
+    one_in(3, (model for model in SOUND if not model.name.endswith(BEYOND_THE_LIBRARY))),
     ids=lambda model: model.name,
 )
 def test_the_kits_models_read_as_by_the_library(model):
-    assert_the_same(edited(model.file.read_bytes(), model.edits), floats="-float-" not in model.name)
+    stored = not any(part in model.name for part in ("-float-", "-floats-2-24", "-dimensions-32"))
+    assert_the_same(edited(model.file.read_bytes(), model.edits), floats=stored)
 
 
 @pytest.mark.parametrize("path", [path for path in (TABLES, DEFAULT) if path.is_file()], ids=lambda path: path.name)
@@ -494,3 +507,71 @@ def test_arrays_that_share_bytes_are_refused(tmp_path):
         assert f[first].nbytes == f[second].nbytes
     assert places[1] in data and outcome(data, tmp_path) is not None
     assert outcome(data.replace(places[1], places[0]), tmp_path) is None
+
+
+def rebuilt_by_hand(patch):
+    """The file of the suites' small model with structures behind it that no library writes."""
+    return patch(source(BASE).path.read_bytes())
+
+
+def test_two_pointers_to_a_node_without_symbols_are_refused(tmp_path):
+    """Its head alone is a structure, too."""
+    data = rebuilt_by_hand(raw_parts.with_group(raw_parts.node_tree(1, 1)))
+    assert outcome(data, tmp_path) is not None
+    data = rebuilt_by_hand(raw_parts.with_group(raw_parts.node_tree(1, 2)))
+    assert outcome(data, tmp_path) is None
+
+
+def test_two_headers_that_continue_in_a_block_without_messages_are_refused(tmp_path):
+    """Its signature alone is a structure, too."""
+
+    def groups(*names):
+        def made(file):
+            at = file.put(b"OCHK" + bytes(4))
+            return {
+                name: file.put(raw_hdf5.header(raw_hdf5.link_info(), raw_hdf5.continuation(at, 8))) for name in names
+            }
+
+        return rebuilt_by_hand(raw_parts.with_object(made))
+
+    assert outcome(groups("more"), tmp_path) is not None
+    assert outcome(groups("more", "other"), tmp_path) is None
+
+
+@pytest.mark.parametrize(("name", "accepted"), [(16, True), (216, True), (224, False)])
+def test_filters_lie_within_256_bytes_with_their_values(name, accepted, tmp_path):
+    listed = raw_hdf5.filters((2, [4]), (1, [6]), version=1, name=name)
+    assert len(listed) == 40 + name
+    assert (outcome(rebuilt_by_hand(raw_parts.formats(listed)), tmp_path) is not None) == accepted
+
+
+def test_filters_without_their_values_are_refused(tmp_path):
+    listed = raw_hdf5.filters((2, [4]), (1, [6]))
+    assert outcome(rebuilt_by_hand(raw_parts.formats(listed)), tmp_path) is not None
+    assert outcome(rebuilt_by_hand(raw_parts.formats(listed[:-4])), tmp_path) is None
+
+
+@pytest.mark.slow
+def test_a_file_has_at_most_2_14_objects(tmp_path):
+    """One more than its root and that many is refused, by its links alone."""
+
+    def groups(more):
+        def made(file):
+            names = (f"{n:05}" for n in range(MAX_DATASETS - file.objects - 1 + more))
+            links = (raw_hdf5.link(name, raw_parts.empty(file)) for name in names)
+            return file.put(raw_hdf5.old_header(raw_hdf5.link_info(), *links))
+
+        return rebuilt_by_hand(raw_parts.with_object(made))
+
+    assert outcome(groups(0), tmp_path) is not None
+    assert outcome(groups(1), tmp_path) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chunks", "accepted"), [(4096, True), (4097, False)])
+def test_an_array_has_at_most_4096_chunks(chunks, accepted, tmp_path):
+    def change(f):
+        del f["provenance"]
+        f.create_dataset("provenance", data=np.frombuffer(b"{}".ljust(chunks), np.uint8), chunks=(1,))
+
+    assert (outcome(changed(change), tmp_path) is not None) == accepted
