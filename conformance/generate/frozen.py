@@ -2,7 +2,8 @@
 
 It holds streams of every configuration that the kit has a model file for, chosen so that together they exercise every
 clause that valid streams of the kit can show (SPEC 1.5). Nothing changes it afterwards: this command refuses to, the
-generators of other suites do not know it, and a test pins the SHA-256 of its manifest, which pins every file.
+generators of other suites do not know it, and a test pins the SHA-256 of its manifest, which pins every file. It has no
+traces: stages may be added under a version (SPEC 1.5-4).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def chosen(vectors: Sequence[Vector]) -> list[Vector]:
     taken: list[Vector] = []
     for name in dict.fromkeys(v.model.name if v.model else None for v in vectors):
         of_model = [v for v in vectors if (v.model.name if v.model else None) == name]
-        taken += sorted(of_model, key=lambda v: v.trace is None)[:EACH]
+        taken += of_model[:EACH]
     left = {c for v in vectors for c in v.clauses} - {c for v in taken for c in v.clauses}
     while left:
         best = max(vectors, key=lambda v: len(left & set(v.clauses)))  # of equal ones the smallest
@@ -67,7 +68,8 @@ def manifest(number: int, vectors: Iterable[Vector]) -> tuple[dict[str, Any], di
         source = sources[vector.suite]
         row = dict(next(r for r in source["vectors"] if r["id"] == vector.id))
         row["id"] = f"{name}/{vector.id.replace('/', '-')}"
-        for field in ("stream", "trace", "picture"):
+        row.pop("trace", None)
+        for field in ("stream", "picture"):
             if field in row:
                 old = row[field]
                 row[field] = f"{old.partition('/')[0]}/{vector.suite}-{old.partition('/')[2]}"

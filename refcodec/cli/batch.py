@@ -373,8 +373,7 @@ def _told(args: argparse.Namespace, rows: Sequence[Row], seconds: float) -> int:
     failed = [row for row in rows if row.state == "failed"]
     for row in rows:
         for text in row.notes:
-            if "is not frozen" not in text:
-                note(f"{row.source}: {text}")
+            note(f"{row.source}: {text}")
     for row in failed:
         note(f"failed: {row.source}: {row.message}")
     if args.json:

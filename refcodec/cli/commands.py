@@ -19,7 +19,7 @@ import numpy as np
 from .. import picture_files
 from ..arith.backend import prepare
 from ..bitstream.container import parse_header
-from ..bitstream.fields import MAGIC, VERSION
+from ..bitstream.fields import MAGIC
 from ..bitstream.info import describe, metadata
 from ..codec import decode_stream, decode_strips
 from ..errors import CheckFailed, OutputError, UsageError
@@ -76,12 +76,12 @@ def encode(args: Namespace) -> int:
             f"{facts['width']}x{facts['height']} {how}: {facts['bytes']} bytes, {facts['bits_per_pixel']:.4f} bits "
             f"per pixel, {psnr}{facts['seconds']:.2f} s"
         )
-    _advise(args.input, facts["bytes"], facts["lossless"])
+    _advise(args.input, facts["bytes"], facts["lossless"], args.model is None)
     return 0
 
 
-def _advise(source: str, size: int, lossless: bool) -> None:
-    """Say what a user may not expect: a stream larger than its source, and the format's state."""
+def _advise(source: str, size: int, lossless: bool, of_package: bool) -> None:
+    """Say what a user may not expect: a stream larger than its source, or whose model may leave the package."""
     file = Path(source)
     if source != "-" and file.is_file() and size > (before := file.stat().st_size):
         note(
@@ -92,7 +92,8 @@ def _advise(source: str, size: int, lossless: bool) -> None:
                 else ": the codec is made for photographs; for text, graphics and flat colours try --lossless"
             )
         )
-    note(f"format version {VERSION} is not frozen, a later refcodec may not decode this stream: keep the source")
+    if of_package and not lossless:
+        note("decoding needs this version's default model, which a later one may replace: keep the model or the source")
 
 
 def decode_file(args: Namespace) -> dict[str, Any]:
