@@ -43,7 +43,7 @@ class Target:
     size : int or None
         The best quality of at most so many bytes.
     psnr : float or None
-        The smallest stream whose colours have at least this PSNR in dB, measured on what decoders show.
+        The lowest quality whose colours have at least this PSNR in dB, measured on what decoders show.
     lossless : bool
         Every sample is exact.
 

@@ -34,7 +34,7 @@ def add_encode_options(p: argparse.ArgumentParser) -> None:
     rate.add_argument("--bpp", type=_rate, metavar="R", help="best quality of at most R bits per pixel")
     rate.add_argument("--size", type=positive, metavar="BYTES", help="best quality of at most BYTES bytes")
     rate.add_argument(
-        "--psnr", type=_rate, metavar="DB", help="smallest stream of at least this PSNR, measured on decoded samples"
+        "--psnr", type=_rate, metavar="DB", help="lowest quality of at least this PSNR, measured on decoded samples"
     )
     rate.add_argument("--lossless", action="store_true", help="store every sample exactly; needs no model")
     p.add_argument(

@@ -343,7 +343,10 @@ def _transferring(where: str) -> Iterator[None]:
         ) from error
 
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".pam", ".webp", ".bmp", ".tif", ".tiff"}
+PICTURE_SUFFIXES = {
+    *(".png", ".jpg", ".jpeg", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".webp", ".avif", ".gif", ".bmp"),
+    *(".tif", ".tiff", ".jp2", ".j2k", ".tga", ".qoi", ".pcx"),
+}
 """Names by which commands that take a folder know its pictures."""
 
 

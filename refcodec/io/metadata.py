@@ -18,6 +18,9 @@ WORDS = {"exif": "exif", "icc": "icc_profile", "xmp": "xmp", "gps": None, "all":
 """What can be left out by name, and the metadata that each means."""
 
 _EXIF, _GPS = 34665, 34853
+_NAME_OF_PLACE = re.compile(rb"""<[^\s<>/=]{0,64}gps|gps[^\s<>="']{0,64}\s{0,8}=""", re.IGNORECASE)
+"""A name with gps in it, of an element or of an attribute; bounded, so that time grows with the size alone."""
+
 _PLACE_IN_XMP = re.compile(
     rb"""\s+exif:GPS\w+\s*=\s*("[^"]*"|'[^']*')|<exif:GPS(\w+)\b[^>]*?(/>|>.*?</exif:GPS\2\s*>)""", re.S
 )
@@ -69,7 +72,8 @@ def stripped(metadata: Metadata, words: frozenset[str]) -> tuple[Metadata, list[
 
 
 def _names_a_place(xmp: bytes) -> bool:
-    return b":GPS" in xmp.replace(b"\0", b"")  # of UTF-16 too
+    """Whether an element or an attribute may be a place: drones write GpsLatitude, and a namespace need not show."""
+    return _NAME_OF_PLACE.search(xmp.replace(b"\0", b"")) is not None  # of UTF-16 too
 
 
 def without_place(exif: bytes) -> bytes | None:

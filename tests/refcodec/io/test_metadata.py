@@ -60,7 +60,15 @@ def test_the_place_in_xmp_is_left_out():
 
 
 @pytest.mark.parametrize(
-    "xmp", [XMP.decode().encode("utf-16"), b"<a exif:GPSLatitude=48,8N>", b"<exif:GPSLatitude>48", b"<my:GPSPosition/>"]
+    "xmp",
+    [
+        XMP.decode().encode("utf-16"),
+        b"<a exif:GPSLatitude=48,8N>",
+        b"<exif:GPSLatitude>48",
+        b"<my:GPSPosition/>",
+        b'<a drone-dji:GpsLatitude="+48.1"/>',
+        b'<GPSLatitude xmlns="http://ns.adobe.com/exif/1.0/">48,1N</GPSLatitude>',
+    ],
 )
 def test_where_a_place_cannot_be_taken_out_all_is_left_out(xmp):
     kept, notes = stripped(Metadata(None, None, xmp), frozenset({"gps"}))
