@@ -14,6 +14,7 @@ from refcodec.cli import main
 from refcodec.codec import encode_picture
 from refcodec.errors import BadMagic, HeaderError, LimitExceeded, OutputError, TransferError, TruncatedStream
 from refcodec.io import files
+from refcodec.io.picture_output import FORMATS
 from refcodec.limits import Limits
 from refcodec.model.procedural import procedural_model
 
@@ -245,3 +246,10 @@ def test_a_name_of_no_file_is_refused_at_the_start(tmp_path, monkeypatch, name, 
     monkeypatch.setattr("refcodec.picture_files.encoding.opened_rows", None)  # is not reached
     assert main(["encode", "p.png", name, "--force"]) == 73
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_know_every_format_that_is_written_and_animations(tmp_path):
+    names = [f"a.{extension}" for extension in (*FORMATS, "gif", "mpo") if extension != "npy"]  # arrays of any sort
+    for name in (*names, "notes.txt", "a.npy"):
+        (tmp_path / name).touch()
+    assert [path.name for path in files.list_pictures(tmp_path)] == sorted(names)
