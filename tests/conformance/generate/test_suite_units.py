@@ -36,6 +36,14 @@ def documents():
 NAMES = sorted(p.stem for p in (FOLDER / "units").glob("*.json"))
 
 
+def test_the_lines_of_the_readme_run(monkeypatch):
+    monkeypatch.chdir(FOLDER.parents[3])
+    lines = (FOLDER / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    counted = {"__name__": "readme"}
+    exec(lines, counted)
+    assert counted["document"]["cases"] == documents()[NAMES[-1]]["cases"]
+
+
 def test_every_file_is_a_vector():
     assert sorted(documents()) == NAMES and len(NAMES) > 55
 
