@@ -7,7 +7,7 @@ import time
 from types import FrameType
 
 # ``python -m`` searches the current folder first, which may be a kit from elsewhere with modules in it. Only the folder
-# that holds this package is needed; a Python callable under test has a process of its own, which searches both.
+# that holds this package is needed; a Python callable under test has a separate process, which searches both.
 if sys.path and sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
     del sys.path[0]
 

@@ -50,7 +50,7 @@ COMMANDS = {
 
 def _overview() -> str:
     lines = [f"  {name:<14}{text}" for name, (_, text) in COMMANDS.items()]
-    head, foot = "usage: python -m conformance COMMAND [...]", "COMMAND --help tells the arguments."
+    head, foot = "usage: python -m conformance COMMAND [...]", "COMMAND --help lists the arguments."
     return "\n".join([head, "", *lines, "", foot])
 
 

@@ -313,7 +313,7 @@ class _Encoder:
         return segments
 
     def worth_storing(self, colours: SampleRows, original: SampleRows, kept: SampleRows) -> Choice:
-        """What costs less stored than coded: what coding costs is found by coding."""
+        """Choose the parts that cost less stored than coded; the cost of coding is found by coding."""
         self._passes = 2
         grid, errors = self._header.grid, BlockErrors(original)
         costs = BlockBits(self._model.tables.gaussian, self._model.factorized, grid.height, grid.width)

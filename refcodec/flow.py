@@ -35,7 +35,9 @@ Trace = Callable[[str, np.ndarray], None]
 
 
 class Parts(NamedTuple):
-    """What coding is built from. Measurements (refcodec/bench/stopwatch.py) and tests exchange parts; no user does."""
+    """The replaceable parts of coding. Measurements (refcodec/bench/stopwatch.py) and tests exchange parts; no user
+    does.
+    """
 
     engine: type[Engine] = Engine
     reader: type[Reader] = Reader
@@ -60,7 +62,7 @@ def needed_for(grid: TileGrid, region: Region) -> Needs:
 
 
 class Flow:
-    """What both directions share: the engine, the model, how the picture is cut, and who is told.
+    """State that both directions share: the engine, the model, the tile grid, and the progress report.
 
     Parameters
     ----------
@@ -157,7 +159,7 @@ class Flow:
             yield first, rows
 
     def decoder(self, stream: Stream) -> CodeRow:
-        """(SPEC 7) Tiles by a decoder; what is wrong with the segments of a tile is told with its number."""
+        """(SPEC 7) Tiles by a decoder; an error in the segments of a tile is reported with its number."""
         config, part = self.model.config, self._needs.z
         z_hat = interior(self.engine.map(part.bottom - part.top, part.right - part.left, config.hyper))
 

@@ -1,4 +1,4 @@
-"""The share of the work that is done, for whoever shows it to a user."""
+"""The share of the work that is done, for display to a user."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def walk_slices(engine: NetworkOps, config: Config, hyper: np.ndarray, port: Sli
             if parity == ANCHOR:
                 references = half[:, :, (4 if i else 10) * ch :]
             else:
-                references = half[:, :, (0 if i else 8) * ch :]  # of the first slice's only local, beside hyper
+                references = half[:, :, (0 if i else 8) * ch :]  # of the first slice's only local, in addition to hyper
                 contexts.local_context(engine, i, y_i, references[:, :, : 2 * ch])
                 if i:
                     contexts.global_intra_context(engine, i, previous[:, :, -ch:], current, half[:, :, 2 * ch : 4 * ch])

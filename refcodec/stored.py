@@ -1,6 +1,6 @@
 """Samples that a stream stores without loss (SPEC 8.10, 8.11), as the codec uses them.
 
-A decoder puts them over or beside the colours that the networks make: rectangles and alpha. A picture that is stored
+A decoder combines them with the colours that the networks compute: rectangles and alpha. A picture that is stored
 as a whole needs neither networks nor a model. An encoder splits alpha off, and gives the networks something cheap where
 their colours are not seen.
 """
@@ -159,7 +159,7 @@ def may_gain(colours: SampleRows) -> bool:
 
 
 class Choice(NamedTuple):
-    """What is stored without loss: rectangles, their payload of LOSS, and whether that is the whole picture."""
+    """Losslessly stored parts: rectangles, their payload of LOSS, and whether that is the whole picture."""
 
     rectangles: tuple[Rectangle, ...] = ()
     payload: bytes = b""
@@ -167,7 +167,7 @@ class Choice(NamedTuple):
 
 
 def chosen(colours: SampleRows, bits: np.ndarray, errors: np.ndarray, step: int) -> Choice:
-    """What costs less stored than coded, by bits and lambda times squared error.
+    """Choose the parts that cost less stored than coded, by bits and lambda times squared error.
 
     Graphics that are stored together share colours and repetitions, which an estimate of each block does not know. So
     choices are packed, and the cheapest one is taken: rectangles by optimistic estimates, rectangles by estimates that
@@ -232,7 +232,7 @@ class BlockErrors:
 
 
 class Overlay:
-    """Puts stored rectangles over decoded colours, and alpha beside them, strip by strip from the top down.
+    """Puts stored rectangles over decoded colours, and adds alpha, strip by strip from the top down.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ class Overlay:
     Attributes
     ----------
     pixels : int
-        Stored pixels that are read for the region: those above it and beside it, too.
+        Stored pixels that are read for the region: those above and at its sides, too.
 
     memory : int
         Bytes that reading takes at most, without the samples that are given.

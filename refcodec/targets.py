@@ -1,4 +1,4 @@
-"""What a picture is to be coded to: a quality, a rate, a size, a PSNR, or no loss. Rates and PSNR are searched for."""
+"""Targets of encoding: a quality, a rate, a size, a PSNR, or no loss. Rates and PSNR are searched for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Shown = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked of a stream; at most one of these.
+    """Target of a stream; at most one of these.
 
     Attributes
     ----------

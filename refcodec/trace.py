@@ -1,6 +1,6 @@
 """A record of every named stage of decoding (SPEC 13), by which two decoders find the first value where they part.
 
-Stages are numbered in the order of computation. A name may come again: a slice's context copy is made anew whenever
+Stages are numbered in the order of computation. A name may come again: a slice's context copy is built again whenever
 half of the slice is finished.
 """
 

@@ -164,7 +164,7 @@ GOOD = "## 1 One\n\n[1-1] First.\n\n- [1-2] second\n\n```python\n[1-9] is no cla
         ("[1-2]", "[1-1]", "where .1-2. is due"),
         ("[1-3]", "[1-4]", "where .1-3. is due"),
         ("[1-2]", "[2-2]", "where .1-2. is due"),
-        ("First.", "First, see [1-2].", "does not stand at the start"),
+        ("First.", "First, see [1-2].", "is not at the start"),
         ("[1-1] First", "First [1-1]", "at the start"),
         ("## 1 One", "## 0 Nought\n```python\n```\n## 1 One", "section 0 has a python block but no clause"),
     ],

@@ -1,7 +1,7 @@
 """A decoder with one mistake, for README.md: how the kit finds it.
 
-It is refcodec's NumPy way but for layer normalisation, which was written anew with the division of C: that one drops
-the fraction, so negative quotients come out one too great unless they are whole; SPEC 5.2-3 wants the floor.
+It is refcodec's NumPy backend except for layer normalisation, which was rewritten with the division of C: that one
+drops the fraction, so negative quotients come out one too great unless they are whole; SPEC 5.2-3 wants the floor.
 
     python -m conformance.examples.broken_decoder STREAM OUTPUT [--model M] [--trace T] [--values DIR]
     python -m conformance.examples.broken_decoder --unit UNIT OUTPUT
@@ -47,7 +47,7 @@ def normalise(position: list[int], epsilon: int) -> list[int]:
 
 
 def layer_norm(x: np.ndarray, layer: Any, out: np.ndarray, threads: int = 1) -> None:
-    """What takes the place of refcodec's."""
+    """Layer normalisation that replaces refcodec's."""
     for row, target in zip(interior(x).tolist(), interior(out), strict=True):
         target[:] = np.clip([normalise(position, layer.epsilon) for position in row], -layer.limit, layer.limit)
 

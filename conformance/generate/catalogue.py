@@ -1,4 +1,4 @@
-"""What every generator makes, from its docstring, with the vectors of the manifests."""
+"""Output of every generator, from its docstring, with the vectors of the manifests."""
 
 from __future__ import annotations
 

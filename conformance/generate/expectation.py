@@ -1,4 +1,4 @@
-"""What a decoder must do with a stream: computed by the reference with both backends, which must agree."""
+"""Required outcome of a stream: computed by the reference with both backends, which must agree."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def defined(data: bytes, name: str | None, spec: ModuleType | None = None) -> Ac
 
 
 def expectation(case: Case) -> tuple[Accept | Reject, bytes]:
-    """What a decoder must do with a case, and its trace: lines of JSON, empty where none is asked for.
+    """Required outcome of a case, and its trace: lines of JSON, empty where none is requested.
 
     Raises
     ------
     Disagreement
-        Backends, SPEC.md's blocks and what the generator says are not of one mind.
+        The backends, SPEC.md's executable blocks and the generator's stated expectation disagree.
     """
     model = models.argument(case.model) if case.model else None
     found: list[tuple[str, Accept | Reject, bytes]] = []

@@ -93,7 +93,7 @@ def _vector(case: Case | Unit, source: str, files: dict[str, bytes]) -> dict[str
 
 
 def listing(manifest: Mapping[str, Any]) -> bytes:
-    """The manifest as text: a line a vector, so that changes show as lines."""
+    """The manifest as text: one line per vector, so that changes show as lines."""
     rows = ",\n".join("  " + json.dumps(v) for v in manifest["vectors"])
     head = {k: v for k, v in manifest.items() if k != "vectors"}
     return (json.dumps(head, indent=1)[:-2] + ',\n "vectors": [\n' + rows + "\n ]\n}\n").encode()
@@ -102,7 +102,7 @@ def listing(manifest: Mapping[str, Any]) -> bytes:
 def build(suite: str, check: bool = False) -> dict[str, bytes]:
     """Every file of a suite by its path below the suite's folder, the manifest included.
 
-    Files of models lie beside the suites: they are brought up to date here, or with ``check`` only looked at.
+    Files of models are stored next to the suites: they are updated here, or with ``check`` only compared.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def build(suite: str, check: bool = False) -> dict[str, bytes]:
 
 
 def differences(folder: Path, files: Mapping[str, bytes]) -> list[str]:
-    """What of a suite's folder is missing, different or left over, by path."""
+    """Files of a suite's folder that are missing, different or left over, by path."""
     found = [
         path for path, data in files.items() if not (folder / path).is_file() or (folder / path).read_bytes() != data
     ]
@@ -150,7 +150,7 @@ def _present(folder: Path) -> list[str]:
 
 
 def _pins(manifest: bytes) -> dict[str, str]:
-    """What makes a vector what it is, by id."""
+    """The fields that define a vector, by id."""
     vectors = read_json(manifest)["vectors"]
     expects = [{name: part for name, part in v.get("expect", {}).items() if name != "blocks"} for v in vectors]
     return {v["id"]: f"{v['sha256']} {json.dumps(e)}" for v, e in zip(vectors, expects, strict=True)}

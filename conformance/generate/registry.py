@@ -1,4 +1,4 @@
-"""What a suite is made of: generators by suite, the cases they yield, and the rules of identifiers."""
+"""Contents of a suite: generators by suite, the cases they yield, and the rules of identifiers."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class _Renewer(doctest.DocTestRunner):
 
 
 def names() -> dict[str, object]:
-    """What examples may use: the blocks, whose tables of annex A are those of the package, which are the same."""
+    """Names that examples may use: the blocks, whose tables of annex A are those of the package, which are the same."""
     tables = plain_content({f"tables/{name}": array for name, array in load_arrays().items()})
     return {**vars(definition()), "universal_tables": lambda: tables}
 

@@ -26,7 +26,7 @@ Input = dict[str, Any]
 Inputs = Callable[[], Iterable[tuple[str, Input]]]
 
 CHANGED = {"coder_symbol": "coder", "coder_step": "words", "coder_step_raw": "words", "put_half": "x"}
-"""Functions that change a parameter: their results are an object with it beside what they return."""
+"""Functions that change a parameter: their results are an object with it and what they return."""
 
 
 @cache

@@ -22,7 +22,7 @@ _BLOCK = re.compile(
 
 
 def run(command: str) -> str:
-    """What a command prints, with this Python."""
+    """Output of a command, with this Python."""
     words = shlex.split(re.sub(r"\bpython -m", f"{sys.executable} -m", command.replace("\\\n", "")))
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout
 

@@ -65,7 +65,7 @@ def extract(text: str) -> list[Clause]:
     Raises
     ------
     ValueError
-        An identifier is not that of the section it stands in, does not count on from the one before, or stands
+        An identifier is not that of its section, does not count on from the one before, or is
         elsewhere than at the start of a clause; or a section has a ``python`` block and no clause.
     """
     found: list[Clause] = []
@@ -75,7 +75,7 @@ def extract(text: str) -> list[Clause]:
         section, title = titles.get(n, (section, title))
         start = START.match(line)
         if len(IDENTIFIER.findall(line)) != (1 if start else 0):
-            raise ValueError(f"line {n}: an identifier does not stand at the start of a clause")
+            raise ValueError(f"line {n}: an identifier is not at the start of a clause")
         if start is None:
             continue
         due = 1 + sum(clause.section == section for clause in found)
@@ -97,7 +97,7 @@ def _check_blocks(text: str, sections: set[str]) -> None:
 
 
 def cited(text: str) -> tuple[str, ...]:
-    """Identifiers of clauses from a text such as "5.3-1..4 6.1-3", in which two dots stand for a run."""
+    """Identifiers of clauses from a text such as "5.3-1..4 6.1-3", in which two dots denote a range."""
     found = []
     for word in text.split():
         first, _, last = word.partition("..")
@@ -107,7 +107,7 @@ def cited(text: str) -> tuple[str, ...]:
 
 
 def listing(clauses: list[Clause]) -> str:
-    """clauses.json: a list of objects, one a line."""
+    """clauses.json: a list of objects, one per line."""
     rows = (json.dumps(asdict(clause), ensure_ascii=False) for clause in clauses)
     return "[\n" + ",\n".join(rows) + "\n]\n"
 

@@ -1,11 +1,11 @@
-"""What the kit refuses, each with the exit code of the command line. Nothing here imports refcodec."""
+"""Errors of the kit, each with the exit code of the command line. Nothing here imports refcodec."""
 
 from __future__ import annotations
 
 PASSED, FAILED, USAGE, INCOMPLETE, NOTHING_RAN, DAMAGED, CANNOT_WRITE, BUG, INTERRUPTED = 0, 1, 2, 3, 4, 5, 73, 70, 130
 """Exit codes of the runner's commands:
 
-0    every vector that was asked for passed, or fell out exactly as the baseline says
+0    every vector that was asked for passed, or had exactly the result in the baseline
 1    something failed, or passed although the baseline says that it fails
 2    the command is wrong, or the decoder cannot be started at all
 3    nothing failed, but some vectors were skipped or are not supported

@@ -1,4 +1,4 @@
-"""Reads manifests, strictly: whatever breaks a rule is one clear error. Never imports refcodec."""
+"""Reads manifests, strictly: each broken rule is one clear error. Never imports refcodec."""
 
 from __future__ import annotations
 

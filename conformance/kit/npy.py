@@ -30,7 +30,7 @@ _KINDS = {"descr": "descr", "fortran_order": "order", "shape": "shape"}
 
 @dataclass(frozen=True)
 class Header:
-    """What a NPY file says of its array.
+    """Header of a NPY file.
 
     Attributes
     ----------

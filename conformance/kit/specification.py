@@ -31,7 +31,7 @@ def definition() -> ModuleType:
     Raises
     ------
     UsageError
-        SPEC.md is not beside the package, as in an installed kit.
+        SPEC.md is not next to the package, as in an installed kit.
     """
     module = ModuleType("spec_blocks", "The definition of the codec.")
     exec(compile(source(), str(SPEC_PATH), "exec"), module.__dict__)

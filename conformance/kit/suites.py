@@ -119,7 +119,7 @@ class Selection:
     ids : tuple of str
         Patterns as of a shell, any may match.
     clauses : tuple of str
-        Clause ids; a section ("5.3") stands for its clauses and subsections.
+        Clause ids; a section ("5.3") means its clauses and subsections.
     models : tuple of str
         Names; "none" for vectors without a model.
     outcomes : tuple of str

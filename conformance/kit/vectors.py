@@ -1,4 +1,4 @@
-"""What suites are made of: models, vectors and what they expect. Never imports refcodec."""
+"""Contents of suites: models, vectors and what they expect. Never imports refcodec."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNSUPPORTED_CLASSES = ("UnknownVersion", "UnknownRequiredChunk")
 """Refusals of streams that a later version may allow: a decoder may call them "not supported"."""
 
 PHASES = ("container", "model", "entropy", "limits")
-"""What a decoder is about to do when it refuses: SPEC 8.5; 10; 7; 9.1."""
+"""Phases in which a decoder refuses: SPEC 8.5; 10; 7; 9.1."""
 
 PROFILES = ("tiny", "default", "paper", "mlicpp", "mlicpp-old", "main", "full")
 """(SPEC 12.1)"""
@@ -195,7 +195,7 @@ class Vector:
 
     @property
     def outcome(self) -> str:
-        """What is expected: "accept", "reject" or "unit"."""
+        """The expected outcome: "accept", "reject" or "unit"."""
         return "unit" if self.expect is None else "accept" if isinstance(self.expect, Accept) else "reject"
 
 

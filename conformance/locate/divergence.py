@@ -196,7 +196,7 @@ def next_stage(reference: Trace, tested: Trace) -> tuple[Key, Node] | None:
 
 
 def _whole(reference: Trace) -> tuple[Network, dict[Key, Stage]]:
-    """What the stages of a reference are, and its lines."""
+    """Descriptions of the stages of a reference, and its lines."""
     stages = network(stage.name for stage in reference.stages)
     wanted = dict(zip(keyed(stage.name for stage in reference.stages), reference.stages, strict=True))
     if wanted.keys() != stages.keys():

@@ -1,4 +1,5 @@
-"""What each stage of a trace is: its operation, what it reads, its slice and half, and the clauses that define it.
+"""Description of each stage of a trace: its operation, what it reads, its slice and half, and the clauses that define
+it.
 
 The stages of a decoder and their order follow from the names in its trace alone (SPEC 6), so this module needs no
 model. A name may come again: the context copy ctx/i of slice i is made four times, whenever half of the slice gets
@@ -92,7 +93,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Node:
-    """What a stage is.
+    """Description of a stage.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What the differences between two arrays look like: rounding, clamp, wrap, order, border, parity.
+"""Patterns of the differences between two arrays: rounding, clamp, wrap, order, border, parity.
 
 Each symptom is a rule that holds for every differing number, so that one line names the likely kind of mistake.
 """
@@ -36,7 +36,7 @@ _VALUES: tuple[tuple[Rule, str], ...] = (
     (lambda e, g: bool((np.abs(g - e) == 1).all()), "all differences are 1: another rounding"),
     (lambda e, g: len(set((g - e).tolist())) == 1 and len(e) > 1, "all differ by the same number: a bias or a median"),
 )
-"""Rules about the numbers, and what they mean; the first that holds is told."""
+"""Rules about the numbers, and what they mean; the first that holds is reported."""
 
 
 def symptoms(expected: np.ndarray, got: np.ndarray, latent: bool = False) -> list[str]:
@@ -109,7 +109,7 @@ def _moved(e: np.ndarray, g: np.ndarray) -> list[str]:
         "rows and columns are exchanged": np.swapaxes(e, 0, 1) if height == width else None,
         "rows stand upside down": e[::-1],
         "columns stand from right to left": e[:, ::-1],
-        "channels stand in reverse": e[:, :, ::-1],
+        "channels are in reverse order": e[:, :, ::-1],
         "the first and the second half of the channels are exchanged": np.roll(e, channels // 2, axis=2),
         "numbers stand channel after channel instead of interleaved": np.moveaxis(e, 2, 0).reshape(e.shape),
         "positions are exchanged in pairs along rows, as by another parity": e.reshape(height, -1, 2, channels)[

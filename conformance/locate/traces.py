@@ -1,6 +1,6 @@
 """Traces (SPEC 13): which values a decoder computed on the way, stage by stage; anyone's are read here, strictly.
 
-A trace is JSON lines in UTF-8, one a stage, in any order and of any subset of the stages:
+A trace is JSON lines in UTF-8, one per stage, in any order and of any subset of the stages:
 
     {"index": 12, "name": "lrp_anchor/0/0", "shape": [4, 4, 12], "dtype": "int16", "sha256": "c492..."}
 

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only mutants that nothing noticed the last time; the others keep their result",
     )
-    parser.add_argument("--write", action="store_true", help="store the results beside the mutants")
+    parser.add_argument("--write", action="store_true", help="store the results next to the mutants")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     parser.add_argument("--clauses", action="store_true", help="print which mutants misread each clause and stop")
 
@@ -81,7 +81,7 @@ def chosen(mutants: Sequence[Mutant], patterns: Iterable[str], sample: int | Non
 
 
 def earlier(path: Path) -> dict[str, str]:
-    """What noticed each mutant the last time, by mutant; empty if there is no such file."""
+    """The tests that killed each mutant the last time, by mutant; empty if the file does not exist."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))["killers"])
     except (OSError, ValueError, KeyError):
@@ -227,7 +227,7 @@ def reached_lines(tasks: Sequence[Task]) -> dict[str, dict[int, list[str]]]:
 def made(tasks: Sequence[Task], count: int, seed: int) -> tuple[list[Mutant], dict[str, dict[str, int]]]:
     """Generated mutants, and for each the vectors that reach its line; none where it runs while modules load.
 
-    Beside each vector is the number of the way that it takes through the module.
+    Next to each vector is the number of the path that it takes through the module.
     """
     reached = reached_lines(tasks)
     mutants = generated.chosen(reached, reached, count, seed)
@@ -265,7 +265,7 @@ def _report(mutants: Sequence[Mutant], killers: Mapping[str, str], what: str) ->
         print(f"declared equivalent, but {killers[m.id]} notices it: {m.id}")
     print(
         f"{what}: {score['noticed']} of {score['mutants'] - score['equivalent']} mutants noticed "
-        f"({100 * score['score']:.1f} %), {score['equivalent']} equivalent ones beside"
+        f"({100 * score['score']:.1f} %), {score['equivalent']} equivalent ones in addition"
     )
     return FAILED if survivors or false else PASSED
 

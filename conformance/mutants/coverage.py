@@ -37,7 +37,7 @@ CHANCE = "by chance: "
 
 @dataclass(frozen=True)
 class Exempt:
-    """What need not be reached, each with its reason.
+    """Items that need not be reached, each with its reason.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Exempt:
 
 @dataclass
 class Reached:
-    """What the vectors reach and what they do not.
+    """Items that the vectors reach, and items that they do not.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Reached:
 
 
 def read_exempt(path: Path = EXEMPT) -> Exempt:
-    """The exemptions beside this module."""
+    """The exemptions next to this module."""
     return Exempt(**json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -1,8 +1,8 @@
 """Runs mutants: each in a forked process that loads the changed source and decodes vector after vector.
 
-The process that hunts must not have imported the package that the mutants change; what they need beside it is loaded
-once before the first fork, so that a mutant costs little more than the import of the package. A process that crashes
-or takes too long is ended, the vector at work counts as killing, and the rest goes on in a new process.
+The process that runs the mutants must not have imported the package that the mutants change; what they need in addition
+is loaded once before the first fork, so that a mutant costs little more than the import of the package. A process that
+crashes or takes too long is ended, the vector at work counts as killing, and the rest goes on in a new process.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Hunt:
 
 
 def preload() -> None:
-    """Import what mutants need beside the package they change; the NumPy way needs no Numba."""
+    """Import what mutants need in addition to the package they change; the NumPy backend needs no Numba."""
     os.environ["REFCODEC_BACKEND"] = "numpy"
     for name in _NEEDED:
         import_module(name)
@@ -150,7 +150,7 @@ def _message(hunt: Hunt) -> tuple[str, float] | None:
 
 
 def _advance(hunt: Hunt, limits: Limits, whole: bool) -> bool:
-    """Take what the process has to say, and start it anew if it is lost; whether the hunt is over."""
+    """Read the process's results, and restart it if it is lost; True if the mutation run is over."""
     message = _message(hunt)
     if message is None:
         return False
@@ -168,7 +168,7 @@ def _advance(hunt: Hunt, limits: Limits, whole: bool) -> bool:
 
 
 def run(hunts: Sequence[Hunt], jobs: int, limits: Limits, whole: bool = False) -> Iterator[Hunt]:
-    """Run hunts side by side and give each when it is over.
+    """Run mutation runs in parallel and yield each when it is over.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def run(hunts: Sequence[Hunt], jobs: int, limits: Limits, whole: bool = False) -
     limits : callable(task) -> float
         Seconds of processor time that a vector may take.
     whole : bool
-        Try every vector; else a mutant's hunt ends with the first that notices it.
+        Try every vector; else a mutant's run ends with the first that kills it.
     """
     waiting, active = list(reversed(hunts)), list[Hunt]()
     try:

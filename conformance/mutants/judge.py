@@ -1,4 +1,6 @@
-"""What refcodec makes of a vector, in this process and with the NumPy backend, and whether that is what is expected."""
+"""Runs refcodec on a vector, in this process and with the NumPy backend, and compares the result with the expected
+one.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,7 @@ def outcome_of(decode: Callable[[], Any]) -> Outcome:
         samples = decode()
     except RefcodecError as error:
         return type(error).__name__
-    except Exception as error:  # a mutant may raise whatever it likes
+    except Exception as error:  # a mutant may raise anything
         return f"crash {type(error).__name__}"
     height, width, channels = (*samples.shape, 1)[:3]
     return f"{width}x{height}x{channels} {hashlib.sha256(samples.tobytes()).hexdigest()}"

@@ -1,8 +1,8 @@
 """A mutant: one small wrong change of a source file, declared as data.
 
-A mutant names a module, a function of it and a fragment of that function's source, which must stand there exactly
+A mutant names a module, a function of it and a fragment of that function's source, which must occur there exactly
 once. So a mutant that no longer fits the code is found by a test instead of silently testing nothing. Files on disk
-are never touched: `Mutant.apply` gives the changed source, and `imported` loads it in a process of its own.
+are never touched: `Mutant.apply` gives the changed source, and `imported` loads it in a separate process.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Mutant:
     find, replace : str
         Fragment of the function's source, and what takes its place.
     models : str
-        The mistake it stands for, one sentence.
+        The mistake that it models, one sentence.
     equivalent : str
-        Why no input whatever can tell it from the original; "" for all others.
+        Why no input can distinguish it from the original; "" for all others.
     clauses : tuple of str
         Clauses of SPEC.md that it misreads; none for a mistake in an implementation.
     """
@@ -69,7 +69,7 @@ class Mutant:
         Raises
         ------
         ValueError
-            The function is not there, or the fragment does not stand in it exactly once.
+            The function is not there, or the fragment does not occur in it exactly once.
         """
         first, last = span(source, self.function)
         lines = source.splitlines(keepends=True)
@@ -217,7 +217,7 @@ def read(path: Path) -> list[Mutant]:
 
 
 def declared(*names: str) -> tuple[Mutant, ...]:
-    """Mutants of files beside this module, by the files' names without suffix."""
+    """Mutants of files next to this module, by the files' names without suffix."""
     return tuple(m for name in names for m in read(Path(__file__).with_name(f"{name}.mutants")))
 
 
@@ -227,7 +227,7 @@ RUNNER = ("runner",)
 
 
 def check(mutants: Iterable[Mutant]) -> list[str]:
-    """What is wrong with declarations: fragments that do not fit, sources that do not compile, ids that repeat."""
+    """Defects of declarations: fragments that do not fit, sources that do not compile, ids that repeat."""
     problems: list[str] = []
     ids: set[str] = set()
     dumped = cache(lambda source: ast.dump(ast.parse(source)))

@@ -107,7 +107,7 @@ def notice(mutant: Mutant | None, known: str = "") -> str:
 def hunt(
     mutants: Sequence[Mutant], jobs: int, known: Mapping[str, str], progress: Callable[[int, int, Mutant, str], None]
 ) -> dict[str, str]:
-    """What noticed each mutant, by id; those that nothing noticed are not in it.
+    """The test that killed each mutant, by id; survivors are not in it.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ OPERATION = (
 """(SPEC 6.1) Of an operation, all but its area."""
 
 HIDDEN = -(1 << 40)
-"""Stands for a logit that takes no part."""
+"""Marks a masked logit."""
 
 
 def way(function: str) -> Callable[[Way], Way]:

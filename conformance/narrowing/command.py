@@ -104,7 +104,7 @@ def narrowed(place: Place, narrowing: Narrowing) -> ModuleType:
     Raises
     ------
     ValueError
-        The expression does not stand in its function exactly once.
+        The expression does not occur in its function exactly once.
     """
     mutant = Mutant(place.name, "SPEC", place.function, place.find, place.replace, place.quantity)
     module = ModuleType("narrowed_blocks", place.name)
@@ -184,7 +184,7 @@ def _functions() -> dict[str, str]:
 
 
 def _units(place: Place) -> list[str]:
-    """Unit vectors that a place takes part in, those of its own function first."""
+    """Unit vectors that a place takes part in, those of its function first."""
     reached = [name for name, function in _functions().items() if place.function in _calls()[function]]
     return sorted(reached, key=lambda name: _functions()[name] != place.function)
 

@@ -139,7 +139,9 @@ def _value(
 
 
 def _half(operation: str, function: str, find: str, most: int, least: int | None = None, **proofs: str) -> Place:
-    """What is shifted or divided, with the half that rounds it: ``find`` is a call of round_shift or round_quotient."""
+    """The shifted or divided expression, with the half that rounds it: ``find`` is a call of round_shift or
+    round_quotient.
+    """
     replace = find.replace("round_shift(", "SHIFT(", 1).replace("round_quotient(", "QUOTIENT(", 1)
     low = -most if least is None else least
     return Place(operation, "with the half", function, find, replace, low, most, _named(proofs))
@@ -328,7 +330,7 @@ PLACES = (
     _value("softmax", "product", "softmax_weights", "v * reciprocal", 1 << 47, 0),
     _half("softmax", "softmax_weights", "round_shift(v * reciprocal, 31)", (1 << 47) + (1 << 30), 0),
     _value("softmax", "weight", "softmax_weights", "round_shift(v * reciprocal, 31)", 1 << 16, 0),
-    # 5.8, 9.2-5: 64 channels a head at most; weights of 25 keys sum to at most 2^16 + 13.
+    # 5.8, 9.2-5: 64 channels per head at most; weights of 25 keys sum to at most 2^16 + 13.
     _value("local attention", "product", "local_attention", "s * t", MAX**2),
     _value(
         "local attention", "sum of products", "local_attention", "sum(s * t for s, t in zip(q[a], k[b]))", 64 * MAX**2

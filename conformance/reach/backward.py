@@ -16,7 +16,7 @@ from refcodec.model.layer_table import Op
 from refcodec.model.layers import Conv
 
 Slopes = dict[str, np.ndarray]
-"""By tensor, float64 [h, w, C]; half maps stand at whole positions."""
+"""By tensor, float64 [h, w, C]; half maps are stored at whole positions."""
 
 
 def _padded(x: np.ndarray, reach: int) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""``python -m conformance bounds``: bounds of SPEC 9.2 beside what the extremes suite reaches, layer by layer.
+"""``python -m conformance bounds``: bounds of SPEC 9.2 and what the extremes suite reaches, layer by layer.
 
 For two models: one whose accumulators a stream drives to 2^31 - 1, and a procedural one, for which layers that read the
 stream are exact and deeper ones are the best of a search. The table is data, suites/extremes/bounds.json, and is
-measured anew by every call.
+measured again by every call.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Row:
 
 
 def why_below(bound: Bound, searched: bool) -> str:
-    """(SPEC 9.2) What keeps a quantity below the bound that is proved for it, beside the pattern of the stream."""
+    """(SPEC 9.2) Reasons, apart from the pattern of the stream, why a quantity stays below its proved bound."""
     part, leaf = bound.name.split("/")[0], bound.name.split("/")[-1]
     if bound.quantity == "sum D^2":
         return "the bound is four times C^3 x^2, the greatest sum"
@@ -123,7 +123,7 @@ def measured() -> dict[str, list[Row]]:
 
 
 def document(tables: dict[str, list[Row]]) -> bytes:
-    """bounds.json: the search's budget, and a line a row."""
+    """bounds.json: the search's budget, and one line per row."""
     budget = {"random": search.RANDOM, "changes": search.STEPS, "seed": search.SEED}
     parts = [
         f' "{name}": [\n' + ",\n".join("  " + json.dumps(asdict(row)) for row in table) + "\n ]"
@@ -153,7 +153,7 @@ def _searched(path: Path) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``bounds``."""
     parser.add_argument("--write", action="store_true", help="write bounds.json")
-    parser.add_argument("--search", action="store_true", help="search anew for the procedural model; takes minutes")
+    parser.add_argument("--search", action="store_true", help="search again for the procedural model; takes minutes")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
-"""What the range coder meets in a stream: every symbol by table, every interval by kind, the states between.
+"""Counts of the range coder's events in a stream: every symbol by table, every interval by kind, the states between.
 
-A decoder of its own, in plain integers (SPEC 7), counts while it decodes; it proves what the suites claim to cover.
+A separate decoder, in plain integers (SPEC 7), counts while it decodes; it proves what the suites claim to cover.
 """
 
 from __future__ import annotations

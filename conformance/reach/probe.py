@@ -1,4 +1,5 @@
-"""What decoding a stream reaches inside: the greatest magnitude of every bounded quantity, clamps, ties of roundings.
+"""Internal values that decoding a stream reaches: the greatest magnitude of every bounded quantity, clamps, ties of
+roundings.
 
 An engine that evaluates every operation once more in plain int64 and looks at what lies between its input and its
 result. It is for measuring suites, not for speed: models are small.
@@ -27,7 +28,7 @@ from refcodec.slices import walk
 
 @dataclass
 class Reach:
-    """What one or more streams reach.
+    """Values that one or more streams reach.
 
     Attributes
     ----------
@@ -275,7 +276,7 @@ class Probe(Engine):
         return out
 
     def levels_and_means(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(SPEC 6.8) Scales beside thresholds, clamps of means."""
+        """(SPEC 6.8) Scales next to thresholds, clamps of means."""
         inner = interior(parameters).astype(np.int64)
         scales, means = inner[:, :, : inner.shape[2] // 2], inner[:, :, inner.shape[2] // 2 :]
         for difference in (-1, 0, 1):

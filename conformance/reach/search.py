@@ -34,8 +34,8 @@ FOUND = Path(__file__).with_name("found.json")
 SEED = 20
 
 RANDOM, STEPS = 200, 20
-"""The budget beside two suggested patterns a convolution: random patterns, and changes tried for every bounded quantity
-of every operation of the decoder."""
+"""The budget in addition to two suggested patterns per convolution: random patterns, and changes tried for every
+bounded quantity of every operation of the decoder."""
 
 LARGE = 8
 """One random pattern in so many has 2x2 blocks: windows of 5x5 positions of y and of several positions of z fit in."""
@@ -130,7 +130,8 @@ def decoder_convolutions(model: Model) -> list[Op]:
 def direct_patterns(model: Model) -> Iterator[tuple[str, Pattern]]:
     """Name of an operation that reads what the stream holds, and the signs of its filter with the greatest bound.
 
-    They stand at a non-anchor, or at an anchor if only these are read, and at both where a mask lets half of them pass.
+    They are placed at a non-anchor, or at an anchor if only these are read, and at both where a mask lets half of them
+    pass.
     """
     ops = {op.name: op for op in model.ops}
     for op in decoder_convolutions(model):
@@ -228,6 +229,6 @@ def search(model: Model, say: Callable[[str], None]) -> list[Text]:
 
 
 def stored_patterns(model: Model) -> Iterator[tuple[Pattern, list[str]]]:
-    """What the search has found: patterns, and the operations in which each is the best."""
+    """Results of the search: patterns, and the operations in which each is the best."""
     for text in json.loads(FOUND.read_text(encoding="utf-8")):
         yield from_text(model, text), text["best"]

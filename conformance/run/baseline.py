@@ -1,7 +1,7 @@
 """Baselines: which vectors are known to fail, and how exactly. Pure functions.
 
-A baseline is a text, one vector a line, ``RESULT ID``; ``#`` begins a comment. A run is as expected if every vector
-falls out as its line says and all others pass. What passes in spite of its line is reported too, so that a baseline
+A baseline is a text, one vector per line, ``RESULT ID``; ``#`` begins a comment. A run is as expected if every vector
+has the result in its line and all others pass. What passes in spite of its line is reported too, so that a baseline
 never outlives its failures.
 """
 
@@ -76,7 +76,7 @@ def judge(name: str, outcome: str, baseline: Baseline) -> str:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a run comes to.
+    """Conclusion of a run.
 
     Attributes
     ----------

@@ -3,7 +3,7 @@
     python -m conformance bisect --stream S --model M --trace T [--values DIR] [--reference CMD]
     python -m conformance bisect --vector core/NAME --decoder "mydec {stream} --trace {trace} --values {values}"
 
-The trace T of the decoder under test has one JSON line a stage, of any subset of the stages, with an "index" on every
+The trace T of the decoder under test has one JSON line per stage, of any subset of the stages, with an "index" on every
 line or on none; SPEC 13 and traces.py describe it. With its values (NPY files in DIR) the first differing element is
 named, too; they are needed for the stage that differs only. Instead of files a command may be given that makes them; it
 may end as it likes, and also use {output} and {model}. The reference's trace comes from a command, which is called as
@@ -118,7 +118,7 @@ def unit_vectors(operations: Iterable[str], kit: Path = KIT) -> list[Vector]:
 
 
 def report(found: Divergence, units: Sequence[Vector], injection: str) -> list[str]:
-    """What the command prints: the divergence, the unit vectors that isolate it, and what to do next."""
+    """Output of the command: the divergence, the unit vectors that isolate it, and what to do next."""
     lines = describe(found)
     if units:
         lines.append(f"  units:      {', '.join(v.id for v in units)}")

@@ -6,7 +6,7 @@
 
 Points are found from the results: P streams are accepted and refused rightly, E entropy exact and T trace exact (from
 traces, so the run needs --check-traces), D samples exact, R robust; N from the report of an encoder. A claim holds the
-result of every vector of its profile and level; --check finds its points anew and compares.
+result of every vector of its profile and level; --check computes its points again and compares.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FORMAT = 1
 KIND = "claim of conformance"
 POINTS = ("P", "E", "D", "T", "R", "N")
 _KEPT = ("outcome", "seen", "exact", "wrote", "trace")
-"""What a claim keeps of each result: points follow from it."""
+"""The fields of each result that a claim stores: points follow from them."""
 
 Results = Mapping[str, Mapping[str, Any]]
 

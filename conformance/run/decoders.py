@@ -44,7 +44,7 @@ _ENDING_SECONDS = 5.0
 _MAX_REPLY = 1 << 20
 
 _GREETING = {"serves": 1}
-"""What a server writes first: it is ready, and speaks version 1 of the protocol."""
+"""First line of a server: it is ready, and speaks version 1 of the protocol."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Job:
 
 
 class Decoder(Protocol):
-    """What the runner drives; each thread of it has one of its own."""
+    """Interface between the runner and a decoder; each thread of the runner has a separate one."""
 
     def run(self, job: Job, stop: threading.Event) -> Ended:
         """Decode one stream."""
@@ -290,7 +290,7 @@ class Server:
         (command, variables), mark = self._command(), process.new_mark()
         path = self._folder / f"server-{threading.get_ident()}.txt"
         with open(path, "wb") as stderr:
-            self._errors = open(path, "rb")  # a position of its own, which the server does not share
+            self._errors = open(path, "rb")  # a separate position, which the server does not share
             self._process = process.start(
                 command,
                 limits,

@@ -4,7 +4,7 @@
     python -m conformance encoder --streams FOLDER --model M
 
 The encoder gets every picture as PNG, with alpha where it has alpha. Its stream must be valid: the reference, by
-default this Python's refcodec as a program of its own, reads its header, refuses what SPEC refuses, decodes it, and
+default this Python's refcodec as a separate program, reads its header, refuses what SPEC refuses, decodes it, and
 compares the digest if there is one. Size, channels, alpha and quality must be those asked for; a picture that is
 stored without loss has no step. --reproducible also compares the stream with refcodec's own (SPEC 1.4). Bits per pixel,
 PSNR of the colours, tiles and what is stored without loss are reported; no quality is demanded.
@@ -189,7 +189,7 @@ def parse_qualities(text: str) -> tuple[int, ...]:
 
 
 def wrong_header(facts: dict[str, Any], task: Task) -> str:
-    """What in a stream's header is not what was asked for, "" if nothing."""
+    """Difference between a stream's header and the request, "" if none."""
     wanted = {
         "width": task.width,
         "height": task.height,
@@ -292,7 +292,7 @@ class Bench:
         return Result(vector, outcomes.FAIL, found["says"], finding["error"], "accepted")
 
     def _validated(self, stream: Path, folder: Path) -> dict[str, Any]:
-        """What the validator says of a stream; raises UsageError where it does not run."""
+        """The validator's result for a stream; raises UsageError where it does not run."""
         model = ("--model", self._tools.model) if self._tools.model else ()
         ended = self._run((*self._tools.validator, str(stream), "--json", *model), folder)
         try:
@@ -344,7 +344,7 @@ class Bench:
         return Verdict(outcomes.PASS, says + self._needs(stream, folder))
 
     def _facts(self, info: process.Ended) -> dict[str, Any]:
-        """What the reference says of a header; raises UsageError where that is no object of JSON."""
+        """The reference's description of a header; raises UsageError where that is no object of JSON."""
         try:
             facts = read_json(info.stdout)
         except ValueError as error:
@@ -354,7 +354,7 @@ class Bench:
         return facts
 
     def _refused(self, what: str, ended: process.Ended, stream: Path, folder: Path) -> Verdict:
-        """Why the reference refuses; raises UsageError where it fails for a reason of its own."""
+        """Why the reference refuses; raises UsageError where it fails for another reason."""
         seen = outcomes.observe(ended)
         if seen.kind == "refused" or ended.exit_code == 1 or seen.error:
             says = outcomes.last_line(ended.stderr) or seen.error

@@ -1,4 +1,4 @@
-"""Tries a decoder on vectors: one at a time in a folder of its own, several at once in threads."""
+"""Tries a decoder on vectors: one at a time in a separate folder, several at once in threads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Options:
     jobs : int
         Decoders at once.
     models : tuple of Path
-        Folders of models beside the kit's.
+        Folders of models in addition to the kit's.
     reference : Spec or None
         A decoder that gives the expected picture where the suite has none.
     spare : Path or None
@@ -77,7 +77,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one vector.
+    """Result of one vector.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ def limits_for(vector: Vector, limits: Limits) -> Limits:
 
 
 def compare(expect: Accept, got: bytes) -> str:
-    """What is wrong with samples, "" if they are the expected ones."""
+    """Description of wrong samples, "" if they are the expected ones."""
     return "" if hashlib.sha256(got).hexdigest() == expect.samples else "another picture"
 
 
@@ -284,7 +284,7 @@ class Trial:
             folder / "trace.jsonl" if trace or spec.always_traces else None,
             limits_for(vector, self._options.limits),
         )
-        # a copy, under a name that tells nothing, which a decoder may spoil
+        # a copy with a neutral name: the decoder can neither guess the outcome from it nor damage the original
         job.stream.write_bytes(vector.read())
         role = "decoder" if decoder is self._decoder else "reference"
         ended = self._run(role, lambda: decoder.run(job, self._stop))

@@ -1,4 +1,4 @@
-"""What the runner itself writes: reports, whole or not at all, and temporary folders that decoders may damage."""
+"""Files that the runner itself writes: reports, whole or not at all, and temporary folders that decoders may damage."""
 
 from __future__ import annotations
 

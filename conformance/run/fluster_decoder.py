@@ -32,7 +32,7 @@ MODEL_ARG = os.environ.get("LOCLIC_MODEL_ARG", "" if "LOCLIC_DECODER" in os.envi
 
 
 def answer(seen: outcomes.Seen, output: Path, facts: dict[str, Any]) -> str:
-    """What Fluster compares; raises for what is neither a picture nor a refusal.
+    """The text that Fluster compares; raises if the result is neither a picture nor a refusal.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ def recipe(model: Model, path: Path) -> tuple[str, ...]:
 
 
 def make(model: Model, folder: Path) -> None:
-    """Make a procedural model with refcodec, as a program of its own.
+    """Make a procedural model with refcodec, as a separate program.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def make_absent(vectors: Iterable[Vector], folders: Sequence[Path]) -> None:
 
 
 def absence(model: Model) -> str:
-    """What to do about a model that is not there."""
+    """Advice about a missing model."""
     if model.profile:
         return f"model {model.name!r} is absent; --models DIR --make-models has refcodec make it there"
     return f"model {model.name!r} is absent: give --models DIR with {model.name}{ENDING} of SHA-256 {model.sha256}"

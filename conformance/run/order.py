@@ -26,7 +26,7 @@ ENOUGH = "not run, since there were enough failures before it"
 
 
 def cost(vector: Vector) -> int:
-    """What a vector costs, roughly: bytes of the stream and of the model, and samples."""
+    """Approximate cost of a vector: bytes of the stream and of the model, and samples."""
     samples = vector.expect.count if isinstance(vector.expect, Accept) else 0
     model = vector.model
     read = 0 if model is None else model.file.stat().st_size if model.file else MADE_MODEL

@@ -1,4 +1,4 @@
-"""What counts as what: from the way a decoder ended to its result for one vector. Pure functions.
+"""Classification: from the way a decoder ended to its result for one vector. Pure functions.
 
 A decoder's exit code says what it did:
 
@@ -58,7 +58,7 @@ _CLASSES = re.compile(rf"\b({'|'.join(ERROR_CLASSES)})\b")
 
 @dataclass(frozen=True)
 class Seen:
-    """What a decoder did with a stream.
+    """Reaction of a decoder to a stream.
 
     Attributes
     ----------
@@ -105,13 +105,13 @@ def last_line(text: bytes) -> str:
 
 
 def signal_of(exit_code: int) -> str:
-    """The name of the signal that an exit code stands for, "" for none."""
+    """The name of the signal that an exit code means, "" for none."""
     number = -exit_code if exit_code < 0 else exit_code - 128
     return _SIGNALS.get(number, f"signal {number}" if exit_code < 0 else "")
 
 
 def observe(ended: Ended) -> Seen:
-    """What the way it ended says that a decoder did; the rules stand at the top."""
+    """Reaction of a decoder, from the way it ended; the rules are at the top."""
     if ended.stopped == process.TIMEOUT:
         return Seen(TIMEOUT, detail=f"ended after {ended.seconds:.1f} s")
     if ended.stopped == process.MEMORY:

@@ -1,4 +1,4 @@
-"""What a decoder wrote, read strictly: the format it was asked for, the size the vector names, nothing behind it."""
+"""Reads a decoder's output strictly: the requested format, the size in the vector, nothing behind it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..kit.text import printable
 from ..kit.vectors import Accept
 
 FORMATS = ("pnm", "png", "npy", "raw")
-"""What a decoder may be asked for: PGM, PPM or with alpha PAM; PNG; NPY of uint8 [H, W] or [H, W, C]; samples without
-a header. Alpha is the last channel of 2 or 4.
+"""Formats that can be requested of a decoder: PGM, PPM or with alpha PAM; PNG; NPY of uint8 [H, W] or [H, W, C];
+samples without a header. Alpha is the last channel of 2 or 4.
 
 They are endings of the output's name, too, by which many decoders choose.
 """
 
 SPARE = 1 << 20
-"""Bytes that headers and metadata may take beside the samples."""
+"""Bytes that headers and metadata may take in addition to the samples."""
 
 _PNM = re.compile(
     rb"P([56])((?:\s|#[^\n\r]*[\n\r])+)(\d{1,7})(?:\s|#[^\n\r]*[\n\r])+(\d{1,7})"

@@ -1,4 +1,4 @@
-"""A program in a session of its own, under limits of time, memory and file size; POSIX only.
+"""A program in a separate session, under limits of time, memory and file size; POSIX only.
 
 Two watches guard memory: the system refuses allocations beyond the limit (`RLIMIT_DATA`, each process for itself), and
 the sum over all processes of the program is sampled. When the program ends or is ended, all of them are killed, so that
@@ -66,7 +66,7 @@ class NotStarted(UsageError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may use.
+    """Resources that a program may use.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ def _kind(path: str) -> bytes:
 def _check_format(program: str) -> None:
     """Refuse a program of another machine; raises NotStarted.
 
-    The shell takes such a file for a script of its own, and the run would fail vector by vector. Only a file that is
+    The shell treats such a file as a shell script, and the run would fail vector by vector. Only a file that is
     empty, or binary and of another kind than this Python's own, is started here, for a moment and without arguments.
     """
     try:
@@ -166,7 +166,7 @@ def wrapped(command: Sequence[str], limits: Limits) -> list[str]:
 
 
 def environment(folder: Path, mark: str) -> dict[str, str]:
-    """The environment of a program: ours, with a folder of its own for temporary files and its mark."""
+    """The environment of a program: ours, with a separate folder for temporary files and its mark."""
     return {**os.environ, "TMPDIR": str(folder), MARK: mark}
 
 
@@ -186,7 +186,7 @@ def start(
     stderr: int,
     variables: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own.
+    """Start a program in a separate session.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """A run as one dictionary: what ``--json`` writes, and what the other reports are made from.
 
-``report.schema.json`` beside this file describes it.
+``report.schema.json`` next to this file describes it.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def nearest_traced(vector: Vector, traced: Iterable[Vector]) -> str:
 
 
 def advice(run: Run) -> list[str]:
-    """What the results of all vectors together say about the command."""
+    """Conclusion from the results of all vectors about the command."""
     bare = [r for r in run.results if run.some_models and r.vector.model is None and r.seen]
     if len(bare) < MANY or len({(r.outcome, r.detail) for r in bare}) > 1 or bare[0].outcome != CRASH:
         return []
@@ -142,7 +142,7 @@ def advice(run: Run) -> list[str]:
 
 
 def expected_text(vector: Vector) -> str:
-    """What a vector expects, for people: "accept" or "reject ChecksumError"."""
+    """The expected outcome of a vector, for people: "accept" or "reject ChecksumError"."""
     if isinstance(vector.expect, Reject):
         return f"reject {' or '.join(vector.expect.classes)}"
     return vector.outcome

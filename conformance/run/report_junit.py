@@ -17,7 +17,7 @@ def _clean(text: object) -> str:
 
 
 def _mark(case: Xml.Element, entry: dict[str, object]) -> str:
-    """Say how a case fell out; returns the counter that it raises, "" for a pass."""
+    """Add the result of a case; returns the counter that it increments, "" for a pass."""
     if entry["judgement"] == AS_HOPED:
         return ""
     says = f"{entry['outcome']}: {entry['detail']}" if entry["detail"] else entry["outcome"]

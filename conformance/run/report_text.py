@@ -44,7 +44,7 @@ def _result(group: list[dict[str, Any]]) -> str:
 
 
 def _explained(entry: dict[str, Any]) -> list[str]:
-    """What is said below results: what they suggest, and where traces differ."""
+    """Lines below results: what they suggest, and where traces differ."""
     if entry["judgement"] == NOT_RUN:
         return []
     lines = [f"suggests: {entry['suggests']}"] if entry["suggests"] else []
@@ -86,7 +86,7 @@ def hints(report: Report) -> list[str]:
 
 
 def render(report: Report, longest: int = 60) -> str:
-    """What ``run`` prints: vectors that are not as hoped, counts, and the conclusion.
+    """Output of ``run``: vectors with another result than expected, counts, and the conclusion.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@
     python -m conformance run --decoder "mydec {stream} {output}" --failed report.json -x
 
 A decoder is a command with {stream} and {output}, perhaps {model}, {trace} and {threads}, or
-python:package.module:function. It runs in a process group of its own under limits of time and memory. A template with
+python:package.module:function. It runs in a separate process group under limits of time and memory. A template with
 {model}, or any decoder with --always-model, is given a model even where the stream needs none. With --serve one process
 decodes many streams, in an order mixed by --seed; what is left over from an earlier stream shows.
 
@@ -137,7 +137,7 @@ RENDERERS: dict[str, Callable[[Report], str]] = {
 
 
 def selection_of(args: argparse.Namespace, outcomes: Sequence[str] = ("accept", "reject")) -> Selection:
-    """What `add_selection` chose of vectors that expect one of these outcomes."""
+    """Selection of `add_selection` among vectors that expect one of these outcomes."""
     return Selection(
         tuple(args.id),
         tuple(args.clause),
@@ -200,7 +200,7 @@ def traced_vectors(kit: Path) -> list[Vector]:
 def options_of(
     args: argparse.Namespace, vectors: Sequence[Vector], decoders: Sequence[Spec | None], known: Mapping[str, str]
 ) -> Options:
-    """What `add_running` chose, for a decoder and a reference or None; failures that are known do not count."""
+    """Settings of `add_running`, for a decoder and a reference or None; known failures do not count."""
     folders = tuple(args.models)
     wanted = any(d and d.always_models for d in decoders) and any(v.expect and not v.model for v in vectors)
     return Options(
@@ -252,7 +252,7 @@ def read_baseline(path: Path | None, kit: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Done:
-    """What `execute` did.
+    """Result of `execute`.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What the runner ran on: for reports and claims."""
+"""Description of the machine, for reports and claims."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _NEEDED = re.compile(_ENTROPY.pattern + r"|(tiles/\d+/)?ep_(anchor|nonanchor)/\d
 
 @dataclass(frozen=True)
 class Found:
-    """What a comparison found.
+    """Result of a comparison.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Found:
 
     @property
     def says(self) -> str:
-        """What is wrong, in a few words."""
+        """The error, in a few words."""
         return "there is no trace" if self.grade == MISSING else "the trace differs"
 
 

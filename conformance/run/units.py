@@ -26,7 +26,7 @@ SPREAD, SPARE = 16, 1 << 20
 """How much longer than what is expected an answer may be, for indentation, and bytes that it may have at least."""
 
 LONG = 4096
-"""Bytes beyond which a result is told by its length and SHA-256."""
+"""Bytes beyond which a result is described by its length and SHA-256."""
 
 Case = Mapping[str, Any]
 
@@ -106,7 +106,7 @@ def first_difference(expected: Any, got: Any, place: str = "") -> str:
 
 
 def compare(cases: Sequence[Case], results: Any) -> str:
-    """What is wrong with a program's answer, "" if nothing."""
+    """Description of the error in a program's answer, "" if none."""
     if not isinstance(results, dict):
         return "the answer is no object of results by id"
     names = [case["id"] for case in cases]
@@ -120,7 +120,7 @@ def compare(cases: Sequence[Case], results: Any) -> str:
 
 
 def read_answer(path: Path, most: int) -> tuple[Any, str]:
-    """What a program wrote, at most so many bytes, and what is wrong with it as JSON."""
+    """A program's output, at most so many bytes, and what is wrong with it as JSON."""
     try:
         return read_json(read_plain(path, most, links=False), most), ""
     except TooLarge:
@@ -141,7 +141,7 @@ def asked(head: Mapping[str, Any], cases: Sequence[Case], words: tuple[str, ...]
 
 
 def judged(cases: Sequence[Case], ended: process.Ended, folder: Path) -> tuple[Seen, Verdict]:
-    """What a program did, and the result."""
+    """Reaction of a program, and the result."""
     seen = outcomes.observe(ended)
     if seen.kind == "refused":
         return seen, Verdict(outcomes.FAIL, f"refused: {seen.detail or seen.error or 'no reason given'}")

@@ -1,6 +1,6 @@
-"""Valid streams from chosen symbols: the decoder's own walk asks for them, so whatever is chosen decodes.
+"""Valid streams from chosen symbols: the decoder's own walk asks for them, so every choice decodes.
 
-The walk tells which table and which mean every symbol of y will have; the chooser answers with symbols. Nothing is
+The walk reports the table and the mean of every symbol of y; the chooser answers with symbols. Nothing is
 predicted, rounded or searched as an encoder would: any symbol of SPEC 7.2 may stand anywhere.
 """
 

@@ -74,7 +74,7 @@ SHAPES: list[Table] = [
     (-1, [0, 1, 2, TOTAL]),  # two regular symbols of frequency 1; the escape has 65534
     (-32767, [0, 1, TOTAL]),  # the least symbol alone: escapes above only, up to v = 65533
     (32767, [0, 1, TOTAL]),  # the greatest symbol alone: escapes below only
-    (-32767, list(range(TOTAL + 1))),  # every symbol is regular, the escape stands for none
+    (-32767, list(range(TOTAL + 1))),  # every symbol is regular, the escape represents none
     (-255, _crowded()),
     (-10, _buckets()),
     (0, [0, 1, 65535, TOTAL]),  # frequencies 1, 65534 and 1

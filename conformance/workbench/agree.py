@@ -251,7 +251,7 @@ def keep(folder: Path, trial: Trial) -> None:
 
 @dataclass
 class Summary:
-    """What a search found: models compared and refused, stages compared, models that differ."""
+    """Result of a search: models compared and refused, stages compared, models that differ."""
 
     models: int = 0
     refused: int = 0

@@ -9,7 +9,7 @@ every coding, and pictures that are stored without loss. Bytes of zlib streams d
 form takes one stream at hand.
 
 A stream on which the decoder does not give the reference's samples is shrunk while it fails in the same way (shrink.py;
-procedural models lose slices, too) and kept as a vector with its trace. DIR is a kit of its own, so that it is tried
+procedural models lose slices, too) and kept as a vector with its trace. DIR is a separate kit, so that it is tried
 again by ``run --kit DIR``, and ``bisect --kit DIR --vector ID`` finds the stage.
 Exit codes: 0 no difference, 1 differences, 2 usage.
 """
@@ -51,7 +51,7 @@ from .shrink import Draft, shrink
 from .stage_recorder import read_symbols
 
 STORED: tuple[tuple[str, ...], ...] = ((), (), (), (ALPHA,), (LOSSLESS,), (LOSSLESS, ALPHA))
-"""What random streams store without loss, by their chunks."""
+"""Lossless parts of random streams, by their chunks."""
 
 WHOLE = 10
 """One of so many random streams is a picture without loss."""
@@ -59,7 +59,7 @@ WHOLE = 10
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a random stream is made of, apart from its model.
+    """Description of a random stream, apart from its model.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ def random_streams(family: Family, seed: int, count: int, side: int) -> Iterator
 
 
 class Comparison:
-    """A decoder beside the reference.
+    """A decoder that is compared with the reference.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ class Comparison:
         self._trial.close()
 
     def __call__(self, data: bytes, slices: int | None = None) -> Result:
-        """What the decoder makes of a valid stream; raises RefcodecError if the stream is none."""
+        """The decoder's result for a valid stream; raises RefcodecError if the stream is none."""
         slices = slices or self._family.slices
         samples, _ = decode_stream(data, model=self._family.model(slices), threads=1)
         path = self._folder / "compared.loclic"

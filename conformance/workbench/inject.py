@@ -14,7 +14,7 @@ reference computes the part from the NPY files in DIR, which may hold any number
 
     DIR/part.json   the part, its operations in order with their inputs, the picture, the quality, and of every
                     input and the result name, file, shape, type and SHA-256 (as in a trace)
-    DIR/NAME.npy    integers [rows, columns, channels], one file an input, slashes of the name as dots: h_s/4 is
+    DIR/NAME.npy    integers [rows, columns, channels], one file per input, slashes of the name as dots: h_s/4 is
                     h_s.4.npy. Halves of the checkerboard are packed along columns (SPEC 6.3)
 
 Inputs of the special parts: coder/*: segment uint8 [bytes], tables int32 [symbols], the table number of every symbol in
@@ -116,7 +116,7 @@ def load_inputs(part: Part, folder: Path) -> dict[str, np.ndarray]:
 
 
 def _settings(folder: Path, quality: int | None) -> tuple[int, tuple[int, int, int] | None]:
-    """Quality, and height, width and channels of the picture, if ``part.json`` tells them."""
+    """Quality, and height, width and channels of the picture, if ``part.json`` has them."""
     path = folder / PART_FILE
     if not path.is_file():
         return 1 if quality is None else quality, None

@@ -1,4 +1,4 @@
-"""Failing streams as vectors: a kit of their own, with the models they need and the traces of the reference."""
+"""Failing streams as vectors: a separate kit, with the models they need and the traces of the reference."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SUITE, LICENCE = "differential", "Apache-2.0"
 DECODING = "6.10-3"
 """The clause that such a vector exercises: the samples of a valid stream."""
 
-SUGGESTS = "A decoder differed here; python -m conformance bisect tells in which stage."
+SUGGESTS = "A decoder differed here; python -m conformance bisect names the stage."
 
 Content = Mapping[str, np.ndarray]
 
@@ -105,7 +105,7 @@ def family_of(name: str) -> Family:
 
 
 def accepted(samples: np.ndarray) -> Accept:
-    """What is expected of a decoder: these samples."""
+    """Expected outcome: these samples."""
     height, width = samples.shape[:2]
     return Accept(
         width,

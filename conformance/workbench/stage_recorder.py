@@ -50,7 +50,7 @@ class Recorded:
 
 
 class _Watched(Engine):
-    """An engine whose trace sees y_hat/i also before each context copy is made of it."""
+    """An engine whose trace also records y_hat/i before each context copy is built from it."""
 
     def rescale(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(SPEC 5.4) As the engine's."""
@@ -135,7 +135,7 @@ def record(model: Model | None, data: bytes, part_name: str, backend: str | None
     model = stream_model(header, model)
     tile, part = tile_of(part_name), part_of(model, own_name(part_name))
     if part.name.split("/")[0] in ("g_a", "y", "h_a", "z"):
-        raise UsageError(f"{part.name} is the encoder's: no stream tells what it read; give inputs and no stream")
+        raise UsageError(f"{part.name} is the encoder's: no stream holds its inputs; give inputs and no stream")
     _check_tile(part, tile, header)
     decode_stream(data, model=model, threads=1, backend=backend)  # with all its limits and checks
     catcher = _Catcher(part)
@@ -227,7 +227,7 @@ def _of_synthesis(
 def _special(
     name: str, z: bytes, y: bytes, port: _Listening, seen: Values, y_hat: np.ndarray
 ) -> tuple[Values, np.ndarray] | None:
-    """What a part that is no operation reads and gives; None for the others."""
+    """Inputs and outputs of a part that is not an operation; None for the others."""
     symbols = port.z_symbols
     if name == "coder/z":
         numbers = np.broadcast_to(np.arange(symbols.shape[2], dtype=np.int32), symbols.shape)

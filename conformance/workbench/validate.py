@@ -298,7 +298,7 @@ def described(finding: Finding) -> str:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a decoder needs for a valid stream.
+    """Requirements of a valid stream on a decoder.
 
     Attributes
     ----------
@@ -323,7 +323,7 @@ def needs(data: bytes, model: Model | None = None) -> Needs:
 
 
 def _facts(data: bytes) -> dict[str, Any]:
-    """What of a valid stream is worth telling."""
+    """Summary of a valid stream."""
     facts = describe(data).as_dict()
     names = ("width", "height", "channels", "alpha", "quality", "tiles", "lossless", "rectangles", "digest")
     return {name: facts[name] for name in names}

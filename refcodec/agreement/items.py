@@ -114,7 +114,7 @@ def compute(
         if wanted is None or name in wanted:
             try:
                 found[name] = digest(item(way))
-            except Exception as e:  # whatever a broken machine does is that item's result
+            except Exception as e:  # any failure of a broken machine is that item's result
                 found[name] = _failure(e)
     for name in STREAMS:
         names = [f"{name} {part}" for part in STREAM_PARTS]
@@ -158,7 +158,7 @@ def multiplication() -> str:
 
 
 def facts(backend: str) -> dict[str, str]:
-    """What computes: versions, machine, processor as the compiler sees it, instruction."""
+    """The computing environment: versions, machine, processor as the compiler sees it, instruction."""
     packages = {name: version(name) for name in ("numpy", "numba", "llvmlite")}
     known = {**system(), **{name: text for name, text in packages.items() if text}}
     if backend == "numba":

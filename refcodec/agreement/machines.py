@@ -1,4 +1,4 @@
-"""Do all machines agree? The items of items.py computed in every way this host offers, each in a process of its own.
+"""Do all machines agree? The items of items.py computed in every way this host offers, each in a separate process.
 
 Ways differ in the processor the compiler writes for, the backend, the number of threads, bounds checking, and the
 Python and packages. A way that this host cannot run is shown as not run and never counts as agreement. Interpreters
@@ -58,7 +58,7 @@ class Way:
     variables : mapping of str to str
         Of the environment, besides what is inherited.
     cached : bool
-        Use the user's compiled kernels; otherwise all are compiled anew, which takes most of a way's time.
+        Use the user's compiled kernels; otherwise all are compiled again, which takes most of a way's time.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a way gave.
+    """Result of one way of computing.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ def _environment(way: Way, folder: Path) -> dict[str, str]:
 
 
 def _copy_package(folder: Path) -> None:
-    """Copy the package alone: beside it lie this interpreter's packages, which another one cannot load."""
+    """Copy the package alone: next to it are this interpreter's packages, which another one cannot load."""
     if not (folder / "copy").exists():
         shutil.copytree(PACKAGE, folder / "copy" / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
 

@@ -257,7 +257,7 @@ def _range_encoder(way: Way) -> Iterable[Part]:
 
 
 def _range_decoder(way: Way) -> Iterable[Part]:
-    """What is read from a segment that plain Python integers wrote."""
+    """The symbols read from a segment that plain Python integers wrote."""
     symbols, levels = _symbols()
     writer = RangeEncoder("numpy")
     writer.put(symbols, levels, load_tables().gaussian)

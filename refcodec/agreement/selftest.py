@@ -50,7 +50,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Report:
-    """What the self-test found.
+    """Result of the self-test.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def _cause(name: str, expected: str, found: str, other: str | None, backend: str
     if name.endswith(" model"):
         return "the model or the rules that build it are not those of selftest.json: install refcodec again"
     if other is None:
-        return "Numba is missing, so nothing tells a fault of NumPy from one of this package's files"
+        return "Numba is missing, so a fault of NumPy cannot be distinguished from one of this package's files"
     if other == found:
         return "both backends agree: this package's code or data differs from what selftest.json was made with"
     if other != expected:

@@ -112,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start", action="store_true", help="time of a fresh process that decodes, with and without compiled kernels"
     )
     parser.add_argument("--full", action="store_true", help="all sizes, memory and start")
-    parser.add_argument("--twin", action="store_true", help="beside the float network in PyTorch, in alternation")
+    parser.add_argument("--twin", action="store_true", help="in alternation with the float network in PyTorch")
     parser.add_argument("--checkpoint", metavar="C", help="weights of the twin; random ones without it")
     add_json(parser)
     add_limits(parser)
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace, report: Callable[[dict[str, Any]], None]) -> d
     UsageError
         Quality or threads are out of range, or a checkpoint comes without the one model it is for.
     RefcodecError
-        Whatever else stands in the way.
+        Any other error.
     """
     if args.quality > 100:
         raise UsageError("quality is not a step", where="--quality", value=args.quality, allowed="1..100")
@@ -226,7 +226,7 @@ def main(args: argparse.Namespace) -> int:
     Raises
     ------
     RefcodecError
-        Whatever stands in the way.
+        Any error of the run.
     """
 
     def report(part: dict[str, Any]) -> None:
@@ -241,6 +241,6 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _facts() -> dict[str, Any]:
-    """What computes."""
+    """The computing environment."""
     versions = {"numpy": np.__version__, "numba": version("numba"), "refcodec": __version__}
     return {**machine(), **versions, "backend": default_backend()}

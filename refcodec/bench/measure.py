@@ -1,7 +1,7 @@
 """Times of encoding and decoding one picture, whole and stage by stage.
 
 Whole runs are timed alone, for the times that count, in alternation with watched runs (stopwatch.py), which give the
-stages, and with bare int16 dot products (refcodec/arith/jit/peak.py), whose fastest run is the roof that convolutions
+stages, and with bare int16 dot products (refcodec/arith/jit/peak.py), whose fastest run is the peak that convolutions
 stay under. Times are medians. Multiply-accumulates are those of the layer table (SPEC 6.1), next to those that were
 computed: many layers are needed at one half of the checkerboard only.
 """
@@ -31,7 +31,7 @@ COSTLY = 0.02
 
 
 def _row(seconds: float, total: float, network: float, computed: float, roof: float | None) -> dict[str, Any]:
-    """Time, its share, multiply-accumulates, and their rate beside the roof's."""
+    """Time, its share, multiply-accumulates, and their rate relative to the peak's."""
     rate = computed / seconds if computed and seconds > 0 else None
     return {
         "seconds": seconds,
@@ -70,9 +70,9 @@ def breakdown(
     samples : int
         Positions of the padded picture.
     watched : sequence of (Clock, seconds by operation)
-        What ``watch`` gave.
+        Result of ``watch``.
     roof : float or None
-        Multiply-accumulates a second at most.
+        Peak throughput: multiply-accumulates a second at most.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def _roof(threads: int) -> tuple[float, float] | None:
 
 @dataclass
 class _Runs:
-    """Runs of both directions in alternation: seconds, what watched runs gave, the twin's seconds, and the roof's."""
+    """Runs of both directions in alternation: seconds, results of watched runs, the twin's seconds, and the peak's."""
 
     plain: dict[str, list[float]]
     watched: dict[str, list[tuple[Clock, Mapping[Key, float]]]]
@@ -192,7 +192,7 @@ def measure(
     twin: Twin | None = None,
     limits: Limits | None = None,
 ) -> dict[str, Any]:
-    """Time encoding and decoding of one picture, plain, watched and beside the twin in turn.
+    """Time encoding and decoding of one picture, plain, watched and in alternation with the twin.
 
     Parameters
     ----------

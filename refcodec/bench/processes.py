@@ -1,4 +1,4 @@
-"""What ``refcodec bench`` measures in processes of their own: how a decode starts, what memory it takes, the twin.
+"""Measurements of ``refcodec bench`` in separate processes: the start of a decode, its memory, the twin.
 
 The float twin in PyTorch (weights_converter/network/bench.py) works only while it is asked, on the cores that this
 process may use, so runs of both alternate and see the same state of the machine. Nothing here imports PyTorch.

@@ -1,9 +1,9 @@
 """Where the time of a call goes: every operation of the engine and the ports, by stage.
 
 The codec is given parts (``codec.Parts``) that note when they begin and end: an engine and ports with timed public
-methods, and timed functions. The outermost call counts, so an operation that is made of others is one. The time between
-operations is counted too, and so the stages of a run sum to its time. The layer table's name of an operation tells its
-stage.
+methods, and timed functions. The outermost call counts, so an operation that consists of others is one. The time
+between operations is counted too, and so the stages of a run sum to its time. The layer table's name of an operation
+identifies its stage.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Clock:
         finally:
             self.events.append((key, start, time.perf_counter()))
             self._busy = False
-        if counts and not self._inner:  # one that is made of convolutions has counted them
+        if counts and not self._inner:  # one that consists of convolutions has counted them
             self._count(name, result)
         return result
 

@@ -1,4 +1,4 @@
-"""What ``refcodec bench`` measures: models by name, and pictures of any size."""
+"""Subjects of ``refcodec bench``: models by name, and pictures of any size."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], *names: str) -> Iterator[str]:
     def line(words: Sequence[str], rest: str) -> str:
         return "  ".join([*(word.ljust(width) for word, width in zip(words, widths, strict=True)), rest])
 
-    yield line(names, "      ms  share     GMAC   GMAC/s  of roof")
+    yield line(names, "      ms  share     GMAC   GMAC/s  of peak")
     for row, words in zip(rows, texts, strict=True):
         yield line(
             words,
@@ -40,7 +40,7 @@ def _head(part: Mapping[str, Any]) -> Iterator[str]:
         f"refcodec {m['refcodec']}, backend {m['backend']}"
     )
     yield (
-        f"times are medians of {part['repeats']} runs; GMAC are those computed; the roof is the speed of bare int16 "
+        f"times are medians of {part['repeats']} runs; GMAC are those computed; the peak is the speed of bare int16 "
         "dot products in registers"
     )
 
@@ -56,7 +56,7 @@ def _direction(name: str, part: Mapping[str, Any]) -> Iterator[str]:
     kinds = {row["kind"]: row for row in part["kinds"]}
     conv = kinds["convolution"]
     speed = f" at {conv['gmac_per_second']:.1f} GMAC/s" if conv["gmac_per_second"] else ""
-    speed += f", {100 * conv['of_roof']:.0f} % of the roof" if conv["of_roof"] else ""
+    speed += f", {100 * conv['of_roof']:.0f} % of the peak" if conv["of_roof"] else ""
     yield ", ".join(
         f"{kind} {100 * row['share']:.1f} %{speed if kind == 'convolution' else ''}" for kind, row in kinds.items()
     )
@@ -100,7 +100,7 @@ def lines(part: Mapping[str, Any]) -> Iterator[str]:
         f"threads {part['threads']}: {part['bytes']} bytes, {part['bits_per_pixel']:.3f} bits per pixel"
     )
     if part["roof_gmac_per_second"] is not None:
-        yield f"roof: {part['roof_gmac_per_second']:.1f} GMAC/s"
+        yield f"peak: {part['roof_gmac_per_second']:.1f} GMAC/s"
         if part["cores_given"] < QUIET:
             yield (
                 f"THE MACHINE IS BUSY: this process was given {100 * part['cores_given']:.0f} % of the cores it "

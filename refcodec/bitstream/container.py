@@ -137,7 +137,7 @@ class Header:
 
 
 class Entry(NamedTuple):
-    """What the index says of one tile (SPEC 8.3): where its segments are, and their checksum in a tiled stream."""
+    """Entry of the index for one tile (SPEC 8.3): where its segments are, and their checksum in a tiled stream."""
 
     start: int
     z_length: int

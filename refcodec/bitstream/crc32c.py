@@ -6,8 +6,8 @@ The register is a linear function over GF(2) of its start value and of the bytes
 * starting from a register r equals starting from zero with r added (XOR) to the first four bytes;
 * register(A + B) = extension(register(A), zero bytes as many as B has) XOR register(B), both begun at zero.
 
-A large input is therefore cut into equal lanes that advance together, one byte a step, and neighbouring lanes are then
-joined in a binary tree whose level doubles the number of zero bytes of the extension.
+A large input is therefore cut into equal lanes that advance together, one byte per step, and neighbouring lanes are
+then joined in a binary tree whose level doubles the number of zero bytes of the extension.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ POLYNOMIAL = 0x82F63B78
 
 _ALL_ONES = 0xFFFFFFFF
 _LANE_LEVEL = 8
-_LANE = 1 << _LANE_LEVEL  # bytes a lane: long enough that the tree costs little beside the lanes
+_LANE = 1 << _LANE_LEVEL  # bytes per lane: long enough that the tree costs little compared with the lanes
 _PIECE = 1 << 20  # bytes taken at once: bounds the copies this module makes
 _SMALL = 1 << 14  # below this the plain loop is faster than NumPy's calls
 

@@ -1,4 +1,4 @@
-"""What a stream says about itself, without a model (SPEC 8)."""
+"""Facts about a stream that need no model (SPEC 8)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .fields import FIELDS, Buffer, as_view, shown
 
 
 class Metadata(NamedTuple):
-    r"""What travels with the samples.
+    r"""The metadata of a stream.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class StreamInfo:
     depth : int
         Bits per sample.
     alpha : bool
-        There is an alpha channel beside the colour samples.
+        There is an alpha channel in addition to the colour samples.
     lossless : bool
         The whole picture is stored without loss.
     rectangles : int

@@ -17,14 +17,14 @@ from .rans import RangeDecoder, RangeEncoder
 
 
 class SlicePort(Protocol):
-    """What the walk over the slices asks for symbols."""
+    """Source or sink of symbols for the walk over the slices."""
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
         """Symbols of one half of slice i [h, w / 2, C], int32; row of the Gaussian table and mean (Q6) by symbol."""
 
 
 class Port(SlicePort, Protocol):
-    """What the whole walk asks for symbols."""
+    """Source or sink of symbols for the whole walk."""
 
     def z(self, medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """Symbols of z [h / 4, w / 4, hyper], int32."""

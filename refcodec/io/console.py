@@ -16,7 +16,7 @@ from typing import Any
 from .files import transfer_error
 
 LEVELS = ("error", "note", "debug")
-"""What standard error is told: why a command failed; what a user should know; where in the code an error arose."""
+"""Levels of messages on standard error: why a command failed; notes for users; where in the code an error arose."""
 
 _level = "note"
 

@@ -15,7 +15,7 @@ from ..errors import LimitExceeded, UsageError
 from .tiff_tags import MAX_PAGES, ORIENTATION, Damaged, Reader
 
 WORDS = {"exif": "exif", "icc": "icc_profile", "xmp": "xmp", "gps": None, "all": None}
-"""What can be left out by name, and the metadata that each means."""
+"""Names of metadata that can be left out, and the metadata that each means."""
 
 _EXIF, _GPS = 34665, 34853
 _NAME_OF_PLACE = re.compile(rb"""<[^\s<>/=]{0,64}gps|gps[^\s<>="']{0,64}\s{0,8}=""", re.IGNORECASE)

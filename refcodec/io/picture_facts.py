@@ -1,4 +1,4 @@
-"""What a picture file holds that Pillow does not report, found before Pillow opens the file.
+"""Facts about a picture file that Pillow does not report, read before Pillow opens the file.
 
 The walks below visit the elements of a file (chunks, segments, boxes, directories) once, keep little of each and stop
 at fixed counts. So a file of very many elements is refused before Pillow, whose work and memory may grow with the
@@ -68,7 +68,7 @@ _JPEG_KNOWN = (
 
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 _JP2_SPACES = (12, 16, 17, 18)
-"""Colour spaces of JPEG 2000 that Pillow tells apart: CMYK, sRGB, grey, sYCC. It reads all others as RGB."""
+"""Colour spaces of JPEG 2000 that Pillow distinguishes: CMYK, sRGB, grey, sYCC. It reads all others as RGB."""
 XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _EXIF_BOX = b"JpgTiffExif->JP2"
 
@@ -78,7 +78,7 @@ _TIFF_COMPRESSIONS = (0, 1, 2, 3, 4, 5, 7, 8, 32773, 32946)
 
 @dataclass
 class Facts:
-    """What the walks find.
+    """Results of the walks.
 
     Attributes
     ----------

@@ -204,7 +204,7 @@ def write_picture(
 
 
 def _held(extension: str, metadata: Mapping[str, bytes | None], grey: bool) -> tuple[dict[str, bytes], list[str]]:
-    """What of the metadata a format holds, and notes on the rest."""
+    """The metadata that a format can hold, and notes on the rest."""
     name, _, kinds = _EXTENSIONS[extension]
     there = {kind: value for kind, value in metadata.items() if value}
     held = {kind: value for kind, value in there.items() if kind in kinds}

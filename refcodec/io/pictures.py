@@ -62,7 +62,7 @@ MAX_FRAMES = 4096
 """Frames that can be chosen from: most formats decode all frames before the one that is asked for."""
 
 _FRAME_BYTES_PER_PIXEL = 16
-"""What a frame takes beyond a picture: the frames that it changes and that come back after it."""
+"""Memory of a frame beyond that of a picture: the frames that it changes and that are restored after it."""
 
 _READ_WHOLE = ("WEBP", "AVIF")
 """Formats whose file is in memory, twice, while it is decoded."""
@@ -71,7 +71,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # exceptions repeat 
 
 _pillow_lock = threading.Lock()
 _patches = ExitStack()
-"""What `_pillow` has changed in Pillow and in ``warnings``, and undoes at its end."""
+"""Settings of Pillow and of ``warnings`` that `_pillow` has changed and restores at its end."""
 
 
 def _after_fork() -> None:
@@ -347,7 +347,7 @@ def _read_pillow(file: IO[bytes], limits: Limits, where: str, reading: Reading) 
             raise several_frames(where)
         if reading.frame:
             _seek(image, reading.frame, where)
-            check(_BYTES_PER_PIXEL[str(image.format)])  # pages of a TIFF have sizes of their own
+            check(_BYTES_PER_PIXEL[str(image.format)])  # pages of a TIFF have different sizes
         bits = _check_tiff(image, limits, where) if image.format == "TIFF" else facts.bits
         check_depth(bits, reading.depth, where)
         notes = _frame_notes(image, reading)

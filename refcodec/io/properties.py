@@ -194,7 +194,7 @@ def _colour(
     notes: list[str],
     lost: list[str],
 ) -> bytes | None:
-    """The ICC profile of the samples: their own, or one made of what else describes their colours."""
+    """The ICC profile of the samples: their own, or one built from other descriptions of their colours."""
     if facts.points and not (icc_profile and image.format == "AVIF"):  # PNG prefers cICP, AVIF its profile
         made = profile_of_points(*facts.points, grey, where)
         if made or icc_profile:

@@ -135,7 +135,7 @@ def _npy_layout(file: IO[bytes], where: str, depth: int | None) -> Layout:
 def _pnm_layout(file: IO[bytes], where: str, depth: int | None) -> Layout:
     magic = file.read(2)
     width, height, white = _pnm_numbers(file, where)
-    decimal = magic in (b"P2", b"P3")  # Pillow reads these, and reduces them by rules of its own
+    decimal = magic in (b"P2", b"P3")  # Pillow reads these, and reduces them by its own rules
     return _netpbm_layout(file, (height, width, 1 if magic in (b"P2", b"P5") else 3), white, decimal, where, depth)
 
 

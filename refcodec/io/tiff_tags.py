@@ -125,7 +125,7 @@ class Damaged(ValueError):
 
 @dataclass
 class TiffFacts:
-    """What a TIFF file holds apart from the samples of its first directory.
+    """Contents of a TIFF file apart from the samples of its first directory.
 
     Attributes
     ----------

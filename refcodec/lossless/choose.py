@@ -27,7 +27,7 @@ SAVED = 0.9
 """Share of a block's bits that are saved when its samples are replaced by a smooth fill."""
 
 DEAR = 3.0
-"""Bits per pixel, of symbols and error together, above which a block beside graphics is looked at closely although it
+"""Bits per pixel, of symbols and error together, above which a block next to graphics is examined closely although it
 looks like a photograph: text at the border of one is in such blocks."""
 
 LEAST_GAIN = 0.05

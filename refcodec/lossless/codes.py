@@ -28,7 +28,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Form:
-    """What the codes mean (SPEC 8.10-14).
+    """Meaning of the codes (SPEC 8.10-14).
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What replaces the samples under rectangles before a picture is coded: a smooth surface that continues the rest.
+"""Fill the samples under rectangles before a picture is coded, with a smooth surface that continues the rest.
 
 A decoder writes the stored samples over it, so it need only be cheap. The surface is a grid of cells of 8x8 pixels,
 completed from the cells around by a pyramid and a few steps of diffusion, and interpolated between their centres.

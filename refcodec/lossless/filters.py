@@ -1,7 +1,7 @@
 """PNG's five filters on rows of bytes (SPEC 8.10).
 
-A filter predicts a byte from three that are already known: the one a pixel to the left (a), the one above (b) and the
-one above and a pixel to the left (c). Neighbours outside the rows are zero. All sums are modulo 256.
+A filter predicts a byte from three that are already known: the one at the pixel to the left (a), the one above (b) and
+the one above and a pixel to the left (c). Neighbours outside the rows are zero. All sums are modulo 256.
 
 Rows depend on each other, and so do the pixels of a row with the filters Average and Paeth. Pixel (r, i) needs only
 (r, i - 1), (r - 1, i) and (r - 1, i - 1), so all pixels with the same r + i are independent: NumPy computes one such

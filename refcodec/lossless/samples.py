@@ -39,7 +39,7 @@ class Colour(IntEnum):
     GREEN = 1
     """Green was subtracted from red and from blue."""
     GREY = 2
-    """One channel stands for three equal ones."""
+    """One channel represents three equal ones."""
     PALETTE = 3
     """One channel is the number of a colour in a table before the rows or codes."""
 

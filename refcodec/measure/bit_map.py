@@ -38,7 +38,7 @@ _SIDE = BLOCK // STRIDE
 
 @dataclass(frozen=True)
 class BitMap:
-    """What costs the bits of a stream.
+    """Where the bits of a stream go.
 
     Attributes
     ----------
@@ -176,7 +176,7 @@ def _stored(weights: NDArray[np.float64], rectangles: list[tuple[Rectangle, int]
 
 
 def _rectangles(stream: Stream) -> list[tuple[Rectangle, int]]:
-    """What is stored without loss, and its bytes."""
+    """Rectangles that are stored losslessly, and their bytes."""
     header, payload = stream.header, stream.chunk(LOSSLESS)
     if payload is None:
         return []

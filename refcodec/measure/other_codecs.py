@@ -23,7 +23,7 @@ class OtherCodec:
     name, pillow_format, feature : str
         Its name in tables, for ``Image.save``, and for ``PIL.features``.
     settings : tuple
-        One value a point of the curve.
+        One value per point of the curve.
     fine : sequence
         Settings from the smallest file to the largest, among which one is searched that gives a number of bytes.
     options : callable

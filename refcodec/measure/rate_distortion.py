@@ -1,4 +1,4 @@
-"""Rate and distortion of refcodec beside JPEG, JPEG 2000, WebP and AVIF, in one run over one folder of pictures.
+"""Rate and distortion of refcodec compared with JPEG, JPEG 2000, WebP and AVIF, in one run over one folder of pictures.
 
 Every point is a real file: its rate is the number of bytes that would lie on the disk, headers included and metadata
 left out, and its distortion is measured on what those bytes decode to.
@@ -129,8 +129,8 @@ def measure(
     Returns
     -------
     dict
-        JSON-serialisable: ``pictures``, ``points`` (one a picture and setting), ``curves`` (means over the pictures, by
-        codec), ``bd_rates``, ``codecs`` (version and settings), ``versions``, ``machine``.
+        JSON-serialisable: ``pictures``, ``points`` (one per picture and setting), ``curves`` (means over the pictures,
+        by codec), ``bd_rates``, ``codecs`` (version and settings), ``versions``, ``machine``.
 
     Raises
     ------
@@ -287,7 +287,7 @@ def _bd_line(name: str, rates: dict[str, float | None]) -> str:
 
 
 class _Measure(NamedTuple):
-    """What a plot shows: the label of its axis, and from a value to what is drawn."""
+    """Measure of a plot: the label of its axis, and the function from a value to the drawn one."""
 
     label: str
     scale: Callable[[float], float]
@@ -435,7 +435,7 @@ def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction
     Raises
     ------
     RefcodecError
-        Whatever stands in the way.
+        Any error of the run.
     """
     for target in (args.save_json, args.plot, args.html):
         if target:

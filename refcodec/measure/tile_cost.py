@@ -1,4 +1,4 @@
-"""What tiles cost: rate, and squared error near their borders, against the same picture without tiles (SPEC 4.4).
+"""Cost of tiles: rate, and squared error near their borders, against the same picture without tiles (SPEC 4.4).
 
 ``python -m refcodec tiles FOLDER`` measures every picture of a folder; ``--sky`` adds a smooth sky, on which
 borders are seen first.

@@ -33,13 +33,13 @@ class Config:
     ent : tuple of 3 int
         Hidden widths of the entropy parameters.
     lrp : tuple of int
-        Hidden widths of latent residual prediction; empty for the older form that derives three of its own.
+        Hidden widths of latent residual prediction; empty for the older form, which derives three widths.
     window : int
         Side of the local attention's window, odd.
     local_heads, intra_heads : int
         Heads of the local and of the intra-slice attention.
     inter_head_width : int
-        Channels a head of the inter-slice attention.
+        Channels per head of the inter-slice attention.
     qualities : int
         Levels of the quality gains, 1 for a model without gains.
     old_synthesis : bool
@@ -63,7 +63,7 @@ class Config:
 
     @property
     def ch(self) -> int:
-        """Channels a slice."""
+        """Channels per slice."""
         return self.M // self.slices
 
     @property
@@ -122,8 +122,8 @@ def config_from(values: dict[str, Any], where: str = "configuration") -> Config:
             raise InvalidModel("configuration field has a wrong length", where=where, field=name, value=value)
     checks = {
         "M is a multiple of slices": c.M % c.slices == 0,
-        "channels a slice are even": c.ch % 2 == 0,
-        "channels a slice are at most 64": c.ch <= 64,  # a norm of 2 ch channels is proved up to 128 (SPEC 9.2-4)
+        "channels per slice are even": c.ch % 2 == 0,
+        "channels per slice are at most 64": c.ch <= 64,  # a norm of 2 ch channels is proved up to 128 (SPEC 9.2-4)
         "every width is even": all(n % 2 == 0 for n in (*c.N, c.M, c.hyper, *c.hs, *c.chan, *c.ent, *c.lrp)),
         "slices <= 32": c.slices <= 32,
         "len(lrp) is 0 or 2": len(c.lrp) in (0, 2),

@@ -46,7 +46,7 @@ MAX_FLOATS = 1 << 24
 
 @dataclass(eq=False)
 class ModelFile:
-    """What a model file holds.
+    """Contents of a model file.
 
     Attributes
     ----------

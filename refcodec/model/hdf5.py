@@ -78,7 +78,7 @@ _PAIR, _SYMBOL = Struct("<QQ"), Struct("<QQI20x")
 
 @dataclass
 class _Object:
-    """What an object header holds (SPEC B.1-20): messages of a dataset, or links of a group."""
+    """Contents of an object header (SPEC B.1-20): messages of a dataset, or links of a group."""
 
     parts: dict[int, bytes] = field(default_factory=dict)
     links: list[tuple[bytes, int]] = field(default_factory=list)
@@ -149,7 +149,7 @@ class Hdf5(FileBytes):
                 if address in seen:
                     raise InvalidModel("an object has two names", where=where)
                 if path in paths:
-                    raise InvalidModel("a name that may stand for another object", where=where)
+                    raise InvalidModel("a name that may denote another object", where=where)
                 seen.add(address)
                 paths.add(path)
                 item = self._object(address, where)
@@ -169,7 +169,7 @@ class Hdf5(FileBytes):
         if not (name.isascii() and text.isprintable()):  # control characters would reach a terminal in messages
             raise InvalidModel("a name holds other characters than ASCII", where=ascii(f"{self.where}:{prefix}{text}"))
         if text in ("", ".") or "/" in text:
-            raise InvalidModel("a name that may stand for another object", where=f"{self.where}:{prefix}{text}")
+            raise InvalidModel("a name that may denote another object", where=f"{self.where}:{prefix}{text}")
         return text
 
     def _dataset(self, item: _Object, path: str) -> Stored:

@@ -1,7 +1,7 @@
 """The integer model: named integer arrays -> checked, frozen layers (SPEC 10.1, 10.2).
 
-The normative content of a model is a mapping from names to integer arrays, whatever file carries it; its SHA-256 is
-the model's fingerprint. HDF5 files carry provenance beside it, which takes no part in decoding.
+The normative content of a model is a mapping from names to integer arrays, independent of its file; its SHA-256 is
+the model's fingerprint. HDF5 files also carry provenance, which takes no part in decoding.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def check_size(config: Config, where: str = "configuration") -> None:
 
 
 def expected_arrays(config: Config) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """(SPEC 10.2) Names, types and shapes of every array of a model, beside those of ``config/`` and ``z/cdf``."""
+    """(SPEC 10.2) Names, types and shapes of every array of a model, except those of ``config/`` and ``z/cdf``."""
     ops = layer_table(config)
     out: dict[str, tuple[str, tuple[int, ...]]] = {"formats": ("int32", (len(ops), 2))}
     for op in ops:

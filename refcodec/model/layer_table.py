@@ -2,8 +2,8 @@
 
 One table serves the loader (which layers a model must hold, with which shapes), the proof of no overflow (which
 tensors feed which accumulator), the converter (which published tensors become which layer) and the count of
-multiply-accumulates. Tensors carry the name of the operation that makes them; operations that are not convolutions
-(normalisations, attentions, sums, gains) have entries of their own, because their outputs have formats too.
+multiply-accumulates. Tensors have the name of the operation that computes them; operations that are not convolutions
+(normalisations, attentions, sums, gains) have separate entries, because their outputs have formats too.
 """
 
 from __future__ import annotations
@@ -255,8 +255,8 @@ def layer_table(c: Config) -> tuple[Op, ...]:
 def parameter_count(c: Config) -> int:
     """Parameters of the published network of a configuration, gains included (SPEC 6.1).
 
-    Beside those of the table: the bottleneck's 58 and 3 quantiles a channel, the affine parts of two norms and the
-    relative positions of every slice, the skip biases that are folded away, and four gains where there are any.
+    In addition to those of the table: the bottleneck's 58 and 3 quantiles per channel, the affine parts of two norms
+    and the relative positions of every slice, the skip biases that are folded away, and four gains where there are any.
     """
     table = sum(op.parameters for op in layer_table(c))
     slices = c.slices * (6 * c.ch + (2 * c.window - 1) ** 2 * c.local_heads)

@@ -103,7 +103,7 @@ class Bound:
 
     @property
     def margin(self) -> int:
-        """What is left; negative if the bound does not hold."""
+        """Margin that is left; negative if the bound does not hold."""
         return self.allowed - self.worst
 
     @property

@@ -17,7 +17,7 @@ from ..errors import InvalidModel, SymbolError, UsageError
 from ..limits import MAX_SYMBOL
 
 PROBABILITY_BITS = 16
-"""Frequencies sum to 2^16 in every table: 2^12 would cost 0.001 bit a symbol at scale 0.11 and 0.07 at scale 32."""
+"""Frequencies sum to 2^16 in every table: 2^12 would cost 0.001 bit per symbol at scale 0.11 and 0.07 at scale 32."""
 
 TOTAL = 1 << PROBABILITY_BITS
 

@@ -101,7 +101,7 @@ def digest(table: np.ndarray) -> str:
 
 @cache
 def load_tables(path: Path = PATH) -> Tables:
-    """(SPEC A.8) Read the universal tables and check them against their pins; read once a process.
+    """(SPEC A.8) Read the universal tables and check them against their pins; read once per process.
 
     Raises
     ------

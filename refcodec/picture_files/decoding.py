@@ -34,7 +34,7 @@ from .shared import Notes, Told, set_times, times_of
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """What became of a stream file.
+    """Result of decoding a stream file.
 
     Attributes
     ----------

@@ -30,7 +30,7 @@ from .shared import Notes, Told, set_times, times_of
 
 @dataclass(frozen=True)
 class EncodedFile:
-    """What became of a picture file.
+    """Result of encoding a picture file.
 
     Attributes
     ----------

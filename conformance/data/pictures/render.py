@@ -292,7 +292,7 @@ def chart(width: int, height: int) -> Image.Image:
     for i, size in enumerate((1, 2, 4, 8)):
         checks = ((x // size + y // size) % 2 * 255)[:half, : half // 2].astype(np.uint8)
         image.paste(Image.fromarray(checks), (i * half // 2, 2 * half))
-    phase = ((x - half) ** 2 + (y - half) ** 2) / (2.6 * half) % 2 - 1  # a parabola stands in for the cosine
+    phase = ((x - half) ** 2 + (y - half) ** 2) / (2.6 * half) % 2 - 1  # a parabola replaces the cosine
     plate = 128 + 126 * np.where(phase < 0, 1, -1) * (1 - (2 * np.abs(phase) - 1) ** 2)
     image.paste(Image.fromarray(plate.astype(np.uint8)), (2 * half, 2 * half))
     right = 4 * half

@@ -36,7 +36,7 @@ CODED = [  # model, picture, width, height, channels, quality steps
     ("mid-7", "stone", 97, 61, 1, (60,)),
 ]
 
-SPECIAL = {  # model: clauses beside the networks', what a failure suggests
+SPECIAL = {  # model: clauses in addition to the networks', what a failure suggests
     "tiny-old-7": (
         ("6.1-3", "6.1-5", "6.1-8", "6.9-5"),
         "Weights of 2023: the first block of g_s changes the width, "

@@ -1,7 +1,7 @@
 """Model files with one fault each (SPEC 6.1, 7.1, 9.2, 10, B.1), and files that are written otherwise and have none.
 
-All are made of the file of nano-7. A fault stands alone: where a width is wrong, all arrays have it, so that no other
-rule refuses the model.
+All are derived from the file of nano-7. Each has one fault only: where a width is wrong, all arrays have it, so that no
+other rule refuses the model.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def plain(f: h5py.File, path: str, shape: tuple[int, ...], dtype: str) -> None:
 
 
 _PLAIN = {"beta": 1, "multiplier": 1 << 14, "shift": 14}
-"""What arrays hold that may not be zero."""
+"""Contents of arrays that may not be zero."""
 
 
 def _paths(f: h5py.File, group: str) -> list[str]:

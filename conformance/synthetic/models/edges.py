@@ -91,7 +91,7 @@ def edge_config(numbers: Numbers) -> Config:
 
 @dataclass(frozen=True)
 class _Tensors:
-    """What is known of the tensors so far: channels and range by name."""
+    """Known facts about the tensors so far: channels and range by name."""
 
     widths: dict[str, int]
     ranges: dict[str, Range]

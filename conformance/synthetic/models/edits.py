@@ -37,7 +37,7 @@ LARGE = 1 << 20
 
 @dataclass(frozen=True)
 class Edited:
-    """A model file made of another's, which must be refused unless it is sound.
+    """A model file derived from another one, which must be refused unless it is sound.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ def from_json(edits: Iterable[Sequence[Any]]) -> Edits:
 
 
 def file_fingerprint(data: bytes) -> bytes | None:
-    """(SPEC 10.3) Fingerprint of whatever integers a file holds outside ``provenance`` and ``float``.
+    """(SPEC 10.3) Fingerprint of all integers that a file holds outside ``provenance`` and ``float``.
 
     None if a dataset cannot be read, is of another type, is large, or has its numbers elsewhere.
     """

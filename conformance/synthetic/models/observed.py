@@ -1,7 +1,7 @@
 """Models in which a quantity passes a machine type and the picture shows it: small changes of models of wires.
 
-The model of limits drives accumulators to their bounds, but what comes behind saturates all the same. Here whatever
-wraps, saturates or is rounded reaches y_hat, and the picture shows y_hat.
+The model of limits drives accumulators to their bounds, but the operations behind saturate all the same. Here any
+value that wraps, saturates or is rounded reaches y_hat, and the picture shows y_hat.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _z_low(content: Arrays) -> None:
 
 
 PACKS = {"y_hat": 0, "refined": 1, "gain": 2, "sum": 3, "IGDN": 5}
-"""What becomes -32768 if it is packed instead of clamped, by the channel of y that shows it."""
+"""Values that become -32768 if packed instead of clamped, by the channel of y that shows it."""
 
 
 def _packs(content: Arrays) -> None:

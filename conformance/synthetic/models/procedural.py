@@ -35,7 +35,7 @@ Content = Mapping[str, np.ndarray]
 FOLDER = Path(__file__).parents[2] / "data" / "models"
 
 STALE = "0" * 64
-"""Stands for the hash of a model's file that is missing or of another content."""
+"""Placeholder for the hash of a model's file that is missing or of another content."""
 
 # N, M, slices, hyper, hs, chan, ent, lrp, window, local_heads, intra_heads, inter_head_width, qualities, old_synthesis
 MID = Config((12, 16, 24), 40, 5, 12, (16, 24), (20, 16), (24, 20, 16), (16, 12), 5, 2, 2, 8, 5)
@@ -45,7 +45,7 @@ TINY_OLD = Config((4, 6, 8), 12, 2, 4, (4, 6), (6, 4), (8, 6, 4), (), 5, 3, 1, o
 """The older g_s and LRP, one quality, and other numbers of heads."""
 
 NANO = Config((2, 2, 2), 20, 2, 2, (2, 2), (2, 2), (2, 2, 2), (2, 2), 5, 1, 1)
-"""The smallest that has every operation: broken models are made of it."""
+"""The smallest that has every operation: broken models are derived from it."""
 
 CONFIGURATIONS = {
     "single": Config((4, 6, 10), 10, 1, 2, (6, 2), (2, 4), (6, 10, 4), (4, 6), 5, 5, 1, 1, 2, True),
@@ -65,7 +65,9 @@ KEPT = 61
 """Of a thinned model every so many weights are kept."""
 
 FLOORED = {"floored": Config((2, 4, 2), 24, 3, 2, (2, 4), (4, 2), (4, 2, 2), (2, 4), 5, 2, 4, 6)}
-"""Eight channels a slice and heads of six: one head and two heads of eight channels, where quotients are not exact."""
+"""Eight channels per slice and heads of six: one head and two heads of eight channels, where quotients are not
+exact.
+"""
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def model_source(name: str) -> Callable[[Callable[[], Content]], Callable[[], Co
 
 
 def edited_model(made: Edited, base: str) -> None:
-    """Register a model file made of another model's; raises ValueError if the name is taken."""
+    """Register a model file derived from another one; raises ValueError if the name is taken."""
     if made.model in _SOURCES:
         raise ValueError(f"two models are named {made.model!r}")
     says = f"{base} with {made.says}"
@@ -225,7 +227,7 @@ def model(name: str) -> Model:
 
 
 def argument(name: str) -> Model | Path:
-    """What a decoder is given: the checked model, or the file of one that may be broken.
+    """The model for a decoder: the checked model, or the file of one that may be broken.
 
     Raises
     ------
@@ -295,7 +297,7 @@ def _written() -> dict[str, Any]:
 def _file_hash(made: Source, check: bool) -> str:
     """SHA-256 of a shipped model's file, which is of the wanted content.
 
-    It is written anew only if its content is another, for versions of HDF5 differ in their bytes. With ``check`` it is
+    It is written again only if its content differs, since versions of HDF5 differ in their bytes. With ``check`` it is
     never written, and a wrong file's hash is ``STALE``.
 
     Raises

@@ -153,7 +153,7 @@ def link(name: str, address: int, flags: int | None = None, kind: int = 0) -> Me
 
 
 def links(objects: dict[str, int]) -> list[Message]:
-    """(SPEC B.1-21) Link messages of objects by name, and the empty table that the library wants beside them."""
+    """(SPEC B.1-21) Link messages of objects by name, and the empty table that the library needs with them."""
     return [link_info(), *(link(name, at) for name, at in objects.items())]
 
 

@@ -473,7 +473,7 @@ def more_attributes(size: int, **changes: Any) -> Patch:
 
 
 def chunk_in_header(file: Appended) -> int:
-    """`formats` whose chunk is inside a message of nothing of its own header."""
+    """`formats` whose chunk is inside an empty message of the same header."""
     start, size = file.numbers("formats"), file.chunk_bytes("formats")
     node = file.put(one_chunk(0, size))
     at = file.put(b"")
@@ -484,7 +484,7 @@ def chunk_in_header(file: Appended) -> int:
 
 
 _LARGE = "layers/h_s/1/weight"
-"""An array of two bytes a number, which may be large."""
+"""An array of two bytes per number, which may be large."""
 
 
 def stored_as(path: str, **how: Any) -> Change:

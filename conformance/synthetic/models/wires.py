@@ -36,7 +36,7 @@ CONFIG = Config(
     ent=(36, 36, 36),
     lrp=(2, 2),
 )
-"""32 channels of y fill the picture's 768 samples a position with 24 views each."""
+"""32 channels of y fill the picture's 768 samples per position with 24 views each."""
 
 SCALE_WEIGHTS = (4096, 64, 1)
 """A scale is the sum of three digits, each a symbol of z, times these."""

@@ -40,7 +40,7 @@ from .pictures import hostile_picture, picture_corpus
 from .streams import corpus, hostile_stream
 
 LIMITS = Limits(max_pixels=1 << 22, max_memory=16 << 20)
-"""What a case may cost; streams of larger pictures are refused."""
+"""Largest cost of a case; streams of larger pictures are refused."""
 
 SLACK = 96 << 20
 """Bytes of address space beyond the limit on memory: compiled code, arenas, one copy of the input."""
@@ -56,7 +56,7 @@ Target = tuple[Callable[[int], bytes], Callable[[bytes], str]]
 
 @dataclass
 class Report:
-    """What a run found.
+    """Result of a run.
 
     Attributes
     ----------

@@ -265,7 +265,7 @@ def _read(kind: str, data: bytes, folder: Path) -> str:
 
 @dataclass
 class Found:
-    """What a run found.
+    """Result of a run.
 
     Attributes
     ----------

@@ -75,7 +75,7 @@ def _packed(random: Random, data: bytes, fault: str) -> bytes:
 
 
 FAULTS = ("inflated", "longer", "shorter", "bomb", "zlib", "cut", "behind", "empty blocks", "kind", "head", "rest")
-"""What may be wrong in a payload of samples."""
+"""Possible faults of a payload of samples."""
 
 
 def samples_payload(random: Random, height: int, width: int, channels: int, share: float = 0.5) -> bytes:
@@ -84,7 +84,7 @@ def samples_payload(random: Random, height: int, width: int, channels: int, shar
     Parameters
     ----------
     height, width, channels : int
-        Of the samples; sides beyond 300 are cut to 300, which is a fault of its own.
+        Of the samples; sides beyond 300 are cut to 300, which is a separate fault.
     share : float
         Of the payloads that get a fault, 0 to 1.
     """

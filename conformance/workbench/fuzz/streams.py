@@ -65,7 +65,7 @@ STATES = (
 
 
 class Forger:
-    """A port that writes symbols of its own choice: streams that are valid and that no encoder would write."""
+    """A port that writes freely chosen symbols: streams that are valid and that no encoder would write."""
 
     def __init__(self, engine: Engine, model: Model, random: Random) -> None:
         self._model, self._random = model, np.random.default_rng(random.getrandbits(64))

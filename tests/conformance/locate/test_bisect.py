@@ -202,7 +202,7 @@ def with_clamp(limit: int) -> np.ndarray:
         (BASE, np.maximum(BASE, 0), "unsigned"),
         (BASE, BASE[::-1], "upside down"),
         (BASE, BASE[:, ::-1], "right to left"),
-        (BASE, BASE[:, :, ::-1], "channels stand in reverse"),
+        (BASE, BASE[:, :, ::-1], "channels are in reverse order"),
         (BASE, np.roll(BASE, 2, 2), "second half of the channels"),
         (BASE[:6], BASE[:6].swapaxes(0, 1), "rows and columns"),
         (BASE, np.moveaxis(BASE, 2, 0).reshape(BASE.shape), "channel after channel"),

@@ -123,7 +123,7 @@ def test_values_are_checked_against_their_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("damage", "says"),
     [
         (lambda data: data[:-1], "the file holds"),
         (lambda data: data + b"\0", "the file holds"),
@@ -136,9 +136,9 @@ def test_values_are_checked_against_their_line(tmp_path):
         (lambda data: data.replace(b"{'descr'", b"{'__im__'"), "not the NPY file"),
     ],
 )
-def test_files_of_values_are_read_strictly(tmp_path, spoil, says):
+def test_files_of_values_are_read_strictly(tmp_path, damage, says):
     path = tmp_path / "x.npy"
-    path.write_bytes(spoil(npy_bytes(np.zeros((2, 2, 3), np.int16))))
+    path.write_bytes(damage(npy_bytes(np.zeros((2, 2, 3), np.int16))))
     with pytest.raises(TraceError, match=says):
         read_npy(path)
 

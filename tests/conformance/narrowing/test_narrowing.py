@@ -84,7 +84,7 @@ def test_a_sample_is_noticed(capsys):
 @pytest.mark.slow
 def test_the_command(capsys, tmp_path, monkeypatch):
     with pytest.raises(NothingToDo):
-        command("none such")
+        command("nothing of this name")
     assert command(table=True) == 0
     rows = capsys.readouterr().out.splitlines()
     assert len(rows) == len(PLACES) + 2 and len({row.count("|") for row in rows}) == 1

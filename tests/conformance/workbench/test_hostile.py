@@ -288,7 +288,7 @@ def test_a_small_stream_of_a_large_picture_ends_with_its_words(streams, width, h
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """A folder with files that hold the very numbers a model lacks: whoever reads them can load the model."""
+    """A folder with files that hold the very numbers a model lacks: a reader of them can load the model."""
     monkeypatch.chdir(tmp_path)
     with h5py.File(io.BytesIO(model_corpus().data), "r") as f:
         array = f[VICTIM][()]
@@ -464,5 +464,5 @@ def test_a_name_with_a_slash_is_no_path(tmp_path):
     with h5py.File(data, "w", libver=("v108", "v110")) as f:
         f["abcdefg"], f["abc/efg"] = np.int32(1), np.int32(2)
     assert data.getvalue().count(b"abcdefg") == 1
-    with pytest.raises(InvalidModel, match="a name that may stand for another object"):
+    with pytest.raises(InvalidModel, match="a name that may denote another object"):
         hdf5.Hdf5(io.BytesIO(data.getvalue().replace(b"abcdefg", b"abc/efg")), "x").datasets()

@@ -1,4 +1,4 @@
-"""The benchmark: what it counts, what it says, and that watching changes nothing. Times themselves are not judged."""
+"""The benchmark: what it counts, what it says, and that watching changes nothing. Times themselves are not checked."""
 
 import argparse
 import json
@@ -82,7 +82,7 @@ def test_every_stage_and_every_multiplication_is_there(tiny, direction, backend,
         computed = row["computed_macs"] / row["macs"]
         assert computed == (0.5 if packed else 1) if packed or whole else computed in (0.5, 1)
         assert row["gmac_per_second"] == pytest.approx(row["computed_macs"] / row["seconds"] / 1e9)
-        assert row["of_roof"] == pytest.approx(row["gmac_per_second"])  # of a roof of 1 GMAC/s
+        assert row["of_roof"] == pytest.approx(row["gmac_per_second"])  # of a peak of 1 GMAC/s
     kinds = {row["kind"]: row for row in found["kinds"]}
     assert kinds[CONVOLUTION]["macs"] == sum(wanted.values()) and kinds[CODING]["seconds"] > 0
     assert kinds[OTHER]["macs"] == kinds[CODING]["macs"] == 0 and kinds[OTHER]["gmac_per_second"] is None
@@ -181,7 +181,7 @@ def test_stages_of_names():
     assert 0 <= stopwatch.recording_cost(100, 3) < 1e-3
 
 
-# The roof.
+# The peak throughput.
 
 
 @needs_numba
@@ -243,8 +243,8 @@ def test_a_busy_machine_is_named(capsys):
 
     assert "BUSY" in text(roof_gmac_per_second=1.0, cores_given=0.5)
     assert "BUSY" not in text(roof_gmac_per_second=1.0, cores_given=1.0)
-    assert "\nroof: " in text(roof_gmac_per_second=1.0, cores_given=1.0)
-    assert "roof: " not in text(roof_gmac_per_second=None, cores_given=None)
+    assert "\npeak: " in text(roof_gmac_per_second=1.0, cores_given=1.0)
+    assert "peak: " not in text(roof_gmac_per_second=None, cores_given=None)
 
 
 @pytest.mark.parametrize(
