@@ -1,4 +1,4 @@
-"""What the commands of ``python -m weights_converter`` do; each function takes the parsed arguments."""
+"""The commands of ``python -m weights_converter``; each function takes the parsed arguments."""
 
 from __future__ import annotations
 

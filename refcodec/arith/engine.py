@@ -54,7 +54,7 @@ class Engine:
     backend : "numba", "numpy" or None
     trace : callable(name, array) or None
         Sees every result: interiors [H, W, C] of maps.
-    pool : Pool or None for an own one
+    pool : Pool or None for a separate one
         Memory for maps.
 
     Raises

@@ -1,4 +1,4 @@
-"""What the networks and the slice walk ask of an engine, and what an engine asks of a backend.
+"""Interfaces: of an engine for the networks and the slice walk, and of a backend for an engine.
 
 Several classes answer the first: the integer engine, strips of it, floats for calibration, tensors for training. So the
 structure of the networks is written once. Two modules answer the second: numpy_ops and jit/backend.py.
@@ -174,7 +174,7 @@ class Ops(Protocol):
 class FusedOps(Ops, Protocol):
     """A backend that also does the steps of the slice walk in one pass each.
 
-    The engine composes the same steps of its own methods. A trace sees what lies between them, and engines for floats
+    The engine composes the same steps from its methods. A trace sees the values between them, and engines for floats
     and for measurements replace single methods. A NumPy version of a step would be that composition a second time,
     and no faster. So only kernels have these functions.
     """

@@ -45,7 +45,7 @@ class Window(NamedTuple):
 
 
 class Strips:
-    """Stands for an engine in a network that is fed strips: the same operations on windows.
+    """Replaces an engine in a network that is fed strips: the same operations on windows.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def in_strips(
         Of convolutions, normalisations, gains and residual sums.
     x : map [H + 4, W + 4, C] or Rows
     widest : float
-        Elements of the network's widest map for a position of x, which tells how high a strip may be. A tracing engine
+        Elements of the network's widest map for a position of x, which limits the height of a strip. A tracing engine
         gets all at once.
     lag : int
         Rows of x that the last operations are behind the first. The first strip is higher by them and the last lower,

@@ -28,11 +28,11 @@ OWN_ARGUMENTS = {
     "rd": (
         "measure.rate_distortion",
         measuring.rate_distortion,
-        "rate-distortion beside JPEG, JPEG 2000, WebP and AVIF",
+        "rate-distortion compared with JPEG, JPEG 2000, WebP and AVIF",
     ),
     "tiles": ("measure.tile_cost", measuring.tile_cost, "what tiles cost, and squared errors near their borders"),
     "batch": ("cli.batch", measuring.batch, "encode and decode many files with one command, and resume it"),
-    "bench": ("bench.command", measuring.bench, "speed stage by stage, memory, and PyTorch beside it"),
+    "bench": ("bench.command", measuring.bench, "speed stage by stage, memory, and a comparison with PyTorch"),
 }
 """Commands whose modules declare their arguments; they are imported for no other command, which would wait for them."""
 
@@ -175,7 +175,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("-Q", "--quiet", action="store_const", const="error", dest="log_level", help="say errors alone")
-    p.add_argument("--log-level", choices=LEVELS, default="note", help="what standard error is told, default note")
+    p.add_argument("--log-level", choices=LEVELS, default="note", help="messages on standard error, default note")
     p.add_argument("--version", action="version", version=f"refcodec {__version__}")
     under = p.add_subparsers(required=True, metavar="COMMAND")
 
@@ -224,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         error_line("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has left; what Python flushes at its end must not fail again.
+        # The reader of the output has left; what Python flushes at its end must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 74
     except Exception as e:

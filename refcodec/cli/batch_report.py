@@ -1,4 +1,4 @@
-"""What became of the files of a batch: as JSON, as a table, as a page."""
+"""Results of a batch by file: as JSON, as a table, as a page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..io.files import write_bytes
 
 @dataclass
 class Row:
-    """What became of a file.
+    """Result of a file.
 
     Attributes
     ----------

@@ -217,7 +217,7 @@ def _lost(detail: str) -> TransferError:
 
 
 def _row(future: Any, job: Job) -> Row:
-    """What became of a file, with the paths of this machine."""
+    """Result of a file, with the paths of this machine."""
     from distributed import KilledWorker
 
     if future.status == "finished":

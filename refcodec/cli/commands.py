@@ -1,7 +1,7 @@
 """The commands on pictures and streams; `refcodec.cli` holds the arguments and exit codes of all commands.
 
-Every function takes the parsed arguments, writes results to standard output and returns an exit code; whatever goes
-wrong is a RefcodecError. Outputs are checked before the work starts and renamed into place when it is done. What one
+Every function takes the parsed arguments, writes results to standard output and returns an exit code; any
+failure is a RefcodecError. Outputs are checked before the work starts and renamed into place when it is done. What one
 command alone needs is imported when it runs: a process that decodes has a second for everything.
 """
 

@@ -28,7 +28,7 @@ _tile.__name__ = "side of a tile"
 
 
 def add_encode_options(p: argparse.ArgumentParser) -> None:
-    """What decides the bytes of a stream, but for model and limits."""
+    """Options that determine the bytes of a stream, except model and limits."""
     rate = p.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=positive, metavar="1..100", help="quality, default 60")
     rate.add_argument("--bpp", type=_rate, metavar="R", help="best quality of at most R bits per pixel")
@@ -60,7 +60,7 @@ def _add_shared(p: argparse.ArgumentParser) -> None:
 
 
 def add_decode_options(p: argparse.ArgumentParser, shared: bool = True) -> None:
-    """What decides a decoded picture; ``shared`` adds the options that `add_encode_options` adds, too."""
+    """Options that determine a decoded picture; ``shared`` adds the options that `add_encode_options` adds, too."""
     p.add_argument("--verify", action="store_true", help="check the encoder's digest before the picture is in place")
     p.add_argument(
         "--reduce", type=int, choices=STEPS, default=1, metavar="N", help="means of NxN samples: a thumbnail"

@@ -1,4 +1,4 @@
-"""What earlier batches have done, in a file of every folder of outputs."""
+"""Record of earlier batches, in a file of every folder of outputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def digest_of(path: str) -> str:
 
 
 class Journal:
-    """What earlier runs have done, one JSON object a line; a line that is none is passed over.
+    """Record of earlier runs, one JSON object per line; any other line is ignored.
 
     Parameters
     ----------

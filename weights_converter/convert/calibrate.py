@@ -71,7 +71,7 @@ MAGNITUDE_BITS = 14
 
 @dataclass
 class Seen:
-    """What was seen of one tensor."""
+    """Statistics of one tensor."""
 
     count: int = 0
     largest: float = 0.0

@@ -62,7 +62,9 @@ class FloatLayer:
 
 @dataclass(frozen=True)
 class Maths:
-    """What folding needs in addition to methods: ``maximum(tensor, number)`` and ``concatenate(tensors, axis=n)``."""
+    """Functions that folding needs in addition to methods: ``maximum(tensor, number)`` and ``concatenate(tensors,
+    axis=n)``.
+    """
 
     maximum: Callable[..., Any]
     concatenate: Callable[..., Any]

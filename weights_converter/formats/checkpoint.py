@@ -127,7 +127,7 @@ _BEGINNINGS = (
 
 
 def _kind_of(head: bytes) -> tuple[str, str]:
-    """What a file that is no checkpoint seems to be by its first 512 bytes, and what to do about it."""
+    """Apparent kind of a file that is no checkpoint, by its first 512 bytes, with advice."""
     for beginning, kind, cause in _BEGINNINGS:
         if head.startswith(beginning):
             return kind, cause
@@ -146,7 +146,7 @@ def _load(source: ByteSource, contents: Contents, where: str, form: str) -> Chec
     """Give the tensors their names, leave out what is not needed, read the rest."""
     config = _plain_config(contents.config)
     if contents.config is not None and config is None and form == "folder":
-        raise InvalidModel("configuration is not made of plain numbers and lists", where=f"{where}, meta.json")
+        raise InvalidModel("configuration does not consist of plain numbers and lists", where=f"{where}, meta.json")
     kept: dict[str, TensorView] = {}
     ignored = []
     prefix = _prefix(contents, where)
@@ -174,7 +174,7 @@ def _load(source: ByteSource, contents: Contents, where: str, form: str) -> Chec
 
 
 def _prefix(contents: Contents, where: str) -> str:
-    """What precedes the names of the network: the prefix asked for, else the one before ``g_a``; often empty."""
+    """Prefix of the names of the network: the prefix asked for, else the one before ``g_a``; often empty."""
     names = [unwrapped(stored) for stored in contents.tensors]
     if contents.prefix:
         prefix = unwrapped(contents.prefix.removesuffix(".") + ".")

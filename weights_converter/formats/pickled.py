@@ -54,7 +54,7 @@ RESAVE = (
     "only tensors and plain values are read, nothing is executed; in PyTorch, save the weights alone: "
     "torch.save({'state_dict': net.state_dict()}, path)"
 )
-"""What to do about a file with objects."""
+"""Advice about a file with objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class Pickled:
-    """What one pickle held, where it ended, and every storage it named."""
+    """Contents of one pickle, where it ended, and every storage it named."""
 
     value: Any
     end: int

@@ -209,11 +209,11 @@ class _Machine:
                     self.refuse("duplicate dictionary key", key=shortened(str(key)))
                 target[key] = value
 
-    # Names and what is made of them.
+    # Names and the values built from them.
 
     def name(self, module: Any, attribute: Any) -> None:
         if type(module) is not str or type(attribute) is not str:
-            self.refuse("name is not made of strings")
+            self.refuse("name does not consist of strings")
         full = f"{module}.{attribute}"
         if not any(full in allowed for allowed in (STORAGE_TYPES, _BUILDERS, INERT, INERT_OBJECTS)):
             self.refuse("name outside the allow-list", name=shortened(full), cause=RESAVE)
@@ -377,4 +377,4 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
     "BUILD": lambda m, _: m.build(),
     "BINPERSID": lambda m, _: m.storage(),
 }
-"""What an opcode does with its argument."""
+"""Effect of an opcode with its argument."""

@@ -52,7 +52,7 @@ def read_safetensors(source: ByteSource, where: str) -> Contents:
     header = json_object(source.read(8, length, where), where, "the safetensors header")
     meta = header.pop("__metadata__", {})
     if not isinstance(meta, dict) or not all(type(value) is str for value in meta.values()):
-        raise InvalidModel("safetensors metadata is not made of strings", where=where)
+        raise InvalidModel("safetensors metadata does not consist of strings", where=where)
     if not 0 < len(header) <= MAX_TENSORS:
         raise InvalidModel("no tensors or too many", where=where, tensors=len(header), limit=MAX_TENSORS)
     tensors = {}

@@ -14,7 +14,7 @@ IGNORED = re.compile(
 """Buffers that follow from the configuration or belong to other entropy coders."""
 
 NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
-"""What a tensor may be called."""
+"""Possible names of a tensor."""
 
 _BOTTLENECK = re.compile(r"entropy_bottleneck\.(matrices|biases|factors)\.(\d)")
 _SINGULAR = {"matrices": "matrix", "biases": "bias", "factors": "factor"}

@@ -88,7 +88,7 @@ class TensorView:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a checkpoint file describes, before any tensor is read.
+    """Description of a checkpoint file, before any tensor is read.
 
     Attributes
     ----------

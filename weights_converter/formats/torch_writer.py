@@ -62,7 +62,7 @@ def _tensor(key: str, array: np.ndarray) -> bytes:
 
 
 def torch_zip(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> bytes:
-    """What torch.save writes of {"state_dict": state, "config": config}.
+    """The bytes that torch.save writes for {"state_dict": state, "config": config}.
 
     Parameters
     ----------

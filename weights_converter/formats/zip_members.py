@@ -36,7 +36,7 @@ def members_of(source: ByteSource, where: str) -> dict[str, Member]:
     """Every member of the archive by name.
 
     Only what torch.save writes is taken: one disk, no comment, members stored without compression or encryption, each
-    inside the file and apart from the others. Sizes and places below 2^32 - 1 stand in the plain records even where
+    inside the file and apart from the others. Sizes and places below 2^32 - 1 are in the plain records even where
     zip64 records repeat them, and `MAX_CHECKPOINT_BYTES` admits no larger ones.
     """
     ending = source.read(source.size - 22, 22, f"{where}, end of directory")

@@ -57,7 +57,7 @@ OUTSIDE, NONANCHOR = 0, 1
 
 @lru_cache(maxsize=32)
 def window_index(height: int, width: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What the window of every non-anchor holds.
+    """Contents of the window of every non-anchor.
 
     Returns
     -------

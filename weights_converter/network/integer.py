@@ -85,7 +85,7 @@ def as_batch(x: Tensor) -> Tensor:
 
 
 def interior_of(x: Any) -> Tensor:
-    """What is inside a map, a view [H, W, C, B]."""
+    """The interior of a map, a view [H, W, C, B]."""
     inside: Any = interior(x)
     return inside
 
@@ -107,7 +107,7 @@ class TorchEngine:
     q : Tensor
         [B] quality of every picture.
     exact : callable or None
-        Values that stand for those of the operations; None for floating point.
+        Values that replace those of the operations; None for floating point.
     half_tanh : callable or None
         ``half_tanh(name, x)`` gives 0.5 tanh of a layer's result as the integer codec does.
     """

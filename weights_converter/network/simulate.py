@@ -1,4 +1,4 @@
-"""What the integer model of a network will compute, differentiable: the forward pass of quantisation-aware training.
+"""Differentiable simulation of a network's integer model: the forward pass of quantisation-aware training.
 
 The network's weights go through the converter's own quantiser with the formats of one calibration record, and the
 integer codec itself runs every picture; `TorchEngine` takes the values from there and gives the gradients. So symbols
@@ -45,7 +45,7 @@ Results = dict[str, deque[np.ndarray]]
 
 
 class Simulated(NamedTuple):
-    """What the codec makes of a batch.
+    """Result of the codec for a batch.
 
     Attributes
     ----------

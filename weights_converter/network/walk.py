@@ -21,7 +21,7 @@ Quantised = Callable[[int, int, Tensor], Tensor]
 
 
 class Walk(NamedTuple):
-    """What the slice loop leaves.
+    """Result of the slice loop.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""What a conversion costs: measurements and their page."""
+"""Cost of a conversion: measurements and their page."""

@@ -1,4 +1,4 @@
-"""What a conversion costs, layer by layer: every integer stage against its float stage, and the codec as a whole.
+"""Cost of a conversion, layer by layer: every integer stage against its float stage, and the codec as a whole.
 
 Both codecs run the same slice walk with the same symbols, those of the integer codec, so a stage differs from its
 counterpart by arithmetic alone and not by a symbol that fell the other way.
@@ -212,7 +212,7 @@ def make_report(
     Returns
     -------
     dict
-        Plain values. ``layers`` has a row an operation: signal-to-noise ratio in dB against float, what it lost
+        Plain values. ``layers`` has a row per operation: signal-to-noise ratio in dB against float, what it lost
         against its worst input, share of results on the clamp, bits of the largest weight, range of shifts, bits by
         which the worst accumulator stays below 2^31. ``notes`` are those of ``weight_notes``.
         ``codec`` is the result of ``evaluate``. None marks what

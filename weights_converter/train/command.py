@@ -62,7 +62,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     g.add_argument("--pause-after-steps", type=float, default=math.inf)
     g.add_argument("--save-minutes", type=float, default=10.0, help="how often state and checkpoint are written (10)")
     g.add_argument("--validate-minutes", type=float, default=15.0, help="how often held-out crops are measured (15)")
-    g.add_argument("--log-steps", type=int, default=50, help="steps a line of the log (50)")
+    g.add_argument("--log-steps", type=int, default=50, help="steps per line of the log (50)")
     g.add_argument("--device", help="cpu, cuda (the GPU if there is one)")
     g.add_argument("--threads", type=int, help="cores to use")
     g.add_argument("--compile", action="store_true", help="torch.compile")

@@ -49,7 +49,7 @@ where every coefficient has the error step^2 / 12 = 768 / (256 * 255^2 * 2 ln 2 
 """
 
 HYPER = 0.5
-"""Root mean square of z at every quality: above what rounds to zero, at about a bit a symbol."""
+"""Root mean square of z at every quality: above what rounds to zero, at about one bit per symbol."""
 
 BIASES = 0.25
 """Of the random biases of the density of z: its units stay different, but it lies about zero."""

@@ -18,7 +18,7 @@ BALANCE_CENTRE = 0.013
 
 
 class Coded(NamedTuple):
-    """What a network makes of a batch.
+    """Result of a network for a batch.
 
     Attributes
     ----------

@@ -31,7 +31,7 @@ PARTS = 4
 
 @dataclass(frozen=True)
 class Kind:
-    """What parameters of a cohort have in common.
+    """State that the parameters of a cohort share.
 
     Attributes
     ----------

@@ -195,7 +195,7 @@ def digest_of(pictures: Sequence[Picture]) -> str:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step trains on.
+    """Training data of one step.
 
     Attributes
     ----------

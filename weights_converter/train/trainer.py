@@ -79,7 +79,7 @@ class Outcome:
 
 
 class _Rows(NamedTuple):
-    """What a step reads of some pictures, on the device: samples, qualities, lambdas, and noise of y and z."""
+    """Inputs of a step from some pictures, on the device: samples, qualities, lambdas, and noise of y and z."""
 
     samples: Tensor
     quality: Tensor
@@ -89,7 +89,7 @@ class _Rows(NamedTuple):
 
 
 class _Inputs:
-    """What a step reads of a batch, and the sums that it leaves, on the device; pinned copies are sent unwaited."""
+    """Inputs of a step from a batch, and the sums that it leaves, on the device; pinned copies are sent unwaited."""
 
     def __init__(self, shape: torch.Size, noise: Noise, device: torch.device) -> None:
         self._host = [torch.empty(shape, dtype=torch.uint8), torch.empty(shape[0]), torch.empty(shape[0])]

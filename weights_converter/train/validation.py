@@ -93,5 +93,5 @@ def measure(
 
 
 def mean_loss(points: Sequence[Point], lambdas: Sequence[float]) -> float:
-    """What training minimises, without balance, averaged over qualities in logarithms so that each counts alike."""
+    """The objective of training, without balance, averaged over qualities in logarithms so that each counts alike."""
     return float(np.mean([math.log(lam * 255**2 * p.mse + p.bpp) for p, lam in zip(points, lambdas, strict=True)]))

@@ -1,4 +1,4 @@
-"""What the vector unit gives at most: pair products of int16 accumulated in int32, with nothing around them.
+"""Peak throughput of the vector unit: pair products of int16 accumulated in int32, with nothing around them.
 
 The products are written as the convolution's are (refcodec/arith/jit/conv.py), so they become the same instructions;
 one factor stays in registers and the other comes from the nearest cache, once for several products. No convolution of

@@ -64,7 +64,7 @@ _direct: WeakKeyDictionary[SymbolTables, np.ndarray] = WeakKeyDictionary()
 def _entries(tables: SymbolTables) -> np.ndarray:
     """Of every table and bucket of 256 slots, in one number: cum, freq << 16, symbol's place << 32, DIRECT.
 
-    Nine symbols of ten lie in such buckets: one load stands for the chain of four that the others need.
+    Nine symbols of ten lie in such buckets: one load replaces the chain of four that the others need.
     """
     found = _direct.get(tables)
     if found is None:

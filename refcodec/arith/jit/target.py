@@ -1,4 +1,4 @@
-"""What the processor has that the kernels are compiled for: how many sums fit its registers at once."""
+"""Target processor of the kernels: how many sums fit its registers at once."""
 
 from __future__ import annotations
 

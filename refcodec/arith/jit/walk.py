@@ -1,4 +1,4 @@
-"""The small steps of the slice walk by kernels (SPEC 6.3, 6.8, 6.9); as the methods of the engine they stand for.
+"""Kernel versions of the small steps of the slice walk (SPEC 6.3, 6.8, 6.9), with the arguments of Engine's methods.
 
 In NumPy each is half a dozen passes over arrays that come fresh from the system; all of a slice's together took as
 long as its entropy parameters. None is worth a second thread.

@@ -546,7 +546,7 @@ ATTACKS = {
     "named tuple of a name": (program(name("collections", "OrderedDict.fromkeys")), "OrderedDict.fromkeys"),
     "control characters": (program(name("o\x1b[31ms", "system")), "\\x1b"),
     "name without end": (program(b"c" + b"a" * 5000), "name without end"),
-    "name of numbers": (program(b"K\1K\2\x93"), "not made of strings"),
+    "name of numbers": (program(b"K\1K\2\x93"), "does not consist of strings"),
     "call of a string": (program(text("os.system") + b")R"), "call of something other"),
     "call of a storage type": (program(name("torch", "FloatStorage") + b")R"), "cannot be called"),
     "call without tuple": (program(name("collections", "Counter") + b"]R"), "call of something other"),

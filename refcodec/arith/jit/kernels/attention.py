@@ -51,7 +51,7 @@ def _largest(w, v):
 
 
 def _softmax_block(vectors):
-    """A block for 8 ``vectors`` logits; what the compiler made of loops took three times as long."""
+    """A block for 8 ``vectors`` logits; the compiler's code for loops took three times as long."""
     count = DOUBLES * vectors
 
     def write(w, logits, table, weights, at):

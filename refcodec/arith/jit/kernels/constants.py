@@ -29,7 +29,7 @@ PLACES = 16
 """Places of a transformed tile, 4 x 4."""
 
 JOIN, RESIDUAL = 1, 2
-"""What a second map does: it joins the accumulator, or is the skip of a residual sum after the clamp."""
+"""Role of a second map: it joins the accumulator, or is the skip of a residual sum after the clamp."""
 
 # ----------------------------------------------------------------------------------- GDN and normalisation (5.5, 5.6)
 

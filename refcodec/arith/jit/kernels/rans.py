@@ -1,7 +1,7 @@
 """The range coder's kernels (SPEC 7.3 to 7.5); called from refcodec/arith/jit/rans.py.
 
 They are memory safe for any words: table numbers are checked and tables valid before they run, and words are read
-behind a bound check. All arithmetic is int64; the bounds stand on the lines that keep them.
+behind a bound check. All arithmetic is int64; each line that keeps a bound states it.
 """
 
 from __future__ import annotations

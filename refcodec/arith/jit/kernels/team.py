@@ -26,7 +26,7 @@ def _call_at(w, address, *values):
 
 
 def _write_read(w, board, at):
-    if w.b.module.triple.startswith(("x86_64", "i686")):  # tells the core that this is a wait
+    if w.b.module.triple.startswith(("x86_64", "i686")):  # informs the core that this is a wait
         w.call("llvm.x86.sse2.pause", _VOID)
     return w.b.load_atomic(board.behind(at).data, "seq_cst", 8)
 
@@ -116,7 +116,7 @@ def serve(board, spins):
 def lead(board, function, arguments, rows, chunks):
     """Compute a task with the others, or alone while somebody else leads; nothing of it is pending afterwards.
 
-    A helper that lost its core in the middle of a chunk is given this thread's.
+    A helper that was descheduled in the middle of a chunk is given this thread's core.
     """
     board = memory(board, _I64)
     if not claim(board, FREE, 1):

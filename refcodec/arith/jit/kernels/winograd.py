@@ -53,12 +53,12 @@ _LOW_BITS = 4
 
 
 def _combined(a, b, c, d, add, sub):
-    """B^T times a column."""
+    """Product of B^T and a column."""
     return sub(a, c), add(b, c), sub(c, b), sub(b, d)
 
 
 def _results_of(a, b, c, d, add, sub):
-    """A^T times a column."""
+    """Product of A^T and a column."""
     return add(add(a, b), c), sub(sub(b, c), d)
 
 
@@ -127,12 +127,12 @@ def _inputs(v, v_at, v_step, stride, x, x_at, row, column, count, tiles, down, m
 
 
 def _low_half(value):
-    """What 16 bits keep: a block whose inputs do not fit is transformed in vain."""
+    """Values that fit 16 bits: the transform of a block whose inputs do not fit is discarded."""
     return (value + (1 << 15)) % (1 << 16) - (1 << 15)
 
 
 def _modular(sums):
-    """What 32 bits keep."""
+    """Values that fit 32 bits."""
     return (sums + (1 << 31)) % (1 << 32) - (1 << 31)
 
 

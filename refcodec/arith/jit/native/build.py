@@ -65,7 +65,7 @@ class Built:
         self.addresses = {name: int(function.address) for name, function in self._functions.items()}
 
     def assembly(self, name: str) -> str | None:
-        """What the compiler made of a kernel."""
+        """Compiled form of a kernel."""
         return native.assembly(self._functions[name])
 
     def objects(self) -> dict[str, tuple[str, bytes]]:

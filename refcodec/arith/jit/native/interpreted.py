@@ -77,7 +77,7 @@ def _words_at(address: int, names: Any) -> Any:
 _PYTHON: dict[Any, Any] = {memory: _memory, scratch: _scratch, words_at: _words_at}
 
 _namespaces: dict[int, dict[str, Any]] = {}
-"""Globals for the interpreted functions of a module, by the identity of its own."""
+"""Globals for the interpreted functions of a module, by the identity of the module's."""
 
 
 def _globals(own: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ RUNTIME = (
     "numba_unpickle",
 )
 C = ("abort", "floor", "fma", "memcpy", "memmove", "memset")
-"""What LLVM calls where a processor has no instruction, and what kernels must not reach."""
+"""Functions that LLVM calls where a processor has no instruction, and those that kernels must not reach."""
 
 
 @cache

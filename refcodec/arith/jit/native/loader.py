@@ -8,7 +8,7 @@ Whether from a file or compiled, kernels are used after each has computed one sm
 fails is compiled again; if that fails too, the default backend is NumPy. Either is one warning.
 
 Loading happens on a separate thread. An exception raised by a signal handler only ever reaches the main thread. So
-whatever is raised while kernels load is a failure of loading, and a caller that is interrupted while it waits leaves
+any exception while kernels load is a failure of loading, and a caller that is interrupted while it waits leaves
 nothing half-done: loading goes on, and the next caller finds its result.
 """
 
