@@ -134,7 +134,7 @@ if behaviour == "empty":
     samples = picture = b""
 if behaviour == "huge":
     picture = picture + bytes(4 << 20)
-if behaviour == "spoils-stream":
+if behaviour == "damages-stream":
     open(stream, "wb").write(b"")
 time.sleep(header.get("wait", 0))
 if "--trace" in sys.argv:
@@ -147,7 +147,7 @@ open(output, "wb").write(picture + samples)
 
 
 def samples(width: int, height: int, channels: int, value: int) -> bytes:
-    """What a stream decodes to."""
+    """Decoded samples of a stream."""
     return bytes((value + 7 * n) % 256 for n in range(width * height * channels))
 
 
@@ -243,7 +243,7 @@ def command(folder: Path, behaviour: str) -> str:
 
 
 def run_words(kit: Path | str, decoder: str, *more: str | Path) -> list[str]:
-    """The command line of a run in a process of its own, with `ENVIRONMENT`."""
+    """The command line of a run in a separate process, with `ENVIRONMENT`."""
     words = ["-m", "conformance", "run", "--kit", kit, "--decoder", decoder, *more]
     return [sys.executable, *map(str, words)]
 

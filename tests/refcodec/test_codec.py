@@ -177,7 +177,7 @@ def test_flipped_bits_are_refused_everywhere(small_stream):
 
 @pytest.mark.slow
 def test_damaged_segments_with_a_right_checksum_are_refused_or_decoded(small_stream):
-    """What the checksum cannot catch the coder catches, or it is another valid stream: never anything else."""
+    """The coder detects what the checksum cannot, or it is another valid stream: never anything else."""
     stream = parse(small_stream)
     outcomes = set()
     for n in range(60):

@@ -208,7 +208,7 @@ def test_limits_fit_the_machine_where_nobody_names_them(monkeypatch, tiny):
 
 
 def test_a_segment_longer_than_its_symbols_need_is_refused_at_once(tiny):
-    """Four million words behind a small picture: no array of words is made of them."""
+    """Four million words behind a small picture: no array of words is built from them."""
     stream = parse(encode_picture(random_picture(64, 64, 0, 1), 60, model=tiny).data)
     for part in (0, 1):
         segments = list(stream.segments())

@@ -38,7 +38,7 @@ def alpha_chunk(channels: int) -> list[tuple[str, bytes]]:
 
 
 def recorded(seen: dict):
-    """Stands for `encode_strips`, and notes what it is given."""
+    """Replaces `encode_strips`, and records its arguments."""
 
     def encode(source, quality=None, **options):
         seen.clear()

@@ -69,7 +69,7 @@ def test_the_reach_follows_from_the_layer_table(name):
     config = TINY_OLD if name == "old" else PROFILES[name]
     sixteenths, scale = 0, STRIDE  # after n pixel shuffles a position is 2^-n of one of y_hat
     for op in layer_table(config):
-        if op.name.startswith("g_s/") and not op.name.endswith(("/skip", "/upsample")):  # those lie beside others
+        if op.name.startswith("g_s/") and not op.name.endswith(("/skip", "/upsample")):  # those are next to others
             sixteenths += scale * (op.kernel // 2)
             scale = scale // 2 if op.shuffle else scale
     assert -(-sixteenths // STRIDE) == REACH == SPEC.REACH

@@ -124,7 +124,7 @@ def read_pnm(path: Path) -> np.ndarray:
 
 
 def many(script: str, cases: list[list]) -> list[str]:
-    """What a function of the decoder's modules gives for each case: hexadecimal digits, or the name of a refusal."""
+    """Results of a function of the decoder's modules for each case: hexadecimal digits, or the name of a refusal."""
     program = f"""
         import {{ createInterface }} from "node:readline";
         const [folder] = process.argv.slice(1);

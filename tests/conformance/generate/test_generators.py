@@ -218,7 +218,7 @@ def test_generators_need_a_suite_a_name_of_their_own_and_a_docstring(registered)
 
 @pytest.fixture
 def kit(tmp_path, monkeypatch, case, registered):
-    """A kit of one suite with a stream and a unit, in a folder of its own."""
+    """A kit of one suite with a stream and a unit, in a separate folder."""
     monkeypatch.setattr(generate, "KIT", tmp_path)
     monkeypatch.setattr(models, "FOLDER", tmp_path / "models")
     models._file_hash.cache_clear()

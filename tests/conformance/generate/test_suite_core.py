@@ -1,4 +1,4 @@
-"""What the suites core, geometry and default claim: configurations, sizes, steps; a sample decodes as they say."""
+"""Claims of the suites core, geometry and default: configurations, sizes, steps; a sample decodes as they say."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What the entropy suite claims: every symbol of every table, every path of the range coder, exact states."""
+"""Claims of the entropy suite: every symbol of every table, every path of the range coder, exact states."""
 
 from functools import cache
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""What the extremes suite claims: bounds reached, clamps met on both sides, ties of every rounding, every threshold."""
+"""Claims of the extremes suite: bounds reached, clamps met on both sides, ties of every rounding, every threshold."""
 
 import json
 from collections import Counter
@@ -36,7 +36,7 @@ def vectors():
 
 @cache
 def reach(name):
-    """What the suite's streams of a model reach."""
+    """Values that the suite's streams of a model reach."""
     found = Reach()
     for vector in vectors().values():
         if vector.model.name == name:

@@ -1,4 +1,4 @@
-"""What the suite invalid claims: every rule of the container, of segments and of models, each by its error class."""
+"""Claims of the suite invalid: every rule of the container, of segments and of models, each by its error class."""
 
 import time
 import tracemalloc
@@ -24,7 +24,7 @@ from refcodec.model.symbol_tables import intervals
 
 SPEC = spec_module()
 PATIENCE, BYTES = 3.0, 64 << 20
-"""What a refusal may cost: seconds of processor time, and bytes while a model is at hand."""
+"""Largest cost of a refusal: seconds of processor time, and bytes while a model is at hand."""
 
 
 VECTORS = suite("invalid").vectors

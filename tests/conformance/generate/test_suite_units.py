@@ -24,7 +24,7 @@ DEFINED_ALONE = {
     "table_frequencies",
     "procedural_draw",
 }
-"""Functions that refcodec has in no form of their own; other cases reach what they do."""
+"""Functions that refcodec does not have separately; other cases cover their work."""
 
 
 @cache

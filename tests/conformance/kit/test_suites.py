@@ -1,4 +1,4 @@
-"""Suites are read strictly: whatever is wrong with a manifest or a file is one clear error."""
+"""Suites are read strictly: each defect of a manifest or a file is one clear error."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ PART = {
 
 
 def counted(places, functions=None):
-    """What is found of SOURCE with these exemptions."""
+    """Findings about SOURCE with these exemptions."""
     found = Reached()
     count_lines("m", SOURCE, PART, Exempt({}, {"m": places}, {"m": functions} if functions else {}), found)
     return found

@@ -1,4 +1,6 @@
-"""What a decoder under test writes, prints, starts or leaves is its result; it never ends the run or outlives it."""
+"""All that a decoder under test writes, prints, starts or leaves is its result; it never ends the run or outlives
+it.
+"""
 
 from __future__ import annotations
 

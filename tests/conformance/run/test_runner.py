@@ -187,7 +187,7 @@ def test_children_do_not_outlive_the_decoder(tmp_path):
 
 
 def test_the_suite_cannot_be_spoiled(kit, tmp_path):
-    assert run(kit, tmp_path, "spoils-stream")[1]["core/colour"] == "pass"
+    assert run(kit, tmp_path, "damages-stream")[1]["core/colour"] == "pass"
     suites.check_files(suites.load_all(kit))
 
 
@@ -543,13 +543,13 @@ def whole():
 
 
 @pytest.mark.parametrize(
-    ("spoil", "checked", "outcome", "grade"),
+    ("damage", "checked", "outcome", "grade"),
     [(False, True, "pass", "whole"), (True, True, "fail", "differs"), (True, False, "pass", "")],
 )
-def test_a_wrong_trace_fails_a_run_that_checks_traces(tmp_path, whole, spoil, checked, outcome, grade):
+def test_a_wrong_trace_fails_a_run_that_checks_traces(tmp_path, whole, damage, checked, outcome, grade):
     [place] = [n for n, line in enumerate(whole) if '"z_hat"' in line]
-    spoilt = re.sub(r"[0-9a-f]{64}", "0" * 64, whole[place])
-    written = [*whole[:place], spoilt, *whole[place + 1 :]] if spoil else whole
+    damaged = re.sub(r"[0-9a-f]{64}", "0" * 64, whole[place])
+    written = [*whole[:place], damaged, *whole[place + 1 :]] if damage else whole
     vector, stream = valid("core/a", 5, 4, 3, 9, trace="".join(written))
     path = write_suite(
         tmp_path, "core", [(vector | {"trace": "a.jsonl"}, stream)], files={"a.jsonl": sha256("".join(whole).encode())}

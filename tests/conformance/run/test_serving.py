@@ -50,7 +50,7 @@ def test_a_good_server_passes(kit, tmp_path, jobs):
 
 
 def requests(kit, folder, monkeypatch, **options):
-    """What a good server was asked, in order."""
+    """Requests that a good server received, in order."""
     told = folder / "told"
     told.unlink(missing_ok=True)
     monkeypatch.setenv("TOLD", str(told))

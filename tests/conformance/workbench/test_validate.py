@@ -38,7 +38,7 @@ def _model(path):
 
 @pytest.fixture(scope="module")
 def findings():
-    """What is found in every invalid stream, but those of models."""
+    """Findings in every invalid stream, but those of models."""
     return {
         v.id: (v, validate(v.read(), _model(locate(v.model)) if v.model else tiny_model(), "numpy")) for v in INVALID
     }

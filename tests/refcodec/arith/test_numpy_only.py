@@ -1,4 +1,6 @@
-"""What makes the NumPy way quick changes no integer: bands, blocks, threads, tables, floors of float64 quotients."""
+"""The optimisations of the NumPy backend change no integer: bands, blocks, threads, tables, floors of float64
+quotients.
+"""
 
 import tracemalloc
 import warnings

@@ -813,7 +813,7 @@ def test_checkerboard(seed, h, half, parity):
 
 
 def any_conv(rng, outputs, kernel, inputs, frac=8, join=False):
-    """A convolution whose sums fit int32 whatever it reads: products below 2^15 * 2^6 * kernel^2 * inputs."""
+    """A convolution whose sums fit int32 for any input: products below 2^15 * 2^6 * kernel^2 * inputs."""
     return Conv(
         "layer",
         integers(rng, -63, 63, (outputs, kernel, kernel, inputs)).astype(np.int16),

@@ -1,4 +1,4 @@
-"""What poses as an engine or a backend has every operation of its protocol, with the arguments that are passed."""
+"""Every engine and every backend has every operation of its protocol, with the arguments that are passed."""
 
 import inspect
 from importlib import import_module

@@ -54,7 +54,7 @@ INDEX = 36  # offset of the index in a stream without a digest
 
 
 def checksum(data: bytes) -> int:
-    """What the last four bytes should be: segments of a tiled stream are left out."""
+    """Expected value of the last four bytes: segments of a tiled stream are left out."""
     body = data[:-4]
     try:
         header = parse_header(body)

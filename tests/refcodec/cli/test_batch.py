@@ -182,7 +182,7 @@ def test_a_damaged_journal_is_passed_over(pictures, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_process_that_dies_costs_its_files_alone(pictures, tmp_path, model):
-    """In a process of its own, in which one input kills whoever reads it."""
+    """In a separate process, in which one input kills every reader."""
     script = tmp_path / "run.py"
     script.write_text(
         "import os, sys\n"

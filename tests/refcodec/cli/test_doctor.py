@@ -1,4 +1,4 @@
-"""``doctor``: one piece to paste into a bug report, and an exit code that tells."""
+"""``doctor``: one text to paste into a bug report, and a meaningful exit code."""
 
 import json
 

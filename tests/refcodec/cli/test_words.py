@@ -1,4 +1,4 @@
-"""What all commands share: levels of what is said, and completion in shells."""
+"""Features of all commands: levels of messages, and completion in shells."""
 
 import os
 import subprocess

@@ -40,7 +40,7 @@ def mixed() -> np.ndarray:
 
 
 def rectangles(samples: np.ndarray, coded: np.ndarray) -> list[Rectangle]:
-    """What is chosen if each block is coded for so many bits."""
+    """The choice if each block is coded for so many bits."""
     height, width = samples.shape[:2]
     return choose_rectangles(stored_bits(source(samples), height, width, coded), coded, height, width)
 

@@ -39,7 +39,7 @@ def test_the_crop_is_where_the_errors_are():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The page of a folder with three pictures; JPEG stands in for refcodec."""
+    """The page of a folder with three pictures; JPEG replaces refcodec."""
     pytest.importorskip("matplotlib")
     tmp_path = tmp_path_factory.mktemp("page")
     folder, jpeg = tmp_path / "<i>pictures", OTHERS[0]

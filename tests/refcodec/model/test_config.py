@@ -8,7 +8,7 @@ from refcodec.model.config import PROFILES, config_from
 from refcodec.model.integer_model import build_model, check_size
 from refcodec.model.layer_table import layer_table, parameter_count
 
-KNOWN = {  # parameters, kMAC a picture sample
+KNOWN = {  # parameters, kMAC per picture sample
     "paper": (69_920_128, 271.39),
     "mlicpp": (83_501_408, 1126.88),
     "mlicpp-old": (116_716_928, 1256.60),

@@ -1,4 +1,4 @@
-"""The converter: recognition, the float engine beside PyTorch, calibration, quantisation, fidelity."""
+"""The converter: recognition, the float engine compared with PyTorch, calibration, quantisation, fidelity."""
 
 import dataclasses
 import json

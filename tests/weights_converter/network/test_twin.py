@@ -223,7 +223,7 @@ def test_local_context_sees_only_its_window() -> None:
 
 
 def test_every_stage_agrees_with_the_float_forward_of_the_converter() -> None:
-    """Latents, parameters, slices and samples beside those of NumPy, which follows the published arrangement."""
+    """Latents, parameters, slices and samples compared with those of NumPy, which follows the published arrangement."""
     state = published_state(TINY)
     network = from_checkpoint(Checkpoint(state, None, ""), TINY)
     samples = torch_bench.synthetic_picture(128, 64)

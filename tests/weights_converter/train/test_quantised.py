@@ -156,7 +156,7 @@ def test_gradients_reach_every_weight(net: LoCLIC, record: Record) -> None:
     coded = simulated(net, record, net.noise(2, *x.shape[2:], torch.Generator().manual_seed(6)))
     gradients = torch.autograd.grad(loss_of(coded, x), list(net.parameters()), allow_unused=True)
     for (name, _), gradient in zip(net.named_parameters(), gradients, strict=True):
-        if name == "entropy_bottleneck.quantiles":  # they have a loss of their own
+        if name == "entropy_bottleneck.quantiles":  # they have a separate loss
             continue
         assert gradient is not None and torch.isfinite(gradient).all(), name
         if "gain" in name:

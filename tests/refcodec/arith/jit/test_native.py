@@ -59,7 +59,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def builds(monkeypatch, roof):
-    """The names of the libraries that were compiled; the stored one stands for what the compiler makes."""
+    """The names of the libraries that were compiled; the stored one replaces the compiler's output."""
     made = []
 
     class Built(link.Linked):
@@ -92,7 +92,7 @@ def again():
 
 
 def products(found):
-    """What the kernel of a library computes: three rows of two sums of 16 lanes."""
+    """Results of the kernel of a library: three rows of two sums of 16 lanes."""
     rng = np.random.default_rng(5)
     held, read = (rng.integers(-1 << 15, 1 << 15, (n, 32), np.int16) for n in (2, 64))
     out = np.zeros((3, 2, 16), np.int32)
@@ -519,7 +519,7 @@ def test_the_wait_for_a_lock_has_an_end(folder, monkeypatch):
 
 @pytest.fixture
 def slow(folder, builds, monkeypatch):
-    """Loading takes a while; an event tells when it has begun."""
+    """Loading takes a while; an event signals that it has begun."""
     begun, load = threading.Event(), library._from_file
 
     def wait(*arguments):
@@ -578,7 +578,9 @@ def test_without_a_thread_the_caller_loads(folder, builds, monkeypatch):
 
 
 def private_names(tree):
-    """What a module uses of Numba and llvmlite beyond ``numba``, ``numba.types``, ``numba.extending`` and the like."""
+    """Names that a module uses of Numba and llvmlite beyond ``numba``, ``numba.types``, ``numba.extending`` and the
+    like.
+    """
     documented = {
         "numba",
         "numba.types",
