@@ -201,6 +201,11 @@ def encode_strips(
     parts : Parts
         Other classes and functions to code with, for measurements and tests.
 
+    Returns
+    -------
+    Coded
+        The stream, the model, the bytes of z and y, and the rectangles that are stored losslessly.
+
     Raises
     ------
     UsageError, LimitExceeded, ModelError
@@ -337,6 +342,11 @@ def encode_picture(samples: np.ndarray, quality: int = 60, **options: Any) -> En
     **options
         As in `encode_strips`.
 
+    Returns
+    -------
+    Encoded
+        As `encode_strips`, and ``reconstruction``: the decoded samples, uint8, same shape as ``samples``.
+
     Raises
     ------
     UsageError, LimitExceeded, ModelError
@@ -430,6 +440,8 @@ def check_segments(stream: Stream, config: Config, needs: Needs) -> None:
 
     Parameters
     ----------
+    stream : Stream
+    config : Config
     needs : Needs
         Tiles whose y is decoded, and tiles whose z is.
 
@@ -656,7 +668,23 @@ def encode(
 
 
 def metadata_chunks(exif: bytes | None, icc_profile: bytes | None, xmp: bytes | None) -> tuple[tuple[str, bytes], ...]:
-    """(SPEC 8.4) Metadata as chunks, absent and empty ones left out; UsageError for what is not bytes-like."""
+    """(SPEC 8.4) Metadata as chunks; absent and empty ones are left out.
+
+    Parameters
+    ----------
+    exif, icc_profile, xmp : bytes-like or None
+        The payloads of the chunks "exif", "iccp" and "xmp ".
+
+    Returns
+    -------
+    tuple of (str, bytes)
+        Tag and payload of each chunk.
+
+    Raises
+    ------
+    UsageError
+        A payload is not bytes-like.
+    """
     kinds = (("exif", "exif", exif), ("iccp", "icc_profile", icc_profile), ("xmp ", "xmp", xmp))
     return tuple((tag, data) for tag, name, data in kinds if data is not None and len(as_view(data, name)))
 

@@ -98,7 +98,23 @@ class Flow:
     def encoder(
         self, colours: SampleRows, segments: list[tuple[bytes, bytes]], costs: BlockBits | None = None
     ) -> CodeRow:
-        """(SPEC 6.4, 6.9) Tiles by an encoder, which adds their segments to a list and their bits to ``costs``."""
+        """(SPEC 6.4, 6.9) Encode tiles row by row.
+
+        Parameters
+        ----------
+        colours : SampleRows
+            The samples of the whole picture, read once from the top down.
+        segments : list of (bytes, bytes)
+            Receives the segments of z and y of every tile, in raster order.
+        costs : BlockBits or None
+            Counts the bits of every block, if given.
+
+        Returns
+        -------
+        callable
+            From the tiles of one row of tiles to an iterator of (tile, y_hat), y_hat a map [h + 4, w + 4, M], int16,
+            Q6.
+        """
         model, config, engine = self.model, self.model.config, self.engine
         strips, hyper = self._latents(colours), None
         if self._tiled:  # h_a reads ahead; copies, for a strip's own map holds rows that are not its result

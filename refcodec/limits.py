@@ -89,7 +89,21 @@ def padded_pixels(width: int, height: int) -> int:
 
 
 def check_pixels(width: int, height: int, limits: Limits, where: str = "") -> None:
-    """(SPEC 8.5-7) Refuse a picture with too many padded pixels, by its size alone; raises as `check_padded`."""
+    """(SPEC 8.5-7) Refuse a picture with too many padded pixels, by its size alone.
+
+    Parameters
+    ----------
+    width, height : int
+        Samples, before padding.
+    limits : Limits
+    where : str
+        The place that the error names.
+
+    Raises
+    ------
+    LimitExceeded
+        As `check_padded`.
+    """
     check_padded(padded_pixels(width, height), limits, where, width=width, height=height)
 
 
@@ -100,6 +114,9 @@ def check_padded(pixels: int, limits: Limits, where: str = "", **values: object)
     ----------
     pixels : int
         Those of a picture, or of the tiles that a region needs.
+    limits : Limits
+    where : str
+        The place that the error names.
     **values
         More values for the message.
 
@@ -130,8 +147,11 @@ def check_memory(memory: int, limits: Limits, what: str, where: str = "", **valu
     ----------
     memory : int
         Estimated bytes.
+    limits : Limits
     what : str
         What takes them, as the beginning of the message: "decoding".
+    where : str
+        The place that the error names.
     **values
         More values for the message.
 

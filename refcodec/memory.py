@@ -624,6 +624,11 @@ def memory_estimate(
     held : bool
         The samples are an array in memory; else they are handed over in strips.
 
+    Returns
+    -------
+    int
+        Bytes.
+
     Raises
     ------
     UsageError

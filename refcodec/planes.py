@@ -129,7 +129,16 @@ def pad_samples(samples: np.ndarray) -> np.ndarray:
 
 
 def pad_rows(samples: np.ndarray, first: int, out: np.ndarray) -> None:
-    """(SPEC 4.2) Rows ``first`` and on of ``pad_samples`` into out [n, Wp, 4], int16."""
+    """(SPEC 4.2) Pad consecutive rows of a picture: a part of `pad_samples`.
+
+    Parameters
+    ----------
+    samples : np.ndarray [H, W], [H, W, 1] or [H, W, 3], uint8
+    first : int
+        The first row of the result; rows beyond H - 1 repeat that row.
+    out : np.ndarray [n, Wp, 4], int16
+        Receives the rows. The fourth channel is set to zero.
+    """
     height, width = samples.shape[:2]
     there = max(0, min(height - first, out.shape[0]))
     source = samples if samples.ndim == 3 else samples[:, :, np.newaxis]
@@ -152,6 +161,11 @@ def padding(
         Rows of the picture.
     pad : callable
         `pad_rows`, or one that is measured.
+
+    Returns
+    -------
+    callable(first, out)
+        Writes padded rows ``first`` and on into ``out`` [n, Wp, 4], int16.
     """
 
     def fill(first: int, out: np.ndarray) -> None:

@@ -26,8 +26,12 @@ def walk(engine: NetworkOps, config: Config, medians: np.ndarray, port: Port, he
 
     Parameters
     ----------
+    engine : NetworkOps
+    config : Config
     medians : np.ndarray [hyper], int32, Q6
         Medians of the factorized prior.
+    port : Port
+        Chooses or reads the symbols.
     height, width : int
         Latent size: padded picture / 16, multiples of 4.
 
@@ -52,6 +56,10 @@ def walk_tiles(
 
     Parameters
     ----------
+    engine : NetworkOps
+    config : Config
+    medians : np.ndarray [hyper], int32, Q6
+        Medians of the factorized prior.
     grid : TileGrid
     ports : sequence of Port
         One for each tile.
@@ -78,9 +86,13 @@ def walk_slices(engine: NetworkOps, config: Config, hyper: np.ndarray, port: Sli
 
     Parameters
     ----------
+    engine : NetworkOps
+    config : Config
     hyper : map [height + 4, width + 4, 2 M], int16
-        Hyper parameters of the picture or of the tile's part of it. They are free when they have been copied, if the
-        caller keeps them nowhere else.
+        Hyper parameters of the picture or of the tile's part of it. They are freed when they have been copied, if the
+        caller keeps no reference.
+    port : SlicePort
+        Chooses or reads the symbols.
 
     Returns
     -------

@@ -47,7 +47,18 @@ FILLING_HELD = 32
 
 
 def storing_memory(height: int, width: int, channels: int) -> int:
-    """Bytes that coding samples without loss takes at most: strips, and the payload as parts, whole and in a stream."""
+    """Bytes that storing samples losslessly takes at most: strips, and the payload as parts, whole and in a stream.
+
+    Parameters
+    ----------
+    height, width, channels : int
+        Of the samples, uint8.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
     return STORING_HELD * min(height, strip_rows(width, channels)) * width * channels + 3 * height * width * channels
 
 
@@ -175,10 +186,17 @@ def chosen(colours: SampleRows, bits: np.ndarray, errors: np.ndarray, step: int)
 
     Parameters
     ----------
+    colours : SampleRows
+        The samples that may be stored.
     bits, errors : np.ndarray [ceil(H / 64), ceil(W / 64)], float64
         Bits and squared error of every block of 64x64 samples, as coded.
     step : int
         Quality, 1..100.
+
+    Returns
+    -------
+    Choice
+        Empty if nothing costs less stored.
     """
     low, high = LAMBDAS
     weight = low * (high / low) ** ((step - 1) / 99) / 3
@@ -303,7 +321,21 @@ def _read(reader: SamplesReader, count: int, each: int) -> Iterator[np.ndarray]:
 
 
 def skip(reader: SamplesReader, count: int, each: int) -> None:
-    """Read rows that are not wanted."""
+    """Read rows and drop them.
+
+    Parameters
+    ----------
+    reader : SamplesReader
+    count : int
+        Rows to skip.
+    each : int
+        Largest number of rows that is read at once.
+
+    Raises
+    ------
+    ChunkError
+        The payload is damaged.
+    """
     for _ in _read(reader, count, each):
         pass
 

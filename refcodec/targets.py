@@ -233,6 +233,11 @@ def code(source: SampleRows, target: Target, model: Model | None, show: Shown | 
     **options
         As `refcodec.codec.encode_strips`, without quality, model, lossless, strips and progress.
 
+    Returns
+    -------
+    Reached
+        The quality, 0 without a model, and the coded picture.
+
     Raises
     ------
     UsageError

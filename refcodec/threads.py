@@ -96,6 +96,20 @@ def share_rows(work: Callable[[int, int], None], rows: int, threads: int) -> Non
 
     What ``work`` raises is raised here. After an exception on this thread helpers may still be at work for a while:
     ``work`` holds every array that it writes.
+
+    Parameters
+    ----------
+    work : callable(y0, y1)
+        Computes the rows y0..y1 - 1. It runs on several threads at once.
+    rows : int
+        Number of rows; they are cut into at most ``threads`` bands of nearly equal height.
+    threads : int
+        Threads that take part, this one included.
+
+    Raises
+    ------
+    Exception
+        What ``work`` raised.
     """
     parts = min(threads, rows)
     if parts < 2:

@@ -61,7 +61,20 @@ class TileRows:
 
 
 def rows_of(strips: Iterator[tuple[int, np.ndarray]], height: int, width: int, channels: int) -> Rows:
-    """Strips that a network makes as the input of another one, which reads every row once and from the top down."""
+    """Use the strips that one network computes as the input of another, which reads every row once and from the top
+    down.
+
+    Parameters
+    ----------
+    strips : iterator of (first row, np.ndarray [n, width, channels], int16)
+        Consecutive strips from row 0.
+    height, width, channels : int
+        Of the whole map.
+
+    Returns
+    -------
+    Rows
+    """
     held: list[np.ndarray] = []
 
     def fill(first: int, out: np.ndarray) -> None:
@@ -82,8 +95,10 @@ def y_hat_rows(engine: Engine, grid: TileGrid, part: Window, channels: int, code
 
     Parameters
     ----------
+    engine : Engine
+    grid : TileGrid
     part : Window
-        What is wanted. Only tiles that lie in it are coded.
+        The part of y_hat. Only tiles that lie in it are coded.
     channels : int
         M.
     code_row : callable

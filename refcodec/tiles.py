@@ -73,7 +73,19 @@ class TileGrid:
 
     @classmethod
     def of(cls, width: int, height: int, tile_width: int = 0, tile_height: int = 0) -> TileGrid:
-        """(SPEC 4.4-1) From sizes in samples; tile sizes are multiples of 64, or 0 for one tile."""
+        """(SPEC 4.4-1) The grid of a picture.
+
+        Parameters
+        ----------
+        width, height : int
+            Samples of the picture, before padding.
+        tile_width, tile_height : int
+            Samples of a tile, multiples of 64; 0 for one tile in this direction.
+
+        Returns
+        -------
+        TileGrid
+        """
         rows, columns = padded(height) // STRIDE, padded(width) // STRIDE
         return cls(
             rows, columns, min(rows, tile_height // STRIDE or rows), min(columns, tile_width // STRIDE or columns)
@@ -168,7 +180,22 @@ class Needs:
 
     @classmethod
     def of(cls, grid: TileGrid, region: Region, reach: int, hyper_reach: int) -> Needs:
-        """From the reach of g_s in positions of y_hat and that of h_s in positions of z."""
+        """Find what a region depends on.
+
+        Parameters
+        ----------
+        grid : TileGrid
+        region : Region
+            In samples, inside the picture.
+        reach : int
+            Positions of y_hat on each side that a sample depends on through g_s.
+        hyper_reach : int
+            Positions of z on each side that hyper parameters depend on through h_s.
+
+        Returns
+        -------
+        Needs
+        """
         y = grid.window(region, reach)
         tiles = grid.needed(y)
         z = grid.z_window(tiles, hyper_reach)
@@ -176,7 +203,18 @@ class Needs:
 
 
 def check_region(region: Iterable[int], width: int, height: int) -> Region:
-    """(SPEC 4.5-1) Four integers as a region inside a picture of width x height samples.
+    """(SPEC 4.5-1) Check a region of a picture.
+
+    Parameters
+    ----------
+    region : iterable of 4 int
+        x, y, width and height in samples.
+    width, height : int
+        Samples of the picture.
+
+    Returns
+    -------
+    Region
 
     Raises
     ------

@@ -46,7 +46,20 @@ Item = Callable[[Way], Iterable[Part]]
 
 
 def numbers(name: str, low: int, high: int, *shape: int) -> NDArray[np.int64]:
-    """(SPEC B.3) Integers in low..high, int64, about a tenth of them at each end, which are the places that break."""
+    """(SPEC B.3) Pseudo-random integers, about a tenth of them at each end, where implementations break.
+
+    Parameters
+    ----------
+    name : str
+        Name of the stream of numbers.
+    low, high : int
+        Smallest and largest value.
+    *shape : int
+
+    Returns
+    -------
+    np.ndarray of the given shape, int64
+    """
     margin = (high - low) // 8
     wide = draws(0, name, prod(shape), low - margin, high - low + 2 * margin + 1)
     return np.clip(wide, low, high).reshape(shape)

@@ -37,7 +37,21 @@ def agreement(
     decode_only: bool = False,
     limits: Limits | None = None,
 ) -> dict[str, Any]:
-    """Code one picture in every way; with ``decode_only`` the first way encodes and all decode.
+    """Code one picture in every way.
+
+    Parameters
+    ----------
+    model : Model
+    path : Path
+        The picture.
+    quality : int
+        1..100.
+    ways : sequence of Way
+        Backend and number of threads of each.
+    decode_only : bool
+        The first way encodes, and all decode.
+    limits : Limits or None
+        None for the defaults.
 
     Returns
     -------
@@ -73,6 +87,21 @@ def run(
     limits: Limits | None = None,
 ) -> dict[str, Any]:
     """Agreement on every picture of a folder at every quality.
+
+    Parameters
+    ----------
+    folder : Path
+    model : Model
+    qualities : sequence of int
+    progress : callable
+        Receives one line per picture.
+    ways, decode_only, limits
+        As for `agreement`.
+
+    Returns
+    -------
+    dict
+        ``model``: fingerprint; ``ways``: their names; ``rows``: the results of `agreement`.
 
     Raises
     ------

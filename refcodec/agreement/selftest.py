@@ -118,6 +118,10 @@ def run(backend: str | None = None, threads: int | None = None, expected: Mappin
     threads : int or None for all cores
     expected : mapping of str to str or None for the package's hashes
 
+    Returns
+    -------
+    Report
+
     Raises
     ------
     UsageError

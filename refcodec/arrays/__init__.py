@@ -116,6 +116,10 @@ def decode_chunk(data: bytes | memoryview, shape: tuple[int, ...], threads: int 
         Of the chunk.
     threads : int
 
+    Returns
+    -------
+    np.ndarray of the given shape, uint8
+
     Raises
     ------
     UsageError

@@ -57,7 +57,22 @@ class RefcodecCodec(ArrayBytesCodec):
         return {"name": NAME, "configuration": self.settings.as_dict()}
 
     def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
-        """Refuse arrays whose chunks are no pictures; raises UsageError."""
+        """Refuse arrays whose chunks are no pictures.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of the array.
+        dtype : ZDType
+            The data type; only uint8 is coded.
+        chunk_grid : ChunkGrid
+            Its chunk shape must be that of a picture.
+
+        Raises
+        ------
+        UsageError
+            Another data type, or a shape that no picture has.
+        """
         if str(dtype.to_native_dtype()) != "uint8":
             raise UsageError("only arrays of uint8 are coded", dtype=str(dtype.to_native_dtype()))
         picture_shape(tuple(getattr(chunk_grid, "chunk_shape", shape)))

@@ -111,7 +111,19 @@ def breakdown(
 
 
 def conv_shape(op: Op, height: int, width: int) -> tuple[int, ...]:
-    """Inputs, outputs, kernel, stride, groups, and height and width of the input, for a padded picture."""
+    """Shape of a convolution in a padded picture.
+
+    Parameters
+    ----------
+    op : Op
+    height, width : int
+        Samples of the padded picture.
+
+    Returns
+    -------
+    tuple of int
+        Inputs, outputs, kernel, stride, groups, and height and width of the input.
+    """
     step = isqrt(round(1 / op.positions))
     groups = op.channels if op.depthwise else 1
     inputs = op.channels if op.depthwise else op.in_channels
@@ -124,6 +136,24 @@ def against_conv2d(
     """Rates of every costly shape of convolution here and in PyTorch.
 
     PyTorch computes all positions, without GELU, residual sum and clamp. The rate here counts what was computed.
+
+    Parameters
+    ----------
+    operations : sequence of mapping
+        Rows of the measured operations, with ``share``, ``seconds`` and ``computed_macs``.
+    ops : mapping of str to Op
+        The layer table by name.
+    height, width : int
+        Samples of the padded picture.
+    twin : Twin
+        Runs PyTorch.
+    repeats : int
+        Runs of each convolution in PyTorch.
+
+    Returns
+    -------
+    list of dict
+        One row per shape, those with the largest share of the time first.
     """
     shapes: dict[tuple[int, ...], list[Mapping[str, Any]]] = {}
     for row in operations:
@@ -196,9 +226,17 @@ def measure(
 
     Parameters
     ----------
+    model : Model
     samples : np.ndarray [H, W, 3] or [H, W], uint8
+    quality : int
+        1..100.
+    threads : int
+    repeats : int
+        Runs of each kind.
     twin : Twin or None
         Of the same configuration, picture, quality and threads.
+    limits : Limits or None
+        None for the defaults.
 
     Returns
     -------

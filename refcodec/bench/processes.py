@@ -55,6 +55,14 @@ def run_python(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[
 def start_times(command: Sequence[str], repeats: int, backend: str) -> dict[str, float | None]:
     """Wall seconds of ``python -m refcodec`` with these arguments: warm and cold.
 
+    Parameters
+    ----------
+    command : sequence of str
+        Arguments of ``python -m refcodec``.
+    repeats : int
+        Warm processes.
+    backend : "numba" or "numpy"
+
     Returns
     -------
     dict

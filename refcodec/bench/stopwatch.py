@@ -115,7 +115,23 @@ class Clock:
     _inner: bool = False
 
     def call(self, key: Key, name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Call the function, and note it unless it is part of another operation."""
+        """Call a function, and record its times unless it is part of another operation.
+
+        Parameters
+        ----------
+        key : Key
+            Stage, operation and kind.
+        name : str
+            Name in the layer table.
+        function : callable
+        args, kwargs
+            Its arguments.
+
+        Returns
+        -------
+        object
+            The result of the function.
+        """
         counts = key[2] == CONVOLUTION
         if self._busy:
             result = function(*args, **kwargs)

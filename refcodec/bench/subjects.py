@@ -69,7 +69,24 @@ def picture(path: str | None, limits: Limits = Limits()) -> np.ndarray:
 
 
 def fitted(samples: np.ndarray, width: int, height: int, limits: Limits = Limits()) -> np.ndarray:
-    """The middle of a picture, or the picture and its mirror images side by side, at another size."""
+    """Fit a picture to a size: its middle, or the picture and its mirror images side by side.
+
+    Parameters
+    ----------
+    samples : np.ndarray [H, W] or [H, W, C], uint8
+    width, height : int
+        The new size.
+    limits : Limits
+
+    Returns
+    -------
+    np.ndarray [height, width] or [height, width, C], uint8
+
+    Raises
+    ------
+    LimitExceeded
+        The size is beyond the limits.
+    """
 
     def places(size: int, have: int) -> np.ndarray:
         place = (np.arange(size) + max(0, have - size) // 2) % (2 * have)

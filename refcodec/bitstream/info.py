@@ -172,6 +172,10 @@ def metadata(data: Buffer) -> Metadata:
     data : bytes-like
         The whole stream.
 
+    Returns
+    -------
+    Metadata
+
     Raises
     ------
     InvalidStream, Unsupported, UsageError

@@ -54,15 +54,44 @@ class BlockBits:
         self.bits = np.zeros((height // 4, width // 4))
 
     def watched(self, port: Port, top: int, left: int) -> Port:
-        """The same port, whose symbols are counted; row and column of its tile in y."""
+        """Count the symbols that pass a port.
+
+        Parameters
+        ----------
+        port : Port
+            The port of one tile.
+        top, left : int
+            First row and column of the tile in y, multiples of 4.
+
+        Returns
+        -------
+        Port
+            The same port, whose symbols are added to ``bits``.
+        """
         return _Counted(port, self, top // 4, left // 4)
 
     def add_z(self, symbols: np.ndarray, top: int, left: int) -> None:
-        """Count symbols [h, w, hyper] of z."""
+        """Count symbols of z.
+
+        Parameters
+        ----------
+        symbols : np.ndarray [h, w, hyper], int32
+        top, left : int
+            Row and column of the first one in ``bits``.
+        """
         self._add(symbol_bits(symbols, channel_index(symbols.shape), self._factorized).sum(axis=2), top, left)
 
     def add_y(self, symbols: np.ndarray, levels: np.ndarray, top: int, left: int) -> None:
-        """Count symbols of half a slice [h, w / 2, C]: two of its columns lie in four of y."""
+        """Count symbols of half a slice: two of its columns lie in four of y.
+
+        Parameters
+        ----------
+        symbols : np.ndarray [h, w / 2, C], int32
+        levels : np.ndarray [h, w / 2, C]
+            Row of the Gaussian table of each symbol.
+        top, left : int
+            Row and column of the first block in ``bits``.
+        """
         bits = symbol_bits(symbols, levels, self._gaussian).sum(axis=2)
         height, width = bits.shape
         self._add(bits.reshape(height // 4, 4, width // 2, 2).sum(axis=(1, 3)), top, left)

@@ -20,7 +20,24 @@ class SlicePort(Protocol):
     """Source or sink of symbols for the walk over the slices."""
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-        """Symbols of one half of slice i [h, w / 2, C], int32; row of the Gaussian table and mean (Q6) by symbol."""
+        """Code the symbols of one half of a slice.
+
+        Parameters
+        ----------
+        i : int
+            The slice, from 0.
+        parity : int
+            The half: that of anchors or that of non-anchors (SPEC 6.3).
+        levels : np.ndarray [h, w / 2, C], int
+            Row of the Gaussian table of each symbol.
+        means : np.ndarray [h, w / 2, C], int32, Q6
+            Mean of each symbol.
+
+        Returns
+        -------
+        np.ndarray [h, w / 2, C], int32
+            The symbols.
+        """
 
 
 class Port(SlicePort, Protocol):
@@ -60,7 +77,7 @@ class Writer:
         return symbols
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-        """(SPEC 6.9) round(y - mean), coded by scale index."""
+        """(SPEC 6.9) Write round(y - mean), coded by scale index; arguments and result are those of `SlicePort.y`."""
         ch = levels.shape[2]
         symbols = self._engine.symbols(take(interior(self._y)[:, :, i * ch : (i + 1) * ch], parity), means)
         self._y_coder.put(symbols, levels, self._gaussian)
@@ -93,7 +110,7 @@ class Reader:
         return symbols
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-        """(SPEC 7) Symbols of one half of a slice."""
+        """(SPEC 7) Read the symbols of one half of a slice; arguments and result are those of `SlicePort.y`."""
         if self._y_coder is None:
             self._y_coder = RangeDecoder(self._y_segment, self._backend)
         return self._y_coder.get(levels, self._gaussian)

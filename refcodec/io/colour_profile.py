@@ -49,7 +49,21 @@ _SRGB_TOLERANCE = 0.002
 
 
 def profile_of_points(primaries: int, transfer: int, grey: bool, where: str) -> bytes | None:
-    """Build the profile of a pair of H.273 coding points, None for sRGB.
+    """Build the profile of a pair of H.273 coding points.
+
+    Parameters
+    ----------
+    primaries, transfer : int
+        ColourPrimaries and TransferCharacteristics of H.273.
+    grey : bool
+        The samples are grey.
+    where : str
+        The place that the error names.
+
+    Returns
+    -------
+    bytes or None
+        An ICC profile, None for sRGB.
 
     Raises
     ------
@@ -69,7 +83,21 @@ def profile_of_points(primaries: int, transfer: int, grey: bool, where: str) -> 
 
 
 def profile_of_png(gamma: float | None, points: tuple[float, ...] | None, grey: bool) -> bytes | None:
-    """Build the profile of gAMA and cHRM, None for sRGB. Where one of them is absent, sRGB's is meant.
+    """Build the profile of gAMA and cHRM. Where one of them is absent, sRGB's is meant.
+
+    Parameters
+    ----------
+    gamma : float or None
+        The exponent of gAMA, about 1 / 2.2 for sRGB.
+    points : tuple of 8 float or None
+        x and y of white, red, green and blue, as in cHRM.
+    grey : bool
+        The samples are grey.
+
+    Returns
+    -------
+    bytes or None
+        An ICC profile, None for sRGB.
 
     Raises
     ------

@@ -60,7 +60,21 @@ def opened(source: str | os.PathLike[str] | bytes) -> Iterator[IO[bytes]]:
 
 
 def transfer_error(action: str, where: object, error: OSError) -> TransferError:
-    """Say which transfer the system refused, and why."""
+    """Describe a transfer that the system refused, and why.
+
+    Parameters
+    ----------
+    action : str
+        "reading" or "writing", for instance.
+    where : object
+        The file, as errors name it.
+    error : OSError
+        Its message is the cause.
+
+    Returns
+    -------
+    TransferError
+    """
     return TransferError(f"{action} failed", where=str(where), cause=error.strerror or detail_of(error))
 
 
@@ -101,6 +115,20 @@ def stream_from(file: IO[bytes], limits: Limits, where: str) -> bytes:
 
     The header is read and checked first, so what is no stream is refused after 52 bytes, then the index. The rest is
     read up to the longest stream that both allow, if that and its copies fit into the memory that ``limits`` allow.
+
+    Parameters
+    ----------
+    file : binary file
+        Open for reading, at the beginning of the stream.
+    limits : Limits
+        ``max_memory`` limits the length of the stream.
+    where : str
+        The place that errors name.
+
+    Returns
+    -------
+    bytes
+        The stream, with one more byte if the file is longer than the header allows.
 
     Raises
     ------
@@ -217,7 +245,20 @@ class Output:
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, force: bool = False) -> None:
-    """Write a file whole or not at all; as `writing`."""
+    """Write a file whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    data : bytes
+    force : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    OutputError, TransferError
+        As `writing`.
+    """
     with writing(path, force) as out:
         out.write(data)
 

@@ -121,6 +121,11 @@ def facts_of(file: IO[bytes], where: str, frame: int | None = None) -> Facts:
     frame : int or None
         The page of a TIFF that is wanted, from 0; None allows one page alone.
 
+    Returns
+    -------
+    Facts
+        Empty where the format is unknown or the file is damaged: Pillow's reader reports that.
+
     Raises
     ------
     UsageError

@@ -164,7 +164,29 @@ class Reading:
 
 
 def picture_from(file: IO[bytes], limits: Limits, where: str, reading: Reading = Reading()) -> Picture:
-    """Read a picture from an open file, seekable or not; as `read_picture`."""
+    """Read a picture from an open file.
+
+    Parameters
+    ----------
+    file : binary file
+        Seekable or not.
+    limits : Limits
+    where : str
+        The place that errors name.
+    reading : Reading
+        Frame, depth and conversions.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    InvalidImage
+        The file is empty.
+    RefcodecError
+        As `read_picture`.
+    """
     with translated(where):
         file = seekable(file, limits, where)
         head = file.read(8)
@@ -256,7 +278,20 @@ def translated(where: str, rare: str = "") -> Iterator[None]:
 
 
 def seekable(file: IO[bytes], limits: Limits, where: str) -> IO[bytes]:
-    """The file, or all of a pipe up to what any picture within the limits needs: plain PPM has twelve bytes per pixel.
+    """Make a file seekable: read a pipe up to what any picture within the limits needs. Plain PPM has 12 bytes per
+    pixel.
+
+    Parameters
+    ----------
+    file : binary file
+    limits : Limits
+    where : str
+        The place that the error names.
+
+    Returns
+    -------
+    binary file
+        The file itself if it is seekable, else its content in memory.
 
     Raises
     ------

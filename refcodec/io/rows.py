@@ -391,6 +391,10 @@ def row_writer(
     where : str
         The place that errors name.
 
+    Returns
+    -------
+    RowWriter
+
     Raises
     ------
     Unsupported

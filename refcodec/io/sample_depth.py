@@ -30,11 +30,21 @@ _GREY = ("I;16", "I;16L", "I;16B")
 
 
 def check_depth(bits: int, depth: int | None, where: str) -> None:
-    """Refuse samples of more than eight bits, unless a reduction to eight is asked for.
+    """Refuse samples of more than eight bits, unless a reduction to eight is requested.
+
+    Parameters
+    ----------
+    bits : int
+        Bits per sample of the file.
+    depth : int or None
+        8 to reduce deeper samples by rounding.
+    where : str
+        The place that the error names.
 
     Raises
     ------
     Unsupported
+        The samples have more than eight bits and ``depth`` is not 8.
     """
     if bits > DEPTH and depth != DEPTH:
         raise Unsupported(

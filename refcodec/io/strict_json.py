@@ -29,6 +29,11 @@ def json_object(
     integer : callable or None
         Gives the value of another number; None refuses thousands of digits.
 
+    Returns
+    -------
+    dict
+        The object; a name that occurs twice is refused.
+
     Raises
     ------
     InvalidModel

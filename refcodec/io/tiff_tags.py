@@ -235,7 +235,24 @@ class Reader:
         tags: set[int] | None = None,
         depth: int = 0,
     ) -> tuple[Directory, list[int]]:
-        """Values of the given tags, directories below them included, and the tags that cannot be read."""
+        """Read the values of tags, directories below them included.
+
+        Parameters
+        ----------
+        entries : dict
+            By tag: type, count, and the four bytes of the value or of its offset.
+        tags : set of int or None
+            The tags to read, None for all.
+        depth : int
+            Directories above this one; more than one below the first is refused.
+
+        Returns
+        -------
+        Directory
+            Values by tag.
+        list of int
+            Tags that cannot be read, in ascending order in each directory.
+        """
         found: Directory = {}
         lost = []
         for tag in sorted(entries if tags is None else tags & entries.keys()):
@@ -257,7 +274,20 @@ class Reader:
 
 
 def packed(directory: Directory, order: str, start: int) -> bytes:
-    """A directory and everything below it as bytes that lie at ``start`` of their block."""
+    """Serialise a directory and everything below it.
+
+    Parameters
+    ----------
+    directory : Directory
+    order : "<" or ">"
+        Byte order, as in `struct`.
+    start : int
+        Offset of the result in its block.
+
+    Returns
+    -------
+    bytes
+    """
     at = start + 2 + 12 * len(directory) + 4
     table, body = bytearray(struct.pack(order + "H", len(directory))), bytearray()
     for tag, value in sorted(directory.items(), key=lambda item: item[0]):

@@ -72,7 +72,20 @@ def packed(codes: Pixels, bits: int) -> Pixels:
 
 
 def unpacked(rows: Pixels, bits: int, width: int) -> Pixels:
-    """The inverse of `packed`."""
+    """The inverse of `packed`.
+
+    Parameters
+    ----------
+    rows : np.ndarray [h, ceil(width bits / 8)], uint8
+    bits : int
+        Bits per code: 1, 2, 4 or 8.
+    width : int
+        Codes per row.
+
+    Returns
+    -------
+    np.ndarray [h, width], uint8
+    """
     shifts = np.arange(8 // bits - 1, -1, -1, dtype=np.uint8) * np.uint8(bits)
     codes = (rows[:, :, np.newaxis] >> shifts) & np.uint8((1 << bits) - 1)
     return np.ascontiguousarray(codes.reshape(len(rows), -1)[:, :width])

@@ -62,7 +62,18 @@ def neighbours(rows: Bytes, above: Bytes) -> tuple[Bytes, Bytes, Bytes]:
 
 
 def paeth(a: NDArray[np.int16], b: NDArray[np.int16], c: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The one of a, b, c that is nearest to a + b - c; the first of equals."""
+    """The one of a, b, c that is nearest to a + b - c; the first of equals.
+
+    Parameters
+    ----------
+    a, b, c : np.ndarray, int16
+        Bytes 0..255 at the left, above, and above at the left, all of one shape.
+
+    Returns
+    -------
+    np.ndarray, int16
+        Of the same shape.
+    """
     to_a, to_b = np.abs(b - c), np.abs(a - c)
     to_c = np.abs(a + b - 2 * c)
     return np.where((to_a <= to_b) & (to_a <= to_c), a, np.where(to_b <= to_c, b, c))

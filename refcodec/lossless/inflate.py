@@ -22,7 +22,21 @@ def longest(inflated: int) -> int:
 
 
 def refuse(what: str, at: int, **values: object) -> NoReturn:
-    """Raise the ChunkError of samples without loss; ``at`` is an offset in the stream."""
+    """Raise the ChunkError of lossless samples.
+
+    Parameters
+    ----------
+    what : str
+        The message.
+    at : int
+        Offset in the stream.
+    **values
+        Further values of the message.
+
+    Raises
+    ------
+    ChunkError
+    """
     raise ChunkError(what, where=f"byte {at} (SPEC 8.10)", cause=_CAUSE, **values)
 
 

@@ -45,6 +45,18 @@ def fault(rectangles: Sequence[Rectangle], width: int, height: int) -> tuple[int
 
     A sweep from top to bottom keeps the rectangles that are open in the order of x. They do not overlap, so a new one
     can only meet its two neighbours: n rectangles take O(n log n) steps.
+
+    Parameters
+    ----------
+    rectangles : sequence of Rectangle
+        (y, x, width, height) in samples.
+    width, height : int
+        Samples of the picture.
+
+    Returns
+    -------
+    (int, str) or None
+        Index of the first rectangle that breaks a rule, and the rule; None if there is none.
     """
     open_x: list[tuple[int, int]] = []  # first and last column + 1, sorted
     ends: list[tuple[int, int, int]] = []  # a heap: row behind the rectangle, then its columns
@@ -74,7 +86,18 @@ def most_rectangles(height: int, width: int) -> int:
 
 
 def longest_rectangles(height: int, width: int, channels: int) -> int:
-    """(SPEC 8.11-11) Bytes that no payload of rectangles in such a picture exceeds; a sum of `longest_samples`."""
+    """(SPEC 8.11-11) Longest payload of rectangles; a sum of `longest_samples`.
+
+    Parameters
+    ----------
+    height, width, channels : int
+        Of the picture.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
     count = most_rectangles(height, width)
     pixels = longest_samples(height, width, channels) - longest_samples(0, 0, channels)
     rows = 2 * height * min(width, MAX_ABREAST)  # a filter byte for every row of every rectangle
@@ -178,7 +201,17 @@ class Rectangles:
         return SamplesReader(self._data[start:end], place.height, place.width, self._channels, self._at + start)
 
     def pixels(self, x: int, y: int, width: int, height: int) -> int:
-        """Pixels that are read for a region: of the rectangles that it meets, the rows down to its end."""
+        """Count the pixels that are read for a region: of the rectangles that it meets, the rows down to its end.
+
+        Parameters
+        ----------
+        x, y, width, height : int
+            The region, in samples.
+
+        Returns
+        -------
+        int
+        """
         return sum(
             place.width * (min(place.y + place.height, y + height) - place.y)
             for place in self.places

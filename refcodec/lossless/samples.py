@@ -50,7 +50,18 @@ def strip_rows(width: int, channels: int) -> int:
 
 
 def longest_samples(height: int, width: int, channels: int) -> int:
-    """(SPEC 8.11-11) Bytes that no payload of such samples exceeds: kind, table, head, codes and colours."""
+    """(SPEC 8.11-11) Longest payload of samples: kind, table, head, codes and colours.
+
+    Parameters
+    ----------
+    height, width, channels : int
+        Of the samples.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
     return 8 + 256 * channels + longest(height * (1 + width)) + longest((255 + height * width) * channels)
 
 

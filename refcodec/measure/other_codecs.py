@@ -87,7 +87,25 @@ OTHERS = (
 
 
 def encode_other(codec: OtherCodec, setting: float, samples: np.ndarray) -> bytes:
-    """A picture [H, W] or [H, W, 3] as a file of another codec; Unsupported if it cannot code this picture."""
+    """Encode a picture with another codec.
+
+    Parameters
+    ----------
+    codec : OtherCodec
+    setting : float
+        One of its settings.
+    samples : np.ndarray [H, W] or [H, W, 3], uint8
+
+    Returns
+    -------
+    bytes
+        The file.
+
+    Raises
+    ------
+    Unsupported
+        The codec cannot encode this picture.
+    """
     file = io.BytesIO()
     channels = 1 if samples.ndim == 2 else 3
     try:

@@ -88,7 +88,21 @@ def document(title: str, style: str, body: str, script: str = "") -> bytes:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as HTML; ``caption``, heads and cells are plain text."""
+    """A table as HTML. All texts are escaped.
+
+    Parameters
+    ----------
+    caption : str
+    head : sequence of str
+        Column heads.
+    rows : iterable of sequence
+        Cells; ``str`` is applied to each.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     lines = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in row) for row in rows)
     heads = "".join(f"<th>{html.escape(name)}" for name in head)
     return f"<table><caption>{html.escape(caption)}</caption><tr>{heads}{lines}</table>\n"

@@ -311,6 +311,11 @@ def plot(result: dict[str, Any], extension: str = ".png", measure: str = "psnr")
     measure : "psnr" or "ms_ssim"
         MS-SSIM is drawn in dB, -10 log10(1 - MS-SSIM); published curves have none.
 
+    Returns
+    -------
+    bytes
+        The file.
+
     Raises
     ------
     Unsupported

@@ -41,7 +41,19 @@ def sky(side: int) -> NDArray[np.uint8]:
 
 
 def near_borders(height: int, width: int, tile: int) -> NDArray[np.bool_]:
-    """Where a picture [height, width] is within ``NEAR`` samples of a border between tiles."""
+    """Samples within ``NEAR`` samples of a border between tiles.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the picture.
+    tile : int
+        Side of the tiles, in samples.
+
+    Returns
+    -------
+    np.ndarray [height, width], bool
+    """
     near = np.zeros((height, width), np.bool_)
     for at in range(tile, height, tile):
         near[at - NEAR : at + NEAR] = True

@@ -86,6 +86,16 @@ def write_hdf5(
 
     The versions of HDF5 are those whose structures every reader knows (SPEC B.1-19 to B.1-25).
 
+    Parameters
+    ----------
+    path : path
+    attributes : mapping
+        Attributes of the root.
+    arrays : mapping of str to np.ndarray
+        Datasets by path; they are stored little-endian.
+    force : bool
+        Replace an existing file.
+
     Raises
     ------
     OutputError, TransferError
@@ -120,6 +130,11 @@ def write_model(
 
     Parameters
     ----------
+    path : path
+    content : mapping of str to np.ndarray
+        The normative arrays (SPEC 10.2).
+    provenance : mapping
+        Any values that JSON can hold.
     floats : mapping of str to np.ndarray, or None
         By published names; written as float32.
     force : bool

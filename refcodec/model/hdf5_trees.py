@@ -29,14 +29,24 @@ _HEAP = Struct("<4sBHH101xHQQHHQH")
 
 
 def old_tree(file: FileBytes, at: int, kind: int, key: int, counted: bool = False) -> Iterator[tuple[bytes, int]]:
-    """Keys, of so many bytes, and addresses in the leaves of a B-tree of version 1.
+    """Walk over the leaves of a B-tree of version 1.
 
     Parameters
     ----------
+    file : FileBytes
+    at : int
+        Address of the root.
     kind : int
         0 for nodes of symbols, 1 for chunks.
+    key : int
+        Bytes per key.
     counted : bool
         The tree has been walked before and counts no more.
+
+    Yields
+    ------
+    (bytes, int)
+        Key and address of each entry.
     """
     waiting: list[tuple[int, int | None]] = [(at, None)]
     while waiting:
@@ -66,10 +76,21 @@ def heap_objects(file: FileBytes, heap: int, names: int, by: tuple[int, int, int
 
     Parameters
     ----------
+    file : FileBytes
     heap, names : int
         Addresses of the heap and the tree.
     by : tuple
         `LINK_NAMES` or `ATTRIBUTE_NAMES`.
+
+    Yields
+    ------
+    bytes
+        Each object, in the order of the tree.
+
+    Raises
+    ------
+    InvalidModel
+        An object lies outside its heap, or a structure is not one that SPEC B.1 names.
     """
     kind, record_bytes, id_at, id_size = by
     magic, version, id_bytes, filters, columns, start, largest, bits, _, root, rows = _HEAP.unpack(

@@ -176,6 +176,8 @@ def check_layout(config: Config, layout: Layout, where: str) -> Layout:
     config : Config
     layout : mapping of str to (dtype, shape)
         Of every array.
+    where : str
+        The place that errors name.
 
     Returns
     -------
@@ -325,6 +327,10 @@ def build_model(
         How the model was made.
     known : bytes or None
         The content's fingerprint, if it has been computed.
+
+    Returns
+    -------
+    Model
 
     Raises
     ------

@@ -70,8 +70,18 @@ def draws(seed: int, name: str, count: int, low: int | np.ndarray, choices: int 
 
     Parameters
     ----------
+    seed : int
+        0..2^64 - 1.
+    name : str
+        Name of the stream.
+    count : int
+        How many numbers.
     low, choices : int or np.ndarray int64
         Scalars or [count]; choices at most 2^32, so that the product stays below 2^48.
+
+    Returns
+    -------
+    np.ndarray [count], int64
     """
     return ((_halfwords(stream_key(seed, name), count).astype(np.int64) * choices) >> 16) + low
 
@@ -284,7 +294,23 @@ def _z(config: Config, seed: int) -> dict[str, np.ndarray]:
 
 
 def layer_arrays(config: Config, seed: int, op: Op, seen: Mapping[str, Statistics]) -> dict[str, np.ndarray]:
-    """(SPEC B.3) The arrays of one layer by their last names; ``seen`` is the result of ``formats``."""
+    """(SPEC B.3) The arrays of one layer.
+
+    Parameters
+    ----------
+    config : Config
+    seed : int
+        0..2^64 - 1.
+    op : Op
+        The layer.
+    seen : mapping of str to Statistics
+        Result of `formats`.
+
+    Returns
+    -------
+    dict of str to np.ndarray
+        By the last part of their names.
+    """
     if op.kind == "conv":
         return _conv(config, seed, op, seen)
     if op.kind == "gain":

@@ -77,7 +77,22 @@ def accumulator_range(weight: np.ndarray, groups: Sequence[tuple[int, Range]]) -
 
 
 def input_groups(op: Op, layers: Mapping[str, Layer], channels: Mapping[str, int]) -> list[tuple[int, Range]]:
-    """Channel counts and ranges of a convolution's inputs; one group for a depthwise convolution."""
+    """Channel counts and ranges of a convolution's inputs.
+
+    Parameters
+    ----------
+    op : Op
+        The convolution.
+    layers : mapping of str to Layer
+        All layers, for the ranges of tensors.
+    channels : mapping of str to int
+        Channels by tensor.
+
+    Returns
+    -------
+    list of (int, Range)
+        One per input; one group of one channel for a depthwise convolution.
+    """
     if op.depthwise:
         return [(1, tensor_range(op.inputs[0], layers))]
     return [(channels[name], tensor_range(name, layers)) for name in op.inputs]
@@ -115,7 +130,22 @@ class Bound:
 def conv_extremes(
     op: Op, layer: Conv, layers: Mapping[str, Layer], channels: Mapping[str, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest accumulator of a convolution by output channel, int64: sums, bias and branch."""
+    """Bounds of the accumulator of a convolution: sums, bias and branch.
+
+    Parameters
+    ----------
+    op : Op
+    layer : Conv
+        Its weights, biases and shifts.
+    layers : mapping of str to Layer
+    channels : mapping of str to int
+        Channels by tensor.
+
+    Returns
+    -------
+    low, high : np.ndarray [outputs], int64
+        Smallest and largest accumulator by output channel.
+    """
     low, high = accumulator_range(layer.weight, input_groups(op, layers, channels))
     low += layer.bias
     high += layer.bias

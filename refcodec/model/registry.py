@@ -105,7 +105,16 @@ def _keep(cache: OrderedDict[Stamp, T], stamp: Stamp, value: T, most: int) -> No
 
 
 def load_model(name_or_path: str | os.PathLike[str] | None = None) -> Model:
-    """A model by path or by installed name; the default model without an argument.
+    """Load a model by path or by installed name.
+
+    Parameters
+    ----------
+    name_or_path : str, path or None
+        None for the default model.
+
+    Returns
+    -------
+    Model
 
     Raises
     ------
