@@ -47,7 +47,18 @@ def normalise(position: list[int], epsilon: int) -> list[int]:
 
 
 def layer_norm(x: np.ndarray, layer: Any, out: np.ndarray, threads: int = 1) -> None:
-    """Layer normalisation that replaces refcodec's."""
+    """Layer normalisation that replaces refcodec's.
+
+    Parameters
+    ----------
+    x : map [H + 4, W + 4, C], int16
+    layer : Norm
+        Its epsilon and limit.
+    out : map [H + 4, W + 4, C], int16
+        Receives the result.
+    threads : int
+        Not used.
+    """
     for row, target in zip(interior(x).tolist(), interior(out), strict=True):
         target[:] = np.clip([normalise(position, layer.epsilon) for position in row], -layer.limit, layer.limit)
 

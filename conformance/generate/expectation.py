@@ -43,7 +43,22 @@ def _reject(error: str) -> Reject:
 
 
 def decoded(data: bytes, model: Model | Path | None, backend: str, trace: Recorder | None = None) -> Accept | Reject:
-    """(SPEC 1.4-1) What refcodec does with a stream, by one backend."""
+    """(SPEC 1.4-1) Outcome of refcodec for a stream, by one backend.
+
+    Parameters
+    ----------
+    data : bytes
+        The stream.
+    model : Model, Path or None
+        None for a stream that needs no model.
+    backend : "numba" or "numpy"
+    trace : Recorder or None
+        Records the stages, the samples last.
+
+    Returns
+    -------
+    Accept or Reject
+    """
     try:
         samples, _ = decode_stream(data, model=model, threads=1, backend=backend, trace=trace)
     except RefcodecError as error:
@@ -61,7 +76,21 @@ def _defined_model(name: str) -> Any:
 
 
 def defined(data: bytes, name: str | None, spec: ModuleType | None = None) -> Accept | Reject:
-    """(SPEC 6.10-3, 8.5) What SPEC.md's blocks do with a stream, or others in their place."""
+    """(SPEC 6.10-3, 8.5) Outcome of SPEC.md's blocks for a stream.
+
+    Parameters
+    ----------
+    data : bytes
+        The stream.
+    name : str or None
+        Name of its model, None for a stream that needs no model.
+    spec : module or None
+        Blocks that replace those of SPEC.md.
+
+    Returns
+    -------
+    Accept or Reject
+    """
     spec = spec or definition()
     try:
         header = spec.parse_stream(data)

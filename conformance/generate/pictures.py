@@ -25,6 +25,17 @@ def picture(name: str) -> np.ndarray:
 def cut(name: str, width: int, height: int, channels: int = 3, left: int = 0, top: int = 0) -> np.ndarray:
     """A part of a picture, continued by its mirror image beyond the edges; of colour, grey is the green channel.
 
+    Parameters
+    ----------
+    name : str
+        One of the project's pictures.
+    width, height : int
+        Size of the result, in samples.
+    channels : int
+        1 or 3; a grey picture stays grey.
+    left, top : int
+        The first column and row.
+
     Returns
     -------
     np.ndarray
@@ -46,5 +57,19 @@ def _mirrored(first: int, count: int, size: int) -> np.ndarray:
 
 
 def coded(samples: np.ndarray, quality: int, model: Model, tile: int = 0) -> bytes:
-    """(SPEC 6.10-4) The stream of refcodec's encoder, with nothing stored without loss; ``tile`` in samples."""
+    """(SPEC 6.10-4) The stream of refcodec's encoder, with nothing stored losslessly.
+
+    Parameters
+    ----------
+    samples : np.ndarray [H, W] or [H, W, 3], uint8
+    quality : int
+        1..100.
+    model : Model
+    tile : int
+        Side of the tiles in samples, 0 for none.
+
+    Returns
+    -------
+    bytes
+    """
     return encode_picture(samples, quality, model=model, threads=1, tile=tile, rectangles=False).data

@@ -42,7 +42,22 @@ def refusal(error: ValueError) -> dict[str, str]:
 
 
 def evaluate(function: str, given: Input, blocks: ModuleType | None = None) -> Any:
-    """(SPEC 1.3-3) What a block of SPEC.md, or of others, returns for the input of a case, as JSON has it."""
+    """(SPEC 1.3-3) Run a block of SPEC.md on the input of a case.
+
+    Parameters
+    ----------
+    function : str
+        Name of the block's function.
+    given : mapping
+        Arguments by name, as JSON has them.
+    blocks : module or None
+        Blocks that replace those of SPEC.md.
+
+    Returns
+    -------
+    object
+        The result as JSON has it, with the changed argument if the function changes one; a refusal by its class.
+    """
     block = getattr(blocks or definition(), function)
     arguments = live(given, annex_a())
     if "tables" in inspect.signature(block).parameters and "tables" not in arguments:
@@ -61,7 +76,24 @@ def case(name: str, **given: Any) -> tuple[str, Input]:
 
 
 def unit(name: str, function: str, clauses: tuple[str, ...], suggests: str) -> Callable[[Inputs], Inputs]:
-    """Register a group of cases from a function that yields their ids and inputs; its docstring describes it."""
+    """Register a group of cases from a function that yields their ids and inputs; its docstring describes it.
+
+    Parameters
+    ----------
+    name : str
+        Of the unit file.
+    function : str
+        Function of SPEC.md's blocks that defines the results.
+    clauses : tuple of str
+        The first one names the section.
+    suggests : str
+        What a failure suggests.
+
+    Returns
+    -------
+    callable
+        A decorator.
+    """
 
     def register(inputs: Inputs) -> Inputs:
         def made() -> Iterator[Unit]:

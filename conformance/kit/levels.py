@@ -47,6 +47,23 @@ def belongs(vector: Vector, profile: str, level: str) -> bool:
     """(SPEC 14.2) Whether a decoder of this profile and level must pass a vector.
 
     Streams that are refused belong wherever their model does; unit cases, which no decoder runs, nowhere.
+
+    Parameters
+    ----------
+    vector : Vector
+    profile : str
+        One of SPEC 12.1.
+    level : str
+        Such as "4B" (SPEC 12.2).
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    UsageError
+        The profile or the level does not exist.
     """
     if profile not in PROFILES:
         raise UsageError(f"profile {profile!r}: one of {', '.join(PROFILES)}")

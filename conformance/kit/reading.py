@@ -60,10 +60,16 @@ def read_plain(path: Path, most: int, links: bool = True) -> bytes:
     links : bool
         As for `open_plain`.
 
+    Returns
+    -------
+    bytes
+
     Raises
     ------
     OSError
-        As `open_plain`, and `TooLarge`.
+        As `open_plain`.
+    TooLarge
+        The file has more bytes.
     """
     with open_plain(path, links) as file:
         size = os.fstat(file.fileno()).st_size

@@ -122,7 +122,25 @@ class Fields:
         return self._error(f"{self.where}: {what}")
 
     def take(self, name: str, kind: type, default: Any = ...) -> Any:
-        """A field of this type; ``default`` where it may be missing."""
+        """Take a field of a type.
+
+        Parameters
+        ----------
+        name : str
+        kind : type
+            Of its value; bool is no int.
+        default : object
+            Value of a missing field; without it a missing field is an error.
+
+        Returns
+        -------
+        object
+
+        Raises
+        ------
+        KitError
+            The field is missing or of another type.
+        """
         if name not in self._left:
             if default is ...:
                 raise self.wrong(f"{name!r} is missing")
@@ -133,7 +151,18 @@ class Fields:
         return value
 
     def number(self, name: str, low: int, high: int) -> int:
-        """An integer in low..high."""
+        """Take an integer.
+
+        Parameters
+        ----------
+        name : str
+        low, high : int
+            Allowed range, both ends included.
+
+        Returns
+        -------
+        int
+        """
         value: int = self.take(name, int)
         if not low <= value <= high:
             raise self.wrong(f"{name!r} is {show(value)}, allowed are {low}..{high}")
@@ -168,7 +197,19 @@ class Fields:
         return value
 
     def one_of(self, name: str, allowed: Sequence[str], default: Any = ...) -> str:
-        """One of these texts."""
+        """Take one of several texts.
+
+        Parameters
+        ----------
+        name : str
+        allowed : sequence of str
+        default : object
+            As in `take`.
+
+        Returns
+        -------
+        str
+        """
         value: str = self.take(name, str, default)
         if value not in allowed:
             raise self.wrong(f"{name!r} is {show(value)}, allowed are {', '.join(allowed)}")

@@ -377,9 +377,22 @@ def keyed(names: Iterable[str]) -> list[Key]:
 
 
 def way_back(stages: Network, key: Key, seen: Iterable[Key]) -> tuple[list[Key], list[Key]]:
-    """The stages that feed a stage: those not seen, which may hold the fault too, and the seen ones they start from.
+    """Find the stages that feed a stage.
 
-    Both in the order of computation.
+    Parameters
+    ----------
+    stages : Network
+    key : Key
+        The stage.
+    seen : iterable of Key
+        Stages whose values are known to be right.
+
+    Returns
+    -------
+    inner : list of Key
+        Stages that are not seen, and may hold the fault too, in the order of computation.
+    ends : list of Key
+        Seen stages from which they start, in the order of computation.
     """
     have, inner, ends, queue = set(seen), set(), set(), list(stages[key].inputs)
     while queue:

@@ -40,13 +40,18 @@ _VALUES: tuple[tuple[Rule, str], ...] = (
 
 
 def symptoms(expected: np.ndarray, got: np.ndarray, latent: bool = False) -> list[str]:
-    """Say what the differences look like, one line a symptom; empty where nothing is striking.
+    """Describe the differences, one line per symptom.
 
     Parameters
     ----------
     expected, got : np.ndarray of integers, of one shape [H, W, C] or [H, W], not equal
     latent : bool
-        Positions are those of y, so that anchors and non-anchors are told apart.
+        Positions are those of y, so anchors and non-anchors are distinguished.
+
+    Returns
+    -------
+    list of str
+        Empty where nothing is striking.
     """
     e, g = (np.atleast_3d(x).astype(np.int64) for x in (expected, got))
     differs: np.ndarray = np.not_equal(e, g)

@@ -119,7 +119,20 @@ def digest(values: np.ndarray) -> str:
 
 
 def stage_of(name: str, values: np.ndarray, index: int | None = None) -> Stage:
-    """(SPEC 13.2-1) The line that describes values."""
+    """(SPEC 13.2-1) The line that describes values.
+
+    Parameters
+    ----------
+    name : str
+        Of the stage.
+    values : np.ndarray of integers
+    index : int or None
+        Place in the order of the walk.
+
+    Returns
+    -------
+    Stage
+    """
     return Stage(name, values.shape, values.dtype.name, digest(values), index)
 
 
@@ -155,7 +168,26 @@ def read_trace(path: Path, values: Path | None = None) -> Trace:
 
 
 def parse_trace(data: bytes, source: str, values: Values = no_values) -> Trace:
-    """As `read_trace`, of bytes; raises TraceError."""
+    """Read a trace from bytes.
+
+    Parameters
+    ----------
+    data : bytes
+        JSON lines.
+    source : str
+        Name for messages.
+    values : callable
+        Gives the values of a stage, if there are any.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    TraceError
+        As `read_trace`.
+    """
     if data.count(b"\n") > MAX_LINES:
         raise TraceError(f"{source}: more than {MAX_LINES} lines, which no trace has")
     lines = enumerate(data.split(b"\n"), 1)
@@ -238,7 +270,11 @@ def read_npy(path: Path, shape: tuple[int, ...] | None = None, dtype: str | None
 
     Parameters
     ----------
-    shape, dtype : what the file must hold, None for any
+    path : Path
+    shape : tuple of int or None
+        The expected shape, None for any.
+    dtype : str or None
+        Name of the expected type, None for any of integers.
 
     Returns
     -------

@@ -42,6 +42,10 @@ def gaussian(
         What is added before a frequency is floored.
     rest_to_escape : bool
         What is missing to 65536 is the escape's, and not the likeliest symbol's.
+
+    Returns
+    -------
+    dict of str to np.ndarray
     """
     tables = []
     for level in range(128):

@@ -69,7 +69,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(mutants: Sequence[Mutant], patterns: Iterable[str], sample: int | None, seed: int) -> list[Mutant]:
-    """Mutants by name, and of these a sample; raises NothingToDo if none is left."""
+    """Select mutants by name, and of these a sample.
+
+    Parameters
+    ----------
+    mutants : sequence of Mutant
+    patterns : iterable of str
+        Ids, or patterns as in `fnmatch`; all mutants if empty.
+    sample : int or None
+        Number of mutants to draw among those that are not equivalent.
+    seed : int
+        Of the sample.
+
+    Returns
+    -------
+    list of Mutant
+
+    Raises
+    ------
+    NothingToDo
+        No mutant is left.
+    """
     patterns = list(patterns)
     found = [m for m in mutants if not patterns or any(m.id == p or fnmatchcase(m.id, p) for p in patterns)]
     if sample is not None:
@@ -127,18 +147,58 @@ def _progress(done: int, count: int, mutant: Mutant, how: str) -> None:
 
 
 def first(tasks: Sequence[Task], seconds: Mapping[str, float], enough: float) -> list[Task]:
-    """The first tasks, as many as take the original so many seconds together, but at least one."""
+    """The first tasks, as many as fit a time, but at least one.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    seconds : mapping of str to float
+        Time of the original by task.
+    enough : float
+        Seconds for all of them together.
+
+    Returns
+    -------
+    list of Task
+    """
     total = accumulate(seconds[task.id] for task in tasks)
     return [task for task, so_far in zip(tasks, total, strict=True) if so_far < enough] or list(tasks[:1])
 
 
 def quickest(tasks: Iterable[Task], seconds: Mapping[str, float], enough: float) -> list[Task]:
-    """The quickest tasks, as many as take the original so many seconds together, but at least one."""
+    """The quickest tasks, as many as fit a time, but at least one.
+
+    Parameters
+    ----------
+    tasks : iterable of Task
+    seconds : mapping of str to float
+        Time of the original by task.
+    enough : float
+        Seconds for all of them together.
+
+    Returns
+    -------
+    list of Task
+    """
     return first(sorted(tasks, key=lambda task: seconds[task.id]), seconds, enough)
 
 
 def spread(tasks: Iterable[Task], seconds: Mapping[str, float], ways: Mapping[str, int]) -> list[Task]:
-    """Tasks in rounds: of every way through a module the quickest one, then of every way the second, and so on."""
+    """Order tasks in rounds: of every path through a module the quickest task, then of every path the second, and so
+    on.
+
+    Parameters
+    ----------
+    tasks : iterable of Task
+    seconds : mapping of str to float
+        Time of the original by task.
+    ways : mapping of str to int
+        Number of the path of each task.
+
+    Returns
+    -------
+    list of Task
+    """
     rounds = Counter[int]()
     ranked = []
     for task in sorted(tasks, key=lambda task: seconds[task.id]):
@@ -170,6 +230,11 @@ def hunt_decoder(
     reaching : mapping of str to mapping of str to int, optional
         For each mutant the vectors that reach its line, and a number of the way that each takes through its module.
         Only a part of them is tried.
+
+    Returns
+    -------
+    list of Hunt
+        Finished, in the order of the mutants.
     """
     often = Counter(known.values())
     order = sorted(tasks, key=lambda task: seconds[task.id] / (1 + often[task.id]))
@@ -225,9 +290,21 @@ def reached_lines(tasks: Sequence[Task]) -> dict[str, dict[int, list[str]]]:
 
 
 def made(tasks: Sequence[Task], count: int, seed: int) -> tuple[list[Mutant], dict[str, dict[str, int]]]:
-    """Generated mutants, and for each the vectors that reach its line; none where it runs while modules load.
+    """Generate mutants, and find for each the vectors that reach its line; none where it runs while modules load.
 
-    Next to each vector is the number of the path that it takes through the module.
+    Parameters
+    ----------
+    tasks : sequence of Task
+    count : int
+        How many mutants to take; more if there are more lines.
+    seed : int
+        Of the choice.
+
+    Returns
+    -------
+    list of Mutant
+    dict of str to dict of str to int
+        By mutant and vector: the number of the path that the vector takes through the module.
     """
     reached = reached_lines(tasks)
     mutants = generated.chosen(reached, reached, count, seed)

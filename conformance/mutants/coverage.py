@@ -86,7 +86,16 @@ def read_exempt(path: Path = EXEMPT) -> Exempt:
 
 
 def count_clauses(suites: Iterable[Suite], exempt: Exempt, found: Reached) -> None:
-    """Which clauses a vector names."""
+    """Count the clauses that a vector names.
+
+    Parameters
+    ----------
+    suites : iterable of Suite
+    exempt : Exempt
+        Clauses that need no vector.
+    found : Reached
+        Receives the counts and the gaps.
+    """
     clauses = load_clauses()
     used = {clause for suite in suites for vector in suite.vectors for clause in vector.clauses}
     gaps = [name for name in clauses if name not in used and name not in exempt.clauses]
@@ -208,7 +217,19 @@ def _gaps(part: Mapping[str, Any]) -> list[tuple[str, int, str]]:
 
 
 def count_lines(module: str, source: str, part: Mapping[str, Any], exempt: Exempt, found: Reached) -> None:
-    """Which lines and branches of a module were reached; `part` is what the library coverage reports of it."""
+    """Count the lines and branches of a module that were reached.
+
+    Parameters
+    ----------
+    module, source : str
+        Name and text of the module.
+    part : mapping
+        What the library coverage reports of it.
+    exempt : Exempt
+        Lines that need not be reached.
+    found : Reached
+        Receives the counts and the gaps.
+    """
     reasons: dict[int, tuple[str, str]] = {}
     for name, reason in exempt.modules.get(module, {}).items():
         try:

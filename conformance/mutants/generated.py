@@ -255,6 +255,11 @@ def chosen(
         How many to take; more if there are more lines.
     seed : int
         Of the choice.
+
+    Returns
+    -------
+    list of Generated
+        In the order of modules and lines.
     """
     draw = random.Random(seed)
     by_line: dict[tuple[str, int], list[Generated]] = {}

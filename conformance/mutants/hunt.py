@@ -180,6 +180,11 @@ def run(hunts: Sequence[Hunt], jobs: int, limits: Limits, whole: bool = False) -
         Seconds of processor time that a vector may take.
     whole : bool
         Try every vector; else a mutant's run ends with the first that kills it.
+
+    Yields
+    ------
+    Hunt
+        In the order in which they end.
     """
     waiting, active = list(reversed(hunts)), list[Hunt]()
     try:

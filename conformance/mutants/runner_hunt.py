@@ -107,7 +107,7 @@ def notice(mutant: Mutant | None, known: str = "") -> str:
 def hunt(
     mutants: Sequence[Mutant], jobs: int, known: Mapping[str, str], progress: Callable[[int, int, Mutant, str], None]
 ) -> dict[str, str]:
-    """The test that killed each mutant, by id; survivors are not in it.
+    """Find the test that kills each mutant.
 
     Parameters
     ----------
@@ -117,6 +117,11 @@ def hunt(
     known : mapping of str to str
         What noticed them the last time.
     progress : callable(done, count, mutant, how)
+
+    Returns
+    -------
+    dict of str to str
+        The test by mutant; survivors are not in it.
 
     Raises
     ------

@@ -82,7 +82,21 @@ def backends(function: str) -> tuple[str, ...]:
 
 
 def run(function: str, given: Input, backend: str) -> Any:
-    """The result for an input in its form in JSON, as JSON has it; a refusal is its class."""
+    """Run refcodec on the input of a case.
+
+    Parameters
+    ----------
+    function : str
+        Name of SPEC.md's function.
+    given : mapping
+        Arguments by name, as JSON has them.
+    backend : "numba" or "numpy"
+
+    Returns
+    -------
+    object
+        The result as JSON has it; a refusal by its class.
+    """
     try:
         return plain(WAYS[function](live(given, ANNEX_A), backend))
     except RefcodecError as error:
@@ -99,7 +113,19 @@ def wrong_case(data: bytes) -> str:
 
 
 def engine(layer: Any, backend: str, step: int = 0) -> Engine:
-    """An engine with one layer."""
+    """An engine with one layer, named "layer".
+
+    Parameters
+    ----------
+    layer : Layer
+    backend : "numba" or "numpy"
+    step : int
+        Quality - 1.
+
+    Returns
+    -------
+    Engine
+    """
     return Engine({"layer": layer}, TABLES, step, 1, backend)
 
 
@@ -112,7 +138,26 @@ def as_map(made: Engine, values: Any) -> np.ndarray:
 
 
 def applied(layer: Any, method: str, maps: list[Any], backend: str, step: int = 0, **more: Any) -> np.ndarray:
-    """A method of an engine on maps."""
+    """Apply a method of an engine to maps.
+
+    Parameters
+    ----------
+    layer : Layer
+    method : str
+        Name of the method.
+    maps : list
+        Its inputs as nested lists [row][column][channel].
+    backend : "numba" or "numpy"
+    step : int
+        Quality - 1.
+    **more
+        Further arguments of the method.
+
+    Returns
+    -------
+    np.ndarray [H, W, C], int16
+        The interior of the result.
+    """
     made = engine(layer, backend, step)
     return interior(getattr(made, method)("layer", *(as_map(made, x) for x in maps), **more))
 

@@ -73,9 +73,11 @@ def symbol_slopes(
 
     Parameters
     ----------
+    model : Model
     name : str
         Of the convolution.
     output : int
+        Its output channel.
     at : (row, column)
         In its result, before a shuffle.
     blocks : int

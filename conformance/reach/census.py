@@ -111,7 +111,16 @@ class _Port:
 
 
 def count(data: bytes, model: Model, census: Census) -> None:
-    """(SPEC 7.4) Decode the symbols of a valid stream and add what was met to a census."""
+    """(SPEC 7.4) Decode the symbols of a valid stream and count what they reach.
+
+    Parameters
+    ----------
+    data : bytes
+        The stream.
+    model : Model
+    census : Census
+        Receives the counts.
+    """
     stream = parse(data)
     engine = Engine(model.layers, model.tables, stream.header.quality - 1, 1)
     ports = [_Port(*stream.segments(n), model, census) for n in range(stream.header.tiles)]

@@ -54,31 +54,78 @@ class Reach:
         return max(self.greatest.get(key, 0), -self.least.get(key, 0))
 
     def see(self, name: str, quantity: str, values: np.ndarray) -> None:
-        """Take in values of a bounded quantity."""
+        """Record values of a bounded quantity.
+
+        Parameters
+        ----------
+        name, quantity : str
+            Operation and quantity.
+        values : np.ndarray, int64
+        """
         if values.size:
             key = name, quantity
             self.least[key] = min(self.least.get(key, 0), int(values.min()))
             self.greatest[key] = max(self.greatest.get(key, 0), int(values.max()))
 
     def see_clamp(self, name: str, values: np.ndarray, limit: int) -> None:
-        """Take in values before a clamp to -limit..limit."""
+        """Record values before a clamp to -limit..limit.
+
+        Parameters
+        ----------
+        name : str
+            The clamp.
+        values : np.ndarray, int64
+        limit : int
+        """
         self.clamped[name, 1] += int((values > limit).sum())
         self.clamped[name, -1] += int((values < -limit).sum())
 
     def see_tie(self, rounding: str, values: np.ndarray, tie: np.ndarray) -> None:
-        """Take in which values are halves."""
+        """Record which values are halves before they are rounded.
+
+        Parameters
+        ----------
+        rounding : str
+        values : np.ndarray, int64
+            For their signs.
+        tie : np.ndarray, bool
+            Where a value is a half.
+        """
         self.ties[rounding, 1] += int((tie & (values > 0)).sum())
         self.ties[rounding, -1] += int((tie & (values < 0)).sum())
 
     def shifted(self, rounding: str, a: NDArray[np.int64], shift: np.ndarray | int) -> NDArray[np.int64]:
-        """(SPEC 5.2) round_shift."""
+        """(SPEC 5.2) round_shift, whose ties are recorded.
+
+        Parameters
+        ----------
+        rounding : str
+        a : np.ndarray, int64
+        shift : int or np.ndarray
+            Of a shape that broadcasts with ``a``.
+
+        Returns
+        -------
+        np.ndarray, int64
+        """
         one = np.int64(1) << np.asarray(shift, np.int64)
         self.see_tie(rounding, a, (one > 1) & ((a & (one - 1)) == one >> 1))
         values: NDArray[np.int64] = (a + (one >> 1)) >> np.asarray(shift, np.int64)
         return values
 
     def quotient(self, rounding: str, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(SPEC 5.2) round_quotient."""
+        """(SPEC 5.2) round_quotient, whose ties are recorded.
+
+        Parameters
+        ----------
+        rounding : str
+        a, b : np.ndarray, int64
+            Dividend and divisor, b > 0.
+
+        Returns
+        -------
+        np.ndarray, int64
+        """
         self.see_tie(rounding, a, (b % 2 == 0) & (a % b == b // 2))
         return (a + b // 2) // b
 
@@ -134,7 +181,9 @@ class Probe(Engine):
         parity: int = -1,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(SPEC 5.3) Accumulators, floors without a remainder, clamps."""
+        """(SPEC 5.3) Accumulators, floors without a remainder, clamps; arguments and result are those of
+        `Engine.conv`.
+        """
         layer: Any = self.layers[name]
         h, w = ((n - 2 * BORDER + layer.stride - 1) // layer.stride for n in x.shape[:2])
         a = _exact(x, layer, h, w)
@@ -154,7 +203,7 @@ class Probe(Engine):
         return out
 
     def igdn(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 5.5) Norms and products."""
+        """(SPEC 5.5) Norms and products; arguments and result are those of `Engine.igdn`."""
         layer: Any = self.layers[name]
         v = interior(x).astype(np.int64)
         n = (v * v) @ layer.gamma.T + layer.beta
@@ -166,7 +215,7 @@ class Probe(Engine):
         return out
 
     def sum(self, name: str, a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 5.4) Sums of two maps."""
+        """(SPEC 5.4) Sums of two maps; arguments and result are those of `Engine.sum`."""
         layer: Any = self.layers[name]
         total = (interior(a).astype(np.int64) << layer.shift_a) + (interior(b).astype(np.int64) << layer.shift_b)
         self.reach.see(name, "sum", total + (1 << layer.shift >> 1))
@@ -175,7 +224,7 @@ class Probe(Engine):
         return out
 
     def gain(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 5.4) Products with gains."""
+        """(SPEC 5.4) Products with gains; arguments and result are those of `Engine.gain`."""
         layer: Any = self.layers[name]
         product, shift = interior(x).astype(np.int64) * layer.multiplier[self.step], layer.shift[self.step]
         self.reach.see(name, "product", product + (np.int64(1) << shift.astype(np.int64) >> 1))
@@ -184,7 +233,7 @@ class Probe(Engine):
         return out
 
     def rescale(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 5.4) Narrower copies."""
+        """(SPEC 5.4) Narrower copies; arguments and result are those of `Engine.rescale`."""
         layer: Any = self.layers[name]
         narrow = self.reach.shifted("rescale", interior(x).astype(np.int64), layer.shift)
         out = super().rescale(name, x, out)
@@ -253,7 +302,10 @@ class Probe(Engine):
         keys_at: int = -1,
         queries_at: int = -1,
     ) -> np.ndarray:
-        """(SPEC 5.9) Sums over positions, contexts, sums of a query."""
+        """(SPEC 5.9) Sums over positions, contexts, sums of a query.
+
+        Arguments and result are those of `Engine.linear_attention`.
+        """
         layer: Any = self.layers[name]
         q, k, v = (
             rows_of(x, parity).astype(np.int64).reshape(-1, layer.heads, queries.shape[2] // layer.heads)
@@ -304,7 +356,20 @@ class Probe(Engine):
 
 
 def measure(model: Model, port: Port, width: int, height: int, channels: int, quality: int, reach: Reach) -> None:
-    """(SPEC 6.10) Run the decoder on the symbols of a port and take in what it reaches."""
+    """(SPEC 6.10) Run the decoder on the symbols of a port and record what it reaches.
+
+    Parameters
+    ----------
+    model : Model
+    port : Port
+        Source of the symbols.
+    width, height, channels : int
+        Of the picture, in samples.
+    quality : int
+        1..100.
+    reach : Reach
+        Receives the values.
+    """
     engine = Probe(model, quality, reach)
     y_hat = walk(engine, model.config, model.medians, port, -(-height // 64) * 4, -(-width // 64) * 4)
     planes = interior(synthesis(engine, y_hat)).astype(np.int64)[:height, :width]
@@ -316,7 +381,16 @@ def measure(model: Model, port: Port, width: int, height: int, channels: int, qu
 
 
 def probe(data: bytes, model: Model, reach: Reach) -> None:
-    """(SPEC 6.10) Decode a valid stream and take in what it reaches."""
+    """(SPEC 6.10) Decode a valid stream and record what it reaches.
+
+    Parameters
+    ----------
+    data : bytes
+        The stream.
+    model : Model
+    reach : Reach
+        Receives the values.
+    """
     stream = parse(data)
     head = stream.header
     port = Reader("numpy", *stream.segments(), model.tables.gaussian, model.factorized)

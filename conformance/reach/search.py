@@ -104,7 +104,23 @@ def from_text(model: Model, text: Text) -> Pattern:
 
 
 def aligned(model: Model, op: Op, at: tuple[int, int], blocks: int) -> Pattern:
-    """Signs that raise the accumulator of the output with the greatest bound, at a position of a convolution."""
+    """Signs that raise the accumulator of the output with the greatest bound.
+
+    Parameters
+    ----------
+    model : Model
+    op : Op
+        A convolution.
+    at : (row, column)
+        Position in its result, before a shuffle.
+    blocks : int
+        Side of the picture in blocks.
+
+    Returns
+    -------
+    Pattern
+        Signs of the symbols of z and y.
+    """
     layer = model.layers[op.name]
     assert isinstance(layer, Conv)
     low, high = conv_extremes(op, layer, model.layers, tensor_channels(model.ops))

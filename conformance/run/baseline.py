@@ -37,6 +37,11 @@ def parse(text: str, source: str, known: Iterable[str]) -> dict[str, str]:
     known : iterable of str
         Ids of all vectors of the kit.
 
+    Returns
+    -------
+    dict of str to str
+        Result by id.
+
     Raises
     ------
     UsageError
@@ -64,7 +69,22 @@ def render(outcomes: Mapping[str, str]) -> str:
 
 
 def judge(name: str, outcome: str, baseline: Baseline) -> str:
-    """How one result stands to the baseline."""
+    """Compare one result with the baseline.
+
+    Parameters
+    ----------
+    name : str
+        Id of the vector.
+    outcome : str
+        One of `OUTCOMES`.
+    baseline : mapping of str to str
+        Known results by id.
+
+    Returns
+    -------
+    str
+        FIXED, EXPECTED, CHANGED, NEW, NOT_RUN or AS_HOPED.
+    """
     if name in baseline:
         if outcome == PASS:
             return FIXED
@@ -90,7 +110,21 @@ class Conclusion:
 
 
 def conclude(outcomes: Mapping[str, str], baseline: Baseline, interrupted: bool = False) -> Conclusion:
-    """The exit code of a run: skipped vectors, an empty run and an interrupted one are never a pass."""
+    """Conclude a run: skipped vectors, an empty run and an interrupted one are never a pass.
+
+    Parameters
+    ----------
+    outcomes : mapping of str to str
+        Result by id.
+    baseline : mapping of str to str
+        Known results by id.
+    interrupted : bool
+
+    Returns
+    -------
+    Conclusion
+        Exit code and a line of text.
+    """
     if interrupted:
         ran = sum(outcome not in OPEN for outcome in outcomes.values())
         return Conclusion(INTERRUPTED, f"interrupted: {ran} of {len(outcomes)} vectors ran")

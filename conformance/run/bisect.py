@@ -118,7 +118,21 @@ def unit_vectors(operations: Iterable[str], kit: Path = KIT) -> list[Vector]:
 
 
 def report(found: Divergence, units: Sequence[Vector], injection: str) -> list[str]:
-    """Output of the command: the divergence, the unit vectors that isolate it, and what to do next."""
+    """Output of the command: the divergence, the unit vectors that isolate it, and what to do next.
+
+    Parameters
+    ----------
+    found : Divergence
+    units : sequence of Vector
+        Unit vectors of the operation.
+    injection : str
+        The command that injects the stage.
+
+    Returns
+    -------
+    list of str
+        Lines.
+    """
     lines = describe(found)
     if units:
         lines.append(f"  units:      {', '.join(v.id for v in units)}")

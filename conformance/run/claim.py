@@ -133,6 +133,11 @@ def make(
     wanted : str
         Points to claim; all that are reached if empty.
 
+    Returns
+    -------
+    dict
+        The claim, with its digest.
+
     Raises
     ------
     ClaimFails
@@ -205,7 +210,21 @@ def _read(data: bytes, source: str) -> dict[str, Any]:
 
 
 def check(data: bytes, source: str, kit: Path) -> dict[str, Any]:
-    """Check a claim against the suites of a kit; returns it.
+    """Check a claim against the suites of a kit.
+
+    Parameters
+    ----------
+    data : bytes
+        JSON.
+    source : str
+        Name for messages.
+    kit : Path
+        Folder of the kit.
+
+    Returns
+    -------
+    dict
+        The claim.
 
     Raises
     ------

@@ -147,12 +147,25 @@ def _words(text: str, name: str, allowed: set[str]) -> tuple[str, ...]:
 
 
 def template(text: str, name: str, needed: set[str], allowed: set[str]) -> tuple[str, ...]:
-    """The words of a command template, its program found.
+    """Split a command template into words, and find its program.
+
+    Parameters
+    ----------
+    text : str
+        The template.
+    name : str
+        Of the option, for messages.
+    needed, allowed : set of str
+        Placeholders that must and that may occur.
+
+    Returns
+    -------
+    tuple of str
 
     Raises
     ------
     UsageError
-        A placeholder is missing or unknown, quotes do not match, or there is no such program.
+        A placeholder is missing or unknown, quotes do not match, or the program does not exist.
     """
     words = _words(text, name, needed | allowed)
     if missing := needed - set(_PLACE.findall(text)):
@@ -217,7 +230,26 @@ def parse(
 
 
 def parse_server(text: str, threads: int | None = None, always: bool = False) -> Spec:
-    """A command that serves; raises UsageError."""
+    """Parse the command of a server.
+
+    Parameters
+    ----------
+    text : str
+        The command.
+    threads : int or None
+        For the field ``threads`` of requests.
+    always : bool
+        Every stream comes with a model.
+
+    Returns
+    -------
+    Spec
+
+    Raises
+    ------
+    UsageError
+        As `template`.
+    """
     return Spec(text, template(text, "server", set(), set()), threads=threads, serves=True, always=always)
 
 

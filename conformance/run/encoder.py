@@ -223,6 +223,10 @@ def described(task: Task, facts: dict[str, Any], size: int, picture: bytes, deco
         Bytes of the stream.
     picture, decoded : bytes
         Samples, alpha last.
+
+    Returns
+    -------
+    str
     """
     a, b = (np.frombuffer(data, np.uint8).reshape(-1, task.channels) for data in (picture, decoded))
     parts = [f"{8 * size / len(a):.4f} bpp", f"PSNR {psnr(a[:, : task.colours], b[:, : task.colours]):.2f} dB"]

@@ -417,6 +417,11 @@ def gather(
         Thread k gets items k, k + jobs and so on, so that each thread does the same work in every run. Otherwise the
         next thread that is free takes the next item.
 
+    Returns
+    -------
+    list
+        Results in the order of ``todo``.
+
     Raises
     ------
     Stopped
@@ -462,6 +467,10 @@ def run_all(
     options : Options
     tell : callable
         Told every result as it comes, from the calling thread.
+
+    Returns
+    -------
+    list of Result
 
     Raises
     ------

@@ -32,7 +32,7 @@ MODEL_ARG = os.environ.get("LOCLIC_MODEL_ARG", "" if "LOCLIC_DECODER" in os.envi
 
 
 def answer(seen: outcomes.Seen, output: Path, facts: dict[str, Any]) -> str:
-    """The text that Fluster compares; raises if the result is neither a picture nor a refusal.
+    """The text that Fluster compares.
 
     Parameters
     ----------
@@ -40,6 +40,18 @@ def answer(seen: outcomes.Seen, output: Path, facts: dict[str, Any]) -> str:
     output : Path
     facts : dict
         The vector's "optional_params": "width", "height" and "channels" of a valid stream, "classes" of an invalid one.
+
+    Returns
+    -------
+    str
+        SHA-256 of the samples, how the stream was refused, or what is wrong.
+
+    Raises
+    ------
+    NotSupportedError
+        The decoder does not support the stream.
+    RuntimeError
+        The decoder crashed, ran out of time or out of memory.
     """
     expect: Accept | Reject
     if "classes" in facts:
@@ -76,7 +88,33 @@ class LocLic(Decoder):
         keep_files: bool,
         optional_params: dict[str, Any] | None = None,
     ) -> str:
-        """Decode one stream: the SHA-256 of its samples, or how it was refused."""
+        """Decode one stream for Fluster.
+
+        Parameters
+        ----------
+        input_filepath, output_filepath : str
+            The stream, and the picture without its extension.
+        output_format : OutputFormat
+            Not used.
+        timeout : int
+            Seconds.
+        verbose, keep_files : bool
+            Not used.
+        optional_params : dict or None
+            Facts of the vector, as for `answer`, and names of models.
+
+        Returns
+        -------
+        str
+            As `answer`.
+
+        Raises
+        ------
+        TimeoutExpired
+            The decoder ran out of time.
+        NotSupportedError, RuntimeError
+            As `answer`.
+        """
         facts, spec = optional_params or {}, parse(DECODER, MODEL_ARG)
         stream, output = Path(input_filepath).resolve(), Path(f"{Path(output_filepath).resolve()}.{FORM}")
         words, values = spec.command, {"stream": stream, "output": output, "model": None, "trace": None}

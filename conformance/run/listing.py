@@ -72,7 +72,20 @@ def as_json(suites: Sequence[Suite], vectors: Sequence[Vector]) -> dict[str, Any
 
 
 def as_text(suites: Sequence[Suite], vectors: Sequence[Vector], one_by_one: bool) -> list[str]:
-    """The catalogue in lines."""
+    """The catalogue in lines.
+
+    Parameters
+    ----------
+    suites : sequence of Suite
+    vectors : sequence of Vector
+        The selected ones.
+    one_by_one : bool
+        List every vector, too.
+
+    Returns
+    -------
+    list of str
+    """
     lines = []
     if one_by_one:
         rows = [

@@ -80,7 +80,15 @@ class Watcher:
         return self._most is not None and self._failed >= self._most
 
     def look(self, vector: Vector, outcome: str, detail: str) -> None:
-        """Take note of a result.
+        """Record a result.
+
+        Parameters
+        ----------
+        vector : Vector
+        outcome : str
+            One of `OUTCOMES`.
+        detail : str
+            Its description.
 
         Raises
         ------

@@ -144,6 +144,10 @@ def score(expect: Accept | Reject, seen: Seen, trouble: str, wrote: bool) -> Ver
         What is wrong with the picture, "" if it is the expected one; for Accept only.
     wrote : bool
         Whether there is an output.
+
+    Returns
+    -------
+    Verdict
     """
     if isinstance(expect, Accept):
         return _score_valid(seen, trouble)

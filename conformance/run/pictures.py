@@ -172,6 +172,10 @@ def read_picture(path: Path, form: str, expect: Accept) -> bytes:
     expect : Accept
         Size and channels; nothing larger is read.
 
+    Returns
+    -------
+    bytes
+
     Raises
     ------
     OutputWrong
@@ -236,7 +240,20 @@ def _arrays(expected: bytes, got: bytes, expect: Accept) -> tuple[np.ndarray, np
 
 
 def difference(expected: bytes, got: bytes, expect: Accept) -> Difference | None:
-    """Compare two pictures; None if they are equal."""
+    """Compare two pictures.
+
+    Parameters
+    ----------
+    expected, got : bytes
+        Samples: rows from the top, channels interleaved.
+    expect : Accept
+        Size and channels.
+
+    Returns
+    -------
+    Difference or None
+        None if they are equal.
+    """
     a, b = _arrays(expected, got, expect)
     apart = np.abs(a - b)
     count = int(np.count_nonzero(apart))
@@ -295,7 +312,20 @@ _STOPS = np.array([(16, 18, 24), (60, 90, 230), (210, 40, 80), (250, 160, 40), (
 
 
 def heat_map(expected: bytes, got: bytes, expect: Accept) -> bytes:
-    """The largest difference of every pixel, or block of pixels in large pictures, as a PNG file."""
+    """Draw the largest difference of every pixel, or of every block of pixels in large pictures.
+
+    Parameters
+    ----------
+    expected, got : bytes
+        Samples: rows from the top, channels interleaved.
+    expect : Accept
+        Size and channels.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
     a, b = _arrays(expected, got, expect)
     apart = np.abs(a - b).max(axis=2)
     block = -(-max(apart.shape) // MAP_SIDE)

@@ -188,6 +188,24 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a program in a separate session.
 
+    Parameters
+    ----------
+    command : sequence of str
+    limits : Limits
+        Of memory and file size; the caller watches the time.
+    folder : Path
+        Working folder, and the parent of the program's temporary files.
+    mark : str
+        Value of the environment variable that identifies its processes.
+    stdin, stdout, stderr : int
+        File descriptors, or constants of `subprocess`.
+    variables : mapping of str to str or None
+        Further environment variables.
+
+    Returns
+    -------
+    subprocess.Popen
+
     Raises
     ------
     NotStarted
@@ -209,7 +227,21 @@ def start(
 
 
 def check_started(program: str, exit_code: int, stderr: bytes) -> None:
-    """Raise NotStarted if the shell says that it could not set the limits, or could not become the program."""
+    """Check that the shell could set the limits and start the program.
+
+    Parameters
+    ----------
+    program : str
+        Name for messages.
+    exit_code : int
+    stderr : bytes
+        Standard error of the process.
+
+    Raises
+    ------
+    NotStarted
+        It could not.
+    """
     line = stderr.split(b"\n")[0].decode("utf-8", "replace")
     if line.startswith(f"{_NAME}:") and (exit_code in _NOT_STARTED or ": ulimit:" in line):
         raise NotStarted(f"{program} cannot be started: {line.partition(': ')[2]}")

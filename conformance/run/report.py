@@ -153,7 +153,21 @@ def _data_uri(png: bytes) -> str:
 
 
 def entry(result: Result, run: Run, show_map: bool) -> dict[str, Any]:
-    """A result as a dictionary."""
+    """A result as a dictionary.
+
+    Parameters
+    ----------
+    result : Result
+    run : Run
+        The run it belongs to, for the baseline and the traced vectors.
+    show_map : bool
+        Include the heat map as a data URI.
+
+    Returns
+    -------
+    dict
+        Plain values, as ``report.schema.json`` describes them.
+    """
     vector = result.vector
     failed = result.outcome in FAILURES
     return {

@@ -200,7 +200,22 @@ def traced_vectors(kit: Path) -> list[Vector]:
 def options_of(
     args: argparse.Namespace, vectors: Sequence[Vector], decoders: Sequence[Spec | None], known: Mapping[str, str]
 ) -> Options:
-    """Settings of `add_running`, for a decoder and a reference or None; known failures do not count."""
+    """Settings of `add_running`; known failures do not count towards ``--max-failures``.
+
+    Parameters
+    ----------
+    args : Namespace
+    vectors : sequence of Vector
+        Those that run.
+    decoders : sequence of Spec or None
+        The decoder and the reference.
+    known : mapping of str to str
+        The baseline.
+
+    Returns
+    -------
+    Options
+    """
     folders = tuple(args.models)
     wanted = any(d and d.always_models for d in decoders) and any(v.expect and not v.model for v in vectors)
     return Options(

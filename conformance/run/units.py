@@ -92,7 +92,19 @@ def longest_answer(cases: Sequence[Case]) -> int:
 
 
 def first_difference(expected: Any, got: Any, place: str = "") -> str:
-    """Where two values of JSON differ first and how, "" if they are equal."""
+    """Find the first difference of two values of JSON.
+
+    Parameters
+    ----------
+    expected, got : object
+    place : str
+        Path of the values, for the message.
+
+    Returns
+    -------
+    str
+        Place and description, "" if they are equal.
+    """
     if isinstance(expected, list) and isinstance(got, list):
         if len(expected) != len(got):
             return f"{place or 'result'} has {len(got)} parts, expected {len(expected)}"
@@ -134,14 +146,46 @@ def read_answer(path: Path, most: int) -> tuple[Any, str]:
 
 
 def asked(head: Mapping[str, Any], cases: Sequence[Case], words: tuple[str, ...], folder: Path) -> tuple[str, ...]:
-    """Write the file that the program is given; returns the program's command."""
+    """Write the file for a program under test.
+
+    Parameters
+    ----------
+    head : mapping
+        Fields of the unit file apart from its cases.
+    cases : sequence of Case
+    words : tuple of str
+        The command template.
+    folder : Path
+        Receives ``unit.json``.
+
+    Returns
+    -------
+    tuple of str
+        The program's command.
+    """
     unit, output = folder / "unit.json", folder / "output.json"
     unit.write_bytes(question(head, cases))
     return filled(words, {"unit": unit, "output": output})
 
 
 def judged(cases: Sequence[Case], ended: process.Ended, folder: Path) -> tuple[Seen, Verdict]:
-    """Reaction of a program, and the result."""
+    """Score the answer of a program.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    ended : Ended
+        How the program ended.
+    folder : Path
+        Contains ``output.json``, if the program wrote it.
+
+    Returns
+    -------
+    Seen
+        Reaction of the program.
+    Verdict
+        Result of the vector.
+    """
     seen = outcomes.observe(ended)
     if seen.kind == "refused":
         return seen, Verdict(outcomes.FAIL, f"refused: {seen.detail or seen.error or 'no reason given'}")

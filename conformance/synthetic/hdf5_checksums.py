@@ -71,7 +71,22 @@ def _is_right(data: bytes, start: int, length: int) -> bool:
 
 
 def repaired(data: bytes, sound: bytes, blocks: list[tuple[int, int]]) -> bytes:
-    """A damaged file with the checksums of those of these blocks computed again that differ from the sound file's."""
+    """Compute the checksums of damaged blocks again.
+
+    Parameters
+    ----------
+    data : bytes
+        The damaged file.
+    sound : bytes
+        The file before.
+    blocks : list of (int, int)
+        Start and length of each block; its checksum of four bytes follows it.
+
+    Returns
+    -------
+    bytes
+        The file with right checksums of the blocks that differ from the sound file's.
+    """
     out = bytearray(data)
     for start, length in blocks:
         if start + length + 4 <= len(out) and data[start : start + length] != sound[start : start + length]:

@@ -26,7 +26,20 @@ def zlib_stream(blocks: bytes, data: bytes) -> bytes:
 
 
 def stored(data: bytes, size: int = 65535, empty: int = 0) -> bytes:
-    """(RFC 1951, 3.2.4) A zlib stream of stored blocks of at most ``size`` bytes, behind so many empty ones."""
+    """(RFC 1951, 3.2.4) A zlib stream of stored blocks.
+
+    Parameters
+    ----------
+    data : bytes
+    size : int
+        Most bytes per block.
+    empty : int
+        Number of empty blocks before them.
+
+    Returns
+    -------
+    bytes
+    """
     pieces = [data[n : n + size] for n in range(0, len(data), size)] or [b""]
     blocks = [b"\0\0\0\xff\xff"] * empty
     for n, piece in enumerate(pieces, 1):
@@ -82,7 +95,20 @@ def filtered(pixels: np.ndarray, filters: Sequence[int]) -> bytes:
 
 
 def coded(samples: np.ndarray, colour: int, table: np.ndarray | None = None) -> np.ndarray:
-    """(SPEC 8.10-3) Coded pixels of samples [h, w, c]; those of a palette must be in its table [n, 3]."""
+    """(SPEC 8.10-3) Coded pixels of samples.
+
+    Parameters
+    ----------
+    samples : np.ndarray [h, w, c], uint8
+    colour : int
+        SAME, GREEN, GREY or PALETTE.
+    table : np.ndarray [n, 3], uint8, or None
+        The palette, which has every colour of the samples.
+
+    Returns
+    -------
+    np.ndarray [h, w, coded channels], uint8
+    """
     if colour == GREEN:
         green = samples[:, :, 1]
         return np.stack([samples[:, :, 0] - green, green, samples[:, :, 2] - green], axis=2)
@@ -96,7 +122,19 @@ def coded(samples: np.ndarray, colour: int, table: np.ndarray | None = None) -> 
 
 
 def head(colour: int, codes: bool, table: np.ndarray | None = None) -> bytes:
-    """(SPEC 8.10-2, 5) The kind, and the table of a palette."""
+    """(SPEC 8.10-2, 5) The kind, and the table of a palette.
+
+    Parameters
+    ----------
+    colour : int
+    codes : bool
+        The payload has codes, not rows.
+    table : np.ndarray [n, 3], uint8, or None
+
+    Returns
+    -------
+    bytes
+    """
     kind = bytes([2 * colour + codes])
     return kind if table is None else kind + bytes([len(table) - 1]) + table.tobytes()
 
@@ -121,12 +159,29 @@ def rows(
         The colours, with PALETTE.
     pack : callable
         Makes the zlib stream.
+
+    Returns
+    -------
+    bytes
     """
     return head(colour, False, table) + pack(filtered(coded(samples, colour, table), filters))
 
 
 def packed_codes(codes: np.ndarray, bits: int, rest: int = 0) -> np.ndarray:
-    """(SPEC 8.10-17) Codes [h, w] as bytes [h, ceil(w * bits / 8), 1]; ``rest`` is repeated in the bits left over."""
+    """(SPEC 8.10-17) Pack codes into bytes.
+
+    Parameters
+    ----------
+    codes : np.ndarray [h, w]
+    bits : int
+        Bits per code: 1, 2, 4 or 8.
+    rest : int
+        Code that is repeated in the bits left over.
+
+    Returns
+    -------
+    np.ndarray [h, ceil(w bits / 8), 1], uint8
+    """
     each = 8 // bits
     wide = np.full((codes.shape[0], -(-codes.shape[1] // each) * each), rest, np.int64)
     wide[:, : codes.shape[1]] = codes
@@ -160,6 +215,10 @@ def codes(
         Code in the bits behind the last one of a row.
     colour, table, filters, pack
         As of `rows`; the filters are those of the rows of codes.
+
+    Returns
+    -------
+    bytes
     """
     first = pack(filtered(packed_codes(numbers, bits, rest), filters))
     form = bytes([neighbours | (bits.bit_length() - 1) << 4, listed]) + len(first).to_bytes(4, "little")

@@ -18,7 +18,18 @@ def sealed(body: bytes) -> bytes:
 
 
 def chunk(tag: bytes, payload: bytes, length: int | None = None) -> bytes:
-    """(SPEC 8.4) A chunk, which may announce another length than its payload's."""
+    """(SPEC 8.4) A chunk.
+
+    Parameters
+    ----------
+    tag, payload : bytes
+    length : int or None
+        The length that it announces, None for that of its payload.
+
+    Returns
+    -------
+    bytes
+    """
     return tag + struct.pack("<I", len(payload) if length is None else length) + payload
 
 

@@ -37,7 +37,7 @@ def no_z(medians: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def no_y(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Zeros everywhere."""
+    """Zeros everywhere; arguments and result are those of `SlicePort.y`."""
     return np.zeros(levels.shape, np.int32)
 
 
@@ -82,7 +82,9 @@ class ChosenSymbols:
         return symbols
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-        """(SPEC 6.9) The chosen symbols of one half of a slice, coded by level."""
+        """(SPEC 6.9) Write the chosen symbols of one half of a slice; arguments and result are those of
+        `SlicePort.y`.
+        """
         symbols = np.ascontiguousarray(self._choose_y(i, parity, levels, means), np.int32).reshape(levels.shape)
         self._y.put(symbols, levels, self._model.tables.gaussian)
         return symbols
@@ -179,7 +181,22 @@ def stream_of(
 def header_of(
     model: Model, width: int, height: int, channels: int = 3, quality: int = 1, tile: tuple[int, int] = (0, 0)
 ) -> Header:
-    """(SPEC 8.1) A header; ``tile`` is the size of the tiles in units of 64 samples."""
+    """(SPEC 8.1) A header.
+
+    Parameters
+    ----------
+    model : Model
+    width, height, channels : int
+        Of the picture.
+    quality : int
+        1..100.
+    tile : (int, int)
+        Width and height of the tiles in units of 64 samples, 0 for none.
+
+    Returns
+    -------
+    Header
+    """
     return Header(width, height, channels, quality, model.fingerprint, UNIT * tile[0], UNIT * tile[1])
 
 

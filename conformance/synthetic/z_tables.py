@@ -14,7 +14,20 @@ TOTAL = 1 << 16
 
 
 def interval(cum: int, freq: int, first: int = 0) -> Table:
-    """A table with the regular interval [cum, cum + freq); before it, if it does not start at 0, is one of the rest."""
+    """A table with the regular interval [cum, cum + freq); before it, if it does not start at 0, is one of the rest.
+
+    Parameters
+    ----------
+    cum, freq : int
+        In units of 2^-16.
+    first : int
+        Symbol of the first interval.
+
+    Returns
+    -------
+    Table
+        The first symbol, and the boundaries.
+    """
     return first, sorted({0, cum, cum + freq, TOTAL})
 
 

@@ -89,7 +89,19 @@ class Difference:
 
 
 def stream_recipe(seed: int, number: int, steps: int) -> Recipe:
-    """The stream of a model: of a picture of one block of 64x64, or two for some models, perhaps as two tiles."""
+    """The stream of a model: a picture of one block of 64x64, or two for some models, perhaps as two tiles.
+
+    Parameters
+    ----------
+    seed, number : int
+        Of the model.
+    steps : int
+        Qualities of the model.
+
+    Returns
+    -------
+    Recipe
+    """
     own, width, height, colour, quality, style = Numbers(seed, number).many("stream", 6, 0, 1 << 16).tolist()
     return Recipe(
         own,
@@ -149,9 +161,21 @@ def _bytes(data: bytes) -> np.ndarray:
 
 
 def computed(trial: Trial, backend: str, threads: int, traced: bool) -> Stages:
-    """All that a backend computes: stages of the encoder, its stream, stages of the decoder, samples.
+    """Compute everything with one backend.
 
-    Without a trace it is the encoder's stream and the samples. A refusal is a stage, too, its text in bytes.
+    Parameters
+    ----------
+    trial : Trial
+        Model, picture and quality.
+    backend : "numba" or "numpy"
+    threads : int
+    traced : bool
+        Record every stage; otherwise only the encoder's stream and the samples.
+
+    Returns
+    -------
+    Stages
+        Of the encoder, its stream, of the decoder, and samples. A refusal is a stage, too, its text in bytes.
     """
     found: Stages = {}
     kept = _Kept()
@@ -194,7 +218,22 @@ def defined(trial: Trial) -> Stages:
 
 
 def first_difference(way: str, found: Stages, reference: str, expected: Stages) -> Difference | None:
-    """The first stage, in the reference's order, that both have and that differs; or a refusal of one of them."""
+    """Find the first stage that both have and that differs, or a refusal of one of them.
+
+    Parameters
+    ----------
+    way : str
+        Name of the compared way.
+    found : Stages
+    reference : str
+        Name of the way of reference.
+    expected : Stages
+        Its order counts.
+
+    Returns
+    -------
+    Difference or None
+    """
     for key, wanted in expected.items():
         if key not in found:
             continue
@@ -292,6 +331,10 @@ def search(
         Gets the models that differ.
     say : callable(str)
         Told about progress and differences.
+
+    Returns
+    -------
+    Summary
 
     Raises
     ------

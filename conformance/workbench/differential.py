@@ -110,7 +110,21 @@ class Recipe:
 def lossless_stream(
     width: int, height: int, channels: int, digest: bool, chunks: tuple[tuple[str, bytes], ...]
 ) -> bytes:
-    """(SPEC 8.11) A picture that is stored without loss: its stream."""
+    """(SPEC 8.11) The stream of a losslessly stored picture.
+
+    Parameters
+    ----------
+    width, height, channels : int
+        Of the picture.
+    digest : bool
+        The header has the digest of the samples.
+    chunks : tuple of (str, bytes)
+        With LOSS.
+
+    Returns
+    -------
+    bytes
+    """
     header = Header(width, height, channels, 0, bytes(FINGERPRINT_BYTES), lossless=True)
     plain = serialise(header, (), chunks)
     if not digest:
@@ -119,7 +133,20 @@ def lossless_stream(
 
 
 def recipe(seed: int, number: int, side: int, steps: int) -> Recipe:
-    """(SPEC B.3) The stream of a number: its choices are drawn from seed and number alone."""
+    """(SPEC B.3) Choose a stream, by seed and number only.
+
+    Parameters
+    ----------
+    seed, number : int
+    side : int
+        Largest side of the picture, in samples.
+    steps : int
+        Qualities of the model.
+
+    Returns
+    -------
+    Recipe
+    """
     choices = np.array([1 << 31, side, side, 2, steps, len(STYLES), 3, 3, 3, len(STORED), WHOLE])
     own, width, height, colour, quality, style, *more = draws(seed, f"differential/{number}", 11, 0, choices).tolist()
     tiled, across, down, stored, whole = more
@@ -130,7 +157,23 @@ def recipe(seed: int, number: int, side: int, steps: int) -> Recipe:
 
 
 def random_streams(family: Family, seed: int, count: int, side: int) -> Iterator[tuple[str, bytes]]:
-    """Random valid streams, each with its origin."""
+    """Random valid streams, each with its origin.
+
+    Parameters
+    ----------
+    family : Family
+        Of models.
+    seed : int
+    count : int
+        Number of streams.
+    side : int
+        Largest side of the pictures, in samples.
+
+    Yields
+    ------
+    (str, bytes)
+        Origin and stream.
+    """
     model = family.model(family.slices)
     for number in range(count):
         made = recipe(seed, number, side, model.config.steps)
@@ -167,7 +210,20 @@ class Comparison:
         return self._trial.try_vector(pinned(data, samples, path, self._family.entry(slices, self._folder)))
 
     def shrunk(self, data: bytes, outcome: str, trials: int) -> Draft:
-        """The simplest stream that is found on which the decoder has this outcome."""
+        """Find the simplest stream on which the decoder has an outcome.
+
+        Parameters
+        ----------
+        data : bytes
+            A stream with this outcome.
+        outcome : str
+        trials : int
+            Most streams that are tried.
+
+        Returns
+        -------
+        Draft
+        """
 
         def fails(draft: Draft) -> bool:
             return self(written(draft, self._family), draft.slices).outcome == outcome

@@ -84,11 +84,24 @@ def part_facts(found: Recorded, out: str) -> dict[str, Any]:
 
 
 def save(found: Recorded, folder: Path, out: Path, force: bool) -> None:
-    """Write a part's inputs and its result; an existing file needs ``force``.
+    """Write a part's inputs and its result.
+
+    Parameters
+    ----------
+    found : Recorded
+    folder : Path
+        For the inputs; made if it does not exist.
+    out : Path
+        For the result.
+    force : bool
+        Replace existing files.
 
     Raises
     ------
+    UsageError
+        The folder cannot be made.
     OutputError, TransferError
+        A file exists, or cannot be written.
     """
     files = {folder / file_of(name): npy_bytes(found.values[name]) for name in found.part.inputs}
     facts = json.dumps(part_facts(found, out.name), indent=1) + "\n"
@@ -132,6 +145,21 @@ def _settings(folder: Path, quality: int | None) -> tuple[int, tuple[int, int, i
 
 def compute(model: Model, name: str, folder: Path, quality: int | None = None) -> np.ndarray:
     """The reference's result of a part for the inputs in a folder.
+
+    Parameters
+    ----------
+    model : Model
+    name : str
+        Of the part.
+    folder : Path
+        NPY files of the inputs, and perhaps ``part.json``.
+    quality : int or None
+        None for that of ``part.json``.
+
+    Returns
+    -------
+    np.ndarray
+        As the trace has it.
 
     Raises
     ------

@@ -117,7 +117,22 @@ def accepted(samples: np.ndarray) -> Accept:
 
 
 def pinned(data: bytes, samples: np.ndarray, path: Path, model: ModelEntry, origin: str = SUITE) -> Vector:
-    """A valid stream that lies at a path, and the samples it decodes to, as a vector."""
+    """A valid stream and the samples it decodes to, as a vector.
+
+    Parameters
+    ----------
+    data : bytes
+        The stream.
+    samples : np.ndarray [H, W] or [H, W, C], uint8
+    path : Path
+        Its file.
+    model : ModelEntry
+    origin : str
+
+    Returns
+    -------
+    Vector
+    """
     sha256 = hashlib.sha256(data).hexdigest()
     return Vector(
         f"{SUITE}/{sha256[:12]}", path, sha256, model, accepted(samples), (DECODING,), SUGGESTS, origin, LICENCE
@@ -130,7 +145,13 @@ def keep(kit: Path, data: bytes, family: Family, slices: int, origin: str) -> st
     Parameters
     ----------
     kit : Path
-        Folder of ``suites/`` and ``models/``; made if it is not there.
+        Folder of ``suites/`` and ``models/``; made if it does not exist.
+    data : bytes
+        The stream.
+    family : Family
+        Of its model.
+    slices : int
+        Slices of its model.
     origin : str
         How the stream came about.
 

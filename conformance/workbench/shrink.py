@@ -127,7 +127,19 @@ class _Shrinker:
 
 
 def cropped(draft: Draft, slices: int, width: int, height: int) -> Draft:
-    """A draft of a smaller picture or fewer slices, with the symbols that are left."""
+    """A draft of a smaller picture or fewer slices, with the symbols that are left.
+
+    Parameters
+    ----------
+    draft : Draft
+    slices : int
+    width, height : int
+        Of the picture, in samples.
+
+    Returns
+    -------
+    Draft
+    """
     rows, columns = -(-height // 64), -(-width // 64)
     return replace(
         draft,
@@ -194,6 +206,10 @@ def shrink(draft: Draft, fails: Fails, fewer_slices: bool = False, trials: int =
         Whether there are models of fewer slices.
     trials : int
         How often ``fails`` is asked at the most.
+
+    Returns
+    -------
+    Draft
     """
     state = _Shrinker(draft, fails, trials)
     try:

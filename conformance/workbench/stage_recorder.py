@@ -115,16 +115,23 @@ def record(model: Model | None, data: bytes, part_name: str, backend: str | None
 
     Parameters
     ----------
-    model : Model or None to find it by the stream's fingerprint
+    model : Model or None
+        None to find it by the stream's fingerprint.
     data : bytes
         A valid stream.
     part_name : str
         As `part_of` takes it; in a tiled stream parts of the coder and of the walk have tiles/k/ before it.
+    backend : "numba", "numpy" or None
+        None for ``REFCODEC_BACKEND``.
+
+    Returns
+    -------
+    Recorded
 
     Raises
     ------
     UsageError
-        There is no such part, or no decoder runs it.
+        The part does not exist, or no decoder runs it.
     RefcodecError
         The stream does not decode.
     """

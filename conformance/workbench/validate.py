@@ -244,6 +244,10 @@ def validate(data: bytes, model: Model | None = None, backend: str | None = None
         Its model; None finds an installed one by the fingerprint.
     backend : str or None
 
+    Returns
+    -------
+    Finding or None
+
     Raises
     ------
     RefcodecError

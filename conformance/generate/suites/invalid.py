@@ -43,7 +43,25 @@ def nano() -> bytes:
 
 
 def refused(name: str, data: bytes, clauses: tuple[str, ...], suggests: str, origin: str, base: str = "bare") -> Case:
-    """A case that needs no model; every clause of the order of checks that it exercises is named beside 1.4-2."""
+    """A case that needs no model.
+
+    Parameters
+    ----------
+    name : str
+        Id without the suite.
+    data : bytes
+        The stream.
+    clauses : tuple of str
+        Clauses of the order of checks that it exercises, in addition to 1.4-2 and 3-5.
+    suggests, origin : str
+        What a failure suggests; how the stream was made.
+    base : str
+        The valid stream of which it is an edit.
+
+    Returns
+    -------
+    Case
+    """
     return Case(f"invalid/{name}", data, None, ("1.4-2", "3-5", *clauses), suggests, origin, base=base)
 
 

@@ -290,7 +290,7 @@ class OneSymbol:
         return self._put("z", np.broadcast_to(np.arange(shape[2], dtype=np.int32), shape), self._model.factorized)
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-        """(SPEC 6.9) Zeros of y."""
+        """(SPEC 6.9) Zeros of y; arguments and result are those of `SlicePort.y`."""
         return self._put("y", levels, self._model.tables.gaussian)
 
     def segment(self, part: str) -> bytes:
@@ -302,7 +302,21 @@ class OneSymbol:
 
 
 def escape(symbol: int, number: int, tables: SymbolTables) -> list[tuple[int, int]]:
-    """(SPEC 7.2) The intervals of an escaped symbol, whatever its magnitude."""
+    """(SPEC 7.2) The intervals of an escaped symbol of any magnitude.
+
+    Parameters
+    ----------
+    symbol : int
+        A symbol outside the regular range of its table.
+    number : int
+        The table.
+    tables : SymbolTables
+
+    Returns
+    -------
+    list of (int, int)
+        Start and length of each interval, in units of 2^-16.
+    """
     low, high = (int(v) for v in regular_range(tables, np.array(number)))
     last = int(tables.start[number + 1]) - 2
     v = low - 1 - symbol if symbol < low else symbol - high - 1

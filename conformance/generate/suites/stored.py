@@ -34,7 +34,19 @@ def named(*groups: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def noise(seed: int, height: int, width: int, channels: int, values: int = 256) -> np.ndarray:
-    """Random samples of few or many values: [height, width, channels] uint8."""
+    """Random samples.
+
+    Parameters
+    ----------
+    seed : int
+    height, width, channels : int
+    values : int
+        Number of different values, from 2 to 256; they are spread over 0..255.
+
+    Returns
+    -------
+    np.ndarray [height, width, channels], uint8
+    """
     drawn = draws(seed, "samples", height * width * channels, 0, values) * (255 // (values - 1))
     return drawn.astype(np.uint8).reshape(height, width, channels)
 
@@ -51,7 +63,32 @@ def random_codes(
     table: np.ndarray | None = None,
     **more: Any,
 ) -> bytes:
-    """(SPEC 8.10-13) A payload of random codes, each with a meaning, and of random colours."""
+    """(SPEC 8.10-13) A payload of random codes, each with a meaning, and of random colours.
+
+    Parameters
+    ----------
+    seed : int
+    height, width : int
+        Of the samples.
+    size : int
+        Bytes per colour.
+    bits : int
+        Bits per code.
+    neighbours : int
+        Bits that say which neighbours have a code.
+    listed : int
+        Number of listed colours.
+    colour : int
+        How colours are stored.
+    table : np.ndarray or None
+        Values of samples, None for 0..255.
+    **more
+        Further arguments of `conformance.synthetic.stored.codes`.
+
+    Returns
+    -------
+    bytes
+    """
     new = listed + neighbours.bit_count()
     numbers = draws(seed, "codes", height * width, 0, min(new + 1, 1 << bits)).reshape(height, width)
     count = (listed + int((numbers == new).sum())) * size
@@ -61,7 +98,21 @@ def random_codes(
 
 
 def whole_stream(payload: bytes, width: int, height: int, channels: int, *chunks: tuple[str, bytes]) -> bytes:
-    """(SPEC 8.11-1) A stream of a picture without loss, with its digest."""
+    """(SPEC 8.11-1) The stream of a losslessly stored picture, with its digest.
+
+    Parameters
+    ----------
+    payload : bytes
+        Of the chunk LOSS.
+    width, height, channels : int
+        Of the picture.
+    *chunks : (str, bytes)
+        Further chunks.
+
+    Returns
+    -------
+    bytes
+    """
     header = Header(width, height, channels, 0, bytes(16), lossless=True)
     chunks = (("LOSS", payload), *chunks)
     samples, _ = decode_stream(serialise(header, (), chunks))

@@ -133,6 +133,20 @@ def near_tie(pairs: int, k: int, above: bool) -> tuple[list[list[int]], list[lis
     Keys 24 octaves apart, if shifted by 16: exponentials of 2^24 in pairs and one of 1. Values of the pairs are k and
     k + 1, the last one k + 1 or k. With n pairs the divisor is E = 2^25 n + 1, and twice the dividend is
     (2 k + 1) E + 1 or two less.
+
+    Parameters
+    ----------
+    pairs : int
+        Pairs of keys of 0.
+    k : int
+        The quotient below the tie.
+    above : bool
+        A tie; otherwise just below it.
+
+    Returns
+    -------
+    keys, values : list of list of int
+        [position][channel].
     """
     return [[0], [0]] * pairs + [[-24]], [[k], [k + 1]] * pairs + [[k + above]]
 

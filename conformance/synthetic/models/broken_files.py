@@ -49,7 +49,20 @@ _FUSION = "layers/local/0/fusion/weight"
 
 
 def write_file(content: dict[str, np.ndarray], provenance: bytes = b"{}", libver: str = "v108") -> bytes:
-    """Bytes of a model file of any content, valid or not, in the format of an HDF5 library's version."""
+    """A model file of any content, valid or not.
+
+    Parameters
+    ----------
+    content : dict of str to np.ndarray
+    provenance : bytes
+        JSON.
+    libver : str
+        Version of the HDF5 library whose format it has.
+
+    Returns
+    -------
+    bytes
+    """
     file = io.BytesIO()
     with h5py.File(file, "w", libver=(libver, "v110")) as f:
         f.attrs["format"] = np.bytes_(FORMAT)
@@ -64,7 +77,20 @@ def write_file(content: dict[str, np.ndarray], provenance: bytes = b"{}", libver
 
 
 def rebuilt(data: bytes, *changes: Change, libver: str | None = None) -> bytes:
-    """A model file after some changes, in the oldest structures that can hold them or in those of a version."""
+    """A model file after changes.
+
+    Parameters
+    ----------
+    data : bytes
+        The file before.
+    *changes : Change
+    libver : str or None
+        Version of the HDF5 library whose structures are used; None for the oldest that can hold the content.
+
+    Returns
+    -------
+    bytes
+    """
     file = io.BytesIO(data)
     with h5py.File(file, "r+", libver=libver and (libver, libver)) as f:
         for change in changes:

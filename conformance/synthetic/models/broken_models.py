@@ -30,17 +30,50 @@ LINE = {op.name: n for n, op in enumerate(layer_table(NANO))}
 
 
 def put(path: str, place: Any, value: int) -> Change:
-    """Set one number of an array."""
+    """Set one number of an array.
+
+    Parameters
+    ----------
+    path : str
+        Of the array.
+    place : index
+    value : int
+
+    Returns
+    -------
+    Change
+    """
     return lambda f: f[path].__setitem__(place, value)
 
 
 def form(op: str, column: int, value: int) -> Change:
-    """Set fraction bits (0) or clamp (1) of an operation's result."""
+    """Set the format of an operation's result.
+
+    Parameters
+    ----------
+    op : str
+    column : int
+        0 for fraction bits, 1 for the clamp.
+    value : int
+
+    Returns
+    -------
+    Change
+    """
     return put("formats", (LINE[op], column), value)
 
 
 def replaced(f: h5py.File, path: str, array: Any = None, **storage: Any) -> None:
-    """Put another dataset in the place of one, if there is one."""
+    """Replace a dataset, if there is one, or add it.
+
+    Parameters
+    ----------
+    f : h5py.File
+    path : str
+    array : array or None
+    **storage
+        Further arguments of ``create_dataset``.
+    """
     if path in f:
         del f[path]
     f.create_dataset(path, data=array, **storage)
@@ -83,7 +116,15 @@ def configured(**fields: Any) -> Change:
 
 
 def plain(f: h5py.File, path: str, shape: tuple[int, ...], dtype: str) -> None:
-    """An array of one value; a large one is deflated block by block, for it may take more memory than there is."""
+    """An array of one value; a large one is deflated block by block, for it may take more memory than there is.
+
+    Parameters
+    ----------
+    f : h5py.File
+    path : str
+    shape : tuple of int
+    dtype : str
+    """
     value, size = _PLAIN.get(path.rpartition("/")[2], 0), int(np.prod(shape))
     if size <= 256:
         replaced(f, path, np.full(shape, value, dtype))
@@ -107,7 +148,17 @@ def _paths(f: h5py.File, group: str) -> list[str]:
 
 
 def symbol_tables(cdf: list[int], start: list[int], first: list[int]) -> Change:
-    """Other tables of z."""
+    """Replace the tables of z.
+
+    Parameters
+    ----------
+    cdf, start, first : list of int
+        Boundaries, first boundary of each table, first symbol of each table.
+
+    Returns
+    -------
+    Change
+    """
 
     def change(f: h5py.File) -> None:
         for name, numbers in (("cdf", cdf), ("start", start), ("first", first)):
@@ -117,7 +168,22 @@ def symbol_tables(cdf: list[int], start: list[int], first: list[int]) -> Change:
 
 
 def weighted(op: str, inputs: dict[int, int], bias: int = 0, channel: int = 0) -> Change:
-    """One output channel with these weights at the centre of its windows and all others 0, and a bias."""
+    """One output channel with these weights at the centre of its windows and all others 0, and a bias.
+
+    Parameters
+    ----------
+    op : str
+        The convolution.
+    inputs : dict of int to int
+        Weight by input channel.
+    bias : int
+    channel : int
+        The output channel.
+
+    Returns
+    -------
+    Change
+    """
 
     def change(f: h5py.File) -> None:
         weight = f[f"layers/{op}/weight"][()]
@@ -132,7 +198,16 @@ def weighted(op: str, inputs: dict[int, int], bias: int = 0, channel: int = 0) -
 
 
 def norms(gamma: int, beta: int, limit: int) -> Change:
-    """An IGDN of one gamma and one beta, its input within a clamp (SPEC 9.2-3)."""
+    """An IGDN of one gamma and one beta, its input within a clamp (SPEC 9.2-3).
+
+    Parameters
+    ----------
+    gamma, beta, limit : int
+
+    Returns
+    -------
+    Change
+    """
     return several(
         lambda f: f[f"{GDN}/gamma"].__setitem__(..., 0),
         put(f"{GDN}/gamma", (1, 0), gamma),
@@ -161,7 +236,21 @@ RESCALE, NORM, LOCAL, LINEAR = (
 def kind(
     prefix: str, common: str, sound: bool = False, same: bool = False
 ) -> Callable[[str, str, str, Change], Edited]:
-    """Make models of a kind from name, clauses, what they have, and change: with a common prefix and common clauses."""
+    """Make models of a kind from name, clauses, what they have, and change: with a common prefix and common clauses.
+
+    Parameters
+    ----------
+    prefix, common : str
+        Before every name; clauses of all.
+    sound : bool
+        The models are valid.
+    same : bool
+        The fingerprint stays that of the file before.
+
+    Returns
+    -------
+    callable
+    """
     return lambda name, clauses, says, change: Edited(
         prefix + name, cited(f"{common} {clauses}"), says, change, sound, same
     )
@@ -172,7 +261,19 @@ sound = kind("", "", sound=True)
 
 
 def tables(name: str, clauses: str, says: str, *arrays: list[int]) -> Edited:
-    """A model with these boundaries, starts and first symbols of z."""
+    """A model with these tables of z.
+
+    Parameters
+    ----------
+    name, clauses, says : str
+        As for `kind`.
+    *arrays : list of int
+        As for `symbol_tables`.
+
+    Returns
+    -------
+    Edited
+    """
     return kind("tables-", "7.1-5 10.2-17..18")(name, clauses, says, symbol_tables(*arrays))
 
 

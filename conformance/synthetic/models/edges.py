@@ -40,11 +40,35 @@ class Numbers:
         self._seed, self._prefix = seed, f"edges/{number}/"  # a seed and the first byte are added (SPEC B.3)
 
     def many(self, name: str, count: int, low: int | np.ndarray, choices: int | np.ndarray) -> np.ndarray:
-        """``count`` numbers from low..low + choices - 1, int64; of more than 2^16 choices, so many are taken."""
+        """Numbers from low..low + choices - 1.
+
+        Parameters
+        ----------
+        name : str
+            Of the stream of numbers.
+        count : int
+        low, choices : int or np.ndarray int64
+            Scalars or [count]. Of more than 2^16 choices, only 2^16 different ones are taken.
+
+        Returns
+        -------
+        np.ndarray [count], int64
+        """
         return draws(self._seed, self._prefix + name, count, low, choices)
 
     def one(self, name: str, low: int, choices: int) -> int:
-        """A number from low..low + choices - 1."""
+        """A number from low..low + choices - 1.
+
+        Parameters
+        ----------
+        name : str
+            Of the stream of numbers.
+        low, choices : int
+
+        Returns
+        -------
+        int
+        """
         return int(self.many(name, 1, low, choices)[0])
 
     def of(self, name: str, options: Sequence[_T]) -> _T:

@@ -168,6 +168,18 @@ def entry_of(path: Path, made: Edited, stored: dict[str, Any] | None) -> dict[st
     """A manifest's entry: fingerprint, the file that is changed and its SHA-256, edits, SHA-256 of the result.
 
     What is stored is kept if it is of the same file: HDF5 writes time stamps. A change that is changed gets a new name.
+
+    Parameters
+    ----------
+    path : Path
+        The file that is changed.
+    made : Edited
+    stored : dict or None
+        The entry that the manifest has.
+
+    Returns
+    -------
+    dict
     """
     old = path.read_bytes()
     base = hashlib.sha256(old).hexdigest()

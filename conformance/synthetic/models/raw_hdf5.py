@@ -120,7 +120,19 @@ def sealed(structure: bytes | bytearray) -> bytes:
 
 
 def header(*messages: Message, flags: int = 1, extra: bytes = b"") -> bytes:
-    """(SPEC B.1-20) An object header of version 2; ``extra`` are the times and phase change values that flags name."""
+    """(SPEC B.1-20) An object header of version 2.
+
+    Parameters
+    ----------
+    *messages : Message
+    flags : int
+    extra : bytes
+        The times and phase change values that the flags announce.
+
+    Returns
+    -------
+    bytes
+    """
     order = bytes(2 if flags & 4 else 0)
     body = b"".join(struct.pack("<BHB", kind, len(data), 0) + order + data for kind, data in messages)
     return sealed(b"OHDR\2" + bytes([flags]) + extra + len(body).to_bytes(1 << (flags & 3), "little") + body)
@@ -144,7 +156,21 @@ def continuation(at: int, size: int) -> Message:
 
 
 def link(name: str, address: int, flags: int | None = None, kind: int = 0) -> Message:
-    """(SPEC B.1-21) A link message; its flags say which of type, order and character set there are."""
+    """(SPEC B.1-21) A link message.
+
+    Parameters
+    ----------
+    name : str
+    address : int
+    flags : int or None
+        They say which of type, order and character set there are; None for the shortest form.
+    kind : int
+        Type of the link.
+
+    Returns
+    -------
+    Message
+    """
     text = name.encode()
     chosen = int(len(text) > 255) if flags is None else flags
     parts = [bytes([kind])] * bool(chosen & 8) + [bytes(8)] * bool(chosen & 4) + [b"\0"] * bool(chosen & 16)
@@ -163,12 +189,38 @@ def link_info(heap: int = NOWHERE, tree: int = NOWHERE) -> Message:
 
 
 def attribute_info(heap: int = NOWHERE, tree: int = NOWHERE, ordered: bool = False) -> Message:
-    """(SPEC B.1-25) An attribute info message; one that keeps an order has a creation index."""
+    """(SPEC B.1-25) An attribute info message.
+
+    Parameters
+    ----------
+    heap, tree : int
+        Addresses.
+    ordered : bool
+        It has a creation index.
+
+    Returns
+    -------
+    Message
+    """
     return ATTRIBUTE_INFO, bytes((0, ordered)) + bytes(2 * ordered) + struct.pack("<QQ", heap, tree)
 
 
 def attribute(name: str, kind: bytes, value: bytes, version: int = 3) -> Message:
-    """(SPEC B.1-25) An attribute message of a scalar."""
+    """(SPEC B.1-25) An attribute message of a scalar.
+
+    Parameters
+    ----------
+    name : str
+    kind : bytes
+        The datatype message.
+    value : bytes
+    version : int
+        1, 2 or 3.
+
+    Returns
+    -------
+    Message
+    """
     parts = [name.encode() + b"\0", kind, dataspace((), version=1 if version == 1 else 2)]
     sizes = struct.pack("<HHH", *(len(part) for part in parts))
     if version == 1:
@@ -215,12 +267,40 @@ def contiguous(at: int, size: int) -> bytes:
 
 
 def chunked(tree: int, chunk: Sequence[int], width: int) -> bytes:
-    """(SPEC B.1-24) A data layout message of chunks of a shape."""
+    """(SPEC B.1-24) A data layout message of chunks.
+
+    Parameters
+    ----------
+    tree : int
+        Address.
+    chunk : sequence of int
+        Shape of a chunk.
+    width : int
+        Bytes per element.
+
+    Returns
+    -------
+    bytes
+    """
     return b"\3\2" + struct.pack(f"<BQ{len(chunk) + 1}I", len(chunk) + 1, tree, *chunk, width)
 
 
 def filters(*parts: tuple[int, Sequence[int]], version: int = 2, name: int = 0) -> bytes:
-    """(SPEC B.1-24) A filter pipeline message of codes and values; in version 1 the first has a name of a length."""
+    """(SPEC B.1-24) A filter pipeline message.
+
+    Parameters
+    ----------
+    *parts : (int, sequence of int)
+        Code and values of each filter.
+    version : int
+        1 or 2.
+    name : int
+        Length of the name of the first filter, in version 1.
+
+    Returns
+    -------
+    bytes
+    """
     made = bytes((version, len(parts))) + bytes(6 if version == 1 else 0)
     for n, (code, values) in enumerate(parts):
         stored = struct.pack(f"<{len(values)}I", *values)
@@ -241,21 +321,64 @@ def tree_node(
     room: int = 0,
     count: int | None = None,
 ) -> bytes:
-    """(SPEC B.1-22, B.1-24) A node of a B-tree of version 1: keys and addresses, a last key, room for more.
+    """(SPEC B.1-22, B.1-24) A node of a B-tree of version 1.
 
-    Kind 0 is that of symbols, 1 that of chunks.
+    Parameters
+    ----------
+    kind : int
+        0 for symbols, 1 for chunks.
+    level : int
+    entries : sequence of (bytes, int)
+        Keys and addresses.
+    last : bytes
+        The last key.
+    room : int
+        Least size, filled with zeros.
+    count : int or None
+        The number that it announces, None for that of its entries.
+
+    Returns
+    -------
+    bytes
     """
     head = struct.pack("<4sBBHQQ", b"TREE", kind, level, len(entries) if count is None else count, NOWHERE, NOWHERE)
     return (head + b"".join(key + struct.pack("<Q", at) for key, at in entries) + last).ljust(room, b"\0")
 
 
 def chunk_key(size: int, place: Sequence[int], mask: int = 0) -> bytes:
-    """(SPEC B.1-24) The key of a chunk: its stored bytes, the filters it leaves out, its first element."""
+    """(SPEC B.1-24) The key of a chunk.
+
+    Parameters
+    ----------
+    size : int
+        Its stored bytes.
+    place : sequence of int
+        Its first element.
+    mask : int
+        The filters that it leaves out.
+
+    Returns
+    -------
+    bytes
+    """
     return struct.pack(f"<II{len(place) + 1}Q", size, mask, *place, 0)
 
 
 def symbol_node(entries: Sequence[tuple[int, int]], count: int | None = None, cache_type: int = 0) -> bytes:
-    """(SPEC B.1-22) A node of symbols: offsets of names and addresses."""
+    """(SPEC B.1-22) A node of symbols.
+
+    Parameters
+    ----------
+    entries : sequence of (int, int)
+        Offset of the name, and address.
+    count : int or None
+        The number that it announces, None for that of its entries.
+    cache_type : int
+
+    Returns
+    -------
+    bytes
+    """
     head = b"SNOD\1\0" + struct.pack("<H", len(entries) if count is None else count)
     return head + b"".join(struct.pack("<QQI20x", name, at, cache_type) for name, at in entries)
 
@@ -277,7 +400,22 @@ def symbol_tree(below: Sequence[tuple[int, int]], level: int = 0) -> bytes:
 
 
 def symbol_table(file: Appended, objects: dict[str, int], in_node: int = 8, levels: int = 1) -> Message:
-    """(SPEC B.1-22) A symbol table message of objects by name, so many in a node; the tree has 1 to 8 levels."""
+    """(SPEC B.1-22) Append a symbol table.
+
+    Parameters
+    ----------
+    file : Appended
+    objects : dict of str to int
+        Addresses by name.
+    in_node : int
+        Entries per node.
+    levels : int
+        Of the tree, 1 to 8.
+
+    Returns
+    -------
+    Message
+    """
     heap = file.put(b"")
     names, offsets = local_heap(sorted(objects), heap)
     file.put(names)
@@ -293,7 +431,21 @@ def symbol_table(file: Appended, objects: dict[str, int], in_node: int = 8, leve
 
 
 def heap_header(root: int, attributes: bool, block: int) -> bytes:
-    """(SPEC B.1-21) The header of a fractal heap of one direct block, without checksum."""
+    """(SPEC B.1-21) The header of a fractal heap of one direct block, without checksum.
+
+    Parameters
+    ----------
+    root : int
+        Address of the block.
+    attributes : bool
+        The heap is of attributes, not of links.
+    block : int
+        Bytes of the block.
+
+    Returns
+    -------
+    bytes
+    """
     id_bytes, most = (8, 1 << 17) if attributes else (7, 4096)
     counts = (0, NOWHERE, 0, NOWHERE, block, block, block, 1, 0, 0, 0, 0)
     head = struct.pack("<4sBHHBI12Q", b"FRHP", 0, id_bytes, 0, 0, most, *counts)
@@ -301,13 +453,45 @@ def heap_header(root: int, attributes: bool, block: int) -> bytes:
 
 
 def tree_header(kind: int, root: int, count: int, depth: int = 0, node: int = 512, total: int | None = None) -> bytes:
-    """(SPEC B.1-21) The header of a B-tree of version 2, without checksum; kind 5 is that of links, 8 of attributes."""
+    """(SPEC B.1-21) The header of a B-tree of version 2, without checksum.
+
+    Parameters
+    ----------
+    kind : int
+        5 for links, 8 for attributes.
+    root : int
+        Address of the root.
+    count : int
+        Records in the root.
+    depth : int
+    node : int
+        Bytes per node.
+    total : int or None
+        Records in the tree, None for ``count``.
+
+    Returns
+    -------
+    bytes
+    """
     record = RECORD[kind]
     return struct.pack("<4sBBIHHBBQHQ", b"BTHD", 0, kind, node, record, depth, 100, 40, root, count, total or count)
 
 
 def heap_object(name: str, at: int, size: int, attributes: bool) -> bytes:
-    """(SPEC B.1-21) The record of a managed object in a tree by names, from its offset in the heap and its length."""
+    """(SPEC B.1-21) The record of a managed object in a tree by names.
+
+    Parameters
+    ----------
+    name : str
+    at, size : int
+        Offset in the heap, and length.
+    attributes : bool
+        The heap is of attributes, not of links.
+
+    Returns
+    -------
+    bytes
+    """
     hashed = lookup3(name.encode())
     if attributes:
         return b"\0" + struct.pack("<I", at) + size.to_bytes(3, "little") + struct.pack("<BII", 0, 0, hashed)
@@ -321,9 +505,24 @@ def laid_out(
     made: Callable[[dict[str, int]], dict[str, bytes]],
     changes: Mapping[str, Callable[[bytearray], Any]],
 ) -> dict[str, int]:
-    """Structures that refer to each other, at the end of the file in this order, some of them changed; their places.
+    """Append structures that refer to each other, and change some of them.
 
-    Checksums are put behind those that have one, after the change.
+    Parameters
+    ----------
+    file : Appended
+    order : sequence of str
+        Of the structures in the file.
+    rooms : mapping of str to int
+        Bytes of each, with its checksum.
+    made : callable
+        From addresses by name to the structures.
+    changes : mapping of str to callable
+        Change a structure in place, before its checksum is computed.
+
+    Returns
+    -------
+    dict of str to int
+        Addresses by name.
     """
     places = {name: file.put(bytes(rooms[name])) for name in order}
     for name, structure in made(places).items():
@@ -342,7 +541,27 @@ def dense(
     order: Sequence[str] = ("heap", "block", "tree", "leaf"),
     **changes: Callable[[bytearray], Any],
 ) -> dict[str, int]:
-    """(SPEC B.1-21, B.1-25) Places of a fractal heap of link or attribute messages by name, and of their tree."""
+    """(SPEC B.1-21, B.1-25) Append a fractal heap of link or attribute messages, and its tree.
+
+    Parameters
+    ----------
+    file : Appended
+    objects : dict of str to bytes
+        Messages by name.
+    attributes : bool
+        They are attributes, not links.
+    size : int
+        Bytes of the heap's block.
+    order : sequence of str
+        Of the structures in the file.
+    **changes : callable
+        As for `laid_out`.
+
+    Returns
+    -------
+    dict of str to int
+        Addresses of the structures.
+    """
 
     def made(places: dict[str, int]) -> dict[str, bytes]:
         data, records = b"FHDB\0" + struct.pack("<QI", places["heap"], 0), list[tuple[int, bytes]]()

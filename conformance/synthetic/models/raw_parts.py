@@ -47,7 +47,20 @@ def usual(file: Appended, **objects: int) -> list[Message]:
 
 
 def with_object(made: Made, name: str = "more", cut: int = 0) -> Patch:
-    """One more object in the root, or another in the place of one; it is last in a file that may be cut."""
+    """One more object in the root, or another in the place of one.
+
+    Parameters
+    ----------
+    made : callable
+        Appends the object; returns its address, or addresses by name.
+    name : str
+    cut : int
+        Bytes that are cut off the end of the file, where the object is.
+
+    Returns
+    -------
+    Patch
+    """
 
     def patch(data: bytes) -> bytes:
         file = Appended(data)
@@ -71,7 +84,19 @@ def root_header(flags: int, extra: bytes = b"") -> Patch:
 
 
 def array(shape: tuple[int, ...], layout: bytes, dtype: str = "float32") -> list[Message]:
-    """The messages of an array."""
+    """The messages of an array.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    layout : bytes
+        The data layout message.
+    dtype : str
+
+    Returns
+    -------
+    list of Message
+    """
     return [(raw.SPACE, raw.dataspace(shape)), (raw.TYPE, raw.datatype(dtype)), (raw.LAYOUT, layout)]
 
 
@@ -90,7 +115,21 @@ def formats(
     tree: Callable[[Appended, int, int], bytes] | None = None,
     layout: Callable[[int], bytes] = lambda tree: raw.chunked(tree, FORMATS, WIDTH),
 ) -> Patch:
-    """`formats` with other filters, node of its tree (from address and length of its chunk) or layout."""
+    """`formats` with other filters, node of its tree (from address and length of its chunk) or layout.
+
+    Parameters
+    ----------
+    packed : bytes or None
+        Its filter pipeline message, None for none.
+    tree : callable or None
+        Makes the node of its tree from address and length of its chunk.
+    layout : callable
+        Makes the data layout message from the address of the tree.
+
+    Returns
+    -------
+    Patch
+    """
 
     def made(file: Appended) -> int:
         at, size = file.numbers("formats"), file.chunk_bytes("formats")
@@ -107,7 +146,19 @@ def _room(node: bytes) -> bytes:
 
 
 def one_chunk(at: int, size: int, kind: int = 1, level: int = 0) -> bytes:
-    """The node of one chunk of `formats`."""
+    """The node of one chunk of `formats`.
+
+    Parameters
+    ----------
+    at, size : int
+        Address and stored bytes of the chunk.
+    kind, level : int
+        Of the node.
+
+    Returns
+    -------
+    bytes
+    """
     return _room(raw.tree_node(kind, level, [(raw.chunk_key(size, (0, 0)), at)], raw.chunk_key(0, (FORMATS[0], 0))))
 
 
@@ -176,6 +227,23 @@ def with_symbols(
     """A group of one empty group in a symbol table, of which heap, node, tree or message is changed.
 
     The numbers of `z/first` may be said to be in one of these, at an offset.
+
+    Parameters
+    ----------
+    order : str
+        Of the structures in the file.
+    cut : int
+        Bytes that are cut off the end of the file.
+    room : int
+        Least size of the node.
+    numbers : (str, int) or None
+        Structure and offset at which the numbers of `z/first` are said to be.
+    **changes : callable
+        Change a structure in place.
+
+    Returns
+    -------
+    Patch
     """
 
     def made(file: Appended) -> int | dict[str, int]:
@@ -203,7 +271,23 @@ def with_symbols(
 def with_heap(
     order: str = "heap block tree leaf", cut: int = 0, numbers: tuple[str, int] | None = None, **changes: Any
 ) -> Patch:
-    """A group of one empty group in a fractal heap, of which heap, block, tree, leaf or message is changed."""
+    """A group of one empty group in a fractal heap, of which heap, block, tree, leaf or message is changed.
+
+    Parameters
+    ----------
+    order : str
+        Of the structures in the file.
+    cut : int
+        Bytes that are cut off the end of the file.
+    numbers : (str, int) or None
+        Structure and offset at which the numbers of `z/first` are said to be.
+    **changes : callable
+        Change a structure in place.
+
+    Returns
+    -------
+    Patch
+    """
 
     def made(file: Appended) -> int | dict[str, int]:
         at = file.put(bytes(96))
@@ -334,7 +418,21 @@ def table_and_info(file: Appended) -> int:
 
 
 def dense_attributes(ordered: bool = False, more: dict[str, bytes] | None = None, size: int = 512) -> Patch:
-    """A root whose attributes are in a fractal heap."""
+    """A root whose attributes are in a fractal heap.
+
+    Parameters
+    ----------
+    ordered : bool
+        There is a creation index.
+    more : dict of str to bytes or None
+        Further attributes.
+    size : int
+        Bytes of the heap's block.
+
+    Returns
+    -------
+    Patch
+    """
 
     def made(file: Appended) -> list[Message]:
         objects = {n: m for n, (_, m) in zip(("format", "version"), raw.model_attributes(), strict=True)}

@@ -87,7 +87,15 @@ def connect(
 
     Parameters
     ----------
-    inputs : iterable of (input channel, weight)
+    content : dict of str to np.ndarray
+        Arrays of the model, changed in place.
+    layer : str
+        The convolution.
+    output : int
+        The output channel.
+    inputs : iterable of (int, int)
+        Input channel and weight.
+    bias, shift : int
     """
     weight = content[f"layers/{layer}/weight"]
     centre = weight.shape[1] // 2

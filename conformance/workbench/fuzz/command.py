@@ -255,6 +255,11 @@ def run(
     ----------
     name : str
         A key of ``TARGETS``.
+    cases : int
+        Number of cases.
+    seed : int
+    jobs : int
+        Worker processes.
     seconds : float or None
         Give out no more blocks after this time.
     total : Report or None
@@ -263,6 +268,11 @@ def run(
     Returns
     -------
     Report
+
+    Raises
+    ------
+    RuntimeError
+        A worker ended before its first case.
     """
     total = Report() if total is None else total
     waiting, again = _blocks(cases), list[Block]()

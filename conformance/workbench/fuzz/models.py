@@ -165,7 +165,17 @@ def _bytes(random: Random, data: bytes, metadata: Sequence[int]) -> bytes:
 
 
 def hostile_model(source: ModelCorpus, seed: int, index: int) -> bytes:
-    """The file of a case: a function of seed and index."""
+    """The file of a case: a function of seed and index.
+
+    Parameters
+    ----------
+    source : ModelCorpus
+    seed, index : int
+
+    Returns
+    -------
+    bytes
+    """
     random = Random(f"{seed}/{index}")
     kind = random.random()
     target = random.choice(list(source.targets.values()))

@@ -286,7 +286,18 @@ class Found:
 
 
 def try_case(seed: int, kind: str, folder: Path, found: Found) -> None:
-    """Read one damaged file and count it."""
+    """Read one damaged file and count the outcome.
+
+    Parameters
+    ----------
+    seed : int
+    kind : str
+        Kind of file.
+    folder : Path
+        For the file.
+    found : Found
+        Receives the outcome.
+    """
     data = damaged(kind, random.Random(f"{kind} {seed}"))
     tracemalloc.reset_peak()
     before, clock = tracemalloc.get_traced_memory()[0], time.process_time()
@@ -303,7 +314,19 @@ def try_case(seed: int, kind: str, folder: Path, found: Found) -> None:
 
 
 def fuzz(cases: int, seed: int, kinds: Sequence[str] = tuple(CORPUS)) -> Found:
-    """Read so many damaged files, all kinds in turn."""
+    """Read damaged files, all kinds in turn.
+
+    Parameters
+    ----------
+    cases : int
+        Number of files.
+    seed : int
+    kinds : sequence of str
+
+    Returns
+    -------
+    Found
+    """
     found = Found()
     tracemalloc.start()
     try:

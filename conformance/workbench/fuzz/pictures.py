@@ -95,7 +95,18 @@ def picture_corpus() -> tuple[bytes, ...]:
 
 
 def hostile_picture(source: tuple[bytes, ...], seed: int, index: int) -> bytes:
-    """The file of a case: a function of seed and index."""
+    """The file of a case: a function of seed and index.
+
+    Parameters
+    ----------
+    source : tuple of bytes
+        Valid files.
+    seed, index : int
+
+    Returns
+    -------
+    bytes
+    """
     random = Random(f"{seed}/{index}")
     data = random.choice(source)
     if random.random() < 0.3:  # headers hold the sizes

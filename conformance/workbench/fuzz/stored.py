@@ -83,10 +83,15 @@ def samples_payload(random: Random, height: int, width: int, channels: int, shar
 
     Parameters
     ----------
+    random : Random
     height, width, channels : int
         Of the samples; sides beyond 300 are cut to 300, which is a separate fault.
     share : float
         Of the payloads that get a fault, 0 to 1.
+
+    Returns
+    -------
+    bytes
     """
     height, width = min(height, 300), min(width, 300)
     fault = random.choice(FAULTS) if random.random() < share else ""
@@ -116,7 +121,20 @@ def samples_payload(random: Random, height: int, width: int, channels: int, shar
 
 
 def rectangle_list(random: Random, height: int, width: int, channels: int, share: float = 0.5) -> bytes:
-    """(SPEC 8.11) A list of a few rectangles for LOSS; the share of faults is that of lists and that of payloads."""
+    """(SPEC 8.11) A list of a few rectangles for LOSS.
+
+    Parameters
+    ----------
+    random : Random
+    height, width, channels : int
+        Of the picture.
+    share : float
+        Of the lists, and of their payloads, that get a fault, 0 to 1.
+
+    Returns
+    -------
+    bytes
+    """
     rectangles: list[list[int]] = []
     top = 0
     while top < min(height, 1000) and len(rectangles) < 6:

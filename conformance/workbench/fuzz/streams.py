@@ -93,7 +93,7 @@ class Forger:
         return symbols
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-        """Symbols of one half of a slice, any."""
+        """Write random symbols of one half of a slice; arguments and result are those of `SlicePort.y`."""
         symbols = self._symbols(levels.shape)
         self._y.put(symbols, levels, self._model.tables.gaussian)
         return symbols
@@ -104,7 +104,23 @@ class Forger:
 
 
 def forge(parts: Parts, model: Model, random: Random, width: int = 16, height: int = 16, tile: int = 0) -> Parts:
-    """A valid stream of a picture whose symbols are chosen at will; ``tile`` is the side of its tiles in samples."""
+    """A valid stream of a picture with random symbols.
+
+    Parameters
+    ----------
+    parts : Parts
+        Of a stream; they are copied.
+    model : Model
+    random : Random
+    width, height : int
+        Of the picture, in samples.
+    tile : int
+        Side of its tiles in samples, 0 for none.
+
+    Returns
+    -------
+    Parts
+    """
     parts = parts.copy()
     step = random.randint(1, model.config.steps)
     engine = Engine(model.layers, model.tables, step - 1, 1)
@@ -185,7 +201,19 @@ def number(random: Random, bits: int) -> int:
 
 
 def damaged(random: Random, data: bytes, unit: int = 1) -> bytes:
-    """Bytes with flips, insertions, deletions, a cut or random runs; ``unit`` is the grain of insertions."""
+    """Bytes with flips, insertions, deletions, a cut or random runs.
+
+    Parameters
+    ----------
+    random : Random
+    data : bytes
+    unit : int
+        Insertions and deletions are multiples of so many bytes.
+
+    Returns
+    -------
+    bytes
+    """
     out = bytearray(data)
     for _ in range(random.choice((1, 1, 1, 2, 5))):
         at = random.randrange(len(out) + 1)
