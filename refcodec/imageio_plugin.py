@@ -24,3 +24,5 @@ if EXTENSION not in known_extensions:
     )
     extension_list.append(_extension)
     known_extensions[EXTENSION] = [_extension]
+
+__all__ = ["EXTENSION"]

@@ -239,3 +239,5 @@ Image.register_open(FORMAT, LoclicImageFile, _accept)
 Image.register_save(FORMAT, _save)
 Image.register_extension(FORMAT, ".loclic")
 Image.register_mime(FORMAT, MIME)
+
+__all__ = ["FORMAT", "MIME", "limits"]
