@@ -19,15 +19,8 @@ MANY = 3
 """From so many parameters on a function has sections."""
 
 LATER = {
-    "conformance/data": 12,
-    "refcodec/arith": 115,
-    "refcodec/cli": 6,
-    "refcodec/nets": 13,
-    "weights_converter/convert": 26,
-    "weights_converter/formats": 5,
-    "weights_converter/network": 32,
-    "weights_converter/report": 5,
-    "weights_converter/train": 12,
+    "conformance/data": 12,  # a script that draws the pictures, kept as it was run
+    "refcodec/arith": 114,
 }
 """Folders with functions that still lack sections, at most so many. Lower a number with the work; it never rises."""
 

@@ -21,11 +21,11 @@ DOCUMENTS = sorted(
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 THINGS = (
-    "call|case|channel|core|file|group|head|input|item|layer|line|number|operation|picture|pixel|point|position|process|"
-    "row|sample|second|slice|stage|step|symbol|thread|tile|vector|worker"
+    "call|case|channel|core|file|group|head|input|item|layer|layout|line|number|operation|picture|pixel|point|position|"
+    "process|quality|row|sample|second|slice|stage|step|symbol|thread|tile|vector|worker"
 )
 COUNTED = (
-    "bits?|bytes?|calls?|channels?|cycles?|files?|k?MACs?|lines?|numbers|once|operations?|one|processes|products?|rows|"
+    "bits?|bytes?|calls?|channels?|cycles?|files?|k?MACs?|lines?|numbers|once|operations?|one|copied|processes|products?|rows|"
     "samples|seconds|steps?|symbols|teams?|threads|times|twice|values?|vectors|words"
 )
 WORDS = {

@@ -91,6 +91,11 @@ def found(inputs: Iterable[str], out: str, journals: Journals) -> list[tuple[str
     journals : Journals
         Those of its folders.
 
+    Returns
+    -------
+    list of (str, str)
+        Path, and place below the folder of outputs.
+
     Raises
     ------
     MissingInput
@@ -125,7 +130,27 @@ def _below(folder: str, out: str, journals: Journals) -> Iterator[str]:
 
 
 def targets(files: Sequence[tuple[str, str]], out: str, suffix: str) -> list[str]:
-    """Outputs: names with another suffix; where two inputs would meet, names with both suffixes."""
+    """Name the outputs: inputs with another suffix; where two inputs would meet, names with both suffixes.
+
+    Parameters
+    ----------
+    files : sequence of (str, str)
+        As `found` returns them.
+    out : str
+        The folder of outputs.
+    suffix : str
+        Of decoded pictures.
+
+    Returns
+    -------
+    list of str
+        Paths, in the order of ``files``.
+
+    Raises
+    ------
+    UsageError
+        Two inputs would still have one output.
+    """
 
     def renamed(path: str, place: str) -> str:
         return str(Path(place).with_suffix(suffix if path.lower().endswith(STREAM) else STREAM))
@@ -210,10 +235,21 @@ def _alone(args: argparse.Namespace, job: Job) -> Row:
 
 
 def rows_of(args: argparse.Namespace, jobs: Sequence[Job], processes: int) -> Iterator[Row]:
-    """Do all files, and give what became of each as it is done.
+    """Do all files, and yield the result of each as it is done.
 
     With one process it is this one. If a process dies, the files that it may have had are tried once more, each in a
     separate process.
+
+    Parameters
+    ----------
+    args : Namespace
+        Arguments of the batch.
+    jobs : sequence of Job
+    processes : int
+
+    Yields
+    ------
+    Row
     """
     if processes == 1:
         for job in jobs:

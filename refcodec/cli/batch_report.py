@@ -97,7 +97,23 @@ def as_html(rows: Sequence[Row], seconds: float) -> str:
 
 
 def save(path: str, rows: Sequence[Row], seconds: float, force: bool) -> None:
-    """Write a report in the format that the name's suffix names: .json, .csv or .html; raises as `write_bytes`."""
+    """Write a report in the format that the name's suffix names.
+
+    Parameters
+    ----------
+    path : str
+        Ends in .json, .csv or .html.
+    rows : sequence of Row
+    seconds : float
+        Of the whole batch.
+    force : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    OutputError, TransferError
+        As `write_bytes`.
+    """
     text = {
         ".json": lambda: json.dumps(report(rows, seconds), indent=1, allow_nan=False) + "\n",
         ".csv": lambda: as_csv(rows),

@@ -111,7 +111,7 @@ def _check(client: Any, args: argparse.Namespace, fingerprint: str) -> None:
 
 
 def rows_on(address: str, args: argparse.Namespace, jobs: Sequence[Job], fingerprint: str) -> Iterator[Row]:
-    """Do all files on a cluster, and give what became of each as it is done.
+    """Do all files on a cluster, and yield the result of each as it is done.
 
     An interrupt lets the workers finish the files that they have, so that the journal knows these.
 
@@ -124,6 +124,10 @@ def rows_on(address: str, args: argparse.Namespace, jobs: Sequence[Job], fingerp
     jobs : sequence of Job
     fingerprint : str
         Of the model that codes, "" if none does.
+
+    Yields
+    ------
+    Row
 
     Raises
     ------

@@ -53,7 +53,22 @@ class Journal:
         return self._known.get((os.path.basename(target), options), ())
 
     def add(self, target: str, options: str, sha256: Sequence[str]) -> None:
-        """Note a file that is done; raises OutputError."""
+        """Record a file that is done.
+
+        Parameters
+        ----------
+        target : str
+            The output.
+        options : str
+            Digest of the options.
+        sha256 : sequence of two str
+            Of input and output.
+
+        Raises
+        ------
+        OutputError
+            The journal cannot be written.
+        """
         entry = {"target": os.path.basename(target), "options": options, "input": sha256[0], "output": sha256[1]}
         try:
             with open(self._path, "a", encoding="utf-8") as file:

@@ -35,5 +35,22 @@ def analysis(engine: PictureOps[M], x: M) -> M:
 
 
 def analysis_strips(engine: Engine, config: Config, x: Rows, low: bool = False) -> Iterator[tuple[int, np.ndarray]]:
-    """(SPEC 6.2) `analysis` strip by strip: first row and rows of y, from the top down."""
+    """(SPEC 6.2) `analysis` strip by strip, from the top down.
+
+    Parameters
+    ----------
+    engine : Engine
+    config : Config
+    x : Rows
+        Padded planes [Hp, Wp, 4], int16.
+    low : bool
+        Keep strips low, to take less memory.
+
+    Yields
+    ------
+    int
+        First row.
+    np.ndarray [n, Wp / 16, M], int16, Q6
+        Rows of y.
+    """
     return in_strips(engine, analysis, x, ANALYSIS_WIDEST * config.N[0], low=low)

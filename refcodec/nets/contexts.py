@@ -23,9 +23,12 @@ def local_context(engine: NetworkOps, i: int, y_hat: np.ndarray, out: np.ndarray
 
     Parameters
     ----------
+    engine : NetworkOps
+    i : int
+        The slice.
     y_hat : map [h + 4, w + 4, C], int16, Q6
         The slice with its anchors finished and zeros elsewhere.
-    out : map [h + 4, w / 2 + 4, 2 C]
+    out : map [h + 4, w / 2 + 4, 2 C], int16
         Receives the packed non-anchors.
     """
     name = f"local/{i}"
@@ -36,7 +39,18 @@ def local_context(engine: NetworkOps, i: int, y_hat: np.ndarray, out: np.ndarray
 
 
 def channel_context(engine: NetworkOps, i: int, previous: np.ndarray, outs: Halves) -> None:
-    """(SPEC 6.6) Three convolutions over the finished slices -> packed maps [h + 4, w / 2 + 4, 4 C]."""
+    """(SPEC 6.6) Three convolutions over the finished slices.
+
+    Parameters
+    ----------
+    engine : NetworkOps
+    i : int
+        The slice.
+    previous : map [h + 4, w + 4, i C], int16
+        The slices before it.
+    outs : mapping of int to map [h + 4, w / 2 + 4, 4 C], int16
+        Receives the packed results by parity.
+    """
     x = previous
     for n in range(2):
         x = engine.conv(f"chan/{i}/{n}", x)
@@ -48,7 +62,18 @@ def _pointwise_depthwise(engine: NetworkOps, name: str, x: np.ndarray) -> np.nda
 
 
 def global_inter_context(engine: NetworkOps, i: int, previous: np.ndarray, outs: Halves) -> None:
-    """(SPEC 6.7) Linear attention over all positions of all finished slices -> packed maps [h + 4, w / 2 + 4, 2 C]."""
+    """(SPEC 6.7) Linear attention over all positions of all finished slices.
+
+    Parameters
+    ----------
+    engine : NetworkOps
+    i : int
+        The slice.
+    previous : map [h + 4, w + 4, i C], int16
+        The slices before it.
+    outs : mapping of int to map [h + 4, w / 2 + 4, 2 C], int16
+        Receives the packed results by parity.
+    """
     name = f"inter/{i}"
     q, k, v = (_pointwise_depthwise(engine, f"{name}/{part}", previous) for part in ("queries", "keys", "values"))
     seen = engine.linear_attention(f"{name}/attention", q, k, v)
@@ -65,7 +90,17 @@ def global_intra_context(engine: NetworkOps, i: int, last: np.ndarray, current: 
     """(SPEC 6.7) Linear attention from the last slice's similarities to this slice's anchors.
 
     Keys are the last slice at anchors, queries at non-anchors, values the current anchors; the result is zero at
-    anchors before its reprojection -> the packed non-anchors, a map [h + 4, w / 2 + 4, 2 C].
+    anchors before its reprojection.
+
+    Parameters
+    ----------
+    engine : NetworkOps
+    i : int
+        The slice.
+    last, current : map [h + 4, w + 4, C], int16
+        The slice before it, and this one with its anchors.
+    out : map [h + 4, w / 2 + 4, 2 C], int16
+        Receives the packed non-anchors.
     """
     name = f"intra/{i}"
     q = _pointwise_depthwise(engine, f"{name}/queries", engine.masked(last, NONANCHOR))

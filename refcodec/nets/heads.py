@@ -11,7 +11,17 @@ KIND = ("nonanchor", "anchor")
 
 
 def entropy_parameters(engine: NetworkOps, i: int, parity: int, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(SPEC 6.8) Packed contexts, a map [h + 4, w / 2 + 4, K] -> scale indices and means.
+    """(SPEC 6.8) Compute scale indices and means from packed contexts.
+
+    Parameters
+    ----------
+    engine : NetworkOps
+    i : int
+        The slice.
+    parity : int
+        ANCHOR or NONANCHOR.
+    known : map [h + 4, w / 2 + 4, K], int16
+        Packed contexts and hyper parameters of this half.
 
     Returns
     -------
@@ -27,9 +37,25 @@ def entropy_parameters(engine: NetworkOps, i: int, parity: int, known: np.ndarra
 
 
 def latent_residual(engine: NetworkOps, i: int, parity: int, known: np.ndarray) -> tuple[str, np.ndarray]:
-    """(SPEC 6.8) Hyper means, finished slices and the current one -> name and packed result of the last layer.
+    """(SPEC 6.8) Compute the last layer of latent residual prediction; its 0.5 tanh is what ``Engine.add_residual``
+    adds.
 
-    Its 0.5 tanh is what ``Engine.add_residual`` adds to y_hat.
+    Parameters
+    ----------
+    engine : NetworkOps
+    i : int
+        The slice.
+    parity : int
+        ANCHOR or NONANCHOR.
+    known : map [h + 4, w + 4, K], int16
+        Hyper means, finished slices and the current one.
+
+    Returns
+    -------
+    str
+        Name of the last layer.
+    map [h + 4, w / 2 + 4, C], int16
+        Its packed result.
     """
     x = known
     name = f"lrp_{KIND[parity]}/{i}"

@@ -34,10 +34,40 @@ def hyper_synthesis(engine: PictureOps[M], z_hat: M) -> M:
 
 
 def hyper_analysis_strips(engine: Engine, config: Config, y: Rows) -> Iterator[tuple[int, np.ndarray]]:
-    """(SPEC 6.4) `hyper_analysis` strip by strip: first row and rows of z, from the top down."""
+    """(SPEC 6.4) `hyper_analysis` strip by strip, from the top down.
+
+    Parameters
+    ----------
+    engine : Engine
+    config : Config
+    y : Rows
+        [h, w, M], int16, Q6.
+
+    Yields
+    ------
+    int
+        First row.
+    np.ndarray [n, w / 4, hyper], int16, Q6
+        Rows of z.
+    """
     return in_strips(engine, hyper_analysis, y, max(config.M, config.hyper), low=True)
 
 
 def hyper_synthesis_strips(engine: Engine, config: Config, z_hat: Rows) -> Iterator[tuple[int, np.ndarray]]:
-    """(SPEC 6.4) `hyper_synthesis` strip by strip: first row and rows of hyper parameters, from the top down."""
+    """(SPEC 6.4) `hyper_synthesis` strip by strip, from the top down.
+
+    Parameters
+    ----------
+    engine : Engine
+    config : Config
+    z_hat : Rows
+        [h / 4, w / 4, hyper], int16, Q6.
+
+    Yields
+    ------
+    int
+        First row.
+    np.ndarray [n, w, 2 M], int16
+        Rows of hyper parameters.
+    """
     return in_strips(engine, hyper_synthesis, z_hat, Z_STRIDE**2 * 2 * config.M, low=True)

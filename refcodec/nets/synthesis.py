@@ -44,5 +44,21 @@ def synthesis(engine: PictureOps[M], y_hat: M) -> M:
 def synthesis_strips(
     engine: Engine, config: Config, y_hat: np.ndarray | Rows, low: bool = False
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(SPEC 6.10) `synthesis` strip by strip: first row and rows of planes, from the top down."""
+    """(SPEC 6.10) `synthesis` strip by strip, from the top down.
+
+    Parameters
+    ----------
+    engine : Engine
+    config : Config
+    y_hat : map [h + 4, w + 4, M] or Rows of that size, int16, Q6
+    low : bool
+        Keep strips low, to take less memory.
+
+    Yields
+    ------
+    int
+        First row.
+    np.ndarray [n, 16 w, 3], int16
+        Rows of planes, before they are clipped to 0..255.
+    """
     return in_strips(engine, synthesis, y_hat, SYNTHESIS_WIDEST * config.N[0], lag=SYNTHESIS_LAG, low=low)

@@ -133,7 +133,21 @@ def record_from(values: dict[str, Any], where: str) -> Record:
 
 
 def record_text(record: Record, count: int, crop: int) -> str:
-    """The file of a record of ``count`` pictures of sides up to ``crop``, as ``convert --calibration`` reads it."""
+    """The file of a record, as ``convert --calibration`` reads it.
+
+    Parameters
+    ----------
+    record : Record
+    count : int
+        Number of pictures.
+    crop : int
+        Largest side of the pictures, in samples.
+
+    Returns
+    -------
+    str
+        JSON.
+    """
     return json.dumps({"pictures": {"count": count, "crop": crop}, "tensors": record_content(record)}, sort_keys=True)
 
 
@@ -169,9 +183,19 @@ def run_float(
 
     Parameters
     ----------
-    samples : np.ndarray [H, W, 3] uint8
+    config : Config
+    layers : mapping of str to FloatLayer
+    bottleneck : Bottleneck
+        Density of z.
+    samples : np.ndarray [H, W, 3], uint8
     step : int
         Quality from 1.
+    trace : callable(name, values) or None
+        Sees every result.
+
+    Returns
+    -------
+    FloatResult
     """
     engine = FloatEngine(config, layers, step - 1, trace)
     y, z = latents(engine, samples)
@@ -189,7 +213,22 @@ def calibrate(
     steps: Sequence[int],
     progress: Callable[[float], None] | None = None,
 ) -> Record:
-    """Run pictures [H, W, 3] at qualities and record every tensor; pictures are shared out to the cores.
+    """Run pictures at qualities and record every tensor; pictures are distributed over the cores.
+
+    Parameters
+    ----------
+    config : Config
+    layers : mapping of str to FloatLayer
+    bottleneck : Bottleneck
+        Density of z.
+    pictures : sequence of np.ndarray [H, W, 3], uint8
+    steps : sequence of int
+        Qualities from 1.
+    progress : callable(share) or None
+
+    Returns
+    -------
+    Record
 
     Raises
     ------
@@ -280,6 +319,16 @@ def choose_formats(config: Config, record: Mapping[str, Seen]) -> dict[str, Form
 
 def lower(config: Config, formats: dict[str, Format], name: str, by: int) -> bool:
     """Take fraction bits from a tensor, and what follows from it from attentions behind it.
+
+    Parameters
+    ----------
+    config : Config
+    formats : dict of str to Format
+        Changed in place.
+    name : str
+        Of the tensor.
+    by : int
+        Fraction bits to take.
 
     Returns
     -------

@@ -112,7 +112,9 @@ class EstimatingPort:
         return symbols
 
     def y(self, i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarray:
-        """Symbols of one half of a slice; ``levels`` are scales here."""
+        """Symbols of one half of a slice; ``levels`` are scales here, arguments and result otherwise those of
+        `SlicePort.y`.
+        """
         ch = levels.shape[2]
         symbols = self._engine.symbols(take(interior(self._y)[:, :, i * ch : (i + 1) * ch], parity), means)
         self.bits_y += code_length(gaussian_likelihood(symbols, levels))

@@ -52,8 +52,15 @@ def published_state(model: Model, floats: Mapping[str, np.ndarray], where: str =
 
     Parameters
     ----------
+    model : Model
     floats : mapping of str to np.ndarray
-        What ``kept_floats`` gave.
+        Result of ``kept_floats``.
+    where : str
+        Names the model in errors.
+
+    Returns
+    -------
+    dict of str to np.ndarray
 
     Raises
     ------
@@ -129,6 +136,15 @@ def export_float(model_name: str, out: str, force: bool = False, spelling: str =
 
 def export_flat(model_name: str, out: str, force: bool = False) -> int:
     """Write the normative content as safetensors: names of SPEC 10.2, and the fingerprint as metadata.
+
+    Parameters
+    ----------
+    model_name : str
+        Name or path.
+    out : str
+        The file to write.
+    force : bool
+        Replace an existing file.
 
     Returns
     -------

@@ -53,7 +53,17 @@ class FloatEngine:
         self._config, self._step = config, step
 
     def map(self, height: int, width: int, channels: int) -> Floats:
-        """A map, all zero."""
+        """A map, all zero.
+
+        Parameters
+        ----------
+        height, width, channels : int
+            Of its interior.
+
+        Returns
+        -------
+        np.ndarray [height + 4, width + 4, channels], float32
+        """
         return np.zeros((height + 2 * BORDER, width + 2 * BORDER, channels), np.float32)
 
     def channels(self, name: str) -> int:
@@ -84,7 +94,7 @@ class FloatEngine:
         parity: int = -1,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(SPEC 5.3) Convolution."""
+        """(SPEC 5.3) Convolution; arguments and result are those of `Engine.conv`, in float32."""
         layer = self.layers[name]
         if out is None:
             h, w = ((side - 2 * BORDER + layer.op.stride - 1) // layer.op.stride for side in x.shape[:2])
@@ -102,13 +112,18 @@ class FloatEngine:
         return self._done(name, out)
 
     def conv_sum(self, name: str, x: np.ndarray, total: str, skip: np.ndarray) -> np.ndarray:
-        """(SPEC 5.3, 5.4) Convolution, then the residual sum."""
+        """(SPEC 5.3, 5.4) Convolution, then the residual sum; arguments and result are those of `Engine.conv_sum`, in
+        float32.
+        """
         return self._done(total, skip + self.conv(name, x))
 
     def conv_halves(
         self, name: str, x: np.ndarray, outs: Mapping[int, np.ndarray], add: np.ndarray | None = None
     ) -> None:
-        """(SPEC 5.3, 6.3) Convolution into packed halves of the checkerboard by parity."""
+        """(SPEC 5.3, 6.3) Convolution into packed halves of the checkerboard by parity.
+
+        Arguments are those of `Engine.conv_halves`, in float32.
+        """
         whole = self.conv(name, x, add=add)
         for parity, out in outs.items():
             self.half(whole, parity, out)
@@ -153,7 +168,10 @@ class FloatEngine:
         keys_at: int = -1,
         queries_at: int = -1,
     ) -> np.ndarray:
-        """(SPEC 5.9) Softmax of keys over positions, of queries over a head's channels."""
+        """(SPEC 5.9) Softmax of keys over positions, of queries over a head's channels.
+
+        Arguments and result are those of `Engine.linear_attention`, in float32.
+        """
         heads = self.layers[name].op.heads
 
         def rows(x: np.ndarray, parity: int) -> np.ndarray:
@@ -172,7 +190,20 @@ class FloatEngine:
         return self._done(name, out)
 
     def half(self, x: np.ndarray, parity: int, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 6.3) One half of the checkerboard: a packed map of half the width."""
+        """(SPEC 6.3) One half of the checkerboard: a packed map of half the width.
+
+        Parameters
+        ----------
+        x : np.ndarray [h + 4, w + 4, C], float32
+        parity : int
+            ANCHOR or NONANCHOR.
+        out : np.ndarray [h + 4, w / 2 + 4, C], float32, or None
+            Receives the result, if given.
+
+        Returns
+        -------
+        np.ndarray [h + 4, w / 2 + 4, C], float32
+        """
         if out is None:
             out = self.map(x.shape[0] - 2 * BORDER, x.shape[1] // 2 - BORDER, x.shape[2])
         take_into(interior(x), parity, interior(out))
@@ -202,13 +233,19 @@ class FloatEngine:
     def place(
         self, name: str, symbols: np.ndarray, means: np.ndarray, parity: int, y_hat: np.ndarray, current: np.ndarray
     ) -> None:
-        """(SPEC 6.9) Symbols and means into one half of y_hat; its context copy into current."""
+        """(SPEC 6.9) Write symbols and means into one half of y_hat, and its context copy into current.
+
+        Arguments are those of `Engine.place`, in float32.
+        """
         self._write(name, self.reconstruct(symbols, means), parity, y_hat, current)
 
     def add_residual(
         self, name: str, residual: str, x: np.ndarray, parity: int, y_hat: np.ndarray, current: np.ndarray
     ) -> None:
-        """(SPEC 6.9) Add 0.5 tanh of x, a packed result, to one half of y_hat; renew current."""
+        """(SPEC 6.9) Add 0.5 tanh of x, a packed result, to one half of y_hat; update current.
+
+        Arguments are those of `Engine.add_residual`, in float32.
+        """
         self._write(name, take(interior(y_hat), parity) + 0.5 * np.tanh(interior(x)), parity, y_hat, current)
 
     def _write(self, name: str, values: np.ndarray, parity: int, y_hat: np.ndarray, current: np.ndarray) -> None:

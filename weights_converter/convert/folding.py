@@ -131,7 +131,9 @@ def published_weights(op: Op, weight: np.ndarray, state: State) -> dict[str, np.
 
     Parameters
     ----------
-    weight : np.ndarray [Co, k, k, Ci] float64
+    op : Op
+        The convolution.
+    weight : np.ndarray [Co, k, k, Ci], float64
         As in ``FloatLayer``.
     state : mapping
         The affine parts of the normalisations. An input that its norm multiplies by zero gets zeros.
@@ -173,7 +175,20 @@ def _without(w: np.ndarray, gamma: np.ndarray) -> np.ndarray:
 
 
 def folded(op: Op, read: Read, maths: Maths) -> FloatLayer:
-    """One operation from published tensors of any library."""
+    """Fold the published tensors of one operation, of any library.
+
+    Parameters
+    ----------
+    op : Op
+    read : callable
+        From a published name to a tensor.
+    maths : Maths
+        Functions of the library.
+
+    Returns
+    -------
+    FloatLayer
+    """
     if op.kind == "conv":
         weight, bias = _conv(op, read, maths)
         return FloatLayer(op, weight, bias)
@@ -188,7 +203,19 @@ def folded(op: Op, read: Read, maths: Maths) -> FloatLayer:
 
 
 def float_layers(config: Config, state: State, where: str = "state dict") -> dict[str, FloatLayer]:
-    """Every operation of a configuration in float64; ``where`` names the state dict in errors.
+    """Every operation of a configuration in float64.
+
+    Parameters
+    ----------
+    config : Config
+    state : mapping of str to np.ndarray
+        Published tensors by name.
+    where : str
+        Names the state dict in errors.
+
+    Returns
+    -------
+    dict of str to FloatLayer
 
     Raises
     ------

@@ -151,6 +151,14 @@ def published_buffers(config: Config) -> dict[str, np.ndarray]:
 def check_state(config: Config, state: State, where: str = "state dict") -> None:
     """Check names and shapes of published tensors; a network of one quality may lack gains.
 
+    Parameters
+    ----------
+    config : Config
+    state : mapping of str to array
+        Published tensors by name.
+    where : str
+        Names the state dict in errors.
+
     Raises
     ------
     InvalidModel

@@ -59,7 +59,19 @@ def centre_crop(samples: np.ndarray, crop: int) -> np.ndarray:
 
 
 def load_pictures(folder: Path, crop: int, most: int | None = None) -> list[tuple[str, np.ndarray]]:
-    """Centre crops [<= crop, <= crop, 3] of the pictures in a folder, grey ones in three channels, sorted by name.
+    """Load centre crops of the pictures in a folder, grey ones in three channels, sorted by name.
+
+    Parameters
+    ----------
+    folder : Path
+    crop : int
+        Largest side of a crop, in samples.
+    most : int or None
+        Most pictures, taken at equal distances; None for all.
+
+    Returns
+    -------
+    list of (str, np.ndarray [<= crop, <= crop, 3] uint8)
 
     Raises
     ------
@@ -107,14 +119,45 @@ def own_pictures() -> list[np.ndarray]:
 def record_pictures(
     config: Config, state: Mapping[str, np.ndarray], pictures: Sequence[np.ndarray], progress: Progress | None = None
 ) -> Record:
-    """Calibrate a network of published tensors on pictures [H, W, 3] at the steps of ``calibration_steps``."""
+    """Calibrate a network of published tensors on pictures at the steps of ``calibration_steps``.
+
+    Parameters
+    ----------
+    config : Config
+    state : mapping of str to np.ndarray
+        Published tensors by name.
+    pictures : sequence of np.ndarray [H, W, 3], uint8
+    progress : callable(share) or None
+
+    Returns
+    -------
+    Record
+    """
     return calibrate(
         config, float_layers(config, state), Bottleneck(state), pictures, calibration_steps(config), progress
     )
 
 
 def make_content(checkpoint: Checkpoint, record: Record, progress: Progress | None = None) -> dict[str, np.ndarray]:
-    """The normative content of the integer model."""
+    """The normative content of the integer model.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    record : Record
+        The calibration.
+    progress : callable(share) or None
+
+    Returns
+    -------
+    dict of str to np.ndarray
+        As in SPEC 10.2.
+
+    Raises
+    ------
+    InvalidModel
+        The checkpoint does not fit, or a layer cannot be proved.
+    """
     config = recognise(checkpoint.tensors, checkpoint.config, checkpoint.where)
     return quantise(
         config,
@@ -132,8 +175,18 @@ def convert(
 
     Parameters
     ----------
+    checkpoint : Checkpoint
+    record : Record
+        The calibration.
+    out : Path
+        The model file.
     more : dict
         Further provenance: what the calibration pictures were.
+    progress : callable(share) or None
+
+    Returns
+    -------
+    Model
 
     Raises
     ------

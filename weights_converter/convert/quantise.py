@@ -72,6 +72,19 @@ def conv_fracs(op: Op, formats: Mapping[str, Any], channels: Mapping[str, int]) 
     """Fraction bits by input channel [Ci] and by output channel [Co] of a convolution's tensors.
 
     A weight w becomes the integer round(w 2^(out - in + shift)).
+
+    Parameters
+    ----------
+    op : Op
+        The convolution.
+    formats : mapping of str to Format
+    channels : mapping of str to int
+        Channels by tensor.
+
+    Returns
+    -------
+    inputs : np.ndarray [Ci]
+    outputs : np.ndarray [Co]
     """
     if op.depthwise:
         inputs = np.array([tensor_frac(op.inputs[0], formats)])
@@ -314,6 +327,19 @@ def quantise(
     progress: Callable[[float], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """The normative content of the integer model (SPEC 10.2).
+
+    Parameters
+    ----------
+    config : Config
+    floats : mapping of str to FloatLayer
+    formats : mapping of str to Format
+    bottleneck : Bottleneck
+        Density of z.
+    progress : callable(share) or None
+
+    Returns
+    -------
+    dict of str to np.ndarray
 
     Raises
     ------

@@ -25,8 +25,16 @@ def recognise(
 
     Parameters
     ----------
+    tensors : mapping of str to array
+        Published tensors by name.
     stored : mapping or None
         The configuration that the checkpoint carries.
+    where : str
+        Names the checkpoint in errors.
+
+    Returns
+    -------
+    Config
 
     Raises
     ------

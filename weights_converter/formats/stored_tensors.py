@@ -202,7 +202,17 @@ class ByteSource:
         self._stack.close()
 
     def read(self, start: int, count: int, where: str) -> bytes:
-        """Exactly `count` bytes from `start`; `where` names them if they are not there.
+        """Read exactly `count` bytes from `start`.
+
+        Parameters
+        ----------
+        start, count : int
+        where : str
+            Names the bytes in errors.
+
+        Returns
+        -------
+        bytes
 
         Raises
         ------
@@ -235,7 +245,7 @@ class ByteSource:
         return data
 
     def chunks(self, start: int, count: int, where: str) -> Iterator[bytes]:
-        """Yield the same bytes as `read`, a bounded piece at a time."""
+        """Yield the bytes that `read` returns, a bounded piece at a time; arguments are those of `ByteSource.read`."""
         for at in range(start, start + count, CHUNK_BYTES):
             yield self.read(at, min(CHUNK_BYTES, start + count - at), where)
 

@@ -54,6 +54,10 @@ def read_torch_zip(source: ByteSource, where: str, key: str = "") -> Contents:
     key : str
         Keys that lead to the state dict, joined by ``/``; empty takes it from one of ``WRAPPERS``.
 
+    Returns
+    -------
+    Contents
+
     Raises
     ------
     InvalidModel
@@ -106,7 +110,7 @@ def read_torch_zip(source: ByteSource, where: str, key: str = "") -> Contents:
 
 
 def read_torch_legacy(source: ByteSource, where: str, key: str = "") -> Contents:
-    """Describe a checkpoint in the format of PyTorch before 1.6; parameters as of `read_torch_zip`.
+    """Describe a checkpoint in the format of PyTorch before 1.6; arguments and result are those of `read_torch_zip`.
 
     Raises
     ------

@@ -110,6 +110,14 @@ def _data_start(source: ByteSource, header: int, name: bytes, place: str) -> int
 def check_crc(source: ByteSource, member: Member, place: str) -> None:
     """Compare the bytes of a member with its CRC-32.
 
+    Parameters
+    ----------
+    source : ByteSource
+    member : Member
+        Its place in the source, and the stored CRC-32.
+    place : str
+        Names it in errors.
+
     Raises
     ------
     InvalidModel

@@ -48,6 +48,12 @@ Run = Callable[[], Any]
 def synthetic_picture(width: int, height: int, seed: int = 0) -> np.ndarray:
     """Make a picture with the falling spectrum of photographs.
 
+    Parameters
+    ----------
+    width, height : int
+        In samples.
+    seed : int
+
     Returns
     -------
     np.ndarray
@@ -82,6 +88,11 @@ def work(model: LoCLIC, x: Tensor, q: Tensor) -> dict[str, dict[str, Run]]:
         [1, 3, H, W] in [0, 1].
     q : Tensor
         [1] quality.
+
+    Returns
+    -------
+    dict of str to dict of str to callable
+        By direction and memory layout.
     """
     runs: dict[str, dict[str, Run]] = {"encode": {}, "decode": {}}
     with torch.inference_mode():
@@ -148,6 +159,15 @@ def serve(runs: dict[str, dict[str, Run]], best: dict[str, str], lines: TextIO, 
 
     A line is ``encode``, ``decode``, or ``conv`` and the seven numbers of `convolution`; any other is answered with
     ``error``.
+
+    Parameters
+    ----------
+    runs : dict of str to dict of str to callable
+        By direction and memory layout, as `work` returns them.
+    best : dict of str to str
+        The better layout of each direction.
+    lines, out : text file
+        Requests and answers.
     """
     for line in lines:
         request = line.strip()

@@ -59,6 +59,14 @@ OUTSIDE, NONANCHOR = 0, 1
 def window_index(height: int, width: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Contents of the window of every non-anchor.
 
+    Parameters
+    ----------
+    height, width : int
+        Of y, width even.
+    w : int
+        Side of the window, odd.
+    device : torch.device
+
     Returns
     -------
     tuple
@@ -158,8 +166,16 @@ def side_by_side(branches: list[nn.Sequential], x: Tensor, groups: int) -> list[
 
     Parameters
     ----------
+    branches : list of nn.Sequential
     x : Tensor
         [B, c, H, W] that all read, with one group; or their inputs one after the other, with a group each.
+    groups : int
+        Of the first convolution.
+
+    Returns
+    -------
+    list of Tensor
+        One per branch.
     """
     pointwise, depthwise = zip(*((branch[0], branch[1]) for branch in branches), strict=True)
     x = F.conv2d(x, torch.cat([m.weight for m in pointwise]), torch.cat([m.bias for m in pointwise]), groups=groups)
@@ -170,7 +186,17 @@ def side_by_side(branches: list[nn.Sequential], x: Tensor, groups: int) -> list[
 
 
 def gelu_bottleneck(i: int, hidden: int, o: int) -> nn.Sequential:
-    """1x1 convolution, GELU, depthwise 3x3, GELU, 1x1 convolution."""
+    """1x1 convolution, GELU, depthwise 3x3, GELU, 1x1 convolution.
+
+    Parameters
+    ----------
+    i, hidden, o : int
+        Channels of input, between, and of output.
+
+    Returns
+    -------
+    nn.Sequential
+    """
     return nn.Sequential(
         nn.Conv2d(i, hidden, 1),
         nn.GELU(),
@@ -184,6 +210,16 @@ def linear_attention(queries: Tensor, keys: Tensor, values: Tensor, heads: int) 
     """Linear attention: softmax of keys over positions, of queries over a head's channels.
 
     All tensors are [B, C, H, W], queries perhaps at other positions; heads are contiguous groups of channels.
+
+    Parameters
+    ----------
+    queries, keys, values : Tensor [B, C, H, W]
+    heads : int
+
+    Returns
+    -------
+    Tensor [B, C, H, W]
+        At the positions of the queries.
     """
     batch, c, height, width = queries.shape
     q, k, v = (t.reshape(batch * heads, c // heads, -1) for t in (queries, keys, values))

@@ -59,6 +59,19 @@ def instead(value: Tensor, exact: Tensor, limit: float = 0.0) -> Tensor:
 
     On the clamp ``limit``, if there is one, only gradients pass that would bring the value back: those that push it
     further out would train what has no effect, and without any a channel that has once saturated stays so.
+
+    Parameters
+    ----------
+    value : Tensor
+        The result in floating point.
+    exact : Tensor
+        The integer model's value, of the same shape.
+    limit : float
+        The clamp, 0 for none.
+
+    Returns
+    -------
+    Tensor
     """
     out: Tensor = _Instead.apply(value, exact, limit)
     return out
@@ -91,7 +104,21 @@ def interior_of(x: Any) -> Tensor:
 
 
 def take(x: Tensor, parity: int, rows: int = 0) -> Tensor:
-    """Positions of one parity: [H, W, ...] -> [H, W / 2, ...], or from axis ``rows`` on."""
+    """Positions of one parity.
+
+    Parameters
+    ----------
+    x : Tensor [H, W, ...]
+        Or with these axes from ``rows`` on.
+    parity : int
+        ANCHOR or NONANCHOR.
+    rows : int
+        The axis of rows.
+
+    Returns
+    -------
+    Tensor [H, W / 2, ...]
+    """
     before = (slice(None),) * rows
     places = [(*before, slice(row, None, 2), slice(row ^ parity, None, 2)) for row in (0, 1)]
     return torch.stack([x[place] for place in places], rows + 1).flatten(rows, rows + 1)
@@ -119,7 +146,17 @@ class TorchEngine:
         self._q, self._exact, self._half_tanh = q, exact, half_tanh
 
     def map(self, height: int, width: int, channels: int) -> Tensor:
-        """A map, all zero."""
+        """A map, all zero.
+
+        Parameters
+        ----------
+        height, width, channels : int
+            Of its interior.
+
+        Returns
+        -------
+        Tensor [height + 4, width + 4, channels, B]
+        """
         return as_map(torch.zeros(self._q.numel(), channels, height, width, device=self._q.device))
 
     def channels(self, name: str) -> int:
@@ -140,7 +177,7 @@ class TorchEngine:
     def conv(
         self, name: str, x: Tensor, *, add: Tensor | None = None, parity: int = -1, out: Tensor | None = None
     ) -> Tensor:
-        """(SPEC 5.3) Convolution."""
+        """(SPEC 5.3) Convolution; arguments and result are those of `Engine.conv`, as tensors."""
         layer = self.layers[name]
         op, weight, v = layer.op, layer.weight.permute(0, 3, 1, 2), as_batch(x)
         v = F.conv2d(v, weight, layer.bias, op.stride, op.kernel // 2, groups=op.channels if op.depthwise else 1)
@@ -153,11 +190,15 @@ class TorchEngine:
         return self._done(name, F.gelu(v) if op.gelu else v, out)
 
     def conv_sum(self, name: str, x: Tensor, total: str, skip: Tensor, out: Tensor | None = None) -> Tensor:
-        """(SPEC 5.3, 5.4) Convolution, then a residual sum."""
+        """(SPEC 5.3, 5.4) Convolution, then a residual sum; arguments and result are those of `Engine.conv_sum`, as
+        tensors.
+        """
         return self.sum(total, skip, self.conv(name, x), out)
 
     def conv_halves(self, name: str, x: Tensor, outs: Mapping[int, Tensor], add: Tensor | None = None) -> None:
-        """(SPEC 5.3, 6.3) Convolution into packed maps by parity."""
+        """(SPEC 5.3, 6.3) Convolution into packed maps by parity; arguments are those of `Engine.conv_halves`, as
+        tensors.
+        """
         whole = self.conv(name, x, add=add)
         for parity, out in outs.items():
             self.half(whole, parity, out)
@@ -167,25 +208,28 @@ class TorchEngine:
         return torch.sqrt(F.conv2d(v * v, layer.gamma[:, :, None, None], layer.beta))
 
     def gdn(self, name: str, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """(SPEC 5.5) x / sqrt(beta + gamma x^2)."""
+        """(SPEC 5.5) x / sqrt(beta + gamma x^2); arguments and result are those of `Engine.gdn`, as tensors."""
         v = as_batch(x)
         return self._done(name, v / self._root(name, v), out)
 
     def igdn(self, name: str, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """(SPEC 5.5) x * sqrt(beta + gamma x^2)."""
+        """(SPEC 5.5) x * sqrt(beta + gamma x^2); arguments and result are those of `Engine.igdn`, as tensors."""
         v = as_batch(x)
         return self._done(name, v * self._root(name, v), out)
 
     def sum(self, name: str, a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-        """(SPEC 5.4) Residual sum."""
+        """(SPEC 5.4) Residual sum; arguments and result are those of `Engine.sum`, as tensors."""
         return self._done(name, as_batch(a) + as_batch(b), out)
 
     def gain(self, name: str, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """(SPEC 5.4) Multiplication by the gains of every picture's quality."""
+        """(SPEC 5.4) Multiplication by the gains of every picture's quality.
+
+        Arguments and result are those of `Engine.gain`, as tensors.
+        """
         return self._done(name, as_batch(x) * LoCLIC.gain_at(self.layers[name].log_gain, self._q), out)
 
     def rescale(self, name: str, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """(SPEC 5.4) A copy, narrower in integers."""
+        """(SPEC 5.4) A copy, narrower in integers; arguments and result are those of `Engine.rescale`, as tensors."""
         return self._done(name, as_batch(x), out)
 
     def norm(self, name: str, x: Tensor) -> Tensor:
@@ -215,7 +259,10 @@ class TorchEngine:
     def linear_attention(
         self, name: str, queries: Tensor, keys: Tensor, values: Tensor, keys_at: int = -1, queries_at: int = -1
     ) -> Tensor:
-        """(SPEC 5.9) Softmax of keys over positions, of queries over a head's channels."""
+        """(SPEC 5.9) Softmax of keys over positions, of queries over a head's channels.
+
+        Arguments and result are those of `Engine.linear_attention`, as tensors.
+        """
         heads = self.layers[name].op.heads
 
         def rows(x: Tensor, parity: int) -> Tensor:
@@ -236,7 +283,20 @@ class TorchEngine:
         return self._done(name, whole)
 
     def half(self, x: Tensor, parity: int, out: Tensor | None = None) -> Tensor:
-        """(SPEC 6.3) One half of the checkerboard of a map: a packed map."""
+        """(SPEC 6.3) One half of the checkerboard of a map: a packed map.
+
+        Parameters
+        ----------
+        x : Tensor [h + 4, w + 4, C, B]
+        parity : int
+            ANCHOR or NONANCHOR.
+        out : Tensor [h + 4, w / 2 + 4, C, B] or None
+            Receives the result, if given.
+
+        Returns
+        -------
+        Tensor [h + 4, w / 2 + 4, C, B]
+        """
         packed = take(interior_of(x), parity)
         if out is None:
             return as_map(packed.permute(3, 2, 0, 1))
@@ -268,11 +328,17 @@ class TorchEngine:
         return clamped(symbols + means)
 
     def place(self, name: str, symbols: Tensor, means: Tensor, parity: int, y_hat: Tensor, current: Tensor) -> None:
-        """(SPEC 6.9) Symbols and means into one half of y_hat; its context copy into current."""
+        """(SPEC 6.9) Write symbols and means into one half of y_hat, and its context copy into current.
+
+        Arguments are those of `Engine.place`, as tensors.
+        """
         self._write(name, self.reconstruct(symbols, means), parity, y_hat, current)
 
     def add_residual(self, name: str, residual: str, x: Tensor, parity: int, y_hat: Tensor, current: Tensor) -> None:
-        """(SPEC 6.9) Add 0.5 tanh of x, packed result of layer ``residual``, to one half of y_hat; renew current."""
+        """(SPEC 6.9) Add 0.5 tanh of x, packed result of layer ``residual``, to one half of y_hat; update current.
+
+        Arguments are those of `Engine.add_residual`, as tensors.
+        """
         values = take(interior_of(y_hat), parity) + self.half_tanh(residual, x)
         self._write(name, clamped(values), parity, y_hat, current)
 

@@ -37,12 +37,32 @@ class Conv3x3(nn.Conv2d):
 
 
 def conv1x1(i: int, o: int, stride: int = 1) -> nn.Conv2d:
-    """1x1 convolution with bias."""
+    """1x1 convolution with bias.
+
+    Parameters
+    ----------
+    i, o, stride : int
+        Channels of input and output, and stride.
+
+    Returns
+    -------
+    nn.Conv2d
+    """
     return nn.Conv2d(i, o, 1, stride)
 
 
 def subpel3x3(i: int, o: int, r: int) -> nn.Sequential:
-    """3x3 convolution to r * r * o channels, then pixel shuffle: r times the height and width."""
+    """3x3 convolution to r * r * o channels, then pixel shuffle: r times the height and width.
+
+    Parameters
+    ----------
+    i, o, r : int
+        Channels of input and output, and factor of the size.
+
+    Returns
+    -------
+    nn.Sequential
+    """
     return nn.Sequential(Conv3x3(i, o * r * r), nn.PixelShuffle(r))
 
 
@@ -232,7 +252,18 @@ class EntropyBottleneck(nn.Module):
 
 
 def gaussian_likelihood(y: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """Probability of the unit bin around y under a Gaussian whose scale is at least `SCALE_MIN`."""
+    """Probability of the unit bin around y under a Gaussian whose scale is at least `SCALE_MIN`.
+
+    Parameters
+    ----------
+    y, mean, scale : Tensor
+        Of one shape.
+
+    Returns
+    -------
+    Tensor
+        At least `LIKELIHOOD_MIN`.
+    """
     scale = lower_bound(scale.float(), SCALE_MIN)
     v = (y - mean).float().abs()
 

@@ -83,6 +83,17 @@ class LoCLIC(nn.Module):
 
         Buffers that follow from the configuration may be missing, and those that only the published classes have are
         left out. A network of one quality may lack gains, which then are one. Everything else is strict.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+        strict, assign : bool
+            As in `torch.nn.Module.load_state_dict`.
+
+        Returns
+        -------
+        NamedTuple
+            Missing and unexpected keys.
         """
         own = self.state_dict()
         state = {name: value for name, value in own.items() if IGNORED.fullmatch(name)}
@@ -116,7 +127,20 @@ class LoCLIC(nn.Module):
         return self.g_s(y_hat * self.gain_at(self.inv_gain, q))
 
     def noise(self, batch: int, height: int, width: int, generator: torch.Generator) -> Noise:
-        """Noise for pictures [batch, 3, height, width]."""
+        """Noise for a batch of pictures.
+
+        Parameters
+        ----------
+        batch, height, width : int
+            Pictures, and their size in samples.
+        generator : torch.Generator
+            Its device is that of the noise.
+
+        Returns
+        -------
+        Noise
+            Uniform in [-0.5, 0.5), of the shapes of y and z.
+        """
 
         def uniform(channels: int, stride: int) -> Tensor:
             shape = (batch, channels, height // stride, width // stride)

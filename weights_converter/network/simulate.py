@@ -127,7 +127,20 @@ class _Encoder:
 
 
 def run_exact(model: IntegerLayers, samples: np.ndarray, step: int) -> Results:
-    """Run the integer codec on samples [H, W, 3] uint8 at a quality from 0; keep every result."""
+    """Run the integer codec and keep every result.
+
+    Parameters
+    ----------
+    model : IntegerLayers
+    samples : np.ndarray [H, W, 3], uint8
+    step : int
+        Quality from 0.
+
+    Returns
+    -------
+    Results
+        By name of the tensor, in order.
+    """
     results: Results = defaultdict(deque)
     with borrowed_pool() as pool:
         engine = Engine(
@@ -182,6 +195,10 @@ def simulate(net: LoCLIC, model: IntegerLayers, x: Tensor, q: Tensor, noise: Noi
         [B] quality; the nearest step is taken.
     noise : Noise or None
         With noise, likelihoods are those of noisy latents instead of rounded ones.
+
+    Returns
+    -------
+    Simulated
     """
     samples = (x.detach() * 255).round()
     pictures = samples.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
@@ -208,7 +225,21 @@ def simulate(net: LoCLIC, model: IntegerLayers, x: Tensor, q: Tensor, noise: Noi
 
 
 def code(net: LoCLIC, engine: Any, samples: Tensor, medians: Tensor, noise: Noise | None) -> Simulated:
-    """Run the codec's networks on samples [B, 3, H, W] of 0..255 with an engine of tensors; medians [hyper]."""
+    """Run the codec's networks with an engine of tensors.
+
+    Parameters
+    ----------
+    net : LoCLIC
+    engine : TorchEngine
+    samples : Tensor [B, 3, H, W]
+        0..255.
+    medians : Tensor [hyper]
+    noise : Noise or None
+
+    Returns
+    -------
+    Simulated
+    """
     y: Any = analysis(engine, as_map(samples))  # type: ignore[arg-type]
     z: Any = hyper_analysis(engine, y)
     port: Any = _Port(net, y, z, noise)

@@ -46,7 +46,20 @@ class _Shared(NamedTuple):
 
 
 def joined(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> Sequence[Tensor]:
-    """Several convolutions of one input as one; no bias anywhere, or everywhere."""
+    """Compute several convolutions of one input as one.
+
+    Parameters
+    ----------
+    x : Tensor [B, C, H, W]
+    weights : sequence of Tensor
+    biases : sequence of Tensor or None
+        None for all, or for none.
+
+    Returns
+    -------
+    sequence of Tensor
+        One per convolution.
+    """
     weight = torch.cat(list(weights))
     bias = torch.cat([b for b in biases if b is not None]) if biases[0] is not None else None
     out = F.conv2d(x, weight, bias, padding=weight.size(-1) // 2)
@@ -63,6 +76,10 @@ def walk(model: Any, hyper: Tensor, quantised: Quantised) -> Walk:
         [B, 2 M, H / 16, W / 16] hyper parameters.
     quantised : callable
         Called for the anchors, then for the non-anchors of every slice.
+
+    Returns
+    -------
+    Walk
     """
     config = model.config
     latent, count, ch = config.M, config.slices, config.ch

@@ -69,8 +69,14 @@ def check_same(
 
     Parameters
     ----------
+    checkpoint : Checkpoint
+    config : Config
+        Of the checkpoint.
+    model : Model
     floats : mapping of str to np.ndarray
-        What ``read_floats`` gives of the model file ``where``.
+        Result of ``read_floats`` for the model file ``where``.
+    where : str
+        The model file, as errors name it.
 
     Raises
     ------
@@ -114,7 +120,26 @@ def compare_picture(
     step: int,
     clips: Clips | None = None,
 ) -> dict[str, float]:
-    """Bits and PSNR of one picture [H, W, 3] at one step, float, integer and mixed."""
+    """Bits and PSNR of one picture at one step, float, integer and mixed.
+
+    Parameters
+    ----------
+    config : Config
+    floats : mapping of str to FloatLayer
+        The float network by layer.
+    bottleneck : Bottleneck
+        Its density of z.
+    model : Model
+    samples : np.ndarray [H, W, 3], uint8
+    step : int
+        Quality, from 1.
+    clips : Clips or None
+        Counts values at clamps, if given.
+
+    Returns
+    -------
+    dict of str to float
+    """
     exact = run_float(config, floats, bottleneck, samples, step)
     latents: list[np.ndarray] = []
 
@@ -165,6 +190,21 @@ def evaluate(
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Compare on pictures at steps: rows, rates, BD-rates of the whole and of its halves, clip rates at the last step.
+
+    Parameters
+    ----------
+    config : Config
+    floats : mapping of str to FloatLayer
+        The float network by layer.
+    bottleneck : Bottleneck
+        Its density of z.
+    model : Model
+    pictures : sequence of (str, np.ndarray [H, W, 3] uint8)
+        By name.
+    steps : sequence of int
+        Qualities.
+    progress : callable or None
+        Receives a line per picture and step.
 
     Returns
     -------

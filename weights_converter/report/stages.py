@@ -112,7 +112,25 @@ def compare_stages(
     pictures: Sequence[np.ndarray],
     steps: Sequence[int],
 ) -> dict[str, Stage]:
-    """Every tensor that the codec shows by name, integer against float, summed over pictures [H, W, 3] and steps."""
+    """Compare every tensor that the codec shows by name, integer against float, summed over pictures and steps.
+
+    Parameters
+    ----------
+    config : Config
+    floats : mapping of str to FloatLayer
+        The float network by layer.
+    bottleneck : Bottleneck
+        Its density of z.
+    model : Model
+    pictures : sequence of np.ndarray [H, W, 3], uint8
+    steps : sequence of int
+        Qualities.
+
+    Returns
+    -------
+    dict of str to Stage
+        By name of the tensor.
+    """
     stages: dict[str, Stage] = {}
     for samples in pictures:
         for step in steps:
@@ -207,7 +225,13 @@ def make_report(
 
     Parameters
     ----------
-    pictures : sequence of (name, samples [H, W, 3] uint8)
+    floats : mapping of str to FloatLayer
+        The float network by layer.
+    bottleneck : Bottleneck
+        Its density of z.
+    model : Model
+    pictures : sequence of (str, np.ndarray [H, W, 3] uint8)
+        By name.
 
     Returns
     -------

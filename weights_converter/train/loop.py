@@ -280,6 +280,19 @@ def _filled(config: Config, weights: dict[str, torch.Tensor], device: torch.devi
 
 
 def begin(net: LoCLIC, config: Config, plan: Plan, origin: dict[str, Any]) -> State:
-    """A fresh run from a network."""
+    """Begin a run from a network.
+
+    Parameters
+    ----------
+    net : LoCLIC
+    config : Config
+    plan : Plan
+    origin : dict
+        Where the network came from, for provenance.
+
+    Returns
+    -------
+    State
+    """
     weights = {name: value.detach() for name, value in Trainee(net).state_dict().items()}
     return State(config, plan, Progress(), weights, copy.deepcopy(weights), {}, origin)

@@ -67,7 +67,23 @@ class Trainee(nn.Module):
             self._integers = integer_layers(self.net, self.record)
 
     def forward(self, x: Tensor, q: Tensor, noise: Noise | None, stage: str = "all") -> Coded:
-        """Code a batch [B, 3, H, W] in [0, 1] at qualities [B]; without noise, what a codec would do."""
+        """Code a batch.
+
+        Parameters
+        ----------
+        x : Tensor [B, 3, H, W]
+            Samples in [0, 1].
+        q : Tensor [B]
+            Quality.
+        noise : Noise or None
+            None rounds, as a codec does.
+        stage : str
+            One of `STAGES`.
+
+        Returns
+        -------
+        Coded
+        """
         if stage == "transforms":
             return self._without_slices(x, q, noise)
         if stage == "quantised":
@@ -120,6 +136,11 @@ def loss_of(coded: Coded, x: Tensor, lambdas: Tensor, balance: float) -> Loss:
         [B].
     balance : float
         Each picture's loss is divided by (lambda / BALANCE_CENTRE) ** balance.
+
+    Returns
+    -------
+    Loss
+        Sums over the pictures.
     """
     pixels = x.size(-1) * x.size(-2)
     mse = (coded.x_hat.float() - x).square().flatten(1).mean(1)

@@ -242,7 +242,19 @@ class Crops:
         return kept
 
     def batch(self, step: int, count: int, crop: int) -> Batch:
-        """The batch of a step.
+        """The batch of a step; it depends on the seed and on the arguments only.
+
+        Parameters
+        ----------
+        step : int
+        count : int
+            Crops per batch.
+        crop : int
+            Side of a crop, in samples.
+
+        Returns
+        -------
+        Batch
 
         Raises
         ------
@@ -285,7 +297,7 @@ class Ahead:
         self._waiting: dict[tuple[int, int, int], Future[Batch]] = {}
 
     def batch(self, step: int, count: int, crop: int) -> Batch:
-        """As ``Crops.batch``; begins those of the next steps."""
+        """Return a batch and begin those of the next steps; arguments and result are those of `Crops.batch`."""
         for later in range(step, step + self._depth + 1):
             key = (later, count, crop)
             if key not in self._waiting:

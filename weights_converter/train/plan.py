@@ -176,9 +176,22 @@ def _frozen(value: Any) -> Any:
 def schedule_from(text: str, kind: type, option: str) -> Schedule:
     """Read ``VALUE[,VALUE@POSITION...]``, for example ``128,256@0.7``.
 
+    Parameters
+    ----------
+    text : str
+    kind : type
+        Of the values: int, float or str.
+    option : str
+        Names the text in errors.
+
+    Returns
+    -------
+    Schedule
+
     Raises
     ------
     UsageError
+        The text has another form.
     """
     try:
         parts = [part.partition("@") for part in text.split(",")]

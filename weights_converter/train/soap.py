@@ -46,7 +46,20 @@ def outer(values: Tensor, shape: torch.Size) -> Tensor:
 
 
 def rotated(values: Tensor, bases: Mapping[int, Tensor], back: bool = False) -> Tensor:
-    """Into the bases, or back; columns of a basis are its vectors."""
+    """Rotate values into the bases, or back.
+
+    Parameters
+    ----------
+    values : Tensor
+    bases : mapping of int to Tensor
+        By axis: 0 and 2. Columns of a basis are its vectors.
+    back : bool
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+    """
     if 0 in bases:
         basis = bases[0] if back else bases[0].T
         values = (basis @ values.flatten(1)).view(values.shape)

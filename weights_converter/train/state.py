@@ -214,10 +214,26 @@ def start_from(source: str) -> tuple[LoCLIC, Config, dict[str, Any]]:
 def start_fresh(profile: str, seed: int, qualities: int | None = None) -> tuple[LoCLIC, Config, dict[str, Any]]:
     """An untrained network of a well-known configuration.
 
+    Parameters
+    ----------
+    profile : str
+        A key of `PROFILES`.
+    seed : int
+        Of the weights.
+    qualities : int or None
+        Levels of gains, None for those of the profile.
+
+    Returns
+    -------
+    net : LoCLIC
+    config : Config
+    origin : dict
+        For provenance.
+
     Raises
     ------
     UsageError
-        No such profile.
+        The profile does not exist.
     """
     if profile not in PROFILES:
         raise UsageError("unknown profile", where="--profile", value=profile, known=sorted(PROFILES))

@@ -172,6 +172,10 @@ class Trainer:
             Of the moving average.
         largest : float
             A loss above is a fault.
+
+        Returns
+        -------
+        Outcome
         """
         self.trainee.prepare(stage)
         shape = torch.Size(batch.samples.shape)
@@ -235,7 +239,19 @@ class Trainer:
 
 
 def kind_of(name: str, parameter: Tensor, plan: Plan) -> Kind:
-    """How a parameter is trained."""
+    """Choose how a parameter is trained.
+
+    Parameters
+    ----------
+    name : str
+    parameter : Tensor
+    plan : Plan
+
+    Returns
+    -------
+    Kind
+        Stages, factor of the learning rate, and weight decay.
+    """
     stages = tuple(stage for stage in STAGES if not name.startswith(UNUSED[stage]))
     if name.startswith(DENSITY):
         return Kind(stages, DENSITY_RATE, clipped=name != QUANTILES)  # quantiles have a separate loss
@@ -244,7 +260,20 @@ def kind_of(name: str, parameter: Tensor, plan: Plan) -> Kind:
 
 
 def fault_of(loss: float, norm: float, largest: float) -> str:
-    """Why a step must change nothing; empty if it may."""
+    """Decide whether a step must change nothing.
+
+    Parameters
+    ----------
+    loss, norm : float
+        Of the step: loss, and norm of the gradient.
+    largest : float
+        A loss above is a fault.
+
+    Returns
+    -------
+    str
+        The reason, "" if the step may change the weights.
+    """
     if not math.isfinite(loss):
         return "loss not finite"
     if not math.isfinite(norm):

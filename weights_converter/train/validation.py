@@ -54,12 +54,23 @@ def measure(
     device: torch.device,
     threads: int,
 ) -> list[Point]:
-    """Code pictures [H, W, 3] one by one at every quality.
+    """Code pictures one by one at every quality.
+
+    Parameters
+    ----------
+    trainee : Trainee
+    pictures : sequence of np.ndarray [H, W, 3], uint8
+    qualities : sequence of float
+    stage : str
+        One of `STAGES`.
+    device : torch.device
+    threads : int
+        Pictures at a time.
 
     Returns
     -------
     list of Point
-        One a quality. PSNR is that of 8-bit samples, averaged over pictures in dB.
+        One per quality. PSNR is that of 8-bit samples, averaged over pictures in dB.
     """
     trainee.eval()
     trainee.prepare(stage)
