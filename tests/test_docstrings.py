@@ -20,12 +20,12 @@ MANY = 3
 
 LATER = {
     "conformance/data": 12,  # a script that draws the pictures, kept as it was run
-    "refcodec/arith": 114,
+    "refcodec/arith": 36,  # kernels, which share one calling convention, and what compiles them
 }
 """Folders with functions that still lack sections, at most so many. Lower a number with the work; it never rises."""
 
-DELEGATES = re.compile(r"\b(?:those of|as in|as for)\s+`[\w.]+`")
-"""A docstring may refer to another function for arguments and result."""
+DELEGATES = re.compile(r"\b(?:those of|as|as in|as for)\s+``?[\w.]+`", re.IGNORECASE)
+"""The beginning of a docstring may refer to another function for arguments and result."""
 
 
 def functions(path):
@@ -79,7 +79,7 @@ def lacking(node):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # an unknown section, or one that occurs twice
         found = docscrape.NumpyDocString(text)
-    if DELEGATES.search(text) and not found["Parameters"]:
+    if DELEGATES.search(text.partition("\n---")[0]) and not found["Parameters"]:
         return []
     names = [name for entry in found["Parameters"] for name in re.split(r",\s*", entry.name)]
     errors = {name for entry in found["Raises"] for name in re.split(r",\s*", entry.name or entry.type)}

@@ -19,12 +19,30 @@ def take(x: np.ndarray, parity: int) -> np.ndarray:
 
 
 def take_into(x: np.ndarray, parity: int, out: np.ndarray) -> None:
-    """Positions of one parity: [H, W, C] into out [H, W / 2, C]."""
+    """Copy the positions of one parity.
+
+    Parameters
+    ----------
+    x : np.ndarray [H, W, C]
+    parity : int
+        ANCHOR or NONANCHOR.
+    out : np.ndarray [H, W / 2, C]
+        Receives them.
+    """
     out[0::2] = x[0::2, parity::2]
     out[1::2] = x[1::2, 1 - parity :: 2]
 
 
 def put(x: np.ndarray, parity: int, values: np.ndarray) -> None:
-    """Write [H, W / 2, C] to the positions of one parity of x [H, W, C]."""
+    """Write values to the positions of one parity.
+
+    Parameters
+    ----------
+    x : np.ndarray [H, W, C]
+        Changed in place.
+    parity : int
+        ANCHOR or NONANCHOR.
+    values : np.ndarray [H, W / 2, C]
+    """
     x[0::2, parity::2] = values[0::2]
     x[1::2, 1 - parity :: 2] = values[1::2]

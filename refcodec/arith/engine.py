@@ -81,11 +81,31 @@ class Engine:
         self._pool = pool or Pool()
 
     def map(self, height: int, width: int, channels: int) -> Map:
-        """A map whose border is zero and whose interior is not set."""
+        """A map whose border is zero and whose interior is not set.
+
+        Parameters
+        ----------
+        height, width, channels : int
+            Of its interior.
+
+        Returns
+        -------
+        map [height + 4, width + 4, channels], int16
+        """
         return self._pool.map(height, width, channels, self._ops.clear_border)
 
     def wide_map(self, height: int, width: int, channels: int) -> WideMap:
-        """A map of int32, which a wide layer needs."""
+        """A map of int32, which a wide layer needs, all zero.
+
+        Parameters
+        ----------
+        height, width, channels : int
+            Of its interior.
+
+        Returns
+        -------
+        np.ndarray [height + 4, width + 4, channels], int32
+        """
         return np.zeros((height + 2 * BORDER, width + 2 * BORDER, channels), np.int32)
 
     def channels(self, name: str) -> int:
@@ -114,7 +134,26 @@ class Engine:
         parity: int = -1,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(SPEC 5.3) Convolution; ``parity`` computes one half of the checkerboard only, packed along columns."""
+        """(SPEC 5.3) Convolution.
+
+        Parameters
+        ----------
+        name : str
+            The layer.
+        x : map [H + 4, W + 4, Ci], int16
+        add : map of the result's shape or None
+            Branch that joins the accumulator.
+        parity : int
+            ANCHOR or NONANCHOR computes this half of the checkerboard only, packed along columns; -1 computes all
+            positions.
+        out : map or None
+            Receives the result, if given.
+
+        Returns
+        -------
+        map [Ho + 4, Wo + 4, Co], int16
+            int32 for a wide layer. Ho and Wo follow from the layer's stride or shuffle; Wo is halved by ``parity``.
+        """
         layer: Any = self.layers[name]
         h, w, co = x.shape[0] - 2 * BORDER, x.shape[1] - 2 * BORDER, layer.weight.shape[0]
         if layer.shuffle:
@@ -131,9 +170,22 @@ class Engine:
     def conv_sum(
         self, name: str, x: np.ndarray, total: str, skip: np.ndarray, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """(SPEC 5.3, 5.4) Convolution, then the residual sum ``total`` of skip and its result.
+        """(SPEC 5.3, 5.4) Convolution, then a residual sum: one pass over memory where nobody traces the result
+        between.
 
-        One pass over memory where nobody traces the result between.
+        Parameters
+        ----------
+        name, total : str
+            The layers of the convolution and of the sum.
+        x : map [H + 4, W + 4, Ci], int16
+        skip : map [H + 4, W + 4, C], int16
+            The other term of the sum.
+        out : map or None
+            Receives the result, if given.
+
+        Returns
+        -------
+        map [H + 4, W + 4, C], int16
         """
         if self.trace:
             return self.sum(total, skip, self.conv(name, x), out)
@@ -144,21 +196,60 @@ class Engine:
         return out
 
     def gdn(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 5.5) x / sqrt(beta + gamma x^2)."""
+        """(SPEC 5.5) x / sqrt(beta + gamma x^2).
+
+        Parameters
+        ----------
+        name : str
+            The layer.
+        x : map [H + 4, W + 4, C], int16
+        out : map or None
+            Receives the result, if given.
+
+        Returns
+        -------
+        map [H + 4, W + 4, C], int16
+        """
         out = self._like(x, out)
         layer: Any = self.layers[name]
         self._ops.gdn(x, layer, out, self.threads)
         return self._done(name, out)
 
     def igdn(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 5.5) x * sqrt(beta + gamma x^2)."""
+        """(SPEC 5.5) x * sqrt(beta + gamma x^2).
+
+        Parameters
+        ----------
+        name : str
+            The layer.
+        x : map [H + 4, W + 4, C], int16
+        out : map or None
+            Receives the result, if given.
+
+        Returns
+        -------
+        map [H + 4, W + 4, C], int16
+        """
         out = self._like(x, out)
         layer: Any = self.layers[name]
         self._ops.igdn(x, layer, out, self.threads)
         return self._done(name, out)
 
     def sum(self, name: str, a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 5.4) Residual sum of two maps of different formats."""
+        """(SPEC 5.4) Residual sum of two maps of different formats.
+
+        Parameters
+        ----------
+        name : str
+            The layer.
+        a, b : map [H + 4, W + 4, C], int16
+        out : map or None
+            Receives the result, if given.
+
+        Returns
+        -------
+        map [H + 4, W + 4, C], int16
+        """
         layer: Any = self.layers[name]
         out = self._like(a, out)
         total = np.left_shift(interior(a), layer.shift_a, dtype=np.int32)
@@ -171,7 +262,20 @@ class Engine:
         return self._done(name, out)
 
     def gain(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 5.4) Multiplication by the gains of the quality."""
+        """(SPEC 5.4) Multiplication by the gains of the quality.
+
+        Parameters
+        ----------
+        name : str
+            The layer.
+        x : map [H + 4, W + 4, C], int16
+        out : map or None
+            Receives the result, if given.
+
+        Returns
+        -------
+        map [H + 4, W + 4, C], int16
+        """
         layer: Any = self.layers[name]
         out = self._like(x, out)
         shift = layer.shift[self.step]
@@ -183,7 +287,20 @@ class Engine:
         return self._done(name, out)
 
     def rescale(self, name: str, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 5.4) A narrower copy of a map."""
+        """(SPEC 5.4) A narrower copy of a map.
+
+        Parameters
+        ----------
+        name : str
+            The layer.
+        x : map [H + 4, W + 4, C], int16
+        out : map or None
+            Receives the result, if given.
+
+        Returns
+        -------
+        map [H + 4, W + 4, C], int16
+        """
         layer: Any = self.layers[name]
         out = self._like(x, out)
         values = interior(x).astype(np.int32)
@@ -216,9 +333,21 @@ class Engine:
         keys_at: int = -1,
         queries_at: int = -1,
     ) -> np.ndarray:
-        """(SPEC 5.9) Softmax of keys over positions, of queries over a head's channels; maps in and out.
+        """(SPEC 5.9) Softmax of keys over positions, of queries over a head's channels.
 
-        ``keys_at`` limits keys to one half of the checkerboard, ``queries_at`` the results, zero elsewhere.
+        Parameters
+        ----------
+        name : str
+            The layer.
+        queries, keys, values : map [H + 4, W + 4, C], int16
+        keys_at : int
+            ANCHOR or NONANCHOR limits keys and values to this half of the checkerboard; -1 takes all.
+        queries_at : int
+            The same for the results, which are zero elsewhere.
+
+        Returns
+        -------
+        map [H + 4, W + 4, C], int16
         """
         out = self._like(queries)
         layer: Any = self.layers[name]
@@ -228,7 +357,20 @@ class Engine:
         return self._done(name, out)
 
     def half(self, x: np.ndarray, parity: int, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 6.3) One half of the checkerboard of a map: a packed map of half the width."""
+        """(SPEC 6.3) One half of the checkerboard of a map: a packed map of half the width.
+
+        Parameters
+        ----------
+        x : map [H + 4, W + 4, C], int16
+        parity : int
+            ANCHOR or NONANCHOR.
+        out : map or None
+            Receives the result, if given.
+
+        Returns
+        -------
+        map [H + 4, W / 2 + 4, C], int16
+        """
         if out is None:
             out = self.map(x.shape[0] - 2 * BORDER, x.shape[1] // 2 - BORDER, x.shape[2])
         self._ops.half(x, parity, out)
@@ -237,9 +379,19 @@ class Engine:
     def conv_halves(
         self, name: str, x: np.ndarray, outs: Mapping[int, np.ndarray], add: np.ndarray | None = None
     ) -> None:
-        """(SPEC 5.3, 6.3) Convolution of which only halves of the checkerboard are read, into packed maps by parity.
+        """(SPEC 5.3, 6.3) Convolution of which only halves of the checkerboard are read.
 
         A trace sees the whole result, and a 3x3 layer of which both are read is computed as a whole: by tiles.
+
+        Parameters
+        ----------
+        name : str
+            The layer.
+        x : map [H + 4, W + 4, Ci], int16
+        outs : mapping of int to map [H + 4, W / 2 + 4, Co], int16
+            Receive the packed halves, by parity.
+        add : map [H + 4, W + 4, Co] or None
+            Branch that joins the accumulator.
         """
         layer = self.layers[name]
         whole_is_quicker = len(outs) == 2 and isinstance(layer, Conv) and layer.kernel == 3
@@ -286,7 +438,21 @@ class Engine:
     def place(
         self, name: str, symbols: np.ndarray, means: np.ndarray, parity: int, y_hat: np.ndarray, current: np.ndarray
     ) -> None:
-        """(SPEC 6.9) Symbols and means into one half of y_hat, a map; its context copy ``name`` into current."""
+        """(SPEC 6.9) Write symbols and means into one half of y_hat, and its context copy into current.
+
+        Parameters
+        ----------
+        name : str
+            The layer of the context copy.
+        symbols, means : np.ndarray [h, w / 2, C], int32
+            Means in Q6.
+        parity : int
+            ANCHOR or NONANCHOR.
+        y_hat : map [h + 4, w + 4, C], int16, Q6
+            Changed in place.
+        current : map [h + 4, w + 4, C], int16
+            Receives the narrower copy of all of y_hat.
+        """
         if self._fused and not self.trace:
             layer: Any = self.layers[name]
             self._fused.place(symbols, means, parity, Y_FRAC, Y_MAX, y_hat, layer, current)
@@ -297,7 +463,23 @@ class Engine:
     def add_residual(
         self, name: str, residual: str, x: np.ndarray, parity: int, y_hat: np.ndarray, current: np.ndarray
     ) -> None:
-        """(SPEC 6.9) Add 0.5 tanh of x, packed result of layer ``residual``, to one half of y_hat; renew current."""
+        """(SPEC 6.9) Add 0.5 tanh of a packed result to one half of y_hat, and write its context copy into current
+        again.
+
+        Parameters
+        ----------
+        name : str
+            The layer of the context copy.
+        residual : str
+            The layer whose result ``x`` is.
+        x : map [h + 4, w / 2 + 4, C], int16
+        parity : int
+            ANCHOR or NONANCHOR.
+        y_hat : map [h + 4, w + 4, C], int16, Q6
+            Changed in place.
+        current : map [h + 4, w + 4, C], int16
+            Receives the narrower copy of all of y_hat.
+        """
         if self._fused and not self.trace:
             last: Any = self.layers[residual]
             copied: Any = self.layers[name]

@@ -89,7 +89,19 @@ class Pool:
         return np.empty(length, np.int16)
 
     def map(self, height: int, width: int, channels: int, clear: Callable[[np.ndarray], None] = clear_border) -> Map:
-        """A map [height + 4, width + 4, channels] int16; the border is zero, the interior is not set."""
+        """A map whose border is zero and whose interior is not set.
+
+        Parameters
+        ----------
+        height, width, channels : int
+            Of its interior.
+        clear : callable(map)
+            Makes the border zero.
+
+        Returns
+        -------
+        map [height + 4, width + 4, channels], int16
+        """
         shape = (height + 2 * BORDER, width + 2 * BORDER, channels)
         size = shape[0] * shape[1] * shape[2]
         lease = _Lease(self._take(size))

@@ -28,10 +28,13 @@ class PictureOps(Protocol[M]):
         """The operations there are, by name."""
 
     def conv(self, name: str, x: M, *, add: M | None = None) -> M:
-        """(SPEC 5.3) Convolution."""
+        """(SPEC 5.3) Convolution; arguments and result are those of `Engine.conv`."""
 
     def conv_sum(self, name: str, x: M, total: str, skip: M) -> M:
-        """(SPEC 5.3, 5.4) The residual sum ``total`` of skip and a convolution of x."""
+        """(SPEC 5.3, 5.4) The residual sum of skip and a convolution of x.
+
+        Arguments and result are those of `Engine.conv_sum`.
+        """
 
     def gdn(self, name: str, x: M) -> M:
         """(SPEC 5.5) Divisive normalisation."""
@@ -57,7 +60,7 @@ class NetworkOps(PictureOps[np.ndarray], Protocol):
     """All operations of the networks and of the slice walk, on maps [H + 4, W + 4, C] of the engine's own type."""
 
     def map(self, height: int, width: int, channels: int) -> np.ndarray:
-        """A map whose border is zero."""
+        """A map whose border is zero; arguments and result are those of `Engine.map`."""
 
     def channels(self, name: str) -> int:
         """Channels of a convolution's result."""
@@ -74,12 +77,14 @@ class NetworkOps(PictureOps[np.ndarray], Protocol):
         parity: int = -1,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(SPEC 5.3) Convolution; ``parity`` computes one half of the checkerboard only, packed along columns."""
+        """(SPEC 5.3) Convolution; arguments and result are those of `Engine.conv`."""
 
     def conv_halves(
         self, name: str, x: np.ndarray, outs: Mapping[int, np.ndarray], add: np.ndarray | None = None
     ) -> None:
-        """(SPEC 5.3, 6.3) Convolution into packed halves of the checkerboard by parity."""
+        """(SPEC 5.3, 6.3) Convolution into packed halves of the checkerboard; arguments are those of
+        `Engine.conv_halves`.
+        """
 
     def norm(self, name: str, x: np.ndarray) -> np.ndarray:
         """(SPEC 5.6) Layer normalisation over channels."""
@@ -96,10 +101,10 @@ class NetworkOps(PictureOps[np.ndarray], Protocol):
         keys_at: int = -1,
         queries_at: int = -1,
     ) -> np.ndarray:
-        """(SPEC 5.9) Attention over positions; ``keys_at`` and ``queries_at`` limit it to halves."""
+        """(SPEC 5.9) Attention over positions; arguments and result are those of `Engine.linear_attention`."""
 
     def half(self, x: np.ndarray, parity: int, out: np.ndarray | None = None) -> np.ndarray:
-        """(SPEC 6.3) One half of the checkerboard: a packed map of half the width."""
+        """(SPEC 6.3) One half of the checkerboard; arguments and result are those of `Engine.half`."""
 
     def masked(self, x: np.ndarray, parity: int) -> np.ndarray:
         """(SPEC 6.3) A copy that is zero outside one half of the checkerboard."""
@@ -113,12 +118,12 @@ class NetworkOps(PictureOps[np.ndarray], Protocol):
     def place(
         self, name: str, symbols: np.ndarray, means: np.ndarray, parity: int, y_hat: np.ndarray, current: np.ndarray
     ) -> None:
-        """(SPEC 6.9) Symbols and means into one half of y_hat; its context copy ``name`` into current."""
+        """(SPEC 6.9) Symbols and means into one half of y_hat; arguments are those of `Engine.place`."""
 
     def add_residual(
         self, name: str, residual: str, x: np.ndarray, parity: int, y_hat: np.ndarray, current: np.ndarray
     ) -> None:
-        """(SPEC 6.9) Add 0.5 tanh of x, result of ``residual``, to one half of y_hat; renew current."""
+        """(SPEC 6.9) Add 0.5 tanh of x to one half of y_hat; arguments are those of `Engine.add_residual`."""
 
 
 class Ops(Protocol):
@@ -131,29 +136,33 @@ class Ops(Protocol):
         """Make the border of a map zero."""
 
     def half(self, x: Map, parity: int, out: Map, /) -> None:
-        """(SPEC 6.3) One half of the checkerboard of a map into a packed map."""
+        """(SPEC 6.3) One half of the checkerboard of a map into a packed map; arguments are those of
+        `numpy_ops.half`.
+        """
 
     def conv(
         self, x: Map, layer: Conv, out: Map | WideMap, add: Map | WideMap | None, parity: int, threads: int, /
     ) -> None:
-        """(SPEC 5.3) Convolution."""
+        """(SPEC 5.3) Convolution; arguments are those of `numpy_ops.conv`."""
 
     def conv_sum(self, x: Map, layer: Conv, out: Map, skip: Map, total: Sum, threads: int, /) -> None:
-        """(SPEC 5.3, 5.4) The residual sum of skip and the convolution of x."""
+        """(SPEC 5.3, 5.4) The residual sum of skip and the convolution of x; arguments are those of
+        `numpy_ops.conv_sum`.
+        """
 
     def gdn(self, x: Map, layer: Gdn, out: Map, threads: int, /) -> None:
-        """(SPEC 5.5) x / sqrt(beta + gamma x^2)."""
+        """(SPEC 5.5) x / sqrt(beta + gamma x^2); arguments are those of `numpy_ops.gdn`."""
 
     def igdn(self, x: Map, layer: Gdn, out: Map, threads: int, /) -> None:
-        """(SPEC 5.5) x * sqrt(beta + gamma x^2)."""
+        """(SPEC 5.5) x * sqrt(beta + gamma x^2); arguments are those of `numpy_ops.igdn`."""
 
     def layer_norm(self, x: Map, layer: Norm, out: Map, threads: int, /) -> None:
-        """(SPEC 5.6) Layer normalisation."""
+        """(SPEC 5.6) Layer normalisation; arguments are those of `numpy_ops.layer_norm`."""
 
     def local_attention(
         self, qkv: Map, layer: LocalAttention, table: NDArray[np.int32], out: Map, threads: int, /
     ) -> None:
-        """(SPEC 5.8) Attention inside windows."""
+        """(SPEC 5.8) Attention inside windows; arguments are those of `numpy_ops.local_attention`."""
 
     def linear_attention(
         self,
@@ -168,7 +177,7 @@ class Ops(Protocol):
         threads: int,
         /,
     ) -> None:
-        """(SPEC 5.9) Attention over positions."""
+        """(SPEC 5.9) Attention over positions; arguments are those of `numpy_ops.linear_attention`."""
 
 
 class FusedOps(Ops, Protocol):
@@ -182,7 +191,21 @@ class FusedOps(Ops, Protocol):
     def levels_and_means(
         self, parameters: WideMap, tables: Tables, limit: int, /
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """(SPEC 6.8) Wide map of scales and means -> levels and means clamped to ``limit``, both [h, w / 2, C]."""
+        """(SPEC 6.8) Levels of the scales, and means.
+
+        Parameters
+        ----------
+        parameters : np.ndarray [h + 4, w / 2 + 4, 2 C], int32
+            Scales in Q10, then means in Q6.
+        tables : Tables
+            For the thresholds.
+        limit : int
+            Clamp of the means.
+
+        Returns
+        -------
+        levels, means : np.ndarray [h, w / 2, C], int32
+        """
 
     def place(
         self,
@@ -196,7 +219,22 @@ class FusedOps(Ops, Protocol):
         current: Map,
         /,
     ) -> None:
-        """(SPEC 6.9) clamp(symbol * 2^frac + mean) into one half of y_hat, and its context copy into current."""
+        """(SPEC 6.9) clamp(symbol * 2^frac + mean) into one half of y_hat, and its context copy into current.
+
+        Parameters
+        ----------
+        symbols, means : np.ndarray [h, w / 2, C], int32
+        parity : int
+            ANCHOR or NONANCHOR.
+        frac, limit : int
+            Fraction bits and clamp of y_hat.
+        y_hat : map [h + 4, w + 4, C], int16
+            Changed in place.
+        layer : Rescale
+            Of the context copy.
+        current : map [h + 4, w + 4, C], int16
+            Receives the context copy.
+        """
 
     def refine(
         self,
@@ -209,4 +247,21 @@ class FusedOps(Ops, Protocol):
         current: Map,
         /,
     ) -> None:
-        """(SPEC 6.9) Add 0.5 tanh of a packed map to one half of y_hat and renew its context copy."""
+        """(SPEC 6.9) Add 0.5 tanh of a packed map to one half of y_hat, and write its context copy again.
+
+        Parameters
+        ----------
+        residual : map [h + 4, w / 2 + 4, C], int16
+        table : np.ndarray, int16
+            0.5 tanh in Q6 by magnitude.
+        parity : int
+            ANCHOR or NONANCHOR.
+        limit : int
+            Clamp of y_hat.
+        y_hat : map [h + 4, w + 4, C], int16
+            Changed in place.
+        layer : Rescale
+            Of the context copy.
+        current : map [h + 4, w + 4, C], int16
+            Receives the context copy.
+        """

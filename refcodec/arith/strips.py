@@ -65,7 +65,24 @@ class Strips:
     def grow(
         self, name: str, end: int, height: int, width: int, channels: int, fill: Callable[[int, np.ndarray], None]
     ) -> Window:
-        """The window of a result with its rows up to ``end``; fill(first, out) computes the new ones."""
+        """Compute further rows of a result.
+
+        Parameters
+        ----------
+        name : str
+            The result.
+        end : int
+            The row behind the last one that is needed.
+        height, width, channels : int
+            Of the whole result.
+        fill : callable(first, out)
+            Computes the new rows into ``out``.
+
+        Returns
+        -------
+        Window
+            The rows that are still needed.
+        """
         old = self._windows.get(name)
         first = old.end if old else 0
         if old and first >= end:
@@ -90,7 +107,7 @@ class Strips:
         return self.grow(name, x.end, x.height, x.map.shape[1] - 2 * BORDER, x.map.shape[2], fill)
 
     def conv(self, name: str, x: Window, *, add: Window | None = None) -> Window:
-        """As ``Engine.conv``."""
+        """As ``Engine.conv``, on windows."""
         layer = self.layers[name]
         factor, channels = (2, layer.weight.shape[0] // 4) if layer.shuffle else (1, layer.weight.shape[0])
         limit = add.end // factor if add else x.height
@@ -116,7 +133,7 @@ class Strips:
         return max(0, (x.end - 1 - layer.kernel // 2) // layer.stride + 1)
 
     def conv_sum(self, name: str, x: Window, total: str, skip: Window) -> Window:
-        """As ``Engine.conv_sum``."""
+        """As ``Engine.conv_sum``, on windows."""
         layer = self.layers[name]
 
         def fill(first: int, out: np.ndarray) -> None:
@@ -160,28 +177,48 @@ class Rows(NamedTuple):
 
 
 def strip_rows(width: int, widest: float, low: bool = False) -> int:
-    """Rows of a strip of a network's input: as STRIP allows, at least 4, or 1 if ``low``; arguments as `in_strips`."""
+    """Rows of a strip of a network's input: as STRIP allows, at least 4, or 1 if ``low``.
+
+    Parameters
+    ----------
+    width : int
+        Positions per row of the input.
+    widest, low
+        As for `in_strips`.
+
+    Returns
+    -------
+    int
+    """
     return max(1, int(STRIP / 4 / (width * widest))) if low else max(4, int(STRIP / (width * widest)))
 
 
 def in_strips(
     engine: Engine, network: Network, x: np.ndarray | Rows, widest: float, lag: int = 0, low: bool = False
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Run a network and give its result in pieces: (first row, rows [n, W, C] int16), from the top down.
+    """Run a network and yield its result in pieces, from the top down.
 
     Parameters
     ----------
+    engine : Engine
     network : callable(engine, x)
         Of convolutions, normalisations, gains and residual sums.
     x : map [H + 4, W + 4, C] or Rows
     widest : float
-        Elements of the network's widest map for a position of x, which limits the height of a strip. A tracing engine
+        Elements of the network's widest map per position of x, which limits the height of a strip. A tracing engine
         gets all at once.
     lag : int
-        Rows of x that the last operations are behind the first. The first strip is higher by them and the last lower,
-        so that the last operations get strips of equal height.
+        Number of rows by which the last operation lags behind the first. The first strip is taller and the last one
+        shorter by this amount, so that the last operation always receives strips of equal height.
     low : bool
-        Strips of a quarter of the height: for pictures in tiles, which may be wide. They cost a tenth of the time more.
+        Strips of a quarter of the height: for pictures in tiles, which may be wide. They cost a tenth more time.
+
+    Yields
+    ------
+    int
+        First row.
+    np.ndarray [n, W, C], int16
+        Rows of the result.
     """
     height = x.height if isinstance(x, Rows) else x.shape[0] - 2 * BORDER
     width = x.width if isinstance(x, Rows) else x.shape[1] - 2 * BORDER

@@ -183,9 +183,9 @@ def _roof(threads: int) -> tuple[float, float] | None:
     """Multiply-accumulates a second at most and the cores' share for this process; None where nothing is compiled."""
     if default_backend() != "numba":
         return None
-    from ..arith.jit.peak import roof
+    from ..arith.jit.peak import measured_peak
 
-    return roof(threads)
+    return measured_peak(threads)
 
 
 @dataclass

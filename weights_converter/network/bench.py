@@ -83,7 +83,7 @@ def work(model: LoCLIC, x: Tensor, q: Tensor) -> dict[str, dict[str, Run]]:
     Parameters
     ----------
     model : LoCLIC
-        Copied a layout.
+        Copied for each layout.
     x : Tensor
         [1, 3, H, W] in [0, 1].
     q : Tensor

@@ -33,7 +33,7 @@ def conv(x: np.ndarray, layer: Conv, out: np.ndarray, add: np.ndarray | None, pa
 
 
 def conv_sum(x: np.ndarray, layer: Conv, out: np.ndarray, skip: np.ndarray, total: Sum, threads: int) -> None:
-    """(SPEC 5.3, 5.4) The residual sum of skip and the convolution of x, in one pass."""
+    """(SPEC 5.3, 5.4) As ``numpy_ops.conv_sum``, in one pass."""
     pack(layer).run(x, out, skip, -1, total, threads)
 
 

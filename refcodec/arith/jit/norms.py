@@ -48,7 +48,15 @@ class PackedGdn:
         )
 
     def run(self, x: np.ndarray, out: np.ndarray, inverse: bool, threads: int) -> None:
-        """Compute the whole of out."""
+        """Compute the whole of out.
+
+        Parameters
+        ----------
+        x, out : map [H + 4, W + 4, C], int16
+        inverse : bool
+            IGDN instead of GDN.
+        threads : int
+        """
         a = self._words.copy()
         rows, width = out.shape[0] - 2 * BORDER, out.shape[1] - 2 * BORDER
         a[GDN.x], a[GDN.x_row], a[GDN.x_column] = place_of(interior(x))

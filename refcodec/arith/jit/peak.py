@@ -30,6 +30,9 @@ def accumulate(held: np.ndarray, read: np.ndarray, steps: int, rows: int, thread
     read : np.ndarray [64, 32], int16
     steps : int
         At least 1.
+    rows : int
+        Rows of the result.
+    threads : int
 
     Returns
     -------
@@ -42,15 +45,28 @@ def accumulate(held: np.ndarray, read: np.ndarray, steps: int, rows: int, thread
     return out
 
 
-class Roof(NamedTuple):
-    """Multiply-accumulates a second of the fastest run, and the share of the cores' time that all runs were given."""
+class Peak(NamedTuple):
+    """Multiply-accumulates per second of the fastest run, and the share of the cores' time that all runs were given."""
 
     speed: float
     given: float
 
 
-def roof(threads: int, steps: int = 1 << 17, repeats: int = 3) -> Roof:
-    """Run every block on this many threads; other work on the cores shows in ``given``."""
+def measured_peak(threads: int, steps: int = 1 << 17, repeats: int = 3) -> Peak:
+    """Measure the peak throughput: run every block on the threads. Other work on the cores shows in ``given``.
+
+    Parameters
+    ----------
+    threads : int
+    steps : int
+        Vector products per accumulator.
+    repeats : int
+        Runs per block; the fastest of all counts.
+
+    Returns
+    -------
+    Peak
+    """
     rng = np.random.default_rng(0)
     read, rows, best = rng.integers(-1 << 12, 1 << 12, (PEAK_VECTORS, PAIRS), np.int16), 16 * threads, 0.0
     wall, used = time.perf_counter(), time.process_time()
@@ -61,4 +77,4 @@ def roof(threads: int, steps: int = 1 << 17, repeats: int = 3) -> Roof:
             accumulate(held, read, steps, rows, threads)
             best = max(best, rows * steps * block * PAIRS / (time.perf_counter() - start))
     wall, used = time.perf_counter() - wall, time.process_time() - used
-    return Roof(best, min(1.0, used / (wall * threads)))
+    return Peak(best, min(1.0, used / (wall * threads)))

@@ -41,7 +41,7 @@ def _run(kernel: Kernel, rows: int, task: tuple[int, ...]) -> None:
 
 
 def levels_and_means(parameters: np.ndarray, tables: Tables, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """(SPEC 6.8) Wide map of scales and means -> levels and means clamped to ``limit``, both int32 [h, w / 2, C].
+    """(SPEC 6.8) Levels of the scales, and means; arguments and result are those of `FusedOps.levels_and_means`.
 
     A scale below 0 has level 0, as the thresholds are positive.
     """
@@ -98,7 +98,7 @@ def place(
     layer: Rescale,
     current: np.ndarray,
 ) -> None:
-    """(SPEC 6.9) clamp(symbol * 2^frac + mean) into one half of y_hat, and its context copy into current (maps)."""
+    """(SPEC 6.9) Symbols and means into one half of y_hat; arguments are those of `FusedOps.place`."""
     symbols, means = np.ascontiguousarray(symbols, np.int32), np.ascontiguousarray(means, np.int32)
     task = PlaceWords(
         symbols=address(symbols),
@@ -118,7 +118,7 @@ def refine(
     layer: Rescale,
     current: np.ndarray,
 ) -> None:
-    """(SPEC 6.9) Add 0.5 tanh of a packed map to one half of y_hat and renew its context copy.
+    """(SPEC 6.9) Add 0.5 tanh of a packed map to one half of y_hat; arguments are those of `FusedOps.refine`.
 
     ``table[0]`` is 0, so that the sign of a zero does not matter.
     """
@@ -142,7 +142,7 @@ def clear_border(out: np.ndarray) -> None:
 
 
 def half(source: np.ndarray, parity: int, out: np.ndarray) -> None:
-    """(SPEC 6.3) One half of the checkerboard of a map into a packed map."""
+    """(SPEC 6.3) As ``numpy_ops.half``."""
     inner, packed = interior(source), interior(out)
     height, width, channels = packed.shape
     start, row, column = place_of(inner)

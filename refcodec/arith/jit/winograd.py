@@ -150,7 +150,19 @@ class Tiles:
 
     @classmethod
     def of(cls, layer: Conv, weight: np.ndarray, bias: np.ndarray) -> Tiles | None:
-        """A layer in the order of the kernel, as in the constructor; None if the kernel does not compute it exactly."""
+        """Pack a layer in the order of the kernel.
+
+        Parameters
+        ----------
+        layer : Conv
+        weight, bias : np.ndarray
+            As in the constructor.
+
+        Returns
+        -------
+        Tiles or None
+            None if the kernel does not compute the layer exactly.
+        """
         inputs = layer.weight.shape[3]  # an odd one would read beyond the map's end
         if layer.kernel != 3 or layer.stride != 1 or inputs < PAIRS or inputs % 2:
             return None
@@ -161,7 +173,15 @@ class Tiles:
         return None if copied.size > _COPIES else cls(weight, magnitude, copied, bias)
 
     def run(self, conv: np.ndarray, rows: int, threads: int) -> None:
-        """Compute ``rows`` rows of results, before a pixel shuffle, from the words of Conv."""
+        """Compute rows of results, before a pixel shuffle.
+
+        Parameters
+        ----------
+        conv : np.ndarray, int64
+            The words of Conv.
+        rows : int
+        threads : int
+        """
         a = self._words.copy()
         size = threads * int(a[WINOGRAD.room]) + _LINE
         try:

@@ -28,7 +28,16 @@ from .normalisation import gdn, igdn, layer_norm, norm_gain
 
 
 def half(x: Map, parity: int, out: Map) -> None:
-    """(SPEC 6.3) One half of the checkerboard of map x into the packed map out."""
+    """(SPEC 6.3) Copy one half of the checkerboard of a map into a packed map.
+
+    Parameters
+    ----------
+    x : map [H + 4, W + 4, C], int16
+    parity : int
+        ANCHOR or NONANCHOR.
+    out : map [H + 4, W / 2 + 4, C], int16
+        Its interior is written.
+    """
     take_into(interior(x), parity, interior(out))
 
 

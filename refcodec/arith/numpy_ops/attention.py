@@ -72,8 +72,12 @@ def local_attention(qkv: Map, layer: LocalAttention, table: NDArray[np.int32], o
     ----------
     qkv : np.ndarray [h + 4, w + 4, 3 C], int16
         Heads contiguous; zero outside the picture.
+    layer : LocalAttention
+    table : np.ndarray, int32
+        Of the exponential (SPEC annex A).
     out : np.ndarray [h + 4, w / 2 + 4, 25 C], int16
-        One entry a non-anchor, packed along columns; result (window row, window column, channel).
+        One entry per non-anchor, packed along columns; result (window row, window column, channel).
+    threads : int
     """
     target = interior(out)
     h, half, c = target.shape[0], target.shape[1], qkv.shape[2] // 3
@@ -114,15 +118,45 @@ def _windows(x: np.ndarray, rows: slice, half: int) -> np.ndarray:
 def key_weights(
     keys: NDArray[np.int16], top: NDArray[np.int16], shift: int, table: NDArray[np.int32]
 ) -> NDArray[np.float64]:
-    """(SPEC 5.9) 2^(24 - (top - k) 2^(shift - 16)) of keys [P, C] int16, top their maxima; float64 integers <= 2^24.
+    """(SPEC 5.9) 2^(24 - (top - k) 2^(shift - 16)) of keys.
 
     Differences below 2^16 are shifted by at most 16 in int64.
+
+    Parameters
+    ----------
+    keys : np.ndarray [P, C], int16
+    top : np.ndarray [C], int16
+        Their maxima over positions.
+    shift : int
+        0..16.
+    table : np.ndarray, int32
+        Of the exponential.
+
+    Returns
+    -------
+    np.ndarray [P, C], float64
+        Integers of at most 2^24.
     """
     return _exp2((top.astype(np.int64) - keys) << shift, table)
 
 
 def query_weights(queries: NDArray[np.int16], heads: int, shift: int, table: NDArray[np.int32]) -> NDArray[np.float64]:
-    """(SPEC 5.9) Softmax weights in Q16 of queries [P, C] int16 over the channels of each head, as float64 integers."""
+    """(SPEC 5.9) Softmax weights of queries over the channels of each head.
+
+    Parameters
+    ----------
+    queries : np.ndarray [P, C], int16
+    heads : int
+    shift : int
+        0..16.
+    table : np.ndarray, int32
+        Of the exponential.
+
+    Returns
+    -------
+    np.ndarray [P, C], float64
+        Integers in Q16.
+    """
     # shift <= 16: 31 bits
     logits = queries.reshape(queries.shape[0], heads, -1).astype(np.float64) * 2.0**shift
     return softmax_weights(logits, table).reshape(queries.shape)
@@ -133,6 +167,19 @@ def contexts(sums: NDArray[np.int64], total: NDArray[np.int64], shift: int) -> N
 
     |sums| <= total * 2^15 and total <= 2^24 * 2^23; the rest of the first division is below total, so its shift by
     at most 12 stays below 2^60.
+
+    Parameters
+    ----------
+    sums : np.ndarray, int64
+    total : np.ndarray, int64
+        Positive, of a shape that broadcasts with ``sums``.
+    shift : int
+        0..12.
+
+    Returns
+    -------
+    np.ndarray, int64
+        Of the shape of ``sums``.
     """
     quotient, rest = sums // total, sums % total
     context = (quotient << shift) + ((rest << shift) + (total >> 1)) // total
@@ -150,9 +197,21 @@ def linear_attention(
     queries_at: int,
     threads: int = 1,
 ) -> None:
-    """(SPEC 5.9) Maps of queries against maps of keys and values, into the map out.
+    """(SPEC 5.9) Attention of queries to keys and values over all positions.
 
-    ``keys_at`` limits keys and values to one half of the checkerboard, ``queries_at`` the results; -1 takes all.
+    Parameters
+    ----------
+    queries, keys, values : map [H + 4, W + 4, C], int16
+    layer : LinearAttention
+    table : np.ndarray, int32
+        Of the exponential.
+    out : map [H + 4, W + 4, C], int16
+        Its interior is written.
+    keys_at : int
+        ANCHOR or NONANCHOR limits keys and values to this half of the checkerboard; -1 takes all.
+    queries_at : int
+        The same for the results, which are zero elsewhere.
+    threads : int
     """
     rows, row, heads = interior(keys).shape[0], 2 * keys[0].size, layer.heads
     d = keys.shape[2] // heads
@@ -211,7 +270,16 @@ def rows_of(x: np.ndarray, parity: int) -> np.ndarray:
 
 
 def put_rows(out: np.ndarray, parity: int, values: np.ndarray) -> None:
-    """Give a map the rows of ``rows_of``; the other half of the checkerboard becomes zero."""
+    """Write the rows of ``rows_of`` into a map; the other half of the checkerboard becomes zero.
+
+    Parameters
+    ----------
+    out : map [H + 4, W + 4, C]
+    parity : int
+        -1 for all positions, else ANCHOR or NONANCHOR.
+    values : np.ndarray [P, C]
+        P positions in raster order.
+    """
     target = interior(out)
     if parity < 0:
         target[...] = values.reshape(target.shape)

@@ -19,18 +19,45 @@ BAND = 1 << 18  # float64 elements of a band: 2 MiB, about a core's second cache
 
 
 def share(work: Callable[[int, int], None], rows: int, threads: int, size: int) -> None:
-    """Share rows out, unless all their results together, ``size``, are too few to be worth it."""
+    """Distribute rows over threads, unless the results are too few for it.
+
+    Parameters
+    ----------
+    work : callable(y0, y1)
+    rows, threads : int
+    size : int
+        Elements of all results together.
+    """
     share_rows(work, rows, threads if size > 1 << 14 else 1)
 
 
 def cut(y0: int, y1: int, row: int) -> Iterator[slice]:
-    """Cut rows y0..y1 into bands of ``row`` float64 elements a row."""
+    """Cut rows y0..y1 - 1 into bands.
+
+    Parameters
+    ----------
+    y0, y1 : int
+    row : int
+        float64 elements per row.
+
+    Returns
+    -------
+    iterator of slice
+    """
     rows = max(1, BAND // row)
     return (slice(y, min(y + rows, y1)) for y in range(y0, y1, rows))
 
 
 def product(a: NDArray[np.float64], b: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-    """Give out [m, c] = a [m, n] @ b [n, c], float64, as a stack of small products."""
+    """Compute a matrix product as a stack of small products.
+
+    Parameters
+    ----------
+    a : np.ndarray [m, n], float64
+    b : np.ndarray [n, c], float64
+    out : np.ndarray [m, c], float64
+        Receives a @ b.
+    """
     rows = max(1, ONE_THREAD // b.size)
     whole = a.shape[0] // rows * rows
     np.matmul(a[:whole].reshape(-1, rows, a.shape[1]), b, out=out[:whole].reshape(-1, rows, b.shape[1]))

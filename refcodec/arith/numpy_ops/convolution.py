@@ -167,6 +167,7 @@ def conv(x: Map, layer: Conv, out: Map | WideMap, add: Map | WideMap | None, par
     Parameters
     ----------
     x : np.ndarray [H + 4, W + 4, C], int16
+    layer : Conv
     out : np.ndarray [Ho + 4, Wo + 4, Co], int16 (int32 for a wide layer)
         Only the interior is written.
     add : np.ndarray or None
@@ -202,6 +203,17 @@ def conv_sum(x: Map, layer: Conv, out: Map, skip: Map, total: Sum, threads: int 
     """(SPEC 5.3, 5.4) The residual sum of map skip and the convolution of map x, in int32.
 
     Its terms are at most 32767 * 2^15, and with the rounding term the proved bound is 2^31 - 1 (SPEC 9.2-7).
+
+    Parameters
+    ----------
+    x : map [H + 4, W + 4, Ci], int16
+    layer : Conv
+    out : map [H + 4, W + 4, C], int16
+        Only the interior is written.
+    skip : map [H + 4, W + 4, C], int16
+    total : Sum
+        Shifts and clamp of the sum.
+    threads : int
     """
     target, skip = interior(out), interior(skip)
 

@@ -28,7 +28,16 @@ def _norm_root(x: NDArray[np.float64], layer: Gdn) -> NDArray[np.float64]:
 
 
 def igdn(x: Map, layer: Gdn, out: Map, threads: int = 1) -> None:
-    """(SPEC 5.5) clamp(x * r >> shift, rounded), maps in and out."""
+    """(SPEC 5.5) clamp(x * r >> shift, rounded).
+
+    Parameters
+    ----------
+    x : map [H + 4, W + 4, C], int16
+    layer : Gdn
+    out : map [H + 4, W + 4, C], int16
+        Only the interior is written.
+    threads : int
+    """
     source, target = interior(x), interior(out)
 
     def rows(y0: int, y1: int) -> None:
@@ -42,7 +51,16 @@ def igdn(x: Map, layer: Gdn, out: Map, threads: int = 1) -> None:
 
 
 def gdn(x: Map, layer: Gdn, out: Map, threads: int = 1) -> None:
-    """(SPEC 5.5) clamp(floor((x * 2^shift + floor(r / 2)) / r)), maps in and out."""
+    """(SPEC 5.5) clamp(floor((x * 2^shift + floor(r / 2)) / r)).
+
+    Parameters
+    ----------
+    x : map [H + 4, W + 4, C], int16
+    layer : Gdn
+    out : map [H + 4, W + 4, C], int16
+        Only the interior is written.
+    threads : int
+    """
     source, target = interior(x), interior(out)
 
     def rows(y0: int, y1: int) -> None:
@@ -63,9 +81,17 @@ def norm_gain(channels: int) -> int:
 
 
 def layer_norm(x: Map, layer: Norm, out: Map, threads: int = 1) -> None:
-    """(SPEC 5.6) D * sqrt(C / (sum D^2 + epsilon)) in Q10, maps in and out, without rounding errors before the last.
+    """(SPEC 5.6) D * sqrt(C / (sum D^2 + epsilon)) in Q10, without rounding errors before the last.
 
     The loader has proved C^3 x^2 and with it sum D^2 below 2^50 and C <= 128, and epsilon < 2^50.
+
+    Parameters
+    ----------
+    x : map [H + 4, W + 4, C], int16
+    layer : Norm
+    out : map [H + 4, W + 4, C], int16, Q10
+        Only the interior is written.
+    threads : int
     """
     source, target = interior(x), interior(out)
     channels = source.shape[2]
