@@ -26,7 +26,7 @@ THINGS = (
 )
 COUNTED = (
     "bits?|bytes?|calls?|channels?|cycles?|files?|k?MACs?|lines?|multiply-accumulates|numbers|once|operations?|one|processes|products?|rows|"
-    "samples|seconds|steps?|symbols|teams?|threads|times|twice|values?|vectors|words"
+    "samples|seconds|steps?|symbols|teams?|threads|times|twice|units|values?|vectors|words"
 )
 WORDS = {
     rf"\b({COUNTED}) an? ({THINGS})\b": "per",

@@ -72,7 +72,7 @@ def breakdown(
     watched : sequence of (Clock, seconds by operation)
         Result of ``watch``.
     roof : float or None
-        Peak throughput: multiply-accumulates a second at most.
+        Peak throughput: multiply-accumulates per second at most.
 
     Returns
     -------
@@ -180,7 +180,7 @@ def against_conv2d(
 
 
 def _roof(threads: int) -> tuple[float, float] | None:
-    """Multiply-accumulates a second at most and the cores' share for this process; None where nothing is compiled."""
+    """Multiply-accumulates per second at most and the cores' share for this process; None where nothing is compiled."""
     if default_backend() != "numba":
         return None
     from ..arith.jit.peak import measured_peak

@@ -73,7 +73,7 @@ class Op:
 
     @property
     def macs(self) -> float:
-        """Multiply-accumulates a picture sample; convolutions and linear layers only (SPEC 6.1)."""
+        """Multiply-accumulates per picture sample; convolutions and linear layers only (SPEC 6.1)."""
         if self.kind != "conv":
             return 0.0
         taps = self.kernel**2 * (1 if self.depthwise else self.in_channels)

@@ -250,7 +250,7 @@ def edited_file(name: str) -> Path:
 
 
 MODEL_LEVELS = (("A", 2**20, 2**13), ("B", 2**24, 2**17), ("C", 2**27, 2**21))
-"""(SPEC 12.2) Level, most parameters, most multiply-accumulates a sample."""
+"""(SPEC 12.2) Level, most parameters, most multiply-accumulates per sample."""
 
 
 def profiles(config: Config) -> list[str]:

@@ -119,7 +119,7 @@ def z_arrays(tables: Iterable[tuple[int, list[int]]]) -> dict[str, np.ndarray]:
 
 def _hyper(content: dict[str, np.ndarray]) -> None:
     """(SPEC 6.4) h_s hands every symbol of z on to the 4x4 positions of its block."""
-    content["layers/h_s/input/shift"][...] = 20  # 64 units a symbol
+    content["layers/h_s/input/shift"][...] = 20  # 64 units per symbol
     for c in range(CONFIG.hyper):
         connect(content, "h_s/0", c, [(c, 1)], OFFSET)
         connect(content, "h_s/2", c, [(c, 1)])
