@@ -78,7 +78,7 @@ TILED_FROM = 1 << 24
 
 @dataclass(frozen=True)
 class Coded:
-    """A stream and what its encoder knows of it.
+    """Result of encoding: the stream and its statistics.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ def encode_strips(
     held: bool = False,
     parts: Parts = Parts(),
 ) -> Coded:
-    """(SPEC 6.10-4) Code a picture that is read in strips and need not fit into memory.
+    """(SPEC 6.10-4) Encode a picture that is read in strips and need not fit into memory.
 
     Parameters
     ----------
@@ -183,19 +183,19 @@ def encode_strips(
     digest : bool
         Store the digest of the reconstruction.
     progress : callable(share) or None
-        Is given the share of the work that is done, 0 to 1, after every strip and half slice.
+        Called after every strip and half slice with the share of the work that is done, 0 to 1.
     tile : int or None
         Side of the tiles in samples, a multiple of 64; 0 for none. None lets the encoder choose: tiles of ``TILE`` for
         pictures of more than ``TILED_FROM`` padded pixels.
     exact : bool
-        Keep the colours of transparent pixels; otherwise they become what codes cheaply.
+        Keep the colours of fully transparent pixels; otherwise they are replaced by colours that are cheap to code.
     lossless : bool
-        Store the whole picture without loss. Quality and model are not used.
+        Store the whole picture losslessly. Quality and model are not used.
     rectangles : bool
-        Store parts without loss where that costs less than coding them: text, drawings, flat colours. Photographs have
-        none, which is found quickly; other pictures are coded twice.
+        Store parts losslessly where that costs less than coding them: text, drawings, flat colours. Photographs have
+        none, which a quick test finds; other pictures are coded twice.
     strips : callable(first row, samples) or None
-        Gets the reconstruction in strips, from the top down.
+        Receives the reconstruction in strips, from the top down.
     held : bool
         The caller keeps the reconstruction, so it counts in the estimate of memory.
     parts : Parts
@@ -333,7 +333,7 @@ class _Encoder:
 
 
 def encode_picture(samples: np.ndarray, quality: int = 60, **options: Any) -> Encoded:
-    """(SPEC 6.10-4) Code a picture in memory.
+    """(SPEC 6.10-4) Encode a picture in memory.
 
     Parameters
     ----------
@@ -496,7 +496,7 @@ def decode_strips(
     model, threads, limits, backend, trace, progress, parts
         As in ``encode_strips``; limits are checked on the header, before memory is taken.
     region : x, y, width and height, or None
-        The part of the picture that is wanted, in samples: exactly that part of the whole picture. Only the tiles that
+        Decode exactly this part of the picture, in samples. Only the tiles that
         it needs are decoded and checked.
     held : bool
         The caller keeps the samples, so they count in the estimate of memory.
@@ -622,7 +622,7 @@ def encode(
     lossless: bool = False,
     rectangles: bool = True,
 ) -> bytes:
-    """Code a picture.
+    """Encode a picture.
 
     Parameters
     ----------
@@ -637,11 +637,11 @@ def encode(
     tile : int or None
         Side of the tiles in samples, a multiple of 64; 0 for none, None to let the encoder choose.
     exact : bool
-        Keep the colours of transparent pixels.
+        Keep the colours of fully transparent pixels; otherwise they are replaced by colours that are cheap to code.
     lossless : bool
-        Store the whole picture without loss. Quality and model are not used.
+        Store the whole picture losslessly. Quality and model are not used.
     rectangles : bool
-        Store parts without loss where that costs less than coding them.
+        Store parts losslessly where that costs less than coding them.
 
     Returns
     -------
@@ -704,16 +704,17 @@ def decode(
     Parameters
     ----------
     data : bytes-like
-        The stream itself; of a file, its content.
+        The stream. For a file, pass its content, not its name.
     model : Model, name, path or None to find it by the fingerprint in the stream
     threads : int or None for all cores
     limits : Limits or None for the defaults
     trace : callable(name, array) or None
         Sees every named intermediate result [H, W, C].
     region : x, y, width and height, or None
-        The part of the picture that is wanted, in samples: exactly that part of the whole picture.
+        Decode exactly this part of the picture, in samples.
     reduce : 1, 2, 4, 8, 16, 32 or 64
-        Give the means of squares of so many samples a side: a smaller picture for the same time, in less memory.
+        Return a smaller picture: the means of squares with this side, in samples. It takes the same time and less
+        memory.
 
     Returns
     -------

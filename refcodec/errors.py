@@ -1,8 +1,8 @@
-"""The error taxonomy (SPEC 8.9): one class a kind of refusal, each with the exit code the command line returns.
+"""The error taxonomy (SPEC 8.9): one class per kind of refusal, each with the exit code of the command line.
 
 Every error says what was wrong, where (byte offset, file, SPEC section), with which values, and the likely cause, so
-that one line is enough to act on. Nothing else leaves the public functions; a Python exception of another type that
-reaches a caller is a bug of refcodec (exit code 70).
+that one line is enough to act on. Public functions raise nothing else: a Python exception of another type that reaches
+a caller is a bug of refcodec (exit code 70).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class UsageError(RefcodecError):
 
 
 class CheckFailed(RefcodecError):
-    """A check that was asked for (verify, compare --exact) did not hold."""
+    """A requested check (verify, compare --exact) failed."""
 
     exit_code = 1
 
@@ -87,7 +87,7 @@ class HeaderError(InvalidStream):
 
 
 class TruncatedStream(InvalidStream):
-    """The stream ends before what its header announces."""
+    """The stream is shorter than its header announces."""
 
 
 class TrailingBytes(InvalidStream):

@@ -51,10 +51,10 @@ class Limits:
     Attributes
     ----------
     max_pixels : int
-        Largest number of pixels after padding to multiples of 64 (SPEC 4.2): padded pixels decide time and memory. By
-        default every picture of level 6 is accepted (SPEC 12.2).
+        Largest number of pixels after padding to multiples of 64 (SPEC 4.2), which determine time and memory. The
+        default accepts every picture of level 6 (SPEC 12.2).
     max_memory : int or None
-        Largest estimated working memory in bytes (memory.py), None for no bound; by default `default_memory`.
+        Largest estimated working memory in bytes (memory.py), None for no limit; the default is `default_memory`.
 
     Raises
     ------

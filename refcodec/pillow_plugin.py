@@ -1,10 +1,10 @@
 """Pillow plug-in: importing this module lets ``Image.open`` and ``Image.save`` handle ``.loclic`` files.
 
-Opening reads header and metadata alone. The stream is read, checked and decoded when pixels are first asked for;
-``verify`` checks it without decoding. ``crop`` of a small part of a tiled picture decodes the tiles of this part alone.
-``thumbnail`` and ``draft`` decode to a smaller picture in less memory. Errors are raised as `OSError`, which is what
-users of Pillow expect, with the refcodec error as its cause. ``refcodec.pillow_plugin.limits`` holds what a picture may
-cost. Pillow finds no plug-ins by itself, so this module has to be imported.
+Opening a file reads only its header and metadata. The stream is read, checked and decoded when pixels are first needed;
+``verify`` checks it without decoding. ``crop`` of a small part of a tiled picture decodes only the tiles of this part.
+``thumbnail`` and ``draft`` decode to a smaller picture in less memory. Errors are raised as `OSError`, as users of
+Pillow expect, with the refcodec error as their cause. ``refcodec.pillow_plugin.limits`` limits the cost of a picture.
+Pillow does not discover plug-ins, so this module must be imported.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class StreamInfo:
     channels : int
         Colour samples per pixel.
     quality : int
-        Quality, 1..100; 0 if the picture is stored without loss.
+        Quality, 1..100; 0 if the picture is stored losslessly.
     fingerprint : str
         Fingerprint of the model that decodes the stream, 32 hexadecimal digits.
     depth : int
@@ -52,9 +52,9 @@ class StreamInfo:
     alpha : bool
         There is an alpha channel in addition to the colour samples.
     lossless : bool
-        The whole picture is stored without loss.
+        The whole picture is stored losslessly.
     rectangles : int
-        Rectangles that are stored without loss; 0 if the whole picture is.
+        Rectangles that are stored losslessly; 0 if the whole picture is.
     tile_width, tile_height, tiles : int
         Size of a tile in samples, 0 if the picture is one tile, and the number of tiles.
     digest : str or None
@@ -66,7 +66,7 @@ class StreamInfo:
     chunks : tuple of (str, int)
         Tag and payload size in bytes of each chunk.
     fields : tuple of (int, str, int or str, str)
-        Offset, name, value and meaning of each header field there is; byte fields as hexadecimal digits.
+        Offset, name, value and meaning of each header field; byte fields as hexadecimal digits.
     """
 
     version: int

@@ -16,7 +16,7 @@ SYNTHESIS_WIDEST = 64
 """Elements of the widest map of g_s for a position of y_hat and a channel of the first stage."""
 
 SYNTHESIS_LAG = 7
-"""Rows of y_hat that the last operations of g_s are behind the first."""
+"""Rows of y_hat by which the last operation of g_s lags behind the first."""
 
 
 REACH = 7

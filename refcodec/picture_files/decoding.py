@@ -98,11 +98,12 @@ def decode_file(
     model, threads, limits, region, reduce
         As in `refcodec.decode`.
     verify : bool
-        Compare the samples with the encoder's digest before the picture is in its place.
+        Compare the samples with the encoder's digest before the output is put in place.
     form : str or None
-        One of `refcodec.io.picture_output.FORMATS`, for a pipe or a name without an extension. A pipe gets PNG.
+        One of `refcodec.io.picture_output.FORMATS`, for a pipe or a name without an extension. A pipe receives PNG by
+        default.
     autorotate : bool or None
-        Turn the samples as the EXIF orientation says. None turns them where the picture written carries no EXIF.
+        Rotate the samples as the EXIF orientation says. None rotates them if the output carries no EXIF.
     background : str, three numbers, or None
         A colour below transparent pixels; the picture has no alpha.
     strip, keep_times, force, progress, tell

@@ -38,9 +38,9 @@ class EncodedFile:
         Of the picture; channels of its colours.
     alpha, lossless : bool
     rectangles : int
-        Parts that are stored without loss.
+        Parts that are stored losslessly.
     quality : int
-        Quality, 0 for a picture without loss.
+        Quality, 0 for a lossless picture.
     bytes : int
         Length of the stream.
     bits_per_pixel : float
@@ -48,7 +48,7 @@ class EncodedFile:
         Coded segments.
     model, fingerprint : str or None
     reconstruction_sha256 : str
-        Of the samples that decoders show.
+        Of the samples that decoders output.
     psnr : float or None
         Of the colours in dB, None if nothing differs.
     seconds : float
@@ -135,7 +135,7 @@ def encode_file(
     progress: Shown | None = None,
     tell: Told | None = None,
 ) -> EncodedFile:
-    """Code a picture file.
+    """Encode a picture file.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def encode_file(
     out : str or path
         The stream; ``-`` is standard output.
     quality, bpp, size, psnr, lossless
-        What is asked for, at most one of them; see `refcodec.targets.Target`. Quality 60 if nothing is.
+        The target; give at most one of them, see `refcodec.targets.Target`. The default is quality 60.
     model, threads, limits, tile, exact, rectangles
         As in `refcodec.encode`.
     depth, frame, cmyk_to_srgb
@@ -152,15 +152,15 @@ def encode_file(
     background : str, three numbers, or None
         A colour, for instance ``"white"`` or ``"#ff8000"``, below transparent pixels; the stream has no alpha.
     strip : str or iterable of str
-        Metadata to leave out: exif, icc, xmp, all, or gps, the place alone.
+        Metadata to leave out: exif, icc, xmp, all, or gps for the location only.
     keep_times : bool
-        The stream gets the times of access and change of the picture.
+        Give the stream the access and modification times of the picture.
     force : bool
         Overwrite an existing file.
     progress : callable(what, share) or None
-        Is given the share of all work that is done, 0 to 1.
+        Called with the share of all work that is done, 0 to 1.
     tell : callable(line) or None
-        Is given notes as they arise.
+        Called with each note as it arises.
 
     Returns
     -------

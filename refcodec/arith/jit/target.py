@@ -15,4 +15,6 @@ def _wide() -> bool:
 
 
 WIDE = _wide()
-"""32 registers of 512 bits (AVX-512); else 16 of 256 bits (AVX2) are reckoned with, which serves SSE2 and NEON too."""
+"""True if the target has 32 registers of 512 bits (AVX-512). Otherwise blocks are sized for 16 registers of 256 bits
+(AVX2), which also suits SSE2 and NEON.
+"""

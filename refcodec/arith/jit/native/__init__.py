@@ -1,1 +1,1 @@
-"""The only door to private names of Numba and llvmlite: building and loading machine code."""
+"""Builds and loads machine code; the only package that uses private names of Numba and llvmlite."""
