@@ -76,12 +76,12 @@ class Strips:
         height, width, channels : int
             Of the whole result.
         fill : callable(first, out)
-            Computes the new rows into ``out``.
+            Computes the rows from ``first`` on into the interior of ``out``, a map [n + 4, width + 4, channels], int16.
 
         Returns
         -------
         Window
-            The rows that are still needed.
+            The rows up to ``end``, and the last ``KEEP`` rows before the new ones.
         """
         old = self._windows.get(name)
         first = old.end if old else 0

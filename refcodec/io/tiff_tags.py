@@ -244,7 +244,7 @@ class Reader:
         tags : set of int or None
             The tags to read, None for all.
         depth : int
-            Directories above this one; more than one below the first is refused.
+            Directories above this one; from 2 on, directories below are not read.
 
         Returns
         -------
