@@ -1,4 +1,4 @@
-"""Released models stay: every later version contains them as they were and decodes their streams to the same samples."""
+"""Released models stay: every later version contains them and decodes their streams to the same samples."""
 
 import hashlib
 import json
