@@ -22,7 +22,7 @@ from ..kit.vectors import Accept, Vector
 from .generate import listing
 
 SUITES = ("core", "geometry", "entropy", "extremes")
-"""Suites that vectors are taken from; those of the package's default model are frozen with that model."""
+"""Suites that vectors are taken from. Those of released models stay in the suite `default`, which a test pins."""
 
 LARGEST = 1 << 16
 """Bytes; larger streams stay in their suites."""

@@ -156,20 +156,12 @@ def _pins(manifest: bytes) -> dict[str, str]:
     return {v["id"]: f"{v['sha256']} {json.dumps(e)}" for v, e in zip(vectors, expects, strict=True)}
 
 
-def _replaced(before: bytes, after: bytes) -> set[str]:
-    """Vectors of a package's model that another has replaced: they go with it, and their ids name its fingerprint."""
-    old, new = read_json(before), read_json(after)
-    gone = {name for name, entry in old["models"].items() if "package" in entry and entry != new["models"].get(name)}
-    return {v["id"] for v in old["vectors"] if v.get("model") in gone}
-
-
 def changed_vectors(folder: Path, files: Mapping[str, bytes]) -> list[str]:
     """Identifiers of the present manifest that now mean something else, or nothing."""
     if not (folder / "manifest.json").is_file():
         return []
-    present, made = (folder / "manifest.json").read_bytes(), files["manifest.json"]
-    before, after, replaced = _pins(present), _pins(made), _replaced(present, made)
-    return [name for name, pin in before.items() if after.get(name) != pin and name not in replaced]
+    before, after = _pins((folder / "manifest.json").read_bytes()), _pins(files["manifest.json"])
+    return [name for name, pin in before.items() if after.get(name) != pin]
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> int:

@@ -17,7 +17,7 @@ LICENCE = "Apache-2.0"
 
 SUITES = {
     "core": "Every operation and configuration: pictures and random symbols, small, middling and full-shape models.",
-    "default": "The project's pictures with the package's default model; made anew when that model is replaced.",
+    "default": "The project's pictures with every released model; vectors are only ever added.",
     "geometry": "Sizes around multiples of 16 and 64, extreme aspect ratios, grey and colour, every quality step.",
     "entropy": "Every row of every symbol table with every symbol, every path of the range coder.",
     "extremes": "The largest accumulators, saturation of clamps, ties of roundings, neighbours of thresholds.",

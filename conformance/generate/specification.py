@@ -1,8 +1,7 @@
 """The numbers that SPEC.md prints, computed again: ``python -m conformance.generate.specification`` renews them.
 
-They are the output of its examples, annex D among them, and the decoding with the default model at the end of annex D,
-which the blocks would take hours for: refcodec makes it. A change of the container or of the default model changes
-them; tests fail if they are not current.
+They are the output of its examples, annex D among them, and the decoding with a released model at the end of annex D,
+which the blocks would take hours for: refcodec makes it. Tests fail if they are not current.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from refcodec.trace import Recorder
 from ..kit.clauses import FENCE, SPEC_PATH
 from ..kit.specification import definition, plain_content
 
-QUALITY = 30
-"""Quality step of the stream of the default model."""
+MODEL, QUALITY = "refcodec-default-2", 30
+"""Model and quality of the stream of D.9. A later default model does not replace it."""
 
 _LAST = "### D.9 "
 """Heading of the last section, whose two blocks are the stream and the stages."""
@@ -69,14 +68,14 @@ def renewed(text: str) -> str:
 
 
 def picture() -> np.ndarray:
-    """(SPEC D.9) The picture that is coded with the default model: [70, 100, 3] uint8."""
+    """(SPEC D.9) The picture that is coded with the released model: [70, 100, 3] uint8."""
     row, column = np.mgrid[:70, :100]
     return np.stack([(2 * column + row) % 256, column * row // 16 % 256, 255 - 2 * row], axis=2).astype(np.uint8)
 
 
 def default_decoding() -> tuple[str, str]:
-    """(SPEC D.9) A stream of the default model in hexadecimal digits, and the lines of its stages."""
-    data = encode_picture(picture(), QUALITY, rectangles=False).data
+    """(SPEC D.9) The stream in hexadecimal digits, and the lines of its stages."""
+    data = encode_picture(picture(), QUALITY, model=MODEL, rectangles=False).data
     digits = data.hex()
     return "".join(f"{digits[n : n + 64]}\n" for n in range(0, len(digits), 64)), stage_lines(data)
 

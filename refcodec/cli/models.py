@@ -11,7 +11,7 @@ from ..io.console import note, result, result_json
 from ..model.integer_model import Model
 from ..model.layer_table import parameter_count
 from ..model.proof import bound_table
-from ..model.registry import installed, load_model, model_path
+from ..model.registry import DEFAULT, RELEASED, installed, load_model, model_path
 
 
 def _model_facts(model: Model, path: Path) -> dict[str, Any]:
@@ -31,12 +31,20 @@ def _model_facts(model: Model, path: Path) -> dict[str, Any]:
 
 
 def model_list(args: Namespace) -> int:
-    """``model list``: what is installed; a file that holds no model is listed with the reason."""
+    """``model list``: what is installed and what it costs; a file that holds no model is listed with the reason."""
+    released = {entry.fingerprint for entry in RELEASED}
     rows = []
     for path in installed():
-        row = {"name": path.stem, "fingerprint": None, "path": str(path)}
+        row: dict[str, Any] = {"name": path.stem, "fingerprint": None, "path": str(path)}
         try:
-            row["fingerprint"] = load_model(path).fingerprint.hex()
+            model = load_model(path)
+            row |= {
+                "fingerprint": model.fingerprint.hex(),
+                "released": model.fingerprint.hex() in released,
+                "default": path == DEFAULT,
+                "bytes": path.stat().st_size,
+                "kmac_per_pixel": round(sum(op.macs for op in model.ops) / 1000, 2),
+            }
         except RefcodecError as e:
             row["error"] = str(e)
         rows.append(row)
@@ -44,9 +52,12 @@ def model_list(args: Namespace) -> int:
         result_json({"models": rows})
     else:
         for row in rows:
-            result(f"{row['name']:16s} {row['fingerprint'] or 'no model':32s}  {row['path']}")
+            result(f"{row['name']:20s} {row['fingerprint'] or 'no model':32s}  {row['path']}")
             if "error" in row:
                 note(f"{row['path']}: {row['error']}")
+                continue
+            kind = "the default, released" if row["default"] else "released" if row["released"] else "not released"
+            result(f"{'':20s} {row['bytes'] / 1e6:.1f} MB, {row['kmac_per_pixel']} kMAC per pixel, {kind}")
     return 0
 
 

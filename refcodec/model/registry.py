@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,44 @@ from ..io.files import user_cache
 from .file import read_claim, read_file
 from .integer_model import Model, build_model
 
-DEFAULT = Path(__file__).parents[1] / "data" / "default.h5"
+_DATA = Path(__file__).parents[1] / "data"
+
+
+@dataclass(frozen=True)
+class Released:
+    """A model that a version of refcodec was released with.
+
+    Attributes
+    ----------
+    name : str
+        Its name for good, and that of its file.
+    fingerprint : str
+        32 hexadecimal digits, as streams carry it (SPEC 8.1).
+    sha256 : str
+        Of its file.
+    """
+
+    name: str
+    fingerprint: str
+    sha256: str
+
+    @property
+    def path(self) -> Path:
+        """Its file in the package."""
+        return _DATA / f"{self.name}.h5"
+
+
+RELEASED = (
+    Released(
+        "refcodec-default-2",
+        "c77143be6f9b98f61747078b4229b330",
+        "ff13a2d102cf2092b75c757804c784de4ca02afdb500fa46c6c08bfb24c18e5e",
+    ),
+)
+"""Models that every later version contains, oldest first. Streams need them, so rows are added and never removed."""
+
+DEFAULT = RELEASED[-1].path
+"""File of the default model, which is the newest released one."""
 
 _KEPT, _NAMED = 4, 1024
 """Models that stay in memory, and files whose fingerprints are remembered."""
@@ -68,7 +106,7 @@ def _model_files(folder: str) -> list[Path]:
 
 
 def model_path(name_or_path: str | os.PathLike[str] | None = None) -> Path:
-    """The file of a model by path or by installed name; of the default model without an argument.
+    """The file of a model by path or by installed name; of the default model without an argument or as "default".
 
     Raises
     ------
@@ -78,6 +116,8 @@ def model_path(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     path = DEFAULT if name_or_path is None else Path(name_or_path)
     if os.path.isfile(path):
         return path
+    if str(name_or_path) == "default":
+        return DEFAULT
     if matches := [p for p in installed() if str(name_or_path) in (p.name, p.stem)]:
         return matches[0]
     raise ModelError(
@@ -220,4 +260,4 @@ def _named(path: Path) -> bytes | None:
     return claim
 
 
-__all__ = ["DEFAULT", "find_model", "installed", "load_model", "model_path"]
+__all__ = ["DEFAULT", "RELEASED", "Released", "find_model", "installed", "load_model", "model_path"]

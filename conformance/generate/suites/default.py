@@ -1,8 +1,10 @@
-"""The default suite: all that depends on the model in the package, so that one command follows its replacement."""
+"""The default suite: streams of every released model. A new release adds its own, and nothing else changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+
+from refcodec.model.registry import RELEASED
 
 from ...kit.clauses import cited
 from ...synthetic.models.procedural import model
@@ -25,21 +27,22 @@ CLAUSES = cited("1.4-1 4.1-2 4.3-1..2 6.1-9 6.9-4 6.10-1..4 8.1-20 12.1-2")
 
 @generator("default", "pictures")
 def pictures() -> Iterator[Case]:
-    """The project's pictures, coded by refcodec's encoder with the default model at several quality steps: colour and
-    grey, from 1x1 to 768x512. Identifiers begin with the model's fingerprint, so that another model has other ones.
+    """The project's pictures, coded by refcodec's encoder with every released model at several quality steps: colour
+    and grey, from 1x1 to 768x512. Identifiers begin with the model's fingerprint, so that every model has other ones.
     """
-    made = model("default")
-    for name, qualities in QUALITIES.items():
-        samples = picture(name)
-        for quality in qualities:
-            grey = ("4.3-3",) if samples.ndim == 2 else ()
-            yield Case(
-                f"default/{made.fingerprint.hex()[:8]}-{name.replace('_', '-')}-q{quality:03}",
-                coded(samples, quality, made),
-                "default",
-                CLAUSES + grey,
-                "If smaller models decode well, sums of many channels overflow, or sizes beyond a cache's or a "
-                "thread's share are cut wrongly.",
-                f"conformance/pictures/{name}.png at quality {quality}",
-                trace=name == "tiny",
-            )
+    for released in RELEASED:
+        made = model(released.name)
+        for name, qualities in QUALITIES.items():
+            samples = picture(name)
+            for quality in qualities:
+                grey = ("4.3-3",) if samples.ndim == 2 else ()
+                yield Case(
+                    f"default/{released.fingerprint[:8]}-{name.replace('_', '-')}-q{quality:03}",
+                    coded(samples, quality, made),
+                    released.name,
+                    CLAUSES + grey,
+                    "If smaller models decode well, sums of many channels overflow, or sizes beyond a cache's or a "
+                    "thread's share are cut wrongly.",
+                    f"conformance/pictures/{name}.png at quality {quality}",
+                    trace=name == "tiny",
+                )

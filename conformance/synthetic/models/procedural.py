@@ -22,7 +22,7 @@ from refcodec.model.file import read_content, write_model
 from refcodec.model.integer_model import Model, build_model, fingerprint, read_config
 from refcodec.model.layer_table import layer_table
 from refcodec.model.procedural import build
-from refcodec.model.registry import DEFAULT
+from refcodec.model.registry import RELEASED, Released
 
 from ...kit import vectors
 from ...kit.strict_json import read_json
@@ -140,6 +140,12 @@ def _thinned(name: str, config: Config, seed: int) -> Source:
     return Source(f"{name}-{seed}", cache(content), says, seed=seed)
 
 
+def _released(entry: Released) -> Source:
+    """A model of the package."""
+    content = cache(lambda: read_content(entry.path)[0])
+    return Source(entry.name, content, f"the released model {entry.name}", shipped=False)
+
+
 _SOURCES = {
     source.name: source
     for source in (
@@ -154,7 +160,7 @@ _SOURCES = {
         _procedural("paper", 7),
         _procedural("mlicpp", 7),
         _procedural("mlicpp-old", 7),
-        Source("default", cache(lambda: read_content(DEFAULT)[0]), "the default model of the package", shipped=False),
+        *(_released(entry) for entry in RELEASED),
     )
 }
 
@@ -332,11 +338,9 @@ def manifest_entry(name: str, check: bool = False) -> dict[str, Any]:
     entry: dict[str, Any] = {"fingerprint": fingerprint(content).hex(), **standing(read_config(content, name))}
     if made.shipped:
         entry |= {"file": f"../../models/{made.path.name}", "sha256": _file_hash(made, check)}
-    if name == "default":
-        entry |= {
-            "package": f"refcodec/data/{DEFAULT.name}",
-            "sha256": hashlib.sha256(DEFAULT.read_bytes()).hexdigest(),
-        }
+    for released in RELEASED:
+        if name == released.name:
+            entry |= {"package": f"refcodec/data/{released.path.name}", "sha256": released.sha256}
     if made.profile:
         entry["procedural"] = {"profile": made.profile, "seed": made.seed}
     return entry

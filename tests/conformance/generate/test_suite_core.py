@@ -19,6 +19,7 @@ from conformance.synthetic.models import procedural as models
 from conformance.synthetic.models.procedural import model
 from refcodec.bitstream.container import parse
 from refcodec.codec import decode_stream
+from refcodec.model.registry import RELEASED
 from refcodec.tiles import UNIT
 
 
@@ -76,12 +77,12 @@ def test_full_shapes_are_made_on_demand_and_pinned():
         assert made.file is None and (f"{made.profile}-{made.seed}", made.fingerprint) == (name, fingerprint)
 
 
-def test_the_default_suite_has_the_projects_pictures():
-    found = {name.split("-", 1)[1] for name in streams("default")}
-    assert found == {f"{name.replace('_', '-')}-q{q:03}" for name, steps in QUALITIES.items() for q in steps}
-    assert all(
-        name.startswith("default/" + suite("default").models["default"].fingerprint[:8]) for name in streams("default")
-    )
+def test_the_default_suite_has_the_projects_pictures_by_every_released_model():
+    expected = {f"{name.replace('_', '-')}-q{q:03}" for name, steps in QUALITIES.items() for q in steps}
+    for released in RELEASED:
+        prefix = f"default/{released.fingerprint[:8]}-"
+        assert {name.removeprefix(prefix) for name in streams("default") if name.startswith(prefix)} == expected
+    assert len(streams("default")) == len(RELEASED) * len(expected)
 
 
 def test_chunks_and_digests_of_every_kind():
@@ -164,20 +165,18 @@ def test_coded_streams_are_those_of_the_specifications_encoder():
     assert data == vector.read()
 
 
-def test_vectors_go_with_a_default_model_that_is_replaced_and_others_stay(tmp_path):
-    def manifest(fingerprint, vectors):
-        models = {"default": {"fingerprint": fingerprint, "package": "p/d.h5"}, "tiny-7": {"fingerprint": "1"}}
-        return json.dumps({"models": models, "vectors": [{"id": i, "model": m, "sha256": s} for i, m, s in vectors]})
+def test_a_vector_that_changes_or_vanishes_is_noticed(tmp_path):
+    def manifest(vectors):
+        return json.dumps({"models": {}, "vectors": [{"id": i, "sha256": s} for i, s in vectors]}).encode()
 
-    (tmp_path / "manifest.json").write_text(manifest("a", [("s/a", "default", "1"), ("s/t", "tiny-7", "2")]))
-    for fingerprint, vectors, changed in (
-        ("b", [("s/b", "default", "3"), ("s/t", "tiny-7", "2")], []),
-        ("b", [("s/b", "default", "3"), ("s/t", "tiny-7", "9")], ["s/t"]),
-        ("b", [("s/b", "default", "3")], ["s/t"]),
-        ("a", [("s/a", "default", "3"), ("s/t", "tiny-7", "2")], ["s/a"]),
+    assert generate.changed_vectors(tmp_path, {"manifest.json": manifest([("s/a", "1")])}) == []
+    (tmp_path / "manifest.json").write_bytes(manifest([("s/a", "1"), ("s/b", "2")]))
+    for vectors, changed in (
+        ([("s/a", "1"), ("s/b", "2"), ("s/c", "3")], []),
+        ([("s/a", "9"), ("s/b", "2")], ["s/a"]),
+        ([("s/b", "2")], ["s/a"]),
     ):
-        made = {"manifest.json": manifest(fingerprint, vectors).encode()}
-        assert generate.changed_vectors(tmp_path, made) == changed
+        assert generate.changed_vectors(tmp_path, {"manifest.json": manifest(vectors)}) == changed
 
 
 def test_cuts_continue_a_picture_by_its_mirror_image():

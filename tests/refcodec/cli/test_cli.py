@@ -268,7 +268,8 @@ def test_info_compare_verify_trace(tmp_path, small, stream, capsys):
 
 def test_models(capsys):
     listed = output(capsys, "model", "list")["models"]
-    assert any(m["name"] == "default" for m in listed)
+    (default,) = (m for m in listed if m.get("default"))
+    assert default["released"] and default["bytes"] > 2e7 and default["kmac_per_pixel"] == 91.83
     facts = output(capsys, "model", "info")
     assert facts["parameters"] == 14_627_304 and facts["kmac_per_pixel"] == 91.83
     assert "training" in facts["provenance"]["card"].lower()

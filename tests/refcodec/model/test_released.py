@@ -1,0 +1,62 @@
+"""Released models stay: every later version contains them and decodes their streams to the same samples."""
+
+import hashlib
+import json
+
+import pytest
+
+from conformance.kit.suites import KIT
+from refcodec import cli
+from refcodec.codec import decode_stream
+from refcodec.model.registry import DEFAULT, RELEASED, load_model, model_path
+
+PINS = {
+    "refcodec-default-2": (
+        "c77143be6f9b98f61747078b4229b330",
+        "ff13a2d102cf2092b75c757804c784de4ca02afdb500fa46c6c08bfb24c18e5e",
+        "eb1b7600a92e7c9c08e8c7e881cb6e9a3f73f9309700c1db7525e4bd1f7a6d0c",
+    ),
+}
+"""By name: fingerprint, SHA-256 of the file, and `of_streams`. Lines are only ever added."""
+
+
+def vectors(fingerprint):
+    """The entries of a model's vectors in the suite `default`."""
+    listed = json.loads((KIT / "suites" / "default" / "manifest.json").read_text())["vectors"]
+    return [row for row in listed if row["id"].startswith(f"default/{fingerprint[:8]}-")]
+
+
+def of_streams(fingerprint):
+    """SHA-256 of what the streams of a model are and decode to."""
+    facts = [[row["id"], row["sha256"], row["expect"]["samples"]] for row in vectors(fingerprint)]
+    return hashlib.sha256(json.dumps(sorted(facts)).encode()).hexdigest()
+
+
+def test_every_released_model_is_there_as_it_was():
+    assert [entry.name for entry in RELEASED] == list(PINS)
+    for entry in RELEASED:
+        assert (entry.fingerprint, entry.sha256, of_streams(entry.fingerprint)) == PINS[entry.name]
+        assert hashlib.sha256(entry.path.read_bytes()).hexdigest() == entry.sha256
+        assert load_model(entry.name).fingerprint.hex() == entry.fingerprint
+    assert model_path() == model_path("default") == DEFAULT == RELEASED[-1].path
+
+
+@pytest.mark.parametrize("entry", RELEASED, ids=lambda entry: entry.name)
+def test_its_streams_decode_to_the_same_samples(entry):
+    rows = vectors(entry.fingerprint)
+    assert len(rows) == 21
+    for row in rows:
+        if max(row["expect"]["width"], row["expect"]["height"]) > 256:
+            continue  # the kit's own run decodes the large ones
+        data = (KIT / "suites" / "default" / row["stream"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == row["sha256"]
+        samples, _ = decode_stream(data)
+        assert hashlib.sha256(samples.tobytes()).hexdigest() == row["expect"]["samples"], row["id"]
+
+
+def test_the_list_of_models_says_what_each_costs(capsys):
+    assert cli.main(["model", "list"]) == 0
+    printed = capsys.readouterr().out
+    for entry in RELEASED:
+        assert entry.name in printed and f"{entry.path.stat().st_size / 1e6:.1f} MB" in printed
+    assert "the default, released" in printed and "kMAC per pixel" in printed
