@@ -55,7 +55,6 @@ EXEMPT = {
     "conformance/generate": "descriptions and origins there are written into manifests",
     "conformance/synthetic/models/raw_files.py": "it names vectors, whose identifiers stay",
     "conformance/synthetic/models/procedural.py": "its texts are origins in manifests",
-    "weights_converter/default/card.md": "the card is embedded in the model file, whose SHA-256 a suite names",
 }
 """Files and folders in which words are not looked for, with the reasons."""
 
@@ -65,7 +64,6 @@ LONG = {
         "[1.4-1] A decoder conforms if": "a condition of conformance, which stays one sentence",
         "[1.5-1] The following do not change": "an enumeration that a clause holds",
     },
-    "weights_converter/default/card.md": {"": "the card is embedded in the model file"},
 }
 """Sentences that may be longer, by their beginning, with the reasons."""
 

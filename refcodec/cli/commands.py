@@ -32,6 +32,7 @@ from ..io.properties import Picture
 from ..limits import Limits
 from ..measure.metrics import compare as compare_samples
 from ..measure.metrics import heatmap
+from ..model.registry import RELEASED
 from ..trace import Recorder, Stage, npy_bytes
 from .encode_options import DECODING, ENCODING, shared_options
 
@@ -76,24 +77,21 @@ def encode(args: Namespace) -> int:
             f"{facts['width']}x{facts['height']} {how}: {facts['bytes']} bytes, {facts['bits_per_pixel']:.4f} bits "
             f"per pixel, {psnr}{facts['seconds']:.2f} s"
         )
-    _advise(args.input, facts["bytes"], facts["lossless"], args.model is None)
+    _advise(args.input, facts["bytes"], facts["fingerprint"])
     return 0
 
 
-def _advise(source: str, size: int, lossless: bool, of_package: bool) -> None:
-    """Say what a user may not expect: a stream larger than its source, or whose model may leave the package."""
+def _advise(source: str, size: int, fingerprint: str | None) -> None:
+    """Say what a user may not expect: a stream larger than its source, or one that needs a model of the user's own.
+
+    ``fingerprint`` is that of the model, None for a lossless stream.
+    """
     file = Path(source)
     if source != "-" and file.is_file() and size > (before := file.stat().st_size):
-        note(
-            f"the stream is larger than the source of {before} bytes"
-            + (
-                ""
-                if lossless
-                else ": the codec is made for photographs; for text, graphics and flat colours try --lossless"
-            )
-        )
-    if of_package and not lossless:
-        note("decoding needs this version's default model, which a later one may replace: keep the model or the source")
+        hint = ": the codec is made for photographs; for text, graphics and flat colours try --lossless"
+        note(f"the stream is larger than the source of {before} bytes{hint if fingerprint else ''}")
+    if fingerprint and all(fingerprint != released.fingerprint for released in RELEASED):
+        note("decoding needs this model, which is not a released one: keep its file")
 
 
 def decode_file(args: Namespace) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conformance.kit.suites import KIT
 from refcodec.cli import main
 from refcodec.errors import RefcodecError
 
@@ -516,7 +517,10 @@ def test_a_stream_larger_than_its_source_is_announced(tmp_path, small, capsys):
         assert main(["encode", str(source), str(tmp_path / "s.loclic"), *words]) == 0
         err = capsys.readouterr().err
         assert ("larger than the source" in err) == ("try --lossless" in err) == told
-        assert err.count("keep the model") == 1
+        assert "keep its file" not in err  # a released model stays
+    own = str(KIT / "models" / "tiny-7.h5")
+    assert main(["encode", str(small), str(tmp_path / "s.loclic"), "--force", "--model", own]) == 0
+    assert "not a released one: keep its file" in capsys.readouterr().err
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png", optimize=True)
     assert main(["encode", str(tmp_path / "noise.png"), str(tmp_path / "n.loclic"), "--lossless"]) == 0

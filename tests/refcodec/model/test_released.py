@@ -13,7 +13,7 @@ from refcodec.model.registry import DEFAULT, RELEASED, load_model, model_path
 PINS = {
     "refcodec-default-2": (
         "c77143be6f9b98f61747078b4229b330",
-        "ff13a2d102cf2092b75c757804c784de4ca02afdb500fa46c6c08bfb24c18e5e",
+        "afceaab9afd1b9b6961c907a5028c964ad17b870bf9924e0832ae4dc3be817d1",
         "eb1b7600a92e7c9c08e8c7e881cb6e9a3f73f9309700c1db7525e4bd1f7a6d0c",
     ),
 }
