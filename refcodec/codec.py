@@ -68,6 +68,9 @@ ModelArgument = Model | str | os.PathLike[str] | None
 Strips = Callable[[int, np.ndarray], None]
 """Is given the first row and the samples [n, W] or [n, W, C] of a strip, from the top down."""
 
+Elsewhere = Callable[[Stream], Iterable[tuple[int, np.ndarray]]]
+"""Gives the first row and the colours [n, W] or [n, W, 3] of strips of a picture that is decoded somewhere else."""
+
 TILE = 512
 """Side of the tiles that the encoder chooses for large pictures, in samples: the smallest of 512, 1024 and 2048 whose
 cost in rate at equal quality is below half a per cent (0.41 % on a mosaic of photographs)."""
@@ -470,6 +473,7 @@ def decode_strips(
     progress: Progress | None = None,
     region: Iterable[int] | None = None,
     held: bool = False,
+    colours: Elsewhere | None = None,
     parts: Parts = Parts(),
 ) -> Stream:
     """(SPEC 6.10-3, 4.5) Decode a stream, or a region of it, to strips of samples.
@@ -488,6 +492,9 @@ def decode_strips(
         it needs are decoded and checked.
     held : bool
         The caller keeps the samples, so they count in the estimate of memory.
+    colours : callable(stream) or None
+        Gives strips of the colours of the whole picture in place of the networks, from other machines for instance
+        (bands.py). Everything else, the checks among it, stays the same.
 
     Returns
     -------
@@ -508,8 +515,9 @@ def decode_strips(
     wanted = Region(0, 0, header.width, header.height)
     if region is not None:
         wanted = check_region(region, header.width, header.height)
-        if verify:
-            raise UsageError("only a whole picture can be verified", region=list(wanted))
+        if verify or colours:
+            what = "verified" if verify else "decoded elsewhere"
+            raise UsageError(f"only a whole picture can be {what}", region=list(wanted))
     needs = needed_for(header.grid, wanted)
     pixels = STRIDE * STRIDE * sum(tile.height * tile.width for tile in needs.tiles)
     if header.lossless:
@@ -520,16 +528,17 @@ def decode_strips(
     overlay, outlet = Overlay(stream, wanted), _Outlet(verify, strips)
     check_padded(overlay.pixels, limits, "its chunks ALPH and LOSS (SPEC 8.11)", region=list(wanted))
     alpha = ALPHA in dict(stream.chunks)
-    if header.lossless:
+    if not header.lossless:
+        found = stream_model(header, model)
+        check_segments(stream, found.config, needs)
+    if header.lossless or colours:
         memory = overlay.memory + held * wanted.width * wanted.height * (header.channels + alpha)
         check_memory(memory, limits, "decoding", "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
-        for first, rows in whole_strips(stream, wanted):
+        for first, rows in colours(stream) if colours and not header.lossless else whole_strips(stream, wanted):
             outlet(first, overlay.finished(first, rows))
             if progress:
                 progress((first + rows.shape[0]) / wanted.height)
     else:
-        found = stream_model(header, model)
-        check_segments(stream, found.config, needs)
         longest = max(stream.index[n].z_length + stream.index[n].y_length for n in of_z)
         _check_memory(
             *("decoding", header, found, limits, backend, threads, trace is not None),

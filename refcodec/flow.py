@@ -226,4 +226,4 @@ class Flow:
                 self._work.step("synthesis", (end - top) / region.height)
 
 
-__all__ = ["Flow", "Parts", "Trace", "needed_for"]
+__all__ = ["HYPER_REACH", "Flow", "Parts", "Trace", "needed_for"]

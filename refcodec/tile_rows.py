@@ -105,7 +105,7 @@ def y_hat_rows(engine: Engine, grid: TileGrid, part: Window, channels: int, code
             row, at = divmod(part.top + first + done, grid.tile_height)
             if at == 0 or not held:
                 held.clear()  # the row before is read to its end
-                held["row"] = _coded(engine, grid.row(row, part), part, channels, code_row)
+                held["row"] = coded_row(engine, grid.row(row, part), part, channels, code_row)
             rows = held["row"][at : at + out.shape[0] - done]
             out[done : done + rows.shape[0]] = rows
             done += rows.shape[0]
@@ -113,7 +113,7 @@ def y_hat_rows(engine: Engine, grid: TileGrid, part: Window, channels: int, code
     return Rows(part.bottom - part.top, part.right - part.left, channels, fill)
 
 
-def _coded(engine: Engine, tiles: list[Tile], part: Window, channels: int, code_row: CodeRow) -> np.ndarray:
+def coded_row(engine: Engine, tiles: list[Tile], part: Window, channels: int, code_row: CodeRow) -> np.ndarray:
     """y_hat of a row of tiles, side by side, in the columns of a part: [height, right - left, M] int16."""
     row: np.ndarray = interior(engine.map(tiles[0].height, part.right - part.left, channels))
     for tile, y_hat in code_row(tiles):
@@ -122,4 +122,4 @@ def _coded(engine: Engine, tiles: list[Tile], part: Window, channels: int, code_
     return row
 
 
-__all__ = ["CodeRow", "TileRows", "rows_of", "y_hat_rows"]
+__all__ = ["CodeRow", "TileRows", "coded_row", "rows_of", "y_hat_rows"]

@@ -22,8 +22,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from ..codec import Elsewhere
 from ..errors import CheckFailed, MissingInput, OutputError, RefcodecError, UsageError, within_resources
 from ..io.changes import colour_of
 from ..io.console import note, progress_line, result, result_json
@@ -144,8 +146,8 @@ def targets(files: Sequence[tuple[str, str]], out: str, suffix: str) -> list[str
 # --------------------------------------------------------------------------------------------------------------- work
 
 
-def do(args: argparse.Namespace, job: Job) -> Row:
-    """Do one file in this process; never raises but for an interrupt."""
+def do(args: argparse.Namespace, job: Job, colours: Elsewhere | None = None) -> Row:
+    """Do one file in this process, or decode its colours elsewhere; never raises but for an interrupt."""
     row, notes = Row(job.source, job.target), io.StringIO()
     try:
         with within_resources("a file of the batch"), contextlib.redirect_stderr(notes):
@@ -155,7 +157,7 @@ def do(args: argparse.Namespace, job: Job) -> Row:
                     row.state, row.sha256 = "skipped", job.known
                     return row
             os.makedirs(os.path.dirname(job.target) or ".", exist_ok=True)
-            work = commands.decode_file if job.decodes else commands.encode_file
+            work = partial(commands.decode_file, colours=colours) if job.decodes else commands.encode_file
             ours = (job.known or (job.fresh and job.again)) and os.path.isfile(job.target)
             words = {
                 **vars(args),
@@ -259,7 +261,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-j", "--jobs", type=positive, metavar="N", help="processes, one for each core by default")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of each process")
     parser.add_argument(
-        "--dask", metavar="ADDRESS", help="work on a running dask.distributed cluster that sees the same files"
+        "--dask",
+        metavar="ADDRESS",
+        help="work on a running dask.distributed cluster that sees the same files, one file per worker. Of N files on "
+        "W workers the N modulo W largest tiled streams are decoded one after another, each by rows of tiles on all "
+        "workers. Pictures are always encoded whole, each on one worker",
     )
     parser.add_argument("--report", metavar="FILE", help="write what became of every file: .json, .csv or .html")
     parser.add_argument("--force", action="store_true", help="do everything again and overwrite outputs")

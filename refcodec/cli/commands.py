@@ -21,7 +21,7 @@ from ..arith.backend import prepare
 from ..bitstream.container import parse_header
 from ..bitstream.fields import MAGIC
 from ..bitstream.info import describe, metadata
-from ..codec import decode_stream, decode_strips
+from ..codec import Elsewhere, decode_stream, decode_strips
 from ..errors import CheckFailed, OutputError, UsageError
 from ..io.console import activity, note, progress, result, result_json
 from ..io.files import check_target, opened, read_stream, stream_from, write_bytes
@@ -96,10 +96,10 @@ def _advise(source: str, size: int, lossless: bool, of_package: bool) -> None:
         note("decoding needs this version's default model, which a later one may replace: keep the model or the source")
 
 
-def decode_file(args: Namespace) -> dict[str, Any]:
-    """Decode as ``decode IN OUT`` does; what ``--json`` says."""
+def decode_file(args: Namespace, colours: Elsewhere | None = None) -> dict[str, Any]:
+    """Decode as ``decode IN OUT`` does, here or elsewhere; what ``--json`` says."""
     _check_output(args)
-    options = {**shared_options(args, DECODING), "region": args.region, "form": args.format}
+    options = {**shared_options(args, DECODING), "region": args.region, "form": args.format, "colours": colours}
     with activity() as show:
         done = picture_files.decode_file(args.input, args.out, **options, progress=show, tell=note)
     return _facts(done)

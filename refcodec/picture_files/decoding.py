@@ -16,7 +16,7 @@ import numpy as np
 from ..arith.backend import prepare
 from ..bitstream.container import ALPHA, Header, Stream, parse, parse_header
 from ..bitstream.info import Metadata, metadata_of
-from ..codec import ModelArgument, decode_reduced, decode_stream, decode_strips
+from ..codec import Elsewhere, ModelArgument, decode_reduced, decode_stream, decode_strips
 from ..errors import RefcodecError, within_resources
 from ..io.changes import Colour, colour_of, flattened, upright
 from ..io.files import check_target, mapped_stream, read_stream
@@ -86,6 +86,7 @@ def decode_file(
     force: bool = False,
     progress: Shown | None = None,
     tell: Told | None = None,
+    colours: Elsewhere | None = None,
 ) -> DecodedFile:
     """Decode a stream file to a picture file.
 
@@ -107,6 +108,8 @@ def decode_file(
         A colour below transparent pixels; the picture has no alpha.
     strip, keep_times, force, progress, tell
         As in `encode_file`.
+    colours
+        As in `refcodec.codec.decode_strips`.
 
     Returns
     -------
@@ -128,7 +131,7 @@ def decode_file(
     alpha = stored_alpha and colour is None
     check_format(out, alpha, form)
     wanted = None if region is None else check_region(region, header.width, header.height)
-    if not header.lossless and tell:
+    if not header.lossless and tell and not colours:
         prepare(threads, tell)
     shape = _decoded_shape(header, wanted, stored_alpha, check_step(reduce))
     metadata, told = stripped(found, words)
@@ -138,6 +141,7 @@ def decode_file(
         told.append(f"turned upright, its orientation was {turn}")
     write = _Writing(out, metadata, turn, colour, force, form)
     ways: dict[str, Any] = {"model": model, "threads": threads, "limits": limits, "region": wanted, "verify": verify}
+    ways["colours"] = colours
     ways["progress"] = None if progress is None else partial(progress, "decoding")
     if ways["progress"]:
         ways["progress"](0.0)
