@@ -34,7 +34,7 @@ from .bitstream.container import (
 from .bitstream.fields import DIGEST_BYTES, FINGERPRINT_BYTES, Buffer, as_view
 from .entropy.costs import BlockBits
 from .entropy.rans import STATE_BYTES, WORD_BYTES
-from .errors import CheckFailed, CoderError, ModelError, UsageError, within_resources
+from .errors import CheckFailed, CoderError, ModelError, UsageError, check_flags, within_resources
 from .flow import Flow, Parts, Trace, needed_for
 from .limits import Limits, check_memory, check_padded, check_pixels, padded_pixels
 from .lossless.rectangles import Rectangle
@@ -62,6 +62,7 @@ from .stored import (
     storing_memory,
     whole_strips,
 )
+from .threads import thread_count
 from .tiles import STRIDE, UNIT, Z_STRIDE, Needs, Region, Window, check_region
 
 ModelArgument = Model | str | os.PathLike[str] | None
@@ -123,10 +124,24 @@ def _resolve(model: ModelArgument) -> Model:
     return model if isinstance(model, Model) else load_model(model)
 
 
-def _check_arguments(threads: object, limits: object, trace: object) -> None:
-    """Refuse arguments of a wrong type before they fail somewhere else."""
+def check_arguments(
+    threads: object,
+    limits: object,
+    trace: object = None,
+    model: object = None,
+    functions: tuple[object, ...] = (),
+    **flags: object,
+) -> None:
+    """Refuse arguments of a wrong type before they fail somewhere else; flags are true or false."""
+    check_flags(**flags)
+    if model is not None and not isinstance(model, (Model, str, os.PathLike)):
+        raise UsageError("a model is a Model, a name, a path or None", type=type(model).__name__)
+    for function in functions:
+        if function is not None and not callable(function):
+            raise UsageError("progress, strips and the like are functions", type=type(function).__name__)
     if threads is not None and not isinstance(threads, (int, np.integer)):
         raise UsageError("the number of threads is an integer or None", value=repr(threads))
+    thread_count(threads if threads is None else int(threads))
     if limits is not None and not isinstance(limits, Limits):
         raise UsageError(
             "limits are a refcodec.Limits or None",
@@ -208,7 +223,8 @@ def encode_strips(
     ------
     UsageError, LimitExceeded, ModelError
     """
-    _check_arguments(threads, limits, trace)
+    flags = {"digest": digest, "exact": exact, "lossless": lossless, "rectangles": rectangles, "held": held}
+    check_arguments(threads, limits, trace, model, (progress, strips), **flags)
     source, limits, chunks = CheckedRows(source), limits or Limits(), tuple(chunks)
     check_pixels(source.width, source.height, limits)
     colours: SampleRows = Colours(source)
@@ -509,7 +525,7 @@ def decode_strips(
     CheckFailed
         ``verify`` was asked for and the digest is absent or another.
     """
-    _check_arguments(threads, limits, trace)
+    check_arguments(threads, limits, trace, model, (progress, strips, colours), verify=verify, held=held)
     limits = limits or Limits()
     header = parse_header(data)
     wanted = Region(0, 0, header.width, header.height)

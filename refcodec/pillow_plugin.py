@@ -22,7 +22,7 @@ from .bitstream.container import ALPHA, Header, parse
 from .bitstream.fields import MAGIC
 from .bitstream.info import Metadata, metadata_of
 from .bitstream.outline import outline
-from .errors import RefcodecError
+from .errors import RefcodecError, UsageError
 from .flow import needed_for
 from .io.changes import colour_of, flattened
 from .io.files import stream_from
@@ -46,6 +46,9 @@ TARGETS = ("quality", "bpp", "size", "psnr", "lossless")
 
 OPTIONS = ("threads", "tile", "exact", "rectangles")
 """Further options, besides ``model``, ``background`` and the metadata."""
+
+KNOWN = frozenset((*TARGETS, *OPTIONS, *Metadata._fields, "model", "background"))
+"""Every option of ``Image.save``; others are refused."""
 
 CROPPED = 0.5
 """Share of a picture's tiles that ``crop`` decodes in all before it decodes the whole picture instead."""
@@ -182,7 +185,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     Raises
     ------
     OSError
-        The picture has another mode than those of eight-bit grey and RGB, or cannot be coded.
+        The picture has another mode than those of eight-bit grey and RGB, or cannot be coded; an option is unknown.
     ValueError
         ``exif``, ``icc_profile`` or ``xmp`` has a wrong type.
     """
@@ -194,6 +197,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     given = {name: _given(name, asked[name]) for name in Metadata._fields if name in asked}
     options = {name: asked[name] for name in OPTIONS if name in asked}
     try:
+        if unknown := sorted(asked.keys() - KNOWN):
+            raise UsageError("an option is not known", where=f"saving {FORMAT}", options=unknown, known=sorted(KNOWN))
         target, model = Target(**{name: asked[name] for name in TARGETS if name in asked}), asked.get("model")
         if not (target.lossless or isinstance(model, Model)):
             model = load_model(model)

@@ -35,6 +35,7 @@ from ..io.options import add_json, add_limits, limits_of, positive
 from ..io.picture_output import FORMATS, check_format
 from ..limits import default_memory
 from ..model.registry import load_model
+from ..picture_files import check_lossless
 from ..threads import thread_count
 from . import commands
 from .batch_report import Row, report, save
@@ -109,7 +110,8 @@ def found(inputs: Iterable[str], out: str, journals: Journals) -> list[tuple[str
             matches = [m for m in glob.glob(name, recursive=True) if os.path.isfile(m)]
             listed = [(m, os.path.relpath(m, base or ".")) for m in matches]
         if not listed:
-            raise MissingInput("no picture and no stream", where=name)
+            cause = "encode and decode read standard input, batch does not" if name == "-" else ""
+            raise MissingInput("no picture and no stream", where=name, cause=cause)
         for path, place in listed:
             files.setdefault(path, place)
     return sorted(files.items())
@@ -307,7 +309,10 @@ def main(args: argparse.Namespace) -> int:
     ModelError
         The model is not there.
     """
-    if args.dask and args.jobs:
+    if args.out == "-":
+        raise UsageError("outputs go to a folder", where="--out -", cause="encode and decode write to standard output")
+    thread_count(args.threads)
+    if args.dask is not None and args.jobs:
         raise UsageError("the cluster decides how many processes work", where="--jobs", cause="leave -j out")
     if args.report:
         check_target(args.report, force=True)
@@ -323,6 +328,8 @@ def main(args: argparse.Namespace) -> int:
     if args.background is not None:
         colour_of(args.background)
     encodes = any(not path.lower().endswith(STREAM) for path, _ in files)
+    if encodes and args.lossless:
+        check_lossless(args.model, args.tile, args.rectangles == "auto")
     fingerprint = load_model(args.model).fingerprint.hex() if encodes and not args.lossless else args.model or ""
     sources = {os.path.realpath(path) for path, _ in files}
     if lost := [target for target in out if os.path.realpath(target) in sources]:
@@ -338,7 +345,7 @@ def main(args: argparse.Namespace) -> int:
         jobs.append(Job(source, target, options, known, not os.path.exists(target)))
     shared, processes = _shares(args, len(jobs))
     made = rows_of(shared, jobs, processes)
-    if args.dask:
+    if args.dask is not None:
         from .cluster import rows_on
 
         theirs = {"threads": args.threads, "max_memory": args.max_memory}  # a worker shares out what it has

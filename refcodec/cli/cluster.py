@@ -95,14 +95,16 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         from distributed import Client
         from distributed import TimeoutError as TooLate
+        from distributed.comm.addressing import get_address_host_port
     except ImportError as error:
         raise Unsupported("clusters need dask.distributed", where="--dask", cause='install "refcodec[dask]"') from error
     try:
+        get_address_host_port(address)  # a client that fails by its address waits 20 s when it is freed
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TooLate, ValueError, TypeError) as error:
         raise UsageError(
             "no scheduler of dask answers",
-            where=address,
+            where=f"--dask {address or repr(address)}",
             detail=str(error),
             cause="name the address that `dask scheduler` prints, such as tcp://10.0.0.1:8786",
         ) from error

@@ -99,7 +99,7 @@ def _advise(source: str, size: int, lossless: bool, of_package: bool) -> None:
 def decode_file(args: Namespace, colours: Elsewhere | None = None) -> dict[str, Any]:
     """Decode as ``decode IN OUT`` does, here or elsewhere; what ``--json`` says."""
     _check_output(args)
-    options = {**shared_options(args, DECODING), "region": args.region, "form": args.format, "colours": colours}
+    options = {**shared_options(args, DECODING), "region": args.region, "format": args.format, "colours": colours}
     with activity() as show:
         done = picture_files.decode_file(args.input, args.out, **options, progress=show, tell=note)
     return _facts(done)
@@ -128,7 +128,9 @@ def _extract(args: Namespace, data: bytes) -> dict[str, str]:
     name = "stream" if args.input == "-" else Path(args.input).stem
     found = {kind: payload for kind, payload in zip(SUFFIXES, metadata(data), strict=True) if payload}
     files = {kind: os.path.join(args.extract, name + SUFFIXES[kind]) for kind in found}
-    if not os.path.isdir(args.extract):
+    if not files:
+        note(f"{args.input}: nothing to extract: the stream has no metadata")
+    elif not os.path.isdir(args.extract):
         _make_folder(Path(args.extract))
     for file in files.values():
         check_target(file, args.force, args.input)

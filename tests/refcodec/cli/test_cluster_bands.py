@@ -41,9 +41,9 @@ def place(tmp_path, monkeypatch):
 
 
 def photograph(height=2200, width=700, channels=3, **options):
-    samples = np.tile(random_picture(200, 100, channels=channels), (height // 200 + 1, width // 100 + 1, 1)[:channels])
-    samples = samples.reshape(*samples.shape[:2], -1)[:height, :width]
-    return encode_picture(np.ascontiguousarray(samples.squeeze()), 60, model=tiny_model(), **{"tile": 128, **options})
+    samples = np.tile(random_picture(200, 100), (height // 200 + 1, width // 100 + 1, 1))[:height, :width]
+    samples = np.ascontiguousarray(samples if channels == 3 else samples[:, :, 1])
+    return encode_picture(samples, 60, model=tiny_model(), **{"tile": 128, **options})
 
 
 def drawn(height=1500, width=600):
