@@ -90,8 +90,16 @@ def _synthesise(args: argparse.Namespace, header: Header, band: int, latents: li
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    """A client of the cluster that has a worker."""
+def connected(address: str) -> Iterator[Any]:
+    """A client of a cluster that has a worker.
+
+    Raises
+    ------
+    Unsupported
+        dask.distributed is not installed.
+    UsageError
+        There is no such cluster, or it has no worker.
+    """
     try:
         from distributed import Client
         from distributed import TimeoutError as TooLate
@@ -176,7 +184,7 @@ def rows_on(address: str, args: argparse.Namespace, jobs: Sequence[Job], fingerp
     if args.model and os.path.exists(args.model):
         paths["model"] = os.path.abspath(args.model)
     args = argparse.Namespace(**{**vars(args), **paths})
-    with _connected(address) as client:
+    with connected(address) as client:
         _check(client, args, fingerprint)
         large = _large(client, args, jobs)
         left, active = [job for job in reversed(jobs) if job not in large], dict[Any, Job]()
@@ -343,4 +351,4 @@ def _by_bands(
     return colours
 
 
-__all__ = ["rows_on"]
+__all__ = ["connected", "rows_on"]
