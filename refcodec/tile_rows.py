@@ -77,6 +77,18 @@ def rows_of(strips: Iterator[tuple[int, np.ndarray]], height: int, width: int, c
     return Rows(height, width, channels, fill)
 
 
+def and_a_row(x: Rows) -> Rows:
+    """The same rows and one of zeros: strips of g_s are up to 7.375 rows of y_hat behind, samples depend on 7."""
+
+    def fill(first: int, out: np.ndarray) -> None:
+        there = max(0, x.height - first)
+        if there:
+            x.fill(first, out[:there])
+        out[there:] = 0
+
+    return Rows(x.height + 1, x.width, x.channels, fill)
+
+
 def y_hat_rows(engine: Engine, grid: TileGrid, part: Window, channels: int, code_row: CodeRow) -> Map | Rows:
     """A part of y_hat as the input of g_s, coded as it is read.
 
@@ -122,4 +134,4 @@ def coded_row(engine: Engine, tiles: list[Tile], part: Window, channels: int, co
     return row
 
 
-__all__ = ["CodeRow", "TileRows", "coded_row", "rows_of", "y_hat_rows"]
+__all__ = ["CodeRow", "TileRows", "and_a_row", "coded_row", "rows_of", "y_hat_rows"]

@@ -165,7 +165,13 @@ def strip_rows(width: int, widest: float, low: bool = False) -> int:
 
 
 def in_strips(
-    engine: Engine, network: Network, x: np.ndarray | Rows, widest: float, lag: int = 0, low: bool = False
+    engine: Engine,
+    network: Network,
+    x: np.ndarray | Rows,
+    widest: float,
+    lag: int = 0,
+    low: bool = False,
+    further: int = 0,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Run a network and give its result in pieces: (first row, rows [n, W, C] int16), from the top down.
 
@@ -182,10 +188,13 @@ def in_strips(
         so that the last operations get strips of equal height.
     low : bool
         Strips of a quarter of the height: for pictures in tiles, which may be wide. They cost a tenth of the time more.
+    further : int
+        Rows that follow those of x and are not there: what depends on them is not computed.
     """
     height = x.height if isinstance(x, Rows) else x.shape[0] - 2 * BORDER
     width = x.width if isinstance(x, Rows) else x.shape[1] - 2 * BORDER
     strip = height if engine.trace else strip_rows(width, widest, low)
+    whole = height + further
     strips, done = Strips(engine), 0
     ends = [strip + lag]
     while ends[-1] < height - max(strip - lag, 1):
@@ -193,10 +202,10 @@ def in_strips(
     ends = [end for end in ends if end < height] + [height]
     for end in ends:
         if isinstance(x, Rows):
-            given = strips.grow("", end, height, width, x.channels, lambda first, out: x.fill(first, interior(out)))
+            given = strips.grow("", end, whole, width, x.channels, lambda first, out: x.fill(first, interior(out)))
         else:
-            given = Window(x, 0, end, height)
-        if len(ends) == 1:
+            given = Window(x, 0, end, whole)
+        if len(ends) == 1 and whole == height:
             yield 0, interior(network(engine, given.map))
             return
         out = network(strips, given)

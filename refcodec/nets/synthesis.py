@@ -42,7 +42,11 @@ def synthesis(engine: PictureOps[M], y_hat: M) -> M:
 
 
 def synthesis_strips(
-    engine: Engine, config: Config, y_hat: np.ndarray | Rows, low: bool = False
+    engine: Engine, config: Config, y_hat: np.ndarray | Rows, low: bool = False, further: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(SPEC 6.10) `synthesis` strip by strip: first row and rows of planes, from the top down."""
-    return in_strips(engine, synthesis, y_hat, SYNTHESIS_WIDEST * config.N[0], lag=SYNTHESIS_LAG, low=low)
+    """(SPEC 6.10) `synthesis` strip by strip: first row and rows of planes, from the top down.
+
+    If ``further`` rows of y_hat follow, no planes are given that depend on them: the last of 7.375 rows are left out.
+    """
+    widest = SYNTHESIS_WIDEST * config.N[0]
+    return in_strips(engine, synthesis, y_hat, widest, lag=SYNTHESIS_LAG, low=low, further=further)

@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
-from tiny_models import random_picture, tiny_model
+from tiny_models import TINY, TINY_OLD, random_picture, tiny_model
 
+from refcodec.arith.engine import Engine
+from refcodec.arith.maps import interior
+from refcodec.arith.strips import Rows
 from refcodec.bands import around, latents_of, samples_of, tops_of
 from refcodec.bitstream.container import parse_header
 from refcodec.codec import decode_stream, encode_picture
 from refcodec.errors import ChecksumError, LimitExceeded, ModelError, UsageError
 from refcodec.limits import Limits
+from refcodec.nets.synthesis import REACH, synthesis_strips
+from refcodec.tile_rows import and_a_row
 from refcodec.tiles import TileGrid
 
 MODEL = tiny_model()
@@ -37,6 +42,24 @@ def test_bands_are_the_rows_of_the_whole(height, width, channels, tile, bands):
     found = joined(made.data)
     assert len(found) == bands and all(len(rows) >= 512 for rows in found[:-1])
     assert np.array_equal(np.concatenate(found), made.reconstruction)
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_OLD])
+@pytest.mark.parametrize("rows", [8, 9, 13, 40])
+def test_no_rows_are_computed_that_depend_on_what_follows(config, rows):
+    model = tiny_model(config)
+    engine = Engine(model.layers, model.tables, 0, 1)
+    y_hat = engine.map(rows, 5, config.M)
+    interior(y_hat)[...] = np.random.default_rng(rows).integers(-300, 300, (rows, 5, config.M))
+
+    def fill(first, out):
+        out[...] = interior(y_hat)[first : first + out.shape[0]]
+
+    given = and_a_row(Rows(rows, 5, config.M, fill))
+    whole = np.concatenate([strip.copy() for _, strip in synthesis_strips(engine, config, y_hat)])
+    part = np.concatenate([strip.copy() for _, strip in synthesis_strips(engine, config, given, False, 3)])
+    assert 16 * (rows - REACH) <= len(part) < 16 * (rows - REACH) + 16
+    assert np.array_equal(part[: 16 * (rows - REACH)], whole[: 16 * (rows - REACH)])
 
 
 @pytest.mark.parametrize("tile_height", [4, 8, 12, 32, 36, 64, 1020])
