@@ -34,7 +34,7 @@ from .bitstream.container import (
 from .bitstream.fields import DIGEST_BYTES, FINGERPRINT_BYTES, Buffer, as_view
 from .entropy.costs import BlockBits
 from .entropy.rans import STATE_BYTES, WORD_BYTES
-from .errors import CheckFailed, CoderError, ModelError, UsageError, within_resources
+from .errors import CheckFailed, CoderError, ModelError, UsageError, check_flags, within_resources
 from .flow import Flow, Parts, Trace, needed_for
 from .limits import Limits, check_memory, check_padded, check_pixels, padded_pixels
 from .lossless.rectangles import Rectangle
@@ -62,11 +62,15 @@ from .stored import (
     storing_memory,
     whole_strips,
 )
+from .threads import thread_count
 from .tiles import STRIDE, UNIT, Z_STRIDE, Needs, Region, Window, check_region
 
 ModelArgument = Model | str | os.PathLike[str] | None
 Strips = Callable[[int, np.ndarray], None]
 """Is given the first row and the samples [n, W] or [n, W, C] of a strip, from the top down."""
+
+Elsewhere = Callable[[Stream], Iterable[tuple[int, np.ndarray]]]
+"""Gives the first row and the colours [n, W] or [n, W, 3] of strips of a picture that is decoded somewhere else."""
 
 TILE = 512
 """Side of the tiles that the encoder chooses for large pictures, in samples: the smallest of 512, 1024 and 2048 whose
@@ -120,10 +124,39 @@ def _resolve(model: ModelArgument) -> Model:
     return model if isinstance(model, Model) else load_model(model)
 
 
-def _check_arguments(threads: object, limits: object, trace: object) -> None:
-    """Refuse arguments of a wrong type before they fail somewhere else."""
+def check_arguments(
+    threads: object,
+    limits: object,
+    trace: object = None,
+    model: object = None,
+    functions: tuple[object, ...] = (),
+    **flags: object,
+) -> None:
+    """Refuse arguments of a wrong type before they fail somewhere else.
+
+    Parameters
+    ----------
+    threads : int or None
+    limits : Limits or None
+    trace : callable or None
+    model : Model, str, path or None
+    functions : tuple of callable or None
+        Other arguments that are called.
+    **flags : bool
+
+    Raises
+    ------
+    UsageError
+    """
+    check_flags(**flags)
+    if model is not None and not isinstance(model, (Model, str, os.PathLike)):
+        raise UsageError("a model is a Model, a name, a path or None", type=type(model).__name__)
+    for function in functions:
+        if function is not None and not callable(function):
+            raise UsageError("progress, strips and the like are functions", type=type(function).__name__)
     if threads is not None and not isinstance(threads, (int, np.integer)):
         raise UsageError("the number of threads is an integer or None", value=repr(threads))
+    thread_count(threads if threads is None else int(threads))
     if limits is not None and not isinstance(limits, Limits):
         raise UsageError(
             "limits are a refcodec.Limits or None",
@@ -210,7 +243,8 @@ def encode_strips(
     ------
     UsageError, LimitExceeded, ModelError
     """
-    _check_arguments(threads, limits, trace)
+    flags = {"digest": digest, "exact": exact, "lossless": lossless, "rectangles": rectangles, "held": held}
+    check_arguments(threads, limits, trace, model, (progress, strips), **flags)
     source, limits, chunks = CheckedRows(source), limits or Limits(), tuple(chunks)
     check_pixels(source.width, source.height, limits)
     colours: SampleRows = Colours(source)
@@ -482,6 +516,7 @@ def decode_strips(
     progress: Progress | None = None,
     region: Iterable[int] | None = None,
     held: bool = False,
+    colours: Elsewhere | None = None,
     parts: Parts = Parts(),
 ) -> Stream:
     """(SPEC 6.10-3, 4.5) Decode a stream, or a region of it, to strips of samples.
@@ -500,6 +535,9 @@ def decode_strips(
         it needs are decoded and checked.
     held : bool
         The caller keeps the samples, so they count in the estimate of memory.
+    colours : callable(stream) or None
+        Gives strips of the colours of the whole picture in place of the networks, from other machines for instance
+        (bands.py). Everything else, the checks among it, stays the same.
 
     Returns
     -------
@@ -514,14 +552,15 @@ def decode_strips(
     CheckFailed
         ``verify`` was asked for and the digest is absent or another.
     """
-    _check_arguments(threads, limits, trace)
+    check_arguments(threads, limits, trace, model, (progress, strips, colours), verify=verify, held=held)
     limits = limits or Limits()
     header = parse_header(data)
     wanted = Region(0, 0, header.width, header.height)
     if region is not None:
         wanted = check_region(region, header.width, header.height)
-        if verify:
-            raise UsageError("only a whole picture can be verified", region=list(wanted))
+        if verify or colours:
+            what = "verified" if verify else "decoded elsewhere"
+            raise UsageError(f"only a whole picture can be {what}", region=list(wanted))
     needs = needed_for(header.grid, wanted)
     pixels = STRIDE * STRIDE * sum(tile.height * tile.width for tile in needs.tiles)
     if header.lossless:
@@ -532,16 +571,17 @@ def decode_strips(
     overlay, outlet = Overlay(stream, wanted), _Outlet(verify, strips)
     check_padded(overlay.pixels, limits, "its chunks ALPH and LOSS (SPEC 8.11)", region=list(wanted))
     alpha = ALPHA in dict(stream.chunks)
-    if header.lossless:
+    if not header.lossless:
+        found = stream_model(header, model)
+        check_segments(stream, found.config, needs)
+    if header.lossless or colours:
         memory = overlay.memory + held * wanted.width * wanted.height * (header.channels + alpha)
         check_memory(memory, limits, "decoding", "byte 8 (SPEC 8.1)", width=header.width, height=header.height)
-        for first, rows in whole_strips(stream, wanted):
+        for first, rows in colours(stream) if colours and not header.lossless else whole_strips(stream, wanted):
             outlet(first, overlay.finished(first, rows))
             if progress:
                 progress((first + rows.shape[0]) / wanted.height)
     else:
-        found = stream_model(header, model)
-        check_segments(stream, found.config, needs)
         longest = max(stream.index[n].z_length + stream.index[n].y_length for n in of_z)
         _check_memory(
             *("decoding", header, found, limits, backend, threads, trace is not None),

@@ -164,6 +164,18 @@ class InvalidModel(ModelError):
     """The model file is damaged, has a wrong schema, or cannot be proved free of overflow."""
 
 
+def check_flags(**flags: object) -> None:
+    """Refuse arguments that are neither true nor false, by name: a word such as "no" would count as true.
+
+    Raises
+    ------
+    UsageError
+    """
+    for name, value in flags.items():
+        if type(value).__name__ not in ("bool", "bool_"):  # NumPy's is no bool
+            raise UsageError("an argument is True or False", where=name, value=repr(value))
+
+
 @contextmanager
 def within_resources(action: str) -> Iterator[None]:
     """Report a lack of memory, threads or packages inside the block, or inside a function that this decorates.

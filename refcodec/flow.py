@@ -28,7 +28,7 @@ from .nets.synthesis import REACH, synthesis_strips
 from .planes import SampleRows, crop_samples, pad_rows, padding
 from .progress import Work
 from .slices import walk_slices
-from .tile_rows import CodeRow, TileRows, rows_of, y_hat_rows
+from .tile_rows import CodeRow, TileRows, and_a_row, rows_of, y_hat_rows
 from .tiles import STRIDE, Z_STRIDE, Needs, Region, Tile, TileGrid, Window
 
 Trace = Callable[[str, np.ndarray], None]
@@ -236,12 +236,15 @@ class Flow:
         config, region, part = self.model.config, self._needs.region, self._needs.y
         y_hat = y_hat_rows(self.engine, self.grid, part, config.M, code_row)
         x, y = region.x - STRIDE * part.left, region.y - STRIDE * part.top
-        for first, planes in synthesis_strips(self.engine, config, y_hat, self._tiled):
+        further = 0 if self.engine.trace else self.grid.height - part.bottom  # a trace sees whole results
+        if further and isinstance(y_hat, Rows):
+            y_hat, further = and_a_row(y_hat), further - 1
+        for first, planes in synthesis_strips(self.engine, config, y_hat, self._tiled, further):
             top, end = max(first, y), min(first + planes.shape[0], y + region.height)
-            if top < end:  # not for rows that lie in the reach around the region, or in the padding
+            if top < end:  # not for rows that lie in the reach above the region, or in the padding
                 rows = np.clip(planes[top - first : end - first, x : x + region.width], 0, 255).astype(np.uint8)
                 yield top - y, crop_samples(rows, end - top, region.width, self._channels)
                 self._work.step("synthesis", (end - top) / region.height)
 
 
-__all__ = ["Flow", "Parts", "Trace", "needed_for"]
+__all__ = ["HYPER_REACH", "Flow", "Parts", "Trace", "needed_for"]

@@ -22,7 +22,7 @@ from .bitstream.container import ALPHA, Header, parse
 from .bitstream.fields import MAGIC
 from .bitstream.info import Metadata, metadata_of
 from .bitstream.outline import outline
-from .errors import RefcodecError
+from .errors import RefcodecError, UsageError
 from .flow import needed_for
 from .io.changes import colour_of, flattened
 from .io.files import stream_from
@@ -46,6 +46,12 @@ TARGETS = ("quality", "bpp", "size", "psnr", "lossless")
 
 OPTIONS = ("threads", "tile", "exact", "rectangles")
 """Further options, besides ``model``, ``background`` and the metadata."""
+
+KNOWN = frozenset((*TARGETS, *OPTIONS, *Metadata._fields, "model", "background"))
+"""Every option of ``Image.save``. Others are ignored with a warning, since programs pass those of other formats."""
+
+ELSEWHERE = frozenset({"limits", "depth", "frame", "cmyk_to_srgb", "strip", "keep_times"})
+"""Options of `refcodec.encode_file` that ``save`` refuses: to ignore them would surprise."""
 
 CROPPED = 0.5
 """Share of a picture's tiles that ``crop`` decodes in all before it decodes the whole picture instead."""
@@ -182,7 +188,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     Raises
     ------
     OSError
-        The picture has another mode than those of eight-bit grey and RGB, or cannot be coded.
+        The picture has another mode than those of eight-bit grey and RGB, or cannot be coded. Or an option has
+        a wrong type.
     ValueError
         ``exif``, ``icc_profile`` or ``xmp`` has a wrong type.
     """
@@ -194,6 +201,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     given = {name: _given(name, asked[name]) for name in Metadata._fields if name in asked}
     options = {name: asked[name] for name in OPTIONS if name in asked}
     try:
+        if refused := sorted(asked.keys() & ELSEWHERE):
+            raise UsageError("options of refcodec.encode_file", where=f"saving {FORMAT}", options=refused)
         target, model = Target(**{name: asked[name] for name in TARGETS if name in asked}), asked.get("model")
         if not (target.lossless or isinstance(model, Model)):
             model = load_model(model)
@@ -210,7 +219,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     except RefcodecError as error:
         raise OSError(str(error)) from error
     file.write(coded.data)
-    for text in (*picture.notes, *_left_out(image, picture, given)):
+    unknown = [f"ignored: {name}, which is not an option of this format" for name in sorted(asked.keys() - KNOWN)]
+    for text in (*picture.notes, *_left_out(image, picture, given), *unknown):
         warnings.warn(f"{FORMAT}: {text}", stacklevel=3)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .codec import Coded, encode_strips
-from .errors import UsageError
+from .errors import UsageError, check_flags
 from .model.integer_model import Model
 from .planes import SampleRows
 from .progress import Progress
@@ -43,7 +43,8 @@ class Target:
     size : int or None
         The best quality of at most so many bytes.
     psnr : float or None
-        The lowest quality whose colours have at least this PSNR in dB, measured on what decoders show.
+        The smallest stream of the lowest quality whose colours have at least this PSNR in dB, measured on what decoders
+        show, and of the picture without loss.
     lossless : bool
         Every sample is exact.
 
@@ -60,12 +61,15 @@ class Target:
     lossless: bool = False
 
     def __post_init__(self) -> None:
+        check_flags(lossless=self.lossless)
         asked = {name: value for name, value in vars(self).items() if value is not None and value is not False}
         if len(asked) > 1:
             raise UsageError("only one of quality, bpp, size, psnr and lossless can be asked for", **asked)
         for name, value in asked.items():
             kinds = (int, np.integer) if name in ("quality", "size") else (int, float, np.integer, np.floating)
-            if name != "lossless" and not (isinstance(value, kinds) and 0 < value < 1 << 62):
+            if name != "lossless" and not (
+                type(value) is not bool and isinstance(value, kinds) and 0 < value < 1 << 62
+            ):
                 raise UsageError(f"{name} is a positive number", value=repr(value))
 
     @property
@@ -252,10 +256,10 @@ def code(source: SampleRows, target: Target, model: Model | None, show: Shown | 
         quality = min(DEFAULT_QUALITY, steps) if target.quality is None else target.quality
         return Reached(quality, _Trials(source, 1, show, **options, model=model)(quality))
     each = steps.bit_length() + NEIGHBOURS
-    if target.psnr is not None:
-        return _to_psnr(_Trials(source, each, show, **options, model=model), steps, target.psnr)
-    budget = int(target.bpp * source.height * source.width / 8) if target.bpp is not None else target.size or 0
     storing = bool(options.get("rectangles", True)) and may_gain(storable(source))
+    if target.psnr is not None:
+        return _to_psnr(_Trials(source, each + storing, show, **options, model=model), steps, target.psnr, storing)
+    budget = int(target.bpp * source.height * source.width / 8) if target.bpp is not None else target.size or 0
     trials = _Trials(source, 1 + 2 * each if storing else each, show, **options, model=model)
     return _to_size(trials, steps, budget, storing)
 
@@ -283,19 +287,27 @@ def _to_size(trials: _Trials, steps: int, budget: int, storing: bool) -> Reached
     return Reached(quality, trial, f"quality {quality} is the highest that fits: {size} of {budget} bytes")
 
 
-def _to_psnr(trials: _Trials, steps: int, wanted: float) -> Reached:
-    """The lowest quality that has the PSNR: the highest step downwards that is not too far from the original."""
+def _to_psnr(trials: _Trials, steps: int, wanted: float, storing: bool) -> Reached:
+    """The smallest stream that has the PSNR: of the lowest quality, or without loss if ``storing`` may cost less.
+
+    The lowest quality is the highest step downwards that is not too far from the original.
+    """
+    exact = trials(lossless=True) if storing else None
     found, trial, least = best_fit(
         lambda step: trials(steps + 1 - step), steps, lambda trial: wanted - trial.fidelity.psnr
     )
     quality = steps + 1 - found
+    if exact and (trial is None or len(exact.coded.data) <= len(trial.coded.data)):
+        size = len(exact.coded.data)
+        return Reached(0, exact, f"without loss is the smallest stream of at least {wanted:g} dB: {size} bytes")
     if trial is None:
+        best = round(wanted - least, 2)
         raise UsageError(
             "no quality has this PSNR",
             wanted=wanted,
-            best=round(wanted - least, 2),
+            best=best,
             quality=quality,
-            cause="ask for less, or code the picture without loss (--lossless)",
+            cause=f"this picture reaches up to {best:g} dB; for more code it without loss (--lossless)",
         )
     return Reached(quality, trial, f"quality {quality} is the lowest of {wanted} dB: {trial.fidelity.psnr:.2f} dB")
 

@@ -90,6 +90,18 @@ def rows_of(strips: Iterator[tuple[int, np.ndarray]], height: int, width: int, c
     return Rows(height, width, channels, fill)
 
 
+def and_a_row(x: Rows) -> Rows:
+    """The same rows and one of zeros: strips of g_s are up to 7.375 rows of y_hat behind, samples depend on 7."""
+
+    def fill(first: int, out: np.ndarray) -> None:
+        there = max(0, x.height - first)
+        if there:
+            x.fill(first, out[:there])
+        out[there:] = 0
+
+    return Rows(x.height + 1, x.width, x.channels, fill)
+
+
 def y_hat_rows(engine: Engine, grid: TileGrid, part: Window, channels: int, code_row: CodeRow) -> Map | Rows:
     """A part of y_hat as the input of g_s, coded as it is read.
 
@@ -120,7 +132,7 @@ def y_hat_rows(engine: Engine, grid: TileGrid, part: Window, channels: int, code
             row, at = divmod(part.top + first + done, grid.tile_height)
             if at == 0 or not held:
                 held.clear()  # the row before is read to its end
-                held["row"] = _coded(engine, grid.row(row, part), part, channels, code_row)
+                held["row"] = coded_row(engine, grid.row(row, part), part, channels, code_row)
             rows = held["row"][at : at + out.shape[0] - done]
             out[done : done + rows.shape[0]] = rows
             done += rows.shape[0]
@@ -128,8 +140,25 @@ def y_hat_rows(engine: Engine, grid: TileGrid, part: Window, channels: int, code
     return Rows(part.bottom - part.top, part.right - part.left, channels, fill)
 
 
-def _coded(engine: Engine, tiles: list[Tile], part: Window, channels: int, code_row: CodeRow) -> np.ndarray:
-    """y_hat of a row of tiles, side by side, in the columns of a part: [height, right - left, M] int16."""
+def coded_row(engine: Engine, tiles: list[Tile], part: Window, channels: int, code_row: CodeRow) -> np.ndarray:
+    """y_hat of a row of tiles, side by side, in the columns of a part.
+
+    Parameters
+    ----------
+    engine : Engine
+    tiles : list of Tile
+        Of one row of the grid.
+    part : Window
+        Positions of y_hat that are wanted.
+    channels : int
+        Latent channels M.
+    code_row : callable
+        Yields each tile with its map y_hat.
+
+    Returns
+    -------
+    np.ndarray [height, right - left, M], int16, Q6
+    """
     row: np.ndarray = interior(engine.map(tiles[0].height, part.right - part.left, channels))
     for tile, y_hat in code_row(tiles):
         first, end = max(tile.left, part.left), min(tile.left + tile.width, part.right)
@@ -137,4 +166,4 @@ def _coded(engine: Engine, tiles: list[Tile], part: Window, channels: int, code_
     return row
 
 
-__all__ = ["CodeRow", "TileRows", "rows_of", "y_hat_rows"]
+__all__ = ["CodeRow", "TileRows", "and_a_row", "coded_row", "rows_of", "y_hat_rows"]

@@ -194,7 +194,13 @@ def strip_rows(width: int, widest: float, low: bool = False) -> int:
 
 
 def in_strips(
-    engine: Engine, network: Network, x: np.ndarray | Rows, widest: float, lag: int = 0, low: bool = False
+    engine: Engine,
+    network: Network,
+    x: np.ndarray | Rows,
+    widest: float,
+    lag: int = 0,
+    low: bool = False,
+    further: int = 0,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Run a network and yield its result in pieces, from the top down.
 
@@ -212,6 +218,8 @@ def in_strips(
         shorter by this amount, so that the last operation always receives strips of equal height.
     low : bool
         Strips of a quarter of the height: for pictures in tiles, which may be wide. They cost a tenth more time.
+    further : int
+        Number of rows that follow those of x but are not available. Results that depend on them are not computed.
 
     Yields
     ------
@@ -223,6 +231,7 @@ def in_strips(
     height = x.height if isinstance(x, Rows) else x.shape[0] - 2 * BORDER
     width = x.width if isinstance(x, Rows) else x.shape[1] - 2 * BORDER
     strip = height if engine.trace else strip_rows(width, widest, low)
+    whole = height + further
     strips, done = Strips(engine), 0
     ends = [strip + lag]
     while ends[-1] < height - max(strip - lag, 1):
@@ -230,10 +239,10 @@ def in_strips(
     ends = [end for end in ends if end < height] + [height]
     for end in ends:
         if isinstance(x, Rows):
-            given = strips.grow("", end, height, width, x.channels, lambda first, out: x.fill(first, interior(out)))
+            given = strips.grow("", end, whole, width, x.channels, lambda first, out: x.fill(first, interior(out)))
         else:
-            given = Window(x, 0, end, height)
-        if len(ends) == 1:
+            given = Window(x, 0, end, whole)
+        if len(ends) == 1 and whole == height:
             yield 0, interior(network(engine, given.map))
             return
         out = network(strips, given)

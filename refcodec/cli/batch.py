@@ -22,8 +22,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from ..codec import Elsewhere
 from ..errors import CheckFailed, MissingInput, OutputError, RefcodecError, UsageError, within_resources
 from ..io.changes import colour_of
 from ..io.console import note, progress_line, result, result_json
@@ -33,6 +35,7 @@ from ..io.options import add_json, add_limits, limits_of, positive
 from ..io.picture_output import FORMATS, check_format
 from ..limits import default_memory
 from ..model.registry import load_model
+from ..picture_files import check_lossless
 from ..threads import thread_count
 from . import commands
 from .batch_report import Row, report, save
@@ -112,7 +115,8 @@ def found(inputs: Iterable[str], out: str, journals: Journals) -> list[tuple[str
             matches = [m for m in glob.glob(name, recursive=True) if os.path.isfile(m)]
             listed = [(m, os.path.relpath(m, base or ".")) for m in matches]
         if not listed:
-            raise MissingInput("no picture and no stream", where=name)
+            cause = "encode and decode read standard input, batch does not" if name == "-" else ""
+            raise MissingInput("no picture and no stream", where=name, cause=cause)
         for path, place in listed:
             files.setdefault(path, place)
     return sorted(files.items())
@@ -169,8 +173,22 @@ def targets(files: Sequence[tuple[str, str]], out: str, suffix: str) -> list[str
 # --------------------------------------------------------------------------------------------------------------- work
 
 
-def do(args: argparse.Namespace, job: Job) -> Row:
-    """Do one file in this process; never raises but for an interrupt."""
+def do(args: argparse.Namespace, job: Job, colours: Elsewhere | None = None) -> Row:
+    """Do one file in this process, or decode its colours elsewhere; never raises except for an interrupt.
+
+    Parameters
+    ----------
+    args : Namespace
+        Arguments of the batch.
+    job : Job
+    colours : callable or None
+        Decodes the colours of a stream, on other machines for instance; None decodes them here.
+
+    Returns
+    -------
+    Row
+        Done, skipped or failed, with its notes.
+    """
     row, notes = Row(job.source, job.target), io.StringIO()
     try:
         with within_resources("a file of the batch"), contextlib.redirect_stderr(notes):
@@ -180,7 +198,7 @@ def do(args: argparse.Namespace, job: Job) -> Row:
                     row.state, row.sha256 = "skipped", job.known
                     return row
             os.makedirs(os.path.dirname(job.target) or ".", exist_ok=True)
-            work = commands.decode_file if job.decodes else commands.encode_file
+            work = partial(commands.decode_file, colours=colours) if job.decodes else commands.encode_file
             ours = (job.known or (job.fresh and job.again)) and os.path.isfile(job.target)
             words = {
                 **vars(args),
@@ -295,7 +313,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-j", "--jobs", type=positive, metavar="N", help="processes, one for each core by default")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of each process")
     parser.add_argument(
-        "--dask", metavar="ADDRESS", help="work on a running dask.distributed cluster that sees the same files"
+        "--dask",
+        metavar="ADDRESS",
+        help="work on a running dask.distributed cluster that sees the same files, one file per worker. Of N files on "
+        "W workers the N modulo W largest tiled streams are decoded one after another, each by rows of tiles on all "
+        "workers. Pictures are always encoded whole, each on one worker",
     )
     parser.add_argument("--report", metavar="FILE", help="write what became of every file: .json, .csv or .html")
     parser.add_argument("--force", action="store_true", help="do everything again and overwrite outputs")
@@ -337,7 +359,10 @@ def main(args: argparse.Namespace) -> int:
     ModelError
         The model is not there.
     """
-    if args.dask and args.jobs:
+    if args.out == "-":
+        raise UsageError("outputs go to a folder", where="--out -", cause="encode and decode write to standard output")
+    thread_count(args.threads)
+    if args.dask is not None and args.jobs:
         raise UsageError("the cluster decides how many processes work", where="--jobs", cause="leave -j out")
     if args.report:
         check_target(args.report, force=True)
@@ -353,6 +378,8 @@ def main(args: argparse.Namespace) -> int:
     if args.background is not None:
         colour_of(args.background)
     encodes = any(not path.lower().endswith(STREAM) for path, _ in files)
+    if encodes and args.lossless:
+        check_lossless(args.model, args.tile, args.rectangles == "auto")
     fingerprint = load_model(args.model).fingerprint.hex() if encodes and not args.lossless else args.model or ""
     sources = {os.path.realpath(path) for path, _ in files}
     if lost := [target for target in out if os.path.realpath(target) in sources]:
@@ -368,7 +395,7 @@ def main(args: argparse.Namespace) -> int:
         jobs.append(Job(source, target, options, known, not os.path.exists(target)))
     shared, processes = _shares(args, len(jobs))
     made = rows_of(shared, jobs, processes)
-    if args.dask:
+    if args.dask is not None:
         from .cluster import rows_on
 
         theirs = {"threads": args.threads, "max_memory": args.max_memory}  # a worker shares out what it has

@@ -1,7 +1,11 @@
 """``batch --dask ADDRESS``: the same files by the workers of a running dask.distributed cluster.
 
-Paths travel, not pictures: workers read and write the same folders under the same paths, so that a picture of any size
-costs the network nothing more. A worker does one file at a time, with as many threads as the cluster gives it.
+Workers read and write the same folders under the same paths. A worker does one file at a time, with as many threads
+as the cluster gives it. While files are left for every worker, paths travel alone.
+
+Where some workers would have no file, large streams are decoded by all of them: each band of a picture (bands.py) is
+walked on one worker and synthesised on one, and this process writes the picture strip by strip. Workers hold two bands
+each at most, this process one. What cannot be decoded so is left to one worker, whose answer then counts.
 """
 
 from __future__ import annotations
@@ -11,16 +15,25 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from .. import __version__
-from ..errors import TransferError, Unsupported, UsageError
+from ..bands import around, latents_of, samples_of, tops_of
+from ..bitstream.container import Header, Stream, parse_header
+from ..bitstream.fields import HEADER_SIZE
+from ..errors import RefcodecError, TransferError, Unsupported, UsageError
 from ..io.console import note
-from ..limits import MEMORY_SHARE
+from ..io.files import mapped_stream, opened
+from ..io.options import limits_of
+from ..limits import MEMORY_SHARE, padded_pixels
 from ..model.registry import load_model
 from .batch import Job, do
 from .batch_report import Row
@@ -31,6 +44,9 @@ CONNECT_SECONDS = 10
 LOST_SECONDS = 60
 """How long a cluster may be without any worker before the batch gives up."""
 
+BANDS_HELD = 2
+"""Bands that are asked of every worker: while it sends one, it works on the next."""
+
 _ALONE = threading.Lock()
 """In a worker: held while a file is done. A worker may run several tasks at once, which would share its threads."""
 
@@ -40,8 +56,9 @@ def _facts(folder: str, model: str | None, coded: bool) -> tuple[str, bool, str]
     return __version__, os.path.isdir(folder), load_model(model).fingerprint.hex() if coded else ""
 
 
-def _do(args: argparse.Namespace, job: Job) -> Row:
-    """In a worker: do one file."""
+@contextmanager
+def _alone(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """In a worker: the arguments with what the worker has, for one task at a time."""
     from distributed import get_worker
 
     with _ALONE:
@@ -50,23 +67,52 @@ def _do(args: argparse.Namespace, job: Job) -> Row:
         words["threads"] = args.threads or worker.state.nthreads
         if args.max_memory is None and worker.memory_manager.memory_limit:
             words["max_memory"] = max(64, int(MEMORY_SHARE * worker.memory_manager.memory_limit) >> 20)
-        return do(argparse.Namespace(**words), job)
+        yield argparse.Namespace(**words)
+
+
+def _do(args: argparse.Namespace, job: Job) -> Row:
+    """In a worker: do one file."""
+    with _alone(args) as own:
+        return do(own, job)
+
+
+def _walk(args: argparse.Namespace, path: str, band: int) -> np.ndarray:
+    """In a worker: y_hat of a band."""
+    with _alone(args) as own:
+        limits = limits_of(own)
+        return latents_of(mapped_stream(path, limits), band, model=own.model, threads=own.threads, limits=limits)
+
+
+def _synthesise(args: argparse.Namespace, header: Header, band: int, latents: list[np.ndarray]) -> np.ndarray:
+    """In a worker: samples of a band."""
+    with _alone(args) as own:
+        return samples_of(header, band, latents, model=own.model, threads=own.threads, limits=limits_of(own))
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    """A client of the cluster that has a worker."""
+def connected(address: str) -> Iterator[Any]:
+    """A client of a cluster that has a worker.
+
+    Raises
+    ------
+    Unsupported
+        dask.distributed is not installed.
+    UsageError
+        There is no such cluster, or it has no worker.
+    """
     try:
         from distributed import Client
         from distributed import TimeoutError as TooLate
+        from distributed.comm.addressing import get_address_host_port
     except ImportError as error:
         raise Unsupported("clusters need dask.distributed", where="--dask", cause='install "refcodec[dask]"') from error
     try:
+        get_address_host_port(address)  # a client that fails by its address waits 20 s when it is freed
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TooLate, ValueError, TypeError) as error:
         raise UsageError(
             "no scheduler of dask answers",
-            where=address,
+            where=f"--dask {address or repr(address)}",
             detail=str(error),
             cause="name the address that `dask scheduler` prints, such as tcp://10.0.0.1:8786",
         ) from error
@@ -142,11 +188,18 @@ def rows_on(address: str, args: argparse.Namespace, jobs: Sequence[Job], fingerp
     if args.model and os.path.exists(args.model):
         paths["model"] = os.path.abspath(args.model)
     args = argparse.Namespace(**{**vars(args), **paths})
-    with _connected(address) as client:
+    with connected(address) as client:
         _check(client, args, fingerprint)
-        left, active = list(reversed(jobs)), dict[Any, Job]()
+        large = _large(client, args, jobs)
+        left, active = [job for job in reversed(jobs) if job not in large], dict[Any, Job]()
         with _noticed_interrupt() as interrupted:
             try:
+                for job in large:
+                    row = do(args, job, _by_bands(client, args, os.path.abspath(job.source), interrupted))
+                    if row.state == "failed" and row.error != ProcessDied.__name__:
+                        left.append(job)
+                    else:
+                        yield row
                 while active or (left and not interrupted()):
                     if not interrupted():
                         _submit(client, args, left, active)
@@ -197,22 +250,26 @@ def _submit(client: Any, args: argparse.Namespace, left: list[Job], active: dict
 
 def _done(client: Any, active: dict[Any, Job]) -> Iterator[Row]:
     """Wait for a file, and take all that are done out of ``active``."""
+    for future in _waited(client, list(active)):
+        yield _row(future, active.pop(future))
+
+
+def _waited(client: Any, futures: list[Any], interrupted: Callable[[], bool] = lambda: False) -> set[Any]:
+    """Wait until some are done: these."""
     from distributed import TimeoutError as NotYet
     from distributed import wait
 
     end = time.monotonic() + LOST_SECONDS
-    while True:
+    while not interrupted():
         try:
             with client.as_current():
-                done = wait(list(active), timeout=2, return_when="FIRST_COMPLETED").done
-            break
+                return set(wait(futures, timeout=2, return_when="FIRST_COMPLETED").done)
         except NotYet:
             if _workers(client):
                 end = time.monotonic() + LOST_SECONDS
             elif client.status != "running" or time.monotonic() > end:
                 raise _lost("no worker is left") from None
-    for future in done:
-        yield _row(future, active.pop(future))
+    raise KeyboardInterrupt
 
 
 def _lost(detail: str) -> TransferError:
@@ -222,16 +279,80 @@ def _lost(detail: str) -> TransferError:
 
 def _row(future: Any, job: Job) -> Row:
     """Result of a file, with the paths of this machine."""
-    from distributed import KilledWorker
-
     if future.status == "finished":
         return replace(future.result(), source=job.source, target=job.target)
+    error = _error(future)
+    message = str(error) if isinstance(error, ProcessDied) else f"on a worker: {error}"
+    return Row(job.source, job.target, "failed", type(error).__name__, message)
+
+
+class ProcessDied(RefcodecError):
+    """Several workers ended, one after another, with the same task."""
+
+
+def _error(future: Any) -> Exception:
+    """Why a task failed."""
+    from distributed import KilledWorker
+
     if future.cancelled():
         raise _lost("a task was cancelled")
-    error = future.exception()
-    died = isinstance(error, KilledWorker)
-    message = "the workers ended that had this file" if died else f"on a worker: {error}"
-    return Row(job.source, job.target, "failed", "ProcessDied" if died else type(error).__name__, message)
+    error: Exception = future.exception()
+    return ProcessDied("the workers ended that had this file") if isinstance(error, KilledWorker) else error
 
 
-__all__ = ["rows_on"]
+# -------------------------------------------------------------------------------------------------------------- bands
+
+
+def _large(client: Any, args: argparse.Namespace, jobs: Sequence[Job]) -> list[Job]:
+    """Jobs for which not every worker would have one: the largest streams of several bands."""
+    new = [job for job in jobs if args.force or not job.known]
+    sizes = {job: _pixels(job) for job in new}
+    largest = sorted((job for job in new if sizes[job]), key=lambda job: sizes[job], reverse=True)
+    return largest[: len(new) % max(1, _workers(client))]
+
+
+def _pixels(job: Job) -> int:
+    """Pixels of a stream of several bands; 0 of any other file, among them those that cannot be read."""
+    if not job.decodes:
+        return 0
+    try:
+        with opened(job.source) as file:
+            header = parse_header(file.read(HEADER_SIZE))
+    except (RefcodecError, OSError):
+        return 0
+    several = not header.lossless and len(tops_of(header.grid)) > 1
+    return padded_pixels(header.width, header.height) if several else 0
+
+
+def _by_bands(
+    client: Any, args: argparse.Namespace, path: str, interrupted: Callable[[], bool]
+) -> Callable[[Stream], Iterator[tuple[int, np.ndarray]]]:
+    """A function that decodes the colours of a stream band by band on all workers; an interrupt ends it."""
+
+    def synthesised(stream: Stream) -> Iterator[Any]:
+        """Tasks for the bands, from the top down."""
+        grid, walked = stream.header.grid, dict[int, Any]()
+        for band in range(len(tops_of(grid))):
+            for n in around(grid, band):
+                if n not in walked:
+                    walked[n] = client.submit(_walk, args, path, n, pure=False)
+            latents = [walked[n] for n in around(grid, band)]
+            walked.pop(band - 1, None)  # the cluster keeps what its tasks need
+            yield client.submit(_synthesise, args, stream.header, band, latents, pure=False)
+
+    def colours(stream: Stream) -> Iterator[tuple[int, np.ndarray]]:
+        tasks, first = synthesised(stream), 0
+        drawn = deque(islice(tasks, BANDS_HELD * max(1, _workers(client))))
+        while drawn:
+            (future,) = _waited(client, [drawn.popleft()], interrupted)
+            if future.status != "finished":
+                raise _error(future)
+            rows = future.result()
+            drawn.extend(islice(tasks, 1))
+            yield first, rows if rows.flags.writeable else rows.copy()
+            first += rows.shape[0]
+
+    return colours
+
+
+__all__ = ["connected", "rows_on"]

@@ -21,7 +21,7 @@ from ..arith.backend import prepare
 from ..bitstream.container import parse_header
 from ..bitstream.fields import MAGIC
 from ..bitstream.info import describe, metadata
-from ..codec import decode_stream, decode_strips
+from ..codec import Elsewhere, decode_stream, decode_strips
 from ..errors import CheckFailed, OutputError, UsageError
 from ..io.console import activity, note, progress, result, result_json
 from ..io.files import check_target, opened, read_stream, stream_from, write_bytes
@@ -94,10 +94,10 @@ def _advise(source: str, size: int, fingerprint: str | None) -> None:
         note("decoding needs this model, which is not a released one: keep its file")
 
 
-def decode_file(args: Namespace) -> dict[str, Any]:
-    """Decode as ``decode IN OUT`` does; what ``--json`` says."""
+def decode_file(args: Namespace, colours: Elsewhere | None = None) -> dict[str, Any]:
+    """Decode as ``decode IN OUT`` does, here or elsewhere; what ``--json`` says."""
     _check_output(args)
-    options = {**shared_options(args, DECODING), "region": args.region, "form": args.format}
+    options = {**shared_options(args, DECODING), "region": args.region, "format": args.format, "colours": colours}
     with activity() as show:
         done = picture_files.decode_file(args.input, args.out, **options, progress=show, tell=note)
     return _facts(done)
@@ -126,7 +126,9 @@ def _extract(args: Namespace, data: bytes) -> dict[str, str]:
     name = "stream" if args.input == "-" else Path(args.input).stem
     found = {kind: payload for kind, payload in zip(SUFFIXES, metadata(data), strict=True) if payload}
     files = {kind: os.path.join(args.extract, name + SUFFIXES[kind]) for kind in found}
-    if not os.path.isdir(args.extract):
+    if not files:
+        note(f"{args.input}: nothing to extract: the stream has no metadata")
+    elif not os.path.isdir(args.extract):
         _make_folder(Path(args.extract))
     for file in files.values():
         check_target(file, args.force, args.input)

@@ -7,11 +7,12 @@ from typing import Any
 
 from ..io.options import limits_of, positive
 from ..reduced import STEPS
+from ..tiles import UNIT
 
 
 def _rate(text: str) -> float:
     value = float(text)
-    if not 0 < value < 1e6:
+    if not 0 < value < 1 << 62:  # more is refused by what a picture can have; this, infinity and NaN by themselves
         raise ValueError
     return value
 
@@ -21,20 +22,45 @@ _rate.__name__ = "positive number"  # argparse names types in its messages
 
 def _tile(text: str) -> int | None:
     """``auto`` is None, which lets the encoder choose; ``none`` is 0."""
-    return {"auto": None, "none": 0}[text] if text in ("auto", "none") else positive(text)
+    if text in ("auto", "none"):
+        return {"auto": None, "none": 0}[text]
+    if (side := positive(text)) % UNIT or side > 255 * UNIT:
+        raise ValueError
+    return side
 
 
-_tile.__name__ = "side of a tile"
+_tile.__name__ = f"multiple of {UNIT} up to {255 * UNIT}"  # argparse names types in its messages
+
+
+def _quality(text: str) -> int:
+    if (value := positive(text)) > 100:
+        raise ValueError
+    return value
+
+
+_quality.__name__ = "quality of 1 to 100"
+
+
+def _frame(text: str) -> int:
+    if (value := int(text)) < 0:
+        raise ValueError
+    return value
+
+
+_frame.__name__ = "number of a frame, from 0"
 
 
 def add_encode_options(p: argparse.ArgumentParser) -> None:
     """Options that determine the bytes of a stream, except model and limits."""
     rate = p.add_mutually_exclusive_group()
-    rate.add_argument("-q", "--quality", type=positive, metavar="1..100", help="quality, default 60")
+    rate.add_argument("-q", "--quality", type=_quality, metavar="1..100", help="quality, default 60")
     rate.add_argument("--bpp", type=_rate, metavar="R", help="best quality of at most R bits per pixel")
     rate.add_argument("--size", type=positive, metavar="BYTES", help="best quality of at most BYTES bytes")
     rate.add_argument(
-        "--psnr", type=_rate, metavar="DB", help="lowest quality of at least this PSNR, measured on decoded samples"
+        "--psnr",
+        type=_rate,
+        metavar="DB",
+        help="lowest quality of at least this PSNR, measured on decoded samples; graphics without loss if smaller",
     )
     rate.add_argument("--lossless", action="store_true", help="store every sample exactly; needs no model")
     p.add_argument(
@@ -48,7 +74,7 @@ def add_encode_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--exact", action="store_true", help="keep the colours of wholly transparent pixels")
     p.add_argument("--depth", type=int, choices=(8,), help="reduce samples of more bits to 8, by rounding")
-    p.add_argument("--frame", type=int, metavar="N", help="frame or page to code, from 0, of a file with several")
+    p.add_argument("--frame", type=_frame, metavar="N", help="frame or page to code, from 0, of a file with several")
     p.add_argument("--cmyk-to-srgb", action="store_true", help="convert CMYK to sRGB through the picture's ICC profile")
     _add_shared(p)
 

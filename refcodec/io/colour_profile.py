@@ -136,11 +136,24 @@ def srgb_of(image: Any, profile: bytes | None, where: str) -> Any:
     Unsupported
         There is no profile, it is damaged or for other colours, or this Pillow has no LittleCMS.
     """
-    if not profile or profile[16:20] != b"CMYK":
+    cause = "assign the profile of the press it was made for, or convert the picture to sRGB first"
+    if not profile:
+        what = "the picture has no ICC profile for CMYK, so its colours are not defined"
+        raise Unsupported(what, where=where, cause=cause)
+    if profile[36:40] != b"acsp":  # the signature of every ICC profile
         raise Unsupported(
-            "the picture has no ICC profile for CMYK, so its colours are not defined",
+            "the picture's ICC profile is damaged, so its CMYK colours are not defined",
             where=where,
-            cause="assign the profile of the press it was made for, or convert the picture to sRGB first",
+            bytes=len(profile),
+            begins=profile[:8].hex(),
+            cause=f"it is none, or a program has damaged it: {cause}",
+        )
+    if (space := profile[16:20]) != b"CMYK":
+        raise Unsupported(
+            "the picture is CMYK, its ICC profile is not",
+            where=where,
+            space=space.decode("latin-1").strip(),
+            cause=cause,
         )
     from PIL import ImageCms
 
@@ -149,7 +162,13 @@ def srgb_of(image: Any, profile: bytes | None, where: str) -> Any:
         intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
         return ImageCms.profileToProfile(image, source, target, intent, "RGB", flags=flags)
     except (ImportError, OSError, ImageCms.PyCMSError) as error:
-        raise Unsupported("the ICC profile cannot be used", where=where, detail=detail_of(error)) from error
+        raise Unsupported(
+            "the picture's ICC profile cannot be used to convert its CMYK colours",
+            where=where,
+            bytes=len(profile),
+            detail=detail_of(error),
+            cause=f"the profile is damaged or holds no way from CMYK, or this Pillow has no LittleCMS: {cause}",
+        ) from error
 
 
 def _fixed(values: np.ndarray | Curve) -> bytes:

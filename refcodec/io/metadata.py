@@ -35,8 +35,11 @@ def words_of(text: str | Iterable[str] | None) -> frozenset[str]:
     UsageError
         One of them is unknown.
     """
-    words = frozenset((text.split(",") if isinstance(text, str) else text) or ()) - {""}
-    if unknown := sorted(words - WORDS.keys()):
+    try:
+        words = frozenset(text.split(",") if isinstance(text, str) else () if text is None else text) - {""}
+    except TypeError:  # no iterable, or what it gives has no hash
+        raise UsageError("metadata are named by words", where="--strip", value=repr(text), known=list(WORDS)) from None
+    if unknown := sorted(map(str, words - WORDS.keys())):
         raise UsageError("not metadata", where="--strip", words=unknown, known=list(WORDS))
     return words
 

@@ -63,7 +63,7 @@ def check_format(path: str | os.PathLike[str], alpha: bool = False, form: str | 
     Raises
     ------
     UsageError
-        The extension names another format than ``form``.
+        The extension names another format than ``form``, or ``form`` is unknown.
     Unsupported
         The extension is unknown, or its format holds no alpha.
     """
@@ -78,8 +78,10 @@ def check_format(path: str | os.PathLike[str], alpha: bool = False, form: str | 
 
 
 def _extension(path: str | os.PathLike[str], form: str | None = None) -> str:
-    extension = ".png" if os.fspath(path) == "-" and not form else Path(path).suffix.lower()
-    if form:
+    extension = ".png" if os.fspath(path) == "-" and form is None else Path(path).suffix.lower()
+    if form is not None:
+        if not isinstance(form, str) or form not in FORMATS:
+            raise UsageError("no picture format has this name", where="--format", value=repr(form), known=list(FORMATS))
         if extension in _EXTENSIONS and _EXTENSIONS[extension][0] != _EXTENSIONS[f".{form}"][0]:
             raise UsageError("the name and --format say two formats", where=str(path), format=form)
         extension = f".{form}"

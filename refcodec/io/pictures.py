@@ -157,7 +157,7 @@ class Reading:
     cmyk_to_srgb: bool = False
 
     def __post_init__(self) -> None:
-        if self.depth not in (None, DEPTH):
+        if self.depth is not None and (type(self.depth) is not int or self.depth != DEPTH):
             raise UsageError("the depth of a picture is 8 bits per sample", value=repr(self.depth), allowed="8 or None")
         if self.frame is not None and (type(self.frame) is not int or not 0 <= self.frame < MAX_FRAMES):
             raise UsageError("frames count from 0", frame=repr(self.frame), allowed=f"0..{MAX_FRAMES - 1}")

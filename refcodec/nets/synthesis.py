@@ -42,7 +42,7 @@ def synthesis(engine: PictureOps[M], y_hat: M) -> M:
 
 
 def synthesis_strips(
-    engine: Engine, config: Config, y_hat: np.ndarray | Rows, low: bool = False
+    engine: Engine, config: Config, y_hat: np.ndarray | Rows, low: bool = False, further: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(SPEC 6.10) `synthesis` strip by strip, from the top down.
 
@@ -53,6 +53,9 @@ def synthesis_strips(
     y_hat : map [h + 4, w + 4, M] or Rows of that size, int16, Q6
     low : bool
         Keep strips low, to take less memory.
+    further : int
+        Number of rows of y_hat that follow. Planes that depend on them are not computed: the last 7.375 rows' worth is
+        left out.
 
     Yields
     ------
@@ -61,4 +64,5 @@ def synthesis_strips(
     np.ndarray [n, 16 w, 3], int16
         Rows of planes, before they are clipped to 0..255.
     """
-    return in_strips(engine, synthesis, y_hat, SYNTHESIS_WIDEST * config.N[0], lag=SYNTHESIS_LAG, low=low)
+    widest = SYNTHESIS_WIDEST * config.N[0]
+    return in_strips(engine, synthesis, y_hat, widest, lag=SYNTHESIS_LAG, low=low, further=further)

@@ -5,6 +5,6 @@ starts, and renamed into place when it is done.
 """
 
 from .decoding import DecodedFile, decode_file
-from .encoding import EncodedFile, encode_file
+from .encoding import EncodedFile, check_lossless, encode_file
 
-__all__ = ["DecodedFile", "EncodedFile", "decode_file", "encode_file"]
+__all__ = ["DecodedFile", "EncodedFile", "check_lossless", "decode_file", "encode_file"]

@@ -16,7 +16,7 @@ import numpy as np
 from ..arith.backend import prepare
 from ..bitstream.container import ALPHA, Header, Stream, parse, parse_header
 from ..bitstream.info import Metadata, metadata_of
-from ..codec import ModelArgument, decode_reduced, decode_stream, decode_strips
+from ..codec import Elsewhere, ModelArgument, check_arguments, decode_reduced, decode_stream, decode_strips
 from ..errors import RefcodecError, within_resources
 from ..io.changes import Colour, colour_of, flattened, upright
 from ..io.files import check_target, mapped_stream, read_stream
@@ -29,7 +29,7 @@ from ..limits import Limits, check_memory
 from ..reduced import check_step
 from ..targets import Shown
 from ..tiles import Region, check_region
-from .shared import Notes, Told, set_times, times_of
+from .shared import Notes, Told, check_files, set_times, times_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def decode_file(
     region: Iterable[int] | None = None,
     reduce: int = 1,
     verify: bool = False,
-    form: str | None = None,
+    format: str | None = None,
     autorotate: bool | None = None,
     background: str | Sequence[int] | None = None,
     strip: str | Iterable[str] = (),
@@ -86,6 +86,7 @@ def decode_file(
     force: bool = False,
     progress: Shown | None = None,
     tell: Told | None = None,
+    colours: Elsewhere | None = None,
 ) -> DecodedFile:
     """Decode a stream file to a picture file.
 
@@ -99,7 +100,7 @@ def decode_file(
         As in `refcodec.decode`.
     verify : bool
         Compare the samples with the encoder's digest before the output is put in place.
-    form : str or None
+    format : str or None
         One of `refcodec.io.picture_output.FORMATS`, for a pipe or a name without an extension. A pipe receives PNG by
         default.
     autorotate : bool or None
@@ -108,6 +109,8 @@ def decode_file(
         A colour below transparent pixels; the picture has no alpha.
     strip, keep_times, force, progress, tell
         As in `encode_file`.
+    colours
+        As in `refcodec.codec.decode_strips`.
 
     Returns
     -------
@@ -118,32 +121,38 @@ def decode_file(
     RefcodecError
         A subclass that says what is wrong. Nothing is then written.
     """
+    check_files(source, out)
+    flags = {"verify": verify, "keep_times": keep_times, "force": force}
+    if autorotate is not None:
+        flags["autorotate"] = autorotate
+    check_arguments(threads, limits, None, model, (progress, tell, colours), **flags)
     limits, notes = limits or Limits(), Notes(tell)
     words, colour = words_of(strip), None if background is None else colour_of(background)
     check_target(out, force, source)
-    check_format(out, form=form)
+    check_format(out, form=format)
     times = times_of(source, out) if keep_times else None
     read = read_stream if region is None else mapped_stream  # of a region's stream not all need be read
     data = read(source, limits)
     header, (found, stored_alpha) = parse_header(data), _beside_samples(data)
     alpha = stored_alpha and colour is None
-    check_format(out, alpha, form)
+    check_format(out, alpha, format)
     wanted = None if region is None else check_region(region, header.width, header.height)
-    if not header.lossless and tell:
+    if not header.lossless and tell and not colours:
         prepare(threads, tell)
     shape = _decoded_shape(header, wanted, stored_alpha, check_step(reduce))
     metadata, told = stripped(found, words)
-    turn = _turn(found, metadata, autorotate, shows_orientation(out, form))
+    turn = _turn(found, metadata, autorotate, shows_orientation(out, format))
     if turn != 1:
         metadata = marked_upright(metadata)
         told.append(f"turned upright, its orientation was {turn}")
-    write = _Writing(out, metadata, turn, colour, force, form)
+    write = _Writing(out, metadata, turn, colour, force, format)
     ways: dict[str, Any] = {"model": model, "threads": threads, "limits": limits, "region": wanted, "verify": verify}
+    ways["colours"] = colours
     ways["progress"] = None if progress is None else partial(progress, "decoding")
     if ways["progress"]:
         ways["progress"](0.0)
     start = time.perf_counter()
-    if prod(shape) > STRIPS_FROM and in_rows(out, form) and reduce == 1 and turn == 1:
+    if prod(shape) > STRIPS_FROM and in_rows(out, format) and reduce == 1 and turn == 1:
         sha256, stream, more = write.decoding(data, shape, ways)
         seconds = time.perf_counter() - start
     else:

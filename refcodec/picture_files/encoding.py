@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..arith.backend import prepare
 from ..bitstream.info import Metadata
-from ..codec import ModelArgument, metadata_chunks
+from ..codec import ModelArgument, check_arguments, metadata_chunks
 from ..errors import UsageError, within_resources
 from ..io.changes import Colour, Flattened, colour_of
 from ..io.files import PICTURE_SUFFIXES, check_target, write_bytes
@@ -25,7 +25,7 @@ from ..model.integer_model import Model
 from ..model.registry import load_model
 from ..planes import ArrayRows, SampleRows
 from ..targets import Shown, Target, code
-from .shared import Notes, Told, set_times, times_of
+from .shared import Notes, Told, check_files, set_times, times_of
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,25 @@ def _on_background(original: _Original, background: Colour) -> _Original:
     return _Original(flat, metadata, tuple(notes))
 
 
+def check_lossless(model: ModelArgument, tile: int | None, rectangles: bool) -> None:
+    """Refuse options that have no meaning for a picture that is stored losslessly.
+
+    Parameters
+    ----------
+    model : Model, str, path or None
+    tile : int or None
+        Side of the tiles.
+    rectangles : bool
+
+    Raises
+    ------
+    UsageError
+        One of them is given.
+    """
+    if model is not None or tile is not None or not rectangles:
+        raise UsageError("--lossless takes no model, tiles or rectangles", where="--lossless")
+
+
 @within_resources("encoding")
 def encode_file(
     source: str | os.PathLike[str],
@@ -171,6 +190,9 @@ def encode_file(
     RefcodecError
         A subclass that says what is wrong. Nothing is then written.
     """
+    check_files(source, out)
+    flags = {"exact": exact, "rectangles": rectangles, "cmyk_to_srgb": cmyk_to_srgb, "keep_times": keep_times}
+    check_arguments(threads, limits, None, model, (progress, tell), **flags, force=force)
     target, limits, notes = Target(quality, bpp, size, psnr, lossless), limits or Limits(), Notes(tell)
     words, colour = words_of(strip), None if background is None else colour_of(background)
     check_target(out, force, source)
@@ -182,8 +204,8 @@ def encode_file(
             suffix=suffix,
             cause="name it .loclic; decode writes pictures",
         )
-    if lossless and (model is not None or tile is not None or not rectangles):
-        raise UsageError("--lossless takes no model, tiles or rectangles", where="--lossless")
+    if lossless:
+        check_lossless(model, tile, rectangles)
     reading = {"depth": depth, "frame": frame, "cmyk_to_srgb": cmyk_to_srgb}
     with _opened(source, limits, colour, **reading) as (rows, found, told):
         metadata, more = stripped(found, words)
@@ -229,4 +251,4 @@ def _not_upright(before: Metadata, after: Metadata) -> Iterator[str]:
         yield f"the picture is not upright: its orientation ({orientation}) was in the EXIF that is left out"
 
 
-__all__ = ["EncodedFile", "encode_file"]
+__all__ = ["EncodedFile", "check_lossless", "encode_file"]

@@ -31,6 +31,13 @@ class Notes(list[str]):
             self._tell(text)
 
 
+def check_files(source: object, out: object) -> None:
+    """Refuse what are no names of files; UsageError."""
+    for name, path in (("source", source), ("out", out)):
+        if not isinstance(path, (str, os.PathLike)):
+            raise UsageError("a file is given by its name, as str or path", where=name, type=type(path).__name__)
+
+
 def times_of(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> tuple[int, int] | None:
     """Times of access and change of a file in nanoseconds; None if it is not there, for which reading has the error."""
     if "-" in (os.fspath(source), os.fspath(out)):
@@ -50,4 +57,4 @@ def set_times(out: str | os.PathLike[str], times: tuple[int, int]) -> None:
         raise OutputError("the times cannot be kept", where=str(out), detail=detail_of(error)) from error
 
 
-__all__ = ["Notes", "Told", "set_times", "times_of"]
+__all__ = ["Notes", "Told", "check_files", "set_times", "times_of"]

@@ -1,5 +1,6 @@
 """refcodec.encode_file and decode_file, and the same by the commands: every option with real files."""
 
+import inspect
 import io
 import json
 import os
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cmyk_profile import cmyk_profile
 from PIL import Image, ImageOps
 from tiny_models import random_picture, tiny_content
 
 import refcodec
 from refcodec.cli import main
-from refcodec.errors import OutputError, Unsupported, UsageError
+from refcodec.errors import OutputError, RefcodecError, Unsupported, UsageError
 from refcodec.io.properties import EXIF_PREFIX
 from refcodec.model.file import write_model
 
@@ -212,10 +214,59 @@ def test_a_pipe_gets_the_format_that_is_named(tmp_path, stream):
     for words, form in (([], "PNG"), (["--format", "ppm"], "PPM"), (["--format", "webp"], "WEBP")):
         data = subprocess.run([*run, *words], check=True, capture_output=True).stdout
         assert Image.open(io.BytesIO(data)).format == form
-    refcodec.decode_file(stream, tmp_path / "no suffix", form="qoi")
+    refcodec.decode_file(stream, tmp_path / "no suffix", format="qoi")
     assert Image.open(tmp_path / "no suffix").format == "QOI"
     with pytest.raises(UsageError, match="two formats"):
-        refcodec.decode_file(stream, tmp_path / "a.png", form="jpg")
+        refcodec.decode_file(stream, tmp_path / "a.png", format="jpg")
     with pytest.raises(Unsupported, match="extension"):
         refcodec.decode_file(stream, tmp_path / "no other suffix")
-    refcodec.decode_file(stream, tmp_path / "a.jpeg", form="jpg")
+    refcodec.decode_file(stream, tmp_path / "a.jpeg", format="jpg")
+
+
+WRONG = [5, -1, 1.5, "no", [1], object(), b"x", 10**30, np.array([1, 2])]
+RIGHT = {"threads": (5,), "bpp": (5,), "psnr": (5, 1.5), "quality": (5,), "out": ("no",), "model": ("no",)}
+"""Values of it that the arguments accept; a name of a model is not looked for where none is needed."""
+
+
+@pytest.mark.parametrize("function", [refcodec.encode_file, refcodec.decode_file])
+def test_arguments_of_a_wrong_type_are_refused(tmp_path, photo, stream, function, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = list(inspect.signature(function).parameters)
+    assert "format" in names or function is refcodec.encode_file
+    for name in names:
+        for wrong in WRONG:
+            if any(wrong is right for right in RIGHT.get(name, ())):
+                continue
+            words = {"source": photo, "out": "x.loclic", "force": True}
+            if function is refcodec.decode_file:
+                words |= {"source": stream, "out": "x.png"}
+            elif name not in ("quality", "bpp", "size", "psnr", "model", "tile", "rectangles"):
+                words["lossless"] = True
+            with pytest.raises(RefcodecError) as caught:
+                function(**{**words, name: wrong})
+            assert str(caught.value) and not os.path.exists("x.png"), (name, wrong)
+    for words in ({"quality": True}, {"lossless": np.int64(1)}, {"lossless": True, "strip": 0}, {"tile": True}):
+        with pytest.raises(UsageError):
+            refcodec.encode_file(photo, "x.loclic", **words)
+    refcodec.encode_file(photo, "x.loclic", lossless=np.True_, force=np.False_)
+
+
+def test_the_folder_of_metadata_is_made_for_metadata_alone(tmp_path, photo, capsys):
+    refcodec.encode_file(photo, tmp_path / "bare.loclic", lossless=True, strip="all")
+    assert main(["info", str(tmp_path / "bare.loclic"), "--extract", str(tmp_path / "x")]) == 0
+    assert not (tmp_path / "x").exists() and "nothing to extract" in capsys.readouterr().err
+
+
+def test_a_profile_of_cmyk_that_is_none_is_named(tmp_path, capsys):
+    words = ["encode", str(tmp_path / "c.tif"), str(tmp_path / "c.loclic"), "--lossless", "--cmyk-to-srgb"]
+    good = cmyk_profile()
+    for profile, said in (
+        (b"garbage" * 40, "ICC profile is damaged"),
+        (good[:20], "ICC profile is damaged"),
+        (good[:300], "cannot be used"),
+        (good[:16] + b"RGB " + good[20:], "its ICC profile is not"),
+    ):
+        Image.fromarray(RGBA, "CMYK").save(tmp_path / "c.tif", icc_profile=profile)
+        assert main(words) == 69
+        err = capsys.readouterr().err
+        assert said in err and "c.tif" in err and "assign the profile of the press" in err

@@ -197,6 +197,32 @@ def test_saving_refuses_what_is_no_grey_or_rgb(tmp_path):
     assert not (tmp_path / "x.loclic").exists()
 
 
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"strip": "gps"}, "options of refcodec.encode_file .*strip"),
+        ({"lossless": "no"}, "True or False"),
+        ({"exact": 1}, "True or False"),
+        ({"rectangles": "none"}, "True or False"),
+        ({"threads": "2"}, "integer or None"),
+        ({"model": 5}, "a model is"),
+        ({"quality": True}, "quality is a positive number"),
+    ],
+)
+def test_saving_refuses_options_that_it_cannot_follow(tmp_path, options, said):
+    source = Image.fromarray(np.zeros((5, 7, 3), np.uint8))
+    with pytest.raises(OSError, match=said):
+        source.save(tmp_path / "x.loclic", **options)
+    assert not (tmp_path / "x.loclic").exists()
+
+
+def test_saving_warns_of_options_of_other_formats(tmp_path):
+    source = Image.fromarray(np.zeros((5, 7, 3), np.uint8))
+    with pytest.warns(UserWarning, match="ignored: optimize"):
+        source.save(tmp_path / "x.loclic", optimize=True, lossless=True)
+    assert Image.open(tmp_path / "x.loclic").size == (7, 5)
+
+
 def test_saving_warns_of_what_it_leaves_out(tmp_path, monkeypatch):
     monkeypatch.setattr(targets, "encode_strips", recorded({}))
     exif = Image.Exif()

@@ -80,6 +80,35 @@ def test_a_psnr_is_reached_by_the_smallest_stream(model):
     assert targets.code(source, Target(lossless=True), None).trial.fidelity.psnr == math.inf
 
 
+def text_like(height=192, width=256):
+    """Black strokes on white, whose shapes repeat."""
+    samples = np.full((height, width), 255, np.uint8)
+    for top in range(8, height - 8, 12):
+        for left in range(8, width - 8, 7):
+            samples[top : top + 7, left : left + 1 + (top * left) % 3] = 0
+    return samples
+
+
+def test_a_psnr_of_graphics_is_reached_without_loss_where_that_is_smallest(model):
+    source = ArrayRows(text_like())
+    exact = targets.code(source, Target(lossless=True), None)
+    found = targets.code(source, Target(psnr=30), model)
+    assert found.quality == 0 and found.trial.coded.data == exact.trial.coded.data and "without loss" in found.note
+    assert targets.code(source, Target(psnr=1e9), model).quality == 0  # no error, and no PSNR is more
+    low = targets.code(source, Target(psnr=1), model)
+    assert len(low.trial.coded.data) <= len(exact.trial.coded.data)
+    with pytest.raises(UsageError, match="reaches up to"):
+        targets.code(source, Target(psnr=1e9), model, rectangles=False)
+
+
+def test_a_psnr_out_of_reach_is_answered_by_what_is_in_reach(model):
+    with pytest.raises(UsageError) as refused:
+        targets.code(ArrayRows(random_picture(40, 56)), Target(psnr=1e9), model)
+    best = refused.value.values["best"]
+    assert f"up to {best:g} dB" in str(refused.value) and "--lossless" in str(refused.value)
+    assert targets.code(ArrayRows(random_picture(40, 56)), Target(psnr=best - 0.01), model).quality > 0
+
+
 def test_one_thing_is_asked_for():
     for asked in ({"quality": 5, "lossless": True}, {"size": 9, "bpp": 1.0}, {"psnr": 30, "quality": 5}):
         with pytest.raises(UsageError, match="only one"):

@@ -4,12 +4,14 @@
 
 Workers are processes of bounded address space; one that dies, hangs or takes too long is a finding, and so is every
 exception but refcodec's own. A finding is reported with the index that makes it again (``--case``) and kept as a file.
+``--dask ADDRESS`` has the cases done by the workers of a cluster.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import json
 import multiprocessing as mp
 import resource
 import sys
@@ -19,7 +21,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from random import Random
@@ -37,6 +38,7 @@ from refcodec.model.procedural import procedural_model
 
 from .models import hostile_model, model_corpus
 from .pictures import hostile_picture, picture_corpus
+from .report import Report
 from .streams import corpus, hostile_stream
 
 LIMITS = Limits(max_pixels=1 << 22, max_memory=16 << 20)
@@ -52,32 +54,6 @@ BLOCK = 256
 
 Block = tuple[int, int]
 Target = tuple[Callable[[int], bytes], Callable[[bytes], str]]
-
-
-@dataclass
-class Report:
-    """Result of a run.
-
-    Attributes
-    ----------
-    outcomes : Counter
-        Cases by class of outcome: "decoded", or the name of refcodec's error.
-    findings : list of (index, what)
-    memory : int
-        Most bytes that a worker's resident memory grew by after its first cases.
-    """
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    findings: list[tuple[int, str]] = field(default_factory=list)
-    memory: int = 0
-
-    def add(self, other: Report) -> None:
-        """Count another report's cases, and tell its findings."""
-        self.outcomes += other.outcomes
-        self.findings += other.findings
-        self.memory = max(self.memory, other.memory)
-        for index, wrong in other.findings:
-            print(f"case {index}: {wrong}", file=sys.stderr, flush=True)
 
 
 def _outcome(act: Callable[[], str]) -> str:
@@ -242,14 +218,20 @@ class _Worker:
         self.pipe.close()
 
 
-def _blocks(cases: int) -> Iterator[Block]:
-    return ((at, min(at + BLOCK, cases)) for at in range(0, cases, BLOCK))
+def _blocks(first: int, end: int) -> Iterator[Block]:
+    return ((at, min(at + BLOCK, end)) for at in range(first, end, BLOCK))
 
 
 def run(
-    name: str, cases: int, seed: int, jobs: int = 1, seconds: float | None = None, total: Report | None = None
+    name: str,
+    cases: int,
+    seed: int,
+    jobs: int = 1,
+    seconds: float | None = None,
+    total: Report | None = None,
+    first: int = 0,
 ) -> Report:
-    """Run cases 0..cases - 1 in worker processes; findings are told on standard error as they come.
+    """Run cases first..first + cases - 1 in worker processes; findings are told on standard error as they come.
 
     Parameters
     ----------
@@ -260,6 +242,8 @@ def run(
     seed : int
     jobs : int
         Worker processes.
+    first : int
+        Index of the first case.
     seconds : float or None
         Give out no more blocks after this time.
     total : Report or None
@@ -275,7 +259,7 @@ def run(
         A worker ended before its first case.
     """
     total = Report() if total is None else total
-    waiting, again = _blocks(cases), list[Block]()
+    waiting, again = _blocks(first, first + cases), list[Block]()
     deadline = time.monotonic() + seconds if seconds else float("inf")
     workers = [_Worker(name, seed) for _ in range(jobs)]
 
@@ -326,7 +310,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", type=int, default=10_000, help="how many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, help="stop after this time")
+    parser.add_argument("--first", type=int, default=0, help="the first one's index, 0 by default")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
+    parser.add_argument("--dask", metavar="ADDRESS", help="use the threads of a running dask.distributed cluster")
+    parser.add_argument("--json", action="store_true", help="the report as one JSON object on standard output")
     parser.add_argument("--keep", type=Path, help="folder for inputs that broke a rule")
     parser.add_argument("--case", type=int, help="run this case alone, in this process")
 
@@ -343,17 +330,25 @@ def main(args: argparse.Namespace) -> int:
     started = time.monotonic()
     report, interrupted = Report(), False
     try:
-        run(args.target, args.cases, args.seed, args.jobs, args.seconds, report)
+        if args.dask is not None:
+            from .cluster import run_on
+
+            run_on(args.dask, args.target, args.seed, args.first, args.cases, args.seconds, report)
+        else:
+            run(args.target, args.cases, args.seed, args.jobs, args.seconds, report, args.first)
     except KeyboardInterrupt:
         interrupted = True
     took = time.monotonic() - started
     done = report.outcomes.total()
-    for outcome, count in report.outcomes.most_common():
-        print(f"{count:10d}  {100 * count / done:6.2f} %  {outcome}")
-    print(
-        f"{done:10d}  cases in {took:.1f} s, {done / took:.0f} a second, {len(report.findings)} findings, "
-        f"at most {report.memory / (1 << 20):.1f} MiB of memory more than before"
-    )
+    if args.json:
+        print(json.dumps(vars(report)))
+    else:
+        for outcome, count in report.outcomes.most_common():
+            print(f"{count:10d}  {100 * count / done:6.2f} %  {outcome}")
+        print(
+            f"{done:10d}  cases in {took:.1f} s, {done / took:.0f} a second, {len(report.findings)} findings, "
+            f"at most {report.memory / (1 << 20):.1f} MiB of memory more than before"
+        )
     if args.keep and report.findings:
         _keep(TARGETS[args.target](args.seed), args.target, args.seed, report, args.keep)
     return 1 if report.findings else 130 if interrupted else 0

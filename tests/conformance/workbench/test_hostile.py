@@ -1,6 +1,7 @@
 """Hostile input: whatever the bytes, a stream is decoded or refused and a model is loaded or refused, within limits."""
 
 import io
+import json
 import time
 import tracemalloc
 from pathlib import Path
@@ -15,7 +16,7 @@ from spec import spec_module
 from tiny_models import TINY, spec_content, tiny_content
 
 import refcodec
-from conformance.cli import run_command
+from conformance.cli import main, run_command
 from conformance.synthetic.models.broken_files import HARMLESS, OUTSIDE, OUTSIDE_RAW, STRUCTURES, VICTIM
 from conformance.synthetic.streams import Parts, chunk
 from conformance.workbench.fuzz import command as fuzz
@@ -441,6 +442,24 @@ def test_another_exception_and_slowness_are_findings(monkeypatch, tmp_path):
 def test_workers_share_the_cases():
     report = fuzz.run("picture", 600, 2, jobs=2)
     assert report.outcomes.total() == 600 and not report.findings
+
+
+@pytest.mark.slow
+def test_a_cluster_shares_the_cases(capsys, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("conformance.workbench.fuzz.cluster.SHARE", 200)
+    words = ["--target", "picture", "--cases", "500", "--first", "40", "--seed", "2"]
+    assert main(["fuzz", *words, "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        assert main(["fuzz", *words, "--json", "--dask", cluster.scheduler_address]) == 0
+        shared = json.loads(capsys.readouterr().out)
+        assert sum(shared["outcomes"].values()) == 500 and shared["outcomes"] == alone["outcomes"]
+        broken = RuntimeError("no such module")
+        monkeypatch.setattr("conformance.workbench.fuzz.cluster._share", lambda *words: (_ for _ in ()).throw(broken))
+        assert main(["fuzz", *words, "--dask", cluster.scheduler_address]) == 70
+        assert "a worker cannot run the fuzzer: no such module" in capsys.readouterr().err
+    assert main(["fuzz", *words, "--dask", "nowhere"]) == 2
 
 
 # ----------------------------------------------------------------------------------------------------- regressions

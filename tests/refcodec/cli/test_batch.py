@@ -165,11 +165,25 @@ def test_reports(pictures, tmp_path, model, capsys, suffix):
         (["{in}", "--model", "no such"], 78),
         (["{in}", "--strip", "place"], 2),
         (["{in}", "--background", "none"], 2),
+        (["{in}", "--lossless", "--tile", "64"], 2),
+        (["{in}", "--lossless", "--model", "no such"], 2),
+        (["{in}", "--threads", "1000"], 2),
+        (["{in}", "--tile", "65"], 2),
+        (["{in}", "-q", "101"], 2),
+        (["{in}", "--frame", "-1"], 2),
+        (["{in}", "--psnr", "inf"], 2),
+        (["-"], 66),
     ],
 )
 def test_what_is_wrong_is_said_before_the_work(pictures, tmp_path, capsys, words, code):
     assert main(["batch", *(w.replace("{in}", str(pictures)) for w in words), "-o", str(tmp_path / "out")]) == code
     assert not (tmp_path / "out").exists()
+
+
+def test_outputs_go_to_no_pipe(pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["batch", str(pictures), "-o", "-"]) == 2
+    assert "encode and decode write to standard output" in capsys.readouterr().err and not Path("-").exists()
 
 
 def test_a_damaged_journal_is_passed_over(pictures, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """``batch --dask``: a real cluster of processes writes the bytes of one machine and reports what failed."""
 
+import gc
 import json
 import os
 import signal
@@ -122,7 +123,11 @@ def test_a_cluster_that_is_not_there(pictures, tmp_path, capsys, monkeypatch):
     words = ["batch", str(pictures), "-o", str(tmp_path / "out"), "--lossless", "--dask"]
     assert main([*words, "tcp://127.0.0.1:9"]) == 2
     assert "no scheduler" in capsys.readouterr().err
-    assert main([*words, "nonsense://"]) == 2
+    for address in ("nonsense://", "x", "tcp://10.0.0.1", "", "http://localhost:8787"):
+        start = time.monotonic()
+        assert main([*words, address]) == 2
+        gc.collect()
+        assert "no scheduler" in capsys.readouterr().err and time.monotonic() - start < 5
 
 
 def test_a_worker_that_dies_costs_no_file(cluster, pictures, tmp_path, capsys):
