@@ -157,10 +157,10 @@ class _Ledger(Pool):
 
 
 class _NumbaScratch:
-    """The functions of numba_backend.py: kernels compute in registers and on the stack."""
+    """The functions of arith/jit: most kernels compute in registers and on the stack."""
 
     def __init__(self, ledger: _Ledger) -> None:
-        self._numpy = _NumpyScratch(ledger)
+        self._use, self._numpy = ledger.use, _NumpyScratch(ledger)
 
     def conv(self, *arguments: object) -> None:
         """Nothing."""
@@ -168,9 +168,10 @@ class _NumbaScratch:
     conv_sum = gdn = igdn = layer_norm = half = clear_border = conv
 
     def local_attention(self, qkv: Any, layer: Any, table: object, out: Any, threads: int) -> None:
-        """Heads too wide for the kernel are left to NumPy."""
-        if qkv.shape[2] // 3 // layer.heads > 32:
-            self._numpy.local_attention(qkv, layer, table, out, 1)
+        """Pairs of queries and keys in the kernel's order. NumPy's block of 10 MB is not counted: hardly any map has
+        products that are too large for the kernel.
+        """
+        self._use(4 * qkv.shape[0] * qkv.shape[1] * (qkv.shape[2] // 3 + layer.heads + 1))
 
     def linear_attention(
         self,
@@ -274,7 +275,9 @@ class _NumpyScratch:
             height,
             height * width * 25 * channels,
             2 * width * logits,
-            lambda rows: qkv.shape[0] * qkv.shape[1] + rows * width * each,
+            lambda rows: (
+                qkv.shape[0] * qkv.shape[1] + rows * min(width, max(1, bands.BAND // (2 * logits * rows))) * each
+            ),
         )
 
     def linear_attention(

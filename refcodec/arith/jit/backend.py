@@ -7,8 +7,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ...model.layers import Conv, Sum
-from .attention import linear_attention, local_attention
+from .attention import linear_attention
 from .conv import Packed
+from .local_attention import local_attention
 from .norms import gdn, igdn, layer_norm
 from .walk import clear_border, half, levels_and_means, place, refine
 

@@ -29,6 +29,13 @@ def cut(y0: int, y1: int, row: int) -> Iterator[slice]:
     return (slice(y, min(y + rows, y1)) for y in range(y0, y1, rows))
 
 
+def blocks(y0: int, y1: int, columns: int, cell: int) -> Iterator[tuple[slice, slice]]:
+    """Cut rows y0..y1 of ``columns`` cells, each of ``cell`` float64 elements, into bands; too long a row too."""
+    for band in cut(y0, y1, columns * cell):
+        for part in cut(0, columns, (band.stop - band.start) * cell):
+            yield band, part
+
+
 def product(a: NDArray[np.float64], b: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Give out [m, c] = a [m, n] @ b [n, c], float64, as a stack of small products."""
     rows = max(1, ONE_THREAD // b.size)

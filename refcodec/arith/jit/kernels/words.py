@@ -161,14 +161,21 @@ class LocalWords(NamedTuple):
 
     qkv: int
     out: int
-    bias: int  # [2, heads, 25, 32] float64
-    place: int  # [2, 25]: places of the window in the order of rows, and their lanes
+    planes: int  # int32 [2, heads, half, stride]: pairs of elements of queries, then of keys, of even and odd columns
+    mask: int  # int32 [stride]: VISIBLE inside the picture, HIDDEN outside
+    bias: int  # [heads, 25 queries, 25 keys] int32
+    place: int  # [25]: places of the window, anchors first
+    runs: int  # [13]: where the pairs of a window's weights begin
+    zeros: int  # [16] int32
     table: int
     shift: int
     limit: int
     heads: int
     channels: int
-    height: int
+    half: int  # pairs of elements per head
+    stride: int  # numbers of a plane
+    rows: int  # of a plane's even, or odd, columns
+    plane_row: int
     width: int
     row: int
     column: int
