@@ -50,56 +50,53 @@ _LOW = 2
 _many_sums, _few_sums = sums_block(PIXELS, 1), sums_block(FEW, 1)
 
 
-def _logits_block(keys):
-    """A block for 8 windows and ``keys`` keys of one query."""
+_AT_ONCE = ANCHORS + 1
+"""Keys whose logits are computed at once; the second block of 25 begins with the first one's last."""
 
-    def write(w, logits, n, q, q_at, k, k_at, places, half, stride, shift, bias, bias_at, base, caps, top):
-        b = w.b
-        down, up = (w.splat(SHORT, b.trunc(v, I32)) for v in (shift, b.lshr(b.shl(w.number(1), shift), w.number(1))))
-        starts = [b.add(k_at, places.load(b.add(n, w.number(key)), I64)) for key in range(keys)]
 
-        def pair(array, at):
-            return b.sext(b.bitcast(array.load(at, SHORT), ir.VectorType(I16, 2 * DOUBLES)), _BOTH)
+def _write_logits(w, logits, n, planes, q_at, k_at, places, half, stride, shift, bias, bias_at, base, caps):
+    b = w.b
+    down, up = (w.splat(SHORT, b.trunc(v, I32)) for v in (shift, b.lshr(b.shl(w.number(1), shift), w.number(1))))
+    keys = [b.add(n, w.number(key)) for key in range(_AT_ONCE)]
+    starts = [b.add(k_at, places.load(key, I64)) for key in keys]
 
-        def add_products(e, sums):
-            along = b.mul(e, stride)
-            query, new = pair(q, b.add(q_at, along)), []
-            for start, total in zip(starts, sums, strict=True):
-                products = b.mul(query, pair(k, b.add(start, along)))
-                halves = [w.lanes(products, range(first, 2 * DOUBLES, 2)) for first in (0, 1)]
-                new.append(b.add(total, b.add(*halves)))
-            return new
+    def pair(at):
+        return b.sext(b.bitcast(planes.load(at, SHORT), ir.VectorType(I16, 2 * DOUBLES)), _BOTH)
 
-        sums = w.loop(half, [up] * keys, add_products)
-        unseen, largest = base.load(w.number(0), SHORT), top.load(w.number(0), SHORT)
-        for key, total in enumerate(sums):
-            at = b.mul(b.add(n, w.number(key)), w.number(DOUBLES))
-            value = b.add(b.ashr(total, down), w.splat(SHORT, bias.load(b.add(bias_at, b.add(n, w.number(key))), I32)))
-            value = w.smaller(value, w.larger(unseen, caps.load(at, SHORT)))
-            logits.store(value, at)
-            largest = w.larger(largest, value)
-        top.store(largest, w.number(0))
+    def add_products(e, sums):
+        along = b.mul(e, stride)
+        query, new = pair(b.add(q_at, along)), []
+        for start, total in zip(starts, sums, strict=True):
+            products = b.mul(query, pair(b.add(start, along)))
+            halves = [w.lanes(products, range(first, 2 * DOUBLES, 2)) for first in (0, 1)]
+            new.append(b.add(total, b.add(*halves)))
+        return new
 
-    @block(write)
-    def set_logits(logits, n, q, q_at, k, k_at, places, half, stride, shift, bias, bias_at, base, caps, top):
-        """(SPEC 5.8) Set logits[8 m..] for keys m from n on, at most max(base, caps[8 m..]), and raise top to them.
+    sums = w.loop(half, [up] * _AT_ONCE, add_products)
+    seen = base.load(w.number(0), SHORT)
+    for key, total in zip(keys, sums, strict=True):
+        at = b.mul(key, w.number(DOUBLES))
+        value = b.add(b.ashr(total, down), w.splat(SHORT, bias.load(b.add(bias_at, key), I32)))
+        logits.store(w.smaller(value, w.larger(seen, caps.load(at, SHORT))), at)
 
-        A query's pairs of elements are q[q_at + e stride..], e < half, one window per lane. Those of key m are
-        k[k_at + places[m] + e stride..].
-        """
-        for key in range(n, n + keys):
-            dot = (1 << shift) >> 1
-            for at in range(0, half * stride, stride):
-                start = k_at + places[key] + at
-                queries, values = q[q_at + at : q_at + at + DOUBLES], k[start : start + DOUBLES]
-                for query, value in zip(_halves(queries), _halves(values), strict=True):
-                    dot = dot + query * value
-            lanes = slice(DOUBLES * key, DOUBLES * (key + 1))
-            most = base[0:DOUBLES].clip(caps[lanes], None)
-            logits[lanes] = ((dot >> shift) + bias[bias_at + key]).clip(None, most)
-            top[0:DOUBLES] = top[0:DOUBLES].clip(logits[lanes], None)
 
-    return set_logits
+@block(_write_logits)
+def _logits(logits, n, planes, q_at, k_at, places, half, stride, shift, bias, bias_at, base, caps):
+    """(SPEC 5.8) Set logits[8 m..] for 13 keys m from n on, at most max(base, caps[8 m..]).
+
+    A query's pairs of elements are planes[q_at + e stride..], e < half, one window per lane. Those of key m are
+    planes[k_at + places[m] + e stride..].
+    """
+    for key in range(n, n + _AT_ONCE):
+        dot = (1 << shift) >> 1
+        for at in range(0, half * stride, stride):
+            start = k_at + places[key] + at
+            queries, values = planes[q_at + at : q_at + at + DOUBLES], planes[start : start + DOUBLES]
+            for query, value in zip(_halves(queries), _halves(values), strict=True):
+                dot = dot + query * value
+        lanes = slice(DOUBLES * key, DOUBLES * (key + 1))
+        most = base[0:DOUBLES].clip(caps[lanes], None)
+        logits[lanes] = ((dot >> shift) + bias[bias_at + key]).clip(None, most)
 
 
 def _halves(pairs):
@@ -107,12 +104,13 @@ def _halves(pairs):
     return ((pairs & 0xFFFF) ^ 0x8000) - 0x8000, pairs >> 16
 
 
-_four_logits, _one_logit = _logits_block(4), _logits_block(1)
-
-
-def _write_weights(w, logits, keys, top, table, out, at):
+def _write_weights(w, logits, keys, table, out, at):
     b = w.b
-    largest, far = top.load(w.number(0), SHORT), w.every(SHORT, FARTHEST)
+
+    def larger(n, largest):
+        return [w.larger(largest[0], logits.load(b.mul(n, w.number(DOUBLES)), SHORT))]
+
+    [largest], far = w.loop(keys, [w.every(SHORT, HIDDEN)], larger), w.every(SHORT, FARTHEST)
 
     def one_key(n, total):
         place = b.mul(n, w.number(DOUBLES))
@@ -139,14 +137,15 @@ def _write_weights(w, logits, keys, top, table, out, at):
 
 
 @block(_write_weights)
-def _weights(logits, keys, top, table, out, at):
+def _weights(logits, keys, table, out, at):
     """(SPEC 5.7) Weights in Q16 of 8 windows' keys; with an odd number of keys, logits has a zero behind the last.
 
     They are pairs of keys, lane by lane: from out[at] on without their two lowest bits, then those.
     """
-    most, end = top[0:DOUBLES], DOUBLES * keys
-    rows = most - logits[0:end].reshape(keys, DOUBLES)
-    logits[0:end] = exp2_negative(rows.clip(None, FARTHEST).reshape(-1), exp2_of(table))
+    end = DOUBLES * keys
+    rows = logits[0:end].reshape(keys, DOUBLES)
+    away = (rows.max(axis=0) - rows).clip(None, FARTHEST)
+    logits[0:end] = exp2_negative(away.reshape(-1), exp2_of(table))
     pairs = (keys + 1) // 2
     values = logits[0 : 2 * DOUBLES * pairs].reshape(pairs, 2, DOUBLES)
     values = (values * ((1 << 47) // values.sum(axis=(0, 1))) + (1 << 30)) >> 31
@@ -183,6 +182,40 @@ def _rounded(acc, at):
     acc[at : at + LANES] = (acc[at : at + LANES] + lower) >> 16 - _LOW
 
 
+def _write_caps(w, caps, at, mask, of):
+    caps.store(mask.load(of, SHORT), at)
+
+
+@block(_write_caps)
+def _caps(caps, at, mask, of):
+    """Set caps[at..] to mask[of..], 8 lanes."""
+    caps[at : at + DOUBLES] = mask[of : of + DOUBLES]
+
+
+def _write_base(w, base, caps, at):
+    both = w.every(SHORT, HIDDEN + VISIBLE)
+    base.store(w.b.sub(both, caps.load(at, SHORT)), w.number(0))
+
+
+@block(_write_base)
+def _base(base, caps, at):
+    """Set base for queries with the mask caps[at..]: HIDDEN in the picture, VISIBLE outside, where they see all keys."""
+    base[0:DOUBLES] = HIDDEN + VISIBLE - caps[at : at + DOUBLES]
+
+
+def _write_cleared(w, weights, at):
+    for part in (0, _PART):
+        for n in range(ANCHORS * DOUBLES, _PART, 2 * DOUBLES):
+            weights.store(w.every(SHORT, 0), w.b.add(at, w.number(part + n)))
+
+
+@block(_write_cleared)
+def _cleared(weights, at):
+    """Set to zero a query's weights of non-anchors."""
+    for part in (at, at + _PART):
+        weights[part + ANCHORS * DOUBLES : part + _PART] = 0
+
+
 @inlined
 def _places(t, y, column, places, caps):
     """Set where 8 windows from a column on have their keys in a plane, and what an anchor's logits are capped by."""
@@ -190,41 +223,39 @@ def _places(t, y, column, places, caps):
     for n in range(25):
         ky, kx = place[n] // 5, odd + place[n] % 5
         places[n] = ((kx & 1) * t.rows + y + ky) * t.plane_row + column + (kx >> 1)
-        for lane in range(DOUBLES):
-            caps[n * DOUBLES + lane] = mask[places[n] + lane] if n < ANCHORS else HIDDEN
+        if n < ANCHORS:
+            _caps(caps, n * DOUBLES, mask, places[n])
 
 
 @inlined
-def _window_weights(t, head, count, places, caps, logits, base, top, weights):
-    """Weights of all queries of 8 windows, ``count`` of them in the picture; whether anchors have all keys."""
+def _inside(t, n, y, first, last):
+    """Whether a place of the windows around columns ``first`` to ``last`` of row y is in the picture in all of them."""
+    place = memory(t.place, _I64)
+    ky, kx = place[n] // 5, place[n] % 5
+    return 2 <= y + ky < t.rows - 2 and first + kx >= 2 and last + kx < t.width + 2
+
+
+@inlined
+def _window_weights(t, head, y, first, last, places, caps, logits, base, weights):
+    """Weights of all queries of the windows around columns ``first`` to ``last``; whether anchors have all keys."""
     planes, bias, table = memory(t.planes, _I32), memory(t.bias, _I32), memory(t.table, _I32)
     q_at, k_at = head * t.half * t.stride, (t.heads + head) * t.half * t.stride
     outside = False
     for n in range(25):
         keys = 25
-        for lane in range(DOUBLES):
-            base[lane], top[lane] = VISIBLE, HIDDEN
         if n < ANCHORS:
-            keys = ANCHORS
-            for lane in range(DOUBLES):
-                base[lane] = HIDDEN if caps[n * DOUBLES + lane] > 0 else VISIBLE
-            for lane in range(count):
-                keys = keys if base[lane] < 0 else 25
-            outside = outside or keys == 25
-        at, bias_at = q_at + places[n], (head * 25 + n) * 25
-        for m in range(0, keys - 3, 4):
-            _four_logits(
-                logits, m, planes, at, planes, k_at, places, t.half, t.stride, t.shift, bias, bias_at, base, caps, top
-            )
-        if keys == 25:
-            _one_logit(
-                logits, 24, planes, at, planes, k_at, places, t.half, t.stride, t.shift, bias, bias_at, base, caps, top
-            )
-        _weights(logits, keys, top, table, weights, n * _ROW)
-        if keys == ANCHORS:
-            for part in range(n * _ROW, (n + 1) * _ROW, _PART):
-                for m in range(part + ANCHORS * DOUBLES, part + _PART):
-                    weights[m] = 0
+            _base(base, caps, n * DOUBLES)
+            if _inside(t, n, y, first, last):
+                keys = ANCHORS
+                _cleared(weights, n * _ROW)
+            else:
+                outside = True
+        elif n == ANCHORS:
+            _base(base, caps, ANCHORS * DOUBLES)
+        for m in range(0, keys - 11, 12):
+            at, bias_at = q_at + places[n], (head * 25 + n) * 25
+            _logits(logits, m, planes, at, k_at, places, t.half, t.stride, t.shift, bias, bias_at, base, caps)
+        _weights(logits, keys, table, weights, n * _ROW)
     return outside
 
 
@@ -280,22 +311,26 @@ def rows(arguments, y0, y1):
     t = words_at(arguments, LOCAL)
     d = t.channels // t.heads
     places, caps, logits = scratch(_I64, 25), scratch(_I32, _CAPS), scratch(_I32, _LOGITS)
-    base, top, acc = scratch(_I32, DOUBLES), scratch(_I32, DOUBLES), scratch(_I32, _ACCUMULATORS)
+    base, acc = scratch(_I32, DOUBLES), scratch(_I32, _ACCUMULATORS)
     weights, values = scratch(_I16, _QUERIES), scratch(_I16, _ELEMENTS)
     for n in range(25 * _ROW, _QUERIES):
         weights[n] = 0
     for n in range(_ELEMENTS):
         values[n] = 0
-    for lane in range(DOUBLES):
-        logits[25 * DOUBLES + lane] = 0
+    for n in range(ANCHORS * DOUBLES, _CAPS):
+        caps[n] = HIDDEN
+    for n in range(_CAPS, _LOGITS):
+        logits[n] = 0
     for y in range(y0, y1):
         for column in range(0, t.width // 2, DOUBLES):
             count = min(t.width // 2 - column, DOUBLES)
             _places(t, y, column, places, caps)
+            first = 2 * column + (y & 1)
             for head in range(t.heads):
-                whole = _window_weights(t, head, count, places, caps, logits, base, top, weights)
+                last = first + 2 * (count - 1)
+                whole = _window_weights(t, head, y, first, last, places, caps, logits, base, weights)
                 for window in range(count):
-                    x, to = 2 * (column + window) + (y & 1), y * t.out_row + (column + window) * t.out_column
+                    x, to = first + 2 * window, y * t.out_row + (column + window) * t.out_column
                     for e in range(0, d, LANES):
                         c = head * d + e
                         _values(t, y, x, 2 * t.channels + c, min(d - e, LANES), values)
