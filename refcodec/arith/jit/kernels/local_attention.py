@@ -199,7 +199,7 @@ def _write_base(w, base, caps, at):
 
 @block(_write_base)
 def _base(base, caps, at):
-    """Set base for queries with the mask caps[at..]: HIDDEN in the picture, VISIBLE outside, where they see all keys."""
+    """Set base for queries of the mask caps[at..]: HIDDEN in the picture, VISIBLE outside, where they see all."""
     base[0:DOUBLES] = HIDDEN + VISIBLE - caps[at : at + DOUBLES]
 
 

@@ -92,6 +92,17 @@ class WinogradWords(NamedTuple):
     space: int = 0  # n_slots times ``room`` bytes
 
 
+class TransformWords(NamedTuple):
+    """Filters of a 3x3 convolution, to be transformed (SPEC 5.3)."""
+
+    weight: int  # [outputs, 9, inputs]
+    sums: int  # [outputs, inputs, 2] int32: sums of positive weights and of negated negative ones
+    out: int  # as WinogradWords.weight
+    outputs: int
+    inputs: int
+    all_inputs: int  # with those that appear once more
+
+
 class SegmentWords(NamedTuple):
     """Adjacent outputs of a convolution that lie in the same vector of 16, and side by side in a pixel."""
 
@@ -348,9 +359,10 @@ class PeakWords(NamedTuple):
     block: int  # one of constants.PEAK_BLOCKS
 
 
-CONV, WINOGRAD, SEGMENT, DEPTHWISE = (
+CONV, WINOGRAD, TRANSFORM, SEGMENT, DEPTHWISE = (
     _places(ConvWords),
     _places(WinogradWords),
+    _places(TransformWords),
     _places(SegmentWords),
     _places(DepthwiseWords),
 )
