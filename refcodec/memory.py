@@ -41,6 +41,7 @@ from .nets.analysis import ANALYSIS_WIDEST, analysis_strips
 from .nets.hyperprior import REACH as HYPER_REACH
 from .nets.hyperprior import hyper_analysis, hyper_analysis_strips, hyper_synthesis_strips
 from .nets.synthesis import SYNTHESIS_LAG, SYNTHESIS_WIDEST, synthesis_strips
+from .side_by_side import tiles_at_once
 from .slices import walk, walk_slices
 from .threads import thread_count
 from .tile_rows import TileRows, rows_of, y_hat_rows
@@ -446,6 +447,8 @@ def _few_strips(height: int, width: int, widest: float, lag: int = 0) -> int:
 class _Tiles:
     """Codes tiles as `refcodec.flow` does. Of each row of tiles only the first is walked, for none is larger.
 
+    Where threads decode tiles side by side, each has its own memory from the first row on.
+
     Parameters
     ----------
     latents, hyper : TileRows or None
@@ -456,12 +459,17 @@ class _Tiles:
         self, engine: Any, config: Config, ledger: _Ledger, latents: TileRows | None, hyper: TileRows | None
     ) -> None:
         self._engine, self._config, self._ledger, self._latents, self._hyper = engine, config, ledger, latents, hyper
+        self._beside = 0
 
     def row(self, tiles: list[Tile]) -> Iterator[tuple[Tile, Any]]:
         """The tiles with their y_hat."""
         parts: list[Any] = self._hyper.row(tiles) if self._hyper else []
         maps: list[Any] = self._latents.row(tiles) if self._latents else []
         largest = max(tile.height * tile.width for tile in tiles)
+        at_once = tiles_at_once(self._engine.backend, self._engine.threads, len(tiles))
+        if at_once > 1 and not (self._latents or self._engine.trace):
+            self._take_beside(tiles[0], at_once)
+            largest = 0
         for tile in tiles:
             y = maps.pop(0) if maps else None
             hyper = [parts.pop(0)] if parts else []
@@ -470,6 +478,17 @@ class _Tiles:
                 yield tile, self._walk(tile, y, hyper)
             else:
                 yield tile, _Phantom((tile.height + 2 * BORDER, tile.width + 2 * BORDER, self._config.M), None)
+
+    def _take_beside(self, tile: Tile, at_once: int) -> None:
+        """Count once what so many walks over a tile take."""
+        if not self._beside:
+            alone = _Ledger()
+            engine: Any = _Shadow(self._config, self._engine.backend, 1, False, alone)
+            walks = _Tiles(engine, self._config, alone, None, None)
+            y_hat = walks._walk(tile, None, [engine.map(tile.height, tile.width, 2 * self._config.M)])
+            del y_hat
+            self._beside = at_once * alone.peak
+            self._ledger.take(self._beside)
 
     def _walk(self, tile: Tile, y: Any, hyper: list[Any]) -> Any:
         engine, config = self._engine, self._config

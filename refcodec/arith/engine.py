@@ -80,6 +80,10 @@ class Engine:
         self._ops, self._fused = _backend(self.backend)
         self._pool = pool or Pool()
 
+    def alone(self) -> Engine:
+        """The same engine on one thread, with its own memory and without a trace."""
+        return Engine(self.layers, self.tables, self.step, 1, self.backend)
+
     def map(self, height: int, width: int, channels: int) -> Map:
         """A map whose border is zero and whose interior is not set."""
         return self._pool.map(height, width, channels, self._ops.clear_border)

@@ -198,7 +198,8 @@ class Packed:
         if self._tiles and parity < 0:
             self._tiles.run(a, rows, threads)
         else:
-            a[CONV.weight] = address(self._direct())
+            weight = self._direct()  # held: another thread that packs it too replaces the first one's
+            a[CONV.weight] = address(weight)
             share(_rows, a, rows, threads)
 
     def run_depthwise(self, x: np.ndarray, out: np.ndarray, threads: int) -> None:
