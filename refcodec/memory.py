@@ -215,7 +215,7 @@ class _NumpyScratch:
     def conv(self, x: Any, layer: Any, out: Any, add: Any, parity: int, threads: int) -> None:
         """Weights in float64; a band laid out for its windows, their sums, and their results."""
         height, width = (n - 2 * BORDER for n in out.shape[:2])
-        outputs, k, _, inputs = layer.weight.shape
+        outputs, k, _, inputs = layer.shape
         if layer.depthwise:
             self._depthwise(height, width, outputs, k, threads)
             return
@@ -306,7 +306,7 @@ class _NumpyScratch:
 class _Layer:
     """As much of a layer as shapes depend on."""
 
-    weight: Any
+    shape: tuple[int, ...]
     limit: int
     stride: int
     shuffle: bool
@@ -315,14 +315,14 @@ class _Layer:
 
     @property
     def kernel(self) -> int:
-        return int(self.weight.shape[1])
+        return self.shape[1]
 
 
 @lru_cache(maxsize=4)
 def _layers(config: Config) -> dict[str, Any]:
     return {
         op.name: _Layer(
-            SimpleNamespace(shape=(op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)),
+            (op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels),
             0 if op.wide else 1,
             op.stride,
             op.shuffle,
@@ -596,7 +596,8 @@ def _in_tiles(op: Op) -> bool:
 def model_bytes(model: Model) -> int:
     """Bytes of a model's weights in memory: as stored and as packed for the kernels, int16 each.
 
-    Tiles take 16 numbers for the 9 of a filter, and 2 for bounds.
+    Tiles take 16 numbers for the 9 of a filter, and 2 for bounds. What is packed is no longer stored, but a process may
+    use both backends.
     """
     return 2 * sum(op.parameters * (3 if _in_tiles(op) else 2) for op in model.ops)
 

@@ -95,7 +95,7 @@ class Engine:
     def channels(self, name: str) -> int:
         """Channels of a convolution's result."""
         layer: Any = self.layers[name]
-        return int(layer.weight.shape[0])
+        return int(layer.shape[0])
 
     def show(self, name: str, values: np.ndarray) -> None:
         """Hand a named result [H, W, C] to the trace."""
@@ -120,7 +120,7 @@ class Engine:
     ) -> np.ndarray:
         """(SPEC 5.3) Convolution; ``parity`` computes one half of the checkerboard only, packed along columns."""
         layer: Any = self.layers[name]
-        h, w, co = x.shape[0] - 2 * BORDER, x.shape[1] - 2 * BORDER, layer.weight.shape[0]
+        h, w, co = x.shape[0] - 2 * BORDER, x.shape[1] - 2 * BORDER, layer.shape[0]
         if layer.shuffle:
             h, w, co = 2 * h, 2 * w, co // 4
         elif layer.stride == 2:

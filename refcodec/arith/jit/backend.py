@@ -17,10 +17,12 @@ _packed: WeakKeyDictionary[Conv, Packed] = WeakKeyDictionary()
 
 
 def pack(layer: Conv) -> Packed:
-    """The layer in the order its kernel reads, made on first use."""
+    """The layer in the order its kernel reads, made on first use, when its weights as stored are released."""
     packed = _packed.get(layer)
     if packed is None:
         packed = _packed[layer] = Packed(layer)
+        if not layer.depthwise:
+            layer.release(packed.stored)
     return packed
 
 

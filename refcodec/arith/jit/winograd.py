@@ -58,6 +58,17 @@ def blocks(values: np.ndarray, size: int) -> np.ndarray:
     return out.view(np.int16)
 
 
+def unblocked(values: np.ndarray, size: int, shape: tuple[int, ...]) -> np.ndarray:
+    """What ``blocks`` put in order, int16 [outputs, ..., 2 n]."""
+    pairs, out, done = values.view(np.int32), np.empty((*shape[:-1], shape[-1] // 2), np.int32), 0
+    for first in range(0, len(out), size):
+        part = out[first : first + size]
+        block = pairs[done : done + part.size].reshape(*part.shape[1:], len(part))
+        part[...] = np.moveaxis(block, -1, 0)
+        done += part.size
+    return out.view(np.int16)
+
+
 def _copied(weight: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
     """Inputs of which some transformed weight is no int16, as often as it takes to share it out; an even count."""
     # none is larger than four times the sum of a filter's magnitudes
@@ -125,6 +136,7 @@ class Tiles:
         _filters.call(address(words), 0, -(-outputs // OUTPUTS))
         if copied.size:
             _share_out(weight, copied, self._weight)
+        self._shape = weight.shape
         stride = inputs + copied.size + -(inputs + copied.size) % PAIRS
         most = int((signed[..., 0] + signed[..., 1]).sum(axis=1).max())
         down = 0  # bounds are rounded up to multiples of 2^down: their sum is at most 2^30, and the bias's share 2^29
@@ -156,10 +168,26 @@ class Tiles:
             )
         )
 
+    def weight(self) -> np.ndarray:
+        """The weights, int16 [outputs, 3, 3, Ci] as given: taps from their transforms."""
+        inputs = self._shape[3]
+        out, every = np.empty(self._shape, np.int16), inputs + self._copied.size
+        for first in range(0, self._shape[0], OUTPUTS):
+            part = out[first : first + OUTPUTS]
+            block = self._weight[first * PLACES * every :][: len(part) * PLACES * every]
+            wide = block.reshape(4, 4, every // 2, -1, 2).astype(np.int32)
+            wide = wide.swapaxes(3, 4).reshape(4, 4, every, -1)
+            for n, of in enumerate(self._copied, inputs):
+                wide[:, :, of] += wide[:, :, n]
+            rows = np.stack((wide[0], wide[1] - wide[2], wide[3]))  # twice the taps along one side
+            taps = np.stack((rows[:, 0], rows[:, 1] - rows[:, 2], rows[:, 3]), 1) >> 2
+            part[...] = taps[:, :, :inputs].transpose(3, 0, 1, 2)
+        return out
+
     @classmethod
     def of(cls, layer: Conv, weight: np.ndarray, bias: np.ndarray) -> Tiles | None:
         """A layer in the order of the kernel, as in the constructor; None if the kernel does not compute it exactly."""
-        inputs = layer.weight.shape[3]  # an odd one would read beyond the map's end
+        inputs = layer.shape[3]  # an odd one would read beyond the map's end
         if layer.kernel != 3 or layer.stride != 1 or inputs < PAIRS or inputs % 2:
             return None
         weight = np.ascontiguousarray(weight)
