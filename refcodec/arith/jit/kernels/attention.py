@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 
 from ...numpy_ops.attention import exp2_negative, softmax_weights
-from ..native.blocks import F64, I32, I64, block, inlined, words_at
+from ..native.blocks import F64, I16, I32, I64, block, inlined, words_at
 from ..native.build import helper, memory, scratch, task
 from .constants import DOUBLES, FARTHEST, GROUP, POSITIONS, STEP, UNSEEN
 from .products import REAL, product_block
@@ -118,27 +118,40 @@ def exponentials(arguments, first, end):
         _exponentials(memory(t.near + 4 * at, _I32), memory(t.table, _I32), memory(t.out, _F64), at)
 
 
-@inlined
-def _add_weights(t, c, at, step, positions, near, weights, first):
-    """Set weights[first..] of a channel's keys from keys[at] on, zero after the last position; add to its total."""
-    keys, top, totals = memory(t.keys, _I16), memory(t.top, _I64), memory(t.totals, _I64)
-    for n in range(positions):
-        away = (top[c] - keys[at + n * step * t.column]) << t.shift
-        near[n] = min(away, FARTHEST)
-    for n in range(positions, POSITIONS):
-        near[n] = FARTHEST
-    totals[c] += _exponentials(near, memory(t.table, _I32), weights, first)
+def _write_key_weights(w, weights, to, keys, at, top, shift, table, totals):
+    b = w.b
+    most = b.add(b.lshr(w.number(FARTHEST), shift), w.number(1))  # a larger difference is beyond FARTHEST too
+    most, shift = (w.splat(SHORT, b.trunc(v, I32)) for v in (most, shift))
+    away = b.sub(top.load(w.number(0), SHORT), b.sext(keys.load(at, ir.VectorType(I16, GROUP)), SHORT))
+    away = b.shl(w.smaller(w.larger(away, w.every(SHORT, 0)), most), shift)
+    weight = b.sitofp(exponential(w, w.smaller(away, w.every(SHORT, FARTHEST)), table), REAL)
+    weights.store(weight, to)
+    totals.store(b.fadd(totals.load(w.number(0), REAL), weight), w.number(0))
+
+
+@block(_write_key_weights)
+def _key_weights(weights, to, keys, at, top, shift, table, totals):
+    """(SPEC 5.9) Set weights[to..] to those of 8 channels of one position, and add them to totals.
+
+    A channel that is none of the group's may have a key above its top.
+    """
+    away = (top[0:GROUP] - keys[at : at + GROUP]).clip(0, None) << shift
+    weights[to : to + GROUP] = exp2_negative(away.clip(None, FARTHEST), exp2_of(table))
+    totals[0:GROUP] += weights[to : to + GROUP]
 
 
 @inlined
-def _flush(t, c0, count, part):
-    """Move the sums of ``count`` channels from float64 to int64."""
-    sums = memory(t.sums, _I64)
+def _flush(t, c0, count, part, part_totals):
+    """Move the sums and totals of ``count`` channels from float64 to int64."""
+    sums, totals = memory(t.sums, _I64), memory(t.totals, _I64)
     for i in range(count):
+        totals[c0 + i] += np.int64(part_totals[i])
         for j in range(t.width):
             sums[(c0 + i) * t.width + j] += np.int64(part[i * STEP + j])
     for i in range(_SUMS):
         part[i] = 0.0
+    for i in range(GROUP):
+        part_totals[i] = 0.0
 
 
 @task
@@ -148,41 +161,42 @@ def key_sums(arguments, first, end):
     A weight is at most 2^24 and a value below 2^15: 2^13 positions sum below 2^52 in float64, then go to int64.
     """
     t = words_at(arguments, KEY_SUMS)
-    values, d = memory(t.values, _I16), t.width
+    keys, values, table, d = memory(t.keys, _I16), memory(t.values, _I16), memory(t.table, _I32), t.width
+    tops = memory(t.top, _I64)
     part, weights, v = scratch(_F64, _SUMS), scratch(_F64, _WEIGHTS), scratch(_F64, _VALUES)
-    near = scratch(_I32, POSITIONS)
+    top, totals = scratch(_I32, GROUP), scratch(_F64, GROUP)
     groups = -(-d // GROUP)
     step = 2 if t.parity >= 0 else 1
     columns = t.columns // step
     for n in range(_VALUES):
         v[n] = 0.0
-    for n in range(_WEIGHTS):
-        weights[n] = 0.0
     for n in range(_SUMS):
         part[n] = 0.0
     for unit in range(first, end):
         v0 = unit // groups * d
         c0 = v0 + unit % groups * GROUP
         count = min(v0 + d - c0, GROUP)
+        for i in range(GROUP):
+            top[i], totals[i] = tops[min(c0 + i, v0 + d - 1)], 0.0
         pending = 0
         for y in range(t.height):
             x0 = (y + t.parity) & 1 if t.parity >= 0 else 0
             for n0 in range(0, columns, POSITIONS):
                 positions, x = min(columns - n0, POSITIONS), x0 + n0 * step
-                for i in range(count):
-                    at = y * t.row + x * t.column + c0 + i
-                    _add_weights(t, c0 + i, at, step, positions, near, weights, i * POSITIONS)
+                at = y * t.row + x * t.column + c0
+                for n in range(positions):
+                    _key_weights(weights, n * GROUP, keys, at + n * step * t.column, top, t.shift, table, totals)
                 at = y * t.value_row + x * t.value_column + v0
                 for n in range(positions):
                     for j in range(d):
                         v[n * STEP + j] = values[at + n * step * t.value_column + j]
                 for j in range(0, d, 16):
-                    _key_product(part, j, STEP, weights, 0, POSITIONS, v, j, STEP, positions)
+                    _key_product(part, j, STEP, weights, 0, 1, GROUP, v, j, STEP, positions)
                 pending += POSITIONS
                 if pending >= t.block:
-                    _flush(t, c0, count, part)
+                    _flush(t, c0, count, part, totals)
                     pending = 0
-        _flush(t, c0, count, part)
+        _flush(t, c0, count, part, totals)
 
 
 @inlined
@@ -201,7 +215,7 @@ def _attend(t, count, at, to, head, step, logits, weights, seen):
     for i in range(_FOUR):
         seen[i] = 32768.0
     for c in range(0, d, 16):
-        _four_sums(seen, c, STEP, weights, 0, STEP, context, head * d * STEP + c, STEP, d)
+        _four_sums(seen, c, STEP, weights, 0, STEP, 1, context, head * d * STEP + c, STEP, d)
     for n in range(count):
         for c in range(d):
             v = np.floor(seen[n * STEP + c] * 2.0**-16)
