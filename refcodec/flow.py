@@ -27,6 +27,7 @@ from .nets.hyperprior import hyper_analysis, hyper_analysis_strips, hyper_synthe
 from .nets.synthesis import REACH, synthesis_strips
 from .planes import SampleRows, crop_samples, pad_rows, padding
 from .progress import Work
+from .side_by_side import side_by_side, tiles_at_once
 from .slices import walk_slices
 from .tile_rows import CodeRow, TileRows, and_a_row, rows_of, y_hat_rows
 from .tiles import STRIDE, Z_STRIDE, Needs, Region, Tile, TileGrid, Window
@@ -186,17 +187,40 @@ class Flow:
         for tile in self._needs.of_z:
             self._read_z(tile, reader_of(tile), part, z_hat)
         hyper = self._hyper_rows(iter([(0, z_hat)]), part) if self._tiled else None
+        engines: list[Engine] = []
+
+        def decoded(engine: Engine, tile: Tile, hyper: list[Map], watched: Callable[..., Port]) -> Map:
+            reader = reader_of(tile)
+            with self._telling(tile):
+                y_hat = walk_slices(engine, config, hyper.pop(), watched(reader, tile))
+                reader.finish()
+            return y_hat
 
         def code_row(tiles: list[Tile]) -> Iterator[tuple[Tile, Map]]:
-            parts = hyper.row(tiles) if hyper else [self._hyper(z_hat)]
-            for tile in tiles:
-                reader = reader_of(tile)
-                with self._telling(tile):
-                    y_hat = self._walk(tile, parts.pop(0), reader)
-                    reader.finish()
-                yield tile, y_hat
+            parts = [[part] for part in (hyper.row(tiles) if hyper else [self._hyper(z_hat)])]
+            together = self._threads_of(tiles)
+            while len(tiles) >= together > 1:
+                while len(engines) < together:
+                    engines.append(self.engine.alone())
+                group, tiles = tiles[:together], tiles[together:]
+                held, parts = parts[:together], parts[together:]
+
+                def decode(n: int, tile: Tile, held: list[list[Map]] = held) -> Map:
+                    return decoded(engines[n], tile, held[n], lambda port, _: port)
+
+                yield from side_by_side(group, decode)
+                self._work.walked(group)
+            for tile, part in zip(tiles, parts, strict=True):
+                self._name(f"tiles/{tile.index}/")
+                yield tile, decoded(self.engine, tile, part, self._work.watched)
+                self._name("")
 
         return code_row
+
+    def _threads_of(self, tiles: list[Tile]) -> int:
+        """How many tiles of a row are decoded at once: one, or one on each thread."""
+        at_once = tiles_at_once(self.engine.backend, self.engine.threads, len(tiles))
+        return at_once if not self.engine.trace and self._parts == Parts() else 1
 
     def _read_z(self, tile: Tile, reader: Reader, part: Window, z_hat: np.ndarray) -> None:
         """(SPEC 7) Read z of a tile and put what lies in a part of z there, as z_hat."""

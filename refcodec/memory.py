@@ -41,6 +41,7 @@ from .nets.analysis import ANALYSIS_WIDEST, analysis_strips
 from .nets.hyperprior import REACH as HYPER_REACH
 from .nets.hyperprior import hyper_analysis, hyper_analysis_strips, hyper_synthesis_strips
 from .nets.synthesis import SYNTHESIS_LAG, SYNTHESIS_WIDEST, synthesis_strips
+from .side_by_side import tiles_at_once
 from .slices import walk, walk_slices
 from .threads import thread_count
 from .tile_rows import TileRows, rows_of, y_hat_rows
@@ -157,10 +158,10 @@ class _Ledger(Pool):
 
 
 class _NumbaScratch:
-    """The functions of numba_backend.py: kernels compute in registers and on the stack."""
+    """The functions of arith/jit: most kernels compute in registers and on the stack."""
 
     def __init__(self, ledger: _Ledger) -> None:
-        self._numpy = _NumpyScratch(ledger)
+        self._use, self._numpy = ledger.use, _NumpyScratch(ledger)
 
     def conv(self, *arguments: object) -> None:
         """Nothing."""
@@ -168,9 +169,10 @@ class _NumbaScratch:
     conv_sum = gdn = igdn = layer_norm = half = clear_border = conv
 
     def local_attention(self, qkv: Any, layer: Any, table: object, out: Any, threads: int) -> None:
-        """Heads too wide for the kernel are left to NumPy."""
-        if qkv.shape[2] // 3 // layer.heads > 32:
-            self._numpy.local_attention(qkv, layer, table, out, 1)
+        """Pairs of queries and keys in the kernel's order. NumPy's block of 10 MB is not counted: hardly any map has
+        products that are too large for the kernel.
+        """
+        self._use(4 * qkv.shape[0] * qkv.shape[1] * (qkv.shape[2] // 3 + layer.heads + 1))
 
     def linear_attention(
         self,
@@ -213,7 +215,7 @@ class _NumpyScratch:
     def conv(self, x: Any, layer: Any, out: Any, add: Any, parity: int, threads: int) -> None:
         """Weights in float64; a band laid out for its windows, their sums, and their results."""
         height, width = (n - 2 * BORDER for n in out.shape[:2])
-        outputs, k, _, inputs = layer.weight.shape
+        outputs, k, _, inputs = layer.shape
         if layer.depthwise:
             self._depthwise(height, width, outputs, k, threads)
             return
@@ -274,7 +276,9 @@ class _NumpyScratch:
             height,
             height * width * 25 * channels,
             2 * width * logits,
-            lambda rows: qkv.shape[0] * qkv.shape[1] + rows * width * each,
+            lambda rows: (
+                qkv.shape[0] * qkv.shape[1] + rows * min(width, max(1, bands.BAND // (2 * logits * rows))) * each
+            ),
         )
 
     def linear_attention(
@@ -302,7 +306,7 @@ class _NumpyScratch:
 class _Layer:
     """As much of a layer as shapes depend on."""
 
-    weight: Any
+    shape: tuple[int, ...]
     limit: int
     stride: int
     shuffle: bool
@@ -311,14 +315,14 @@ class _Layer:
 
     @property
     def kernel(self) -> int:
-        return int(self.weight.shape[1])
+        return self.shape[1]
 
 
 @lru_cache(maxsize=4)
 def _layers(config: Config) -> dict[str, Any]:
     return {
         op.name: _Layer(
-            SimpleNamespace(shape=(op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels)),
+            (op.channels, op.kernel, op.kernel, 1 if op.depthwise else op.in_channels),
             0 if op.wide else 1,
             op.stride,
             op.shuffle,
@@ -443,6 +447,8 @@ def _few_strips(height: int, width: int, widest: float, lag: int = 0) -> int:
 class _Tiles:
     """Codes tiles as `refcodec.flow` does. Of each row of tiles only the first is walked, for none is larger.
 
+    Where threads decode tiles side by side, each has its own memory from the first row on.
+
     Parameters
     ----------
     latents, hyper : TileRows or None
@@ -453,12 +459,17 @@ class _Tiles:
         self, engine: Any, config: Config, ledger: _Ledger, latents: TileRows | None, hyper: TileRows | None
     ) -> None:
         self._engine, self._config, self._ledger, self._latents, self._hyper = engine, config, ledger, latents, hyper
+        self._beside = 0
 
     def row(self, tiles: list[Tile]) -> Iterator[tuple[Tile, Any]]:
         """The tiles with their y_hat."""
         parts: list[Any] = self._hyper.row(tiles) if self._hyper else []
         maps: list[Any] = self._latents.row(tiles) if self._latents else []
         largest = max(tile.height * tile.width for tile in tiles)
+        at_once = tiles_at_once(self._engine.backend, self._engine.threads, len(tiles))
+        if at_once > 1 and not (self._latents or self._engine.trace):
+            self._take_beside(tiles[0], at_once)
+            largest = 0
         for tile in tiles:
             y = maps.pop(0) if maps else None
             hyper = [parts.pop(0)] if parts else []
@@ -467,6 +478,17 @@ class _Tiles:
                 yield tile, self._walk(tile, y, hyper)
             else:
                 yield tile, _Phantom((tile.height + 2 * BORDER, tile.width + 2 * BORDER, self._config.M), None)
+
+    def _take_beside(self, tile: Tile, at_once: int) -> None:
+        """Count once what so many walks over a tile take."""
+        if not self._beside:
+            alone = _Ledger()
+            engine: Any = _Shadow(self._config, self._engine.backend, 1, False, alone)
+            walks = _Tiles(engine, self._config, alone, None, None)
+            y_hat = walks._walk(tile, None, [engine.map(tile.height, tile.width, 2 * self._config.M)])
+            del y_hat
+            self._beside = at_once * alone.peak
+            self._ledger.take(self._beside)
 
     def _walk(self, tile: Tile, y: Any, hyper: list[Any]) -> Any:
         engine, config = self._engine, self._config
@@ -574,7 +596,8 @@ def _in_tiles(op: Op) -> bool:
 def model_bytes(model: Model) -> int:
     """Bytes of a model's weights in memory: as stored and as packed for the kernels, int16 each.
 
-    Tiles take 16 numbers for the 9 of a filter, and 2 for bounds.
+    Tiles take 16 numbers for the 9 of a filter, and 2 for bounds. What is packed is no longer stored, but a process may
+    use both backends.
     """
     return 2 * sum(op.parameters * (3 if _in_tiles(op) else 2) for op in model.ops)
 

@@ -44,6 +44,10 @@ class Work:
             self._done += share * self._weights[part] / self._total
             self._report(min(self._done, 1.0))
 
+    def walked(self, tiles: Iterable[Tile]) -> None:
+        """All slices of some tiles are done."""
+        self.step("walk", sum(tile.height * tile.width for tile in tiles) / self._positions)
+
     def watched(self, port: Port, tile: Tile) -> Port:
         """The same port, which reports every half slice of a tile."""
         if self._report is None:

@@ -80,6 +80,10 @@ class Engine:
         self._ops, self._fused = _backend(self.backend)
         self._pool = pool or Pool()
 
+    def alone(self) -> Engine:
+        """The same engine on one thread, with its own memory and without a trace."""
+        return Engine(self.layers, self.tables, self.step, 1, self.backend)
+
     def map(self, height: int, width: int, channels: int) -> Map:
         """A map whose border is zero and whose interior is not set.
 
@@ -111,7 +115,7 @@ class Engine:
     def channels(self, name: str) -> int:
         """Channels of a convolution's result."""
         layer: Any = self.layers[name]
-        return int(layer.weight.shape[0])
+        return int(layer.shape[0])
 
     def show(self, name: str, values: np.ndarray) -> None:
         """Hand a named result [H, W, C] to the trace."""
@@ -155,7 +159,7 @@ class Engine:
             int32 for a wide layer. Ho and Wo follow from the layer's stride or shuffle; Wo is halved by ``parity``.
         """
         layer: Any = self.layers[name]
-        h, w, co = x.shape[0] - 2 * BORDER, x.shape[1] - 2 * BORDER, layer.weight.shape[0]
+        h, w, co = x.shape[0] - 2 * BORDER, x.shape[1] - 2 * BORDER, layer.shape[0]
         if layer.shuffle:
             h, w, co = 2 * h, 2 * w, co // 4
         elif layer.stride == 2:

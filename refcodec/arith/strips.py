@@ -109,7 +109,7 @@ class Strips:
     def conv(self, name: str, x: Window, *, add: Window | None = None) -> Window:
         """As ``Engine.conv``, on windows."""
         layer = self.layers[name]
-        factor, channels = (2, layer.weight.shape[0] // 4) if layer.shuffle else (1, layer.weight.shape[0])
+        factor, channels = (2, layer.shape[0] // 4) if layer.shuffle else (1, layer.shape[0])
         limit = add.end // factor if add else x.height
         end = min(self._reached(layer, x), limit)
         step = layer.stride
@@ -146,7 +146,7 @@ class Strips:
             min(self._reached(layer, x), skip.end),
             x.height,
             x.map.shape[1] - 2 * BORDER,
-            layer.weight.shape[0],
+            layer.shape[0],
             fill,
         )
 

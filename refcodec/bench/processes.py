@@ -55,6 +55,8 @@ def run_python(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[
 def start_times(command: Sequence[str], repeats: int, backend: str) -> dict[str, float | None]:
     """Wall seconds of ``python -m refcodec`` with these arguments: warm and cold.
 
+    Byte code is found, as pip leaves it with an installed package: it is in a folder of these processes alone.
+
     Parameters
     ----------
     command : sequence of str
@@ -70,12 +72,13 @@ def start_times(command: Sequence[str], repeats: int, backend: str) -> dict[str,
         none and compiles them, None where nothing is compiled.
     """
     arguments = ["-m", "refcodec", *command]
-    run_python(arguments, environment())
-    warm = statistics.median(run_python(arguments, environment())[0] for _ in range(repeats))
-    if backend != "numba":
-        return {"warm": warm, "cold": None}
     with tempfile.TemporaryDirectory(prefix="refcodec-") as folder:
-        return {"warm": warm, "cold": run_python(arguments, environment(NUMBA_CACHE_DIR=folder))[0]}
+        installed = environment(PYTHONPYCACHEPREFIX=folder, PYTHONDONTWRITEBYTECODE="")
+        run_python(arguments, installed)
+        warm = statistics.median(run_python(arguments, installed)[0] for _ in range(repeats))
+        if backend != "numba":
+            return {"warm": warm, "cold": None}
+        return {"warm": warm, "cold": run_python(arguments, {**installed, "NUMBA_CACHE_DIR": folder})[0]}
 
 
 def peak_memory(command: Sequence[str]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import threading
 import zlib
 from collections import deque
@@ -26,6 +27,9 @@ MAX_PART = 1 << 22
 
 _PIECE = 1 << 20
 """Most bytes that are inflated at once."""
+
+_LARGE = 1 << 15
+"""Bytes of an array from which on its memory comes from the system."""
 
 _DEFLATE_MOST = 1032
 """Most bytes that one byte of a zlib stream inflates to."""
@@ -142,7 +146,7 @@ class Stored:
             )
         self._require(len(chunks) == grid, "a chunk is missing")
         self._count([(address, size) for _, size, address in chunks.values()])
-        out = np.empty(self.shape, np.dtype(self.dtype).newbyteorder("<"))
+        out = _room(self.shape, np.dtype(self.dtype).newbyteorder("<"))
         part = out if grid == 1 else np.empty(chunk, out.dtype)
         flat = part.reshape(-1).view(np.uint8)
         for place, (mask, size, address) in chunks.items():
@@ -217,6 +221,20 @@ class Stored:
         except zlib.error as e:
             raise InvalidModel("a chunk cannot be inflated", where=self.where, detail=str(e)) from e
         self._require(inflater.eof, "a chunk is cut short, or inflates to more than its size")
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that is not set. The system gets a large one's memory back when it ends, whichever thread made it.
+
+    Weights end when they have been packed. What a helper thread allocates otherwise serves no other thread again.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LARGE:
+        return np.empty(shape, dtype)
+    try:
+        return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
+    except OSError as e:
+        raise MemoryError(f"{size} bytes for numbers of a model") from e
 
 
 def read_all(datasets: Mapping[str, Stored]) -> dict[str, np.ndarray]:

@@ -6,7 +6,9 @@ that makes the next accumulator provable, results lie in [-limit, limit].
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,8 @@ class Conv:
     Attributes
     ----------
     weight : np.ndarray [Co, k, k, Ci], int16
-        Ci is 1 for a depthwise convolution.
+        Ci is 1 for a depthwise convolution. Read ``shape`` where the numbers are not needed: they may have been
+        released.
     bias : np.ndarray [Co], int32
         Includes the rounding term 2^(shift - 1).
     shift : np.ndarray [Co], int32 in 0..30
@@ -56,10 +59,35 @@ class Conv:
     shuffle: bool = False
     depthwise: bool = False
 
+    def __post_init__(self) -> None:
+        self.__dict__["_shape"] = self.weight.shape
+
+    if not TYPE_CHECKING:  # else every name would be an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Weights that have been released, made again."""
+            if name != "weight" or "_restore" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            weight = self.__dict__["_restore"]()
+            weight.flags.writeable = False
+            self.__dict__["weight"] = weight
+            return weight
+
+    def release(self, restore: Callable[[], NDArray[np.int16]]) -> None:
+        """Free the weights. ``restore`` makes them again when they are next read; it does not hold this layer."""
+        self.__dict__["_restore"] = restore
+        self.__dict__.pop("weight", None)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weights."""
+        shape: tuple[int, ...] = self.__dict__["_shape"]
+        return shape
+
     @property
     def kernel(self) -> int:
         """Side of the filter."""
-        return int(self.weight.shape[1])
+        return self.shape[1]
 
 
 @dataclass(frozen=True, eq=False)

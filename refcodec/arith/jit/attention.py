@@ -1,79 +1,28 @@
-"""The two attentions by kernels (SPEC 5.7 to 5.9, kernels/attention.py); as arith/numpy_ops, integer by integer."""
+"""Linear attention by kernels (SPEC 5.7, 5.9, kernels/attention.py); as arith/numpy_ops, integer by integer."""
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 import numpy as np
 
-from ...model.layers import LinearAttention, LocalAttention
+from ...model.layers import LinearAttention
 from .. import numpy_ops
 from ..maps import BORDER, interior
-from ..numpy_ops import RELATIVE, SUM_BLOCK, contexts
+from ..numpy_ops import SUM_BLOCK, contexts
 from .addresses import place_of
-from .kernels.constants import FARTHEST, GROUP, MAX_WIDTH, POSITIONS, STEP, UNSEEN
-from .kernels.words import AttendWords, ExponentialsWords, KeySumsWords, LocalWords, filled
+from .kernels.constants import (
+    FARTHEST,
+    GROUP,
+    MAX_WIDTH,
+    POSITIONS,
+    STEP,
+)
+from .kernels.words import AttendWords, ExponentialsWords, KeySumsWords, filled
 from .native.loader import Kernel
 from .team import address, share
 
-ORDER = np.array([*range(1, 25, 2), *range(0, 25, 2)])
-"""Places of a 5x5 window by lane: 12 anchors in lanes 0..11, 13 non-anchors in lanes 16..28. Anchors see anchors only,
-so that for their rows 16 lanes do; the lanes between have no place."""
-
-LANE = np.array([*range(12), *range(16, 29)])
-
-_local_rows, _key_sums, _attend_rows, _exponentials = (
-    Kernel(f"attention.{name}") for name in ("local_rows", "key_sums", "attend_rows", "exponentials")
+_key_sums, _attend_rows, _exponentials = (
+    Kernel(f"attention.{name}") for name in ("key_sums", "attend_rows", "exponentials")
 )
-
-_biases: WeakKeyDictionary[LocalAttention, np.ndarray] = WeakKeyDictionary()
-
-_PLACES = np.concatenate([ORDER, LANE]).astype(np.int64)
-
-
-def _lane_bias(layer: LocalAttention) -> np.ndarray:
-    found = _biases.get(layer)
-    if found is None:
-        found = np.full((2, layer.heads, 25, 32), UNSEEN)
-        found[:, :, :, LANE] = layer.bias[RELATIVE][:, ORDER].transpose(2, 0, 1)
-        found[1, :, :, 16:] = UNSEEN
-        _biases[layer] = found
-    return found
-
-
-def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, out: np.ndarray, threads: int) -> None:
-    """(SPEC 5.8) As ``numpy_ops.local_attention``."""
-    channels = qkv.shape[2] // 3
-    if channels // layer.heads > MAX_WIDTH:
-        numpy_ops.local_attention(qkv, layer, table, out)
-        return
-    bias = _lane_bias(layer)
-    start, row, column = place_of(qkv)
-    target, out_row, out_column = place_of(interior(out))
-    height, width = qkv.shape[0] - 2 * BORDER, qkv.shape[1] - 2 * BORDER
-    a = filled(
-        LocalWords(
-            qkv=start,
-            out=target,
-            bias=address(bias),
-            place=address(_PLACES),
-            table=address(table),
-            shift=layer.shift,
-            limit=layer.limit,
-            heads=layer.heads,
-            channels=channels,
-            height=height,
-            width=width,
-            row=row,
-            column=column,
-            out_row=out_row,
-            out_column=out_column,
-        )
-    )
-    share(_local_rows, a, height, threads)
-
-
-# ------------------------------------------------------------------------------------------- linear attention (5.9)
 
 
 def exponentials(t: np.ndarray, table: np.ndarray) -> np.ndarray:

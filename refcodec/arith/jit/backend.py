@@ -7,8 +7,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ...model.layers import Conv, Sum
-from .attention import linear_attention, local_attention
+from .attention import linear_attention
 from .conv import Packed
+from .local_attention import local_attention
 from .norms import gdn, igdn, layer_norm
 from .walk import clear_border, half, levels_and_means, place, refine
 
@@ -16,10 +17,12 @@ _packed: WeakKeyDictionary[Conv, Packed] = WeakKeyDictionary()
 
 
 def pack(layer: Conv) -> Packed:
-    """The layer in the order its kernel reads, made on first use."""
+    """The layer in the order its kernel reads, made on first use, when its weights as stored are released."""
     packed = _packed.get(layer)
     if packed is None:
         packed = _packed[layer] = Packed(layer)
+        if not layer.depthwise:
+            layer.release(packed.stored)
     return packed
 
 

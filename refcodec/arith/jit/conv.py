@@ -20,7 +20,7 @@ from .kernels.constants import JOIN, LANES, OUTPUTS, RESIDUAL
 from .kernels.words import CONV, DEPTHWISE, ConvWords, DepthwiseWords, SegmentWords, filled
 from .native.loader import Kernel
 from .team import address, share
-from .winograd import Tiles, blocks
+from .winograd import Tiles, blocks, unblocked
 
 _rows, _depthwise_rows = Kernel("conv.rows"), Kernel("conv.depthwise_rows")
 
@@ -36,11 +36,12 @@ class Packed:
 
     def __init__(self, layer: Conv) -> None:
         self.kernel, self.stride, self.shuffle, self.limit = layer.kernel, layer.stride, layer.shuffle, layer.limit
-        self.products = layer.weight.size
-        k, ci, co = layer.kernel, layer.weight.shape[3], layer.weight.shape[0]
+        weight = layer.weight
+        self.products = weight.size
+        co, k, _, ci = self._shape = weight.shape
         self.table = NO_TABLE if layer.gelu is None else np.append(layer.gelu, np.int16(0))
         if layer.depthwise:
-            self.weight = np.ascontiguousarray(layer.weight.reshape(co, k * k).T)
+            self.weight = np.ascontiguousarray(weight.reshape(co, k * k).T)
             self.bias, self.shift = layer.bias, layer.shift
             self._depthwise = filled(
                 DepthwiseWords(
@@ -60,8 +61,7 @@ class Packed:
         if layer.shuffle:  # outputs in the order (dy, dx, channel): contiguous after the shuffle
             order = order.reshape(co // 4, 4).T.reshape(-1)
         self.outputs = co + -co % LANES
-        self._order, self._source = order, layer.weight
-        self.weight = np.zeros(0, np.int16)
+        self._order = order
         self.bias, self.shift, self.add_shift = (
             _padded(a, order, self.outputs) for a in (layer.bias, layer.shift, layer.add_shift)
         )
@@ -72,7 +72,9 @@ class Packed:
             for start, stop in _pieces(n * LANES, min((n + 1) * LANES, co), group)
         ]
         self._plans: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
-        self._tiles = Tiles.of(layer, self._padded(layer.weight), self.bias)
+        padded = self._padded(weight)
+        self._tiles = Tiles.of(layer, padded, self.bias)
+        self.weight = np.zeros(0, np.int16) if self._tiles else blocks(padded, OUTPUTS)
 
     def _padded(self, weight: np.ndarray) -> np.ndarray:
         """Numbers [Co, k, k, Ci] in the kernels' order, with zeros up to multiples of 16 outputs and 2 inputs."""
@@ -85,10 +87,21 @@ class Packed:
         return weight
 
     def _direct(self) -> np.ndarray:
-        """Weights for the kernel ``conv.rows``, packed on first use."""
-        if not self.weight.size:
-            self.weight = blocks(self._padded(self._source), OUTPUTS)
+        """Weights for the kernel ``conv.rows``; of a layer in tiles, packed on first use."""
+        if self._tiles and not self.weight.size:
+            self.weight = blocks(self._tiles.weight(), OUTPUTS)
         return self.weight
+
+    def stored(self) -> np.ndarray:
+        """The layer's weights, int16 [Co, k, k, Ci]; not of a depthwise convolution."""
+        co, k, _, ci = self._shape
+        if self._tiles:
+            padded = self._tiles.weight()
+        else:
+            padded = unblocked(self.weight, OUTPUTS, (self.outputs, k, k, self.inputs))
+        weight = np.empty(self._shape, np.int16)
+        weight[self._order] = padded[:co, :, :, :ci]
+        return weight
 
     def _plan(
         self,
@@ -198,7 +211,8 @@ class Packed:
         if self._tiles and parity < 0:
             self._tiles.run(a, rows, threads)
         else:
-            a[CONV.weight] = address(self._direct())
+            weight = self._direct()  # held: another thread that packs it too replaces the first one's
+            a[CONV.weight] = address(weight)
             share(_rows, a, rows, threads)
 
     def run_depthwise(self, x: np.ndarray, out: np.ndarray, threads: int) -> None:

@@ -88,11 +88,13 @@ def local_attention(qkv: Map, layer: LocalAttention, table: NDArray[np.int32], o
     odd = np.array([(y + x) % 2 == 1 for y, x in _OFFSETS])
 
     def rows(y0: int, y1: int) -> None:
-        for band in bands.cut(y0, y1, 2 * half * layer.heads * 625):
-            window = _windows(qkv, band, half).astype(np.float64).reshape(-1, 25, 3, layer.heads, d)
+        for band, columns in bands.blocks(y0, y1, half, 2 * layer.heads * 625):
+            part = slice(2 * columns.start, 2 * columns.stop + 2 * BORDER)
+            count = columns.stop - columns.start
+            window = _windows(qkv[:, part], band, count).astype(np.float64).reshape(-1, 25, 3, layer.heads, d)
             q, k, v = window.transpose(2, 0, 3, 1, 4)
             q *= 2.0**-layer.shift  # multiples of 2^-shift below 2^(15-shift): 15 bits
-            anchor = _windows(inside, band, half).reshape(-1, 25) & odd
+            anchor = _windows(inside[:, part], band, count).reshape(-1, 25) & odd
             hidden = anchor[:, :, None] > anchor[:, None, :]
             logits = np.matmul(q, k.swapaxes(2, 3))  # multiples of 2^-shift below 2^30 d 2^-shift, d <= 2^12: 42 bits
             logits += 0.5  # 1/2 is 2^(shift-1) units of 2^-shift, shift <= 30 (units of 1/2 for shift 0): 43 bits
@@ -102,7 +104,7 @@ def local_attention(qkv: Map, layer: LocalAttention, table: NDArray[np.int32], o
             weights = softmax_weights(logits, table)
             seen = shifted(np.matmul(weights, v), WEIGHT_FRAC)  # sum of |p v| < 25 * 2^17 * 2^15: 37 bits
             np.clip(seen, -layer.limit, layer.limit, out=seen)
-            target[band] = seen.transpose(0, 2, 1, 3).reshape(-1, half, 25 * c)
+            target[band, columns] = seen.transpose(0, 2, 1, 3).reshape(-1, count, 25 * c)
 
     bands.share(rows, h, threads, target.size)
 

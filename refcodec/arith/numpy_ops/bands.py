@@ -48,6 +48,28 @@ def cut(y0: int, y1: int, row: int) -> Iterator[slice]:
     return (slice(y, min(y + rows, y1)) for y in range(y0, y1, rows))
 
 
+def blocks(y0: int, y1: int, columns: int, cell: int) -> Iterator[tuple[slice, slice]]:
+    """Cut rows into bands, and a row that is too long for one band into parts.
+
+    Parameters
+    ----------
+    y0, y1 : int
+        First row, and the one after the last.
+    columns : int
+        Cells of a row.
+    cell : int
+        float64 elements of a cell.
+
+    Yields
+    ------
+    tuple of slice
+        Rows and columns.
+    """
+    for band in cut(y0, y1, columns * cell):
+        for part in cut(0, columns, (band.stop - band.start) * cell):
+            yield band, part
+
+
 def product(a: NDArray[np.float64], b: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Compute a matrix product as a stack of small products.
 

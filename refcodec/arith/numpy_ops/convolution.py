@@ -38,7 +38,7 @@ class _Packed:
     """
 
     def __init__(self, layer: Conv) -> None:
-        co = layer.weight.shape[0]
+        co = layer.shape[0]
         order = np.arange(co)
         if layer.shuffle:
             order = order.reshape(-1, 4).T.reshape(-1)  # channels c, dy, dx -> dy, dx, c
@@ -182,7 +182,7 @@ def conv(x: Map, layer: Conv, out: Map | WideMap, add: Map | WideMap | None, par
         return
     if layer.shuffle:
         target, branch = _before_shuffle(target), None if branch is None else _before_shuffle(branch)
-    factor, co = _pack(layer).factor, layer.weight.shape[0]
+    factor, co = _pack(layer).factor, layer.shape[0]
 
     def convolve(x: np.ndarray, stride: int, target: np.ndarray, branch: np.ndarray | None) -> None:
         def store(rows: slice, sums: np.ndarray) -> None:

@@ -170,6 +170,7 @@ NO_PART = {
     "refcodec.model.registry",
     "refcodec.system_memory",
     "refcodec.threads",
+    "refcodec.side_by_side",
 }
 """Imported with the decoder: packages, classes and numbers, the encoder's transform and choices, files of pictures, a
 command and its progress, finding of installed models, limits and threads of one machine, which no stream can see."""

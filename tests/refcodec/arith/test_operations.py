@@ -10,7 +10,9 @@ from conformance.synthetic.models.attentions import near_tie
 from refcodec.arith import checkerboard, numpy_ops
 from refcodec.arith.engine import Engine
 from refcodec.arith.jit import attention as numba_attention
+from refcodec.arith.jit import local_attention
 from refcodec.arith.maps import interior
+from refcodec.arith.numpy_ops import bands
 from refcodec.model.layers import Conv, Gain, Gdn, LinearAttention, LocalAttention, Norm, Rescale, Sum
 from refcodec.model.proof import INT32_MAX, accumulator_range
 from refcodec.model.tables import load_tables
@@ -687,6 +689,39 @@ def test_local_attention_at_every_border(h, w):
     rng = np.random.default_rng(h * 10 + w)
     qkv = integers(rng, -3000, 3000, (h, w, 12))
     check_local(qkv, 2, 6, integers(rng, -(2**17), 2**17, (81, 2)), MAX)
+
+
+@pytest.mark.parametrize("half", [7, 8, 9, 16, 17])
+@pytest.mark.parametrize("d", [1, 15, 16, 17, 33])
+def test_local_attention_of_many_windows_and_elements(half, d):
+    """Windows go by eight, elements by sixteen; one head's follow another's."""
+    rng = np.random.default_rng(half * 100 + d)
+    qkv = integers(rng, -1500, 1500, (2, 2 * half, 6 * d))
+    check_local(qkv, 2, 7, integers(rng, -(2**17), 2**17, (81, 2)), MAX)
+
+
+def test_local_attention_of_a_row_that_numpy_cuts():
+    rng = np.random.default_rng(9)
+    assert bands.BAND // (2 * 625) < 230
+    check_local(integers(rng, -1500, 1500, (1, 460, 3)), 1, 7, integers(rng, -(2**17), 2**17, (81, 1)), MAX)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize(
+    ("shift", "last", "bias", "narrow"),
+    [(10, 32256, 2**17, True), (10, 32257, 2**17, False), (2, 32766, 0, True), (2, 32766, 1, False)],
+)
+def test_local_attention_beside_the_largest_sums_of_its_kernel(sign, shift, last, bias, narrow):
+    """2^31 - 1 less the half, and logits of 2^29 - 1, are the largest that the kernel takes; NumPy takes more."""
+    qkv = np.zeros((4, 18, 12), np.int64)
+    qkv[..., :4], qkv[..., 4:8] = [MAX, MAX, 3, 1], [sign * MAX, sign * MAX, sign * MAX, sign * last]
+    qkv[::2, 1::2, :4] *= -1
+    qkv[..., 8:] = np.arange(4 * 18 * 4).reshape(4, 18, 4) * 110 - 15000
+    table = np.full((81, 1), bias)
+    table[::2] *= -1
+    layer = LocalAttention("layer", shift, table.astype(np.int32), 1, 0, MAX)
+    assert local_attention.is_narrow(as_map(make_engine(layer, "numba"), qkv), layer) == narrow
+    check_local(qkv, 1, shift, table, MAX)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])

@@ -1,6 +1,6 @@
 """The kernels of the Numba backend: what is compiled, and what describes it.
 
-conv.py, norms.py, attention.py, walk.py, rans.py  the codec's arithmetic (SPEC 5, 6 and 7)
+conv.py, norms.py, attention.py, local_attention.py, walk.py, rans.py  the codec's arithmetic (SPEC 5, 6 and 7)
 team.py       threads share out the rows of a task
 peak.py       the bare dot product that the benchmark compares with
 products.py   exact products of matrices in registers, for norms and attention

@@ -45,7 +45,13 @@ MAX_CHANNELS = 512
 # ------------------------------------------------------------------------------------------- attention (5.7 to 5.9)
 
 UNSEEN = -float(1 << 40)
-"""Added to the logit of a key that a query does not see: its weight becomes exactly zero."""
+"""The logit of a channel that is not there: its weight becomes exactly zero."""
+
+ANCHORS, WINDOW_PAIRS = 12, 13
+"""Anchors of a 5x5 window around a non-anchor, and pairs of its places. Anchors come first, then non-anchors."""
+
+VISIBLE, HIDDEN = 2**31 - 1, -(1 << 30)
+"""Caps of a logit. Logits are below 2^29, so that a hidden one's weight is exactly zero."""
 
 FARTHEST = 26 << 16
 """From this difference on the exponential is zero (SPEC 5.7): 2^24 / 2^26 rounds to 0."""

@@ -160,7 +160,7 @@ def _write_narrow(w, acc, at, limit, out, to):
 
 
 @block(_write_narrow)
-def _narrow(acc, at, limit, out, to):
+def narrow(acc, at, limit, out, to):
     """Set out[to..] to acc[at..] clamped to [-limit, limit], 16 lanes."""
     out[to : to + LANES] = acc[at : at + LANES].clip(-limit, limit)
 
@@ -187,7 +187,7 @@ def _sums(t, acc, pixels, c0, from_x):
 
 @inlined
 def _vector(t, acc, at, c, add, add_at):
-    """Turn the sums acc[at..] of 16 outputs from c on into results, which ``_narrow`` clamps."""
+    """Turn the sums acc[at..] of 16 outputs from c on into results, which ``narrow`` clamps."""
     if t.add_kind == JOIN:
         _join(acc, at, add, add_at, memory(t.add_shift, _I32), c)
     _shift(acc, at, memory(t.shift, _I32), c)
@@ -202,9 +202,9 @@ def _whole(t, acc, at, c, limit, out_at, add_at):
     """Results of 16 outputs that lie side by side in the map."""
     _vector(t, acc, at, c, memory(t.add, _I16), add_at)
     if t.wide:
-        _narrow(acc, at, limit, memory(t.out, _I32), out_at)
+        narrow(acc, at, limit, memory(t.out, _I32), out_at)
     else:
-        _narrow(acc, at, limit, memory(t.out, _I16), out_at)
+        narrow(acc, at, limit, memory(t.out, _I16), out_at)
 
 
 @inlined
@@ -221,7 +221,7 @@ def _scattered(t, acc, at, c, limit, out_at, add_at, segment, end, joined):
                 joined[s.lane + j] = add[add_at + s.add + j]
         behind += 1
     _vector(t, acc, at, c, joined, 0)
-    _narrow(acc, at, limit, acc, at)
+    narrow(acc, at, limit, acc, at)
     for n in range(segment, behind):
         s = words_at(t.segments + n * _SEGMENT_BYTES, SEGMENT)
         for j in range(s.lanes):
@@ -359,6 +359,6 @@ def depthwise_rows(arguments, y0, y1):
                 for i in range(pixels):
                     if t.last >= 0:
                         _gelu(acc, i * LANES, table, t.last)
-                    _narrow(acc, i * LANES, t.limit, out, target + i * t.out_column + c)
+                    narrow(acc, i * LANES, t.limit, out, target + i * t.out_column + c)
             _depthwise_rest(t, pixels, source, target)
             at += pixels

@@ -66,9 +66,9 @@ def _gdn_sums(t, pixels, source, squares, sums):
             for k in range(GDN_OUTPUTS):
                 sums[i * MAX_CHANNELS + c + k] = beta[c + k]
         if pixels == 1:
-            _single(sums, c, MAX_CHANNELS, squares, 0, MAX_CHANNELS, gamma, c * t.channels, GDN_OUTPUTS, t.channels)
+            _single(sums, c, MAX_CHANNELS, squares, 0, MAX_CHANNELS, 1, gamma, c * t.channels, GDN_OUTPUTS, t.channels)
         else:
-            _block(sums, c, MAX_CHANNELS, squares, 0, MAX_CHANNELS, gamma, c * t.channels, GDN_OUTPUTS, t.channels)
+            _block(sums, c, MAX_CHANNELS, squares, 0, MAX_CHANNELS, 1, gamma, c * t.channels, GDN_OUTPUTS, t.channels)
 
 
 @inlined

@@ -21,7 +21,7 @@ ROWS, VECTORS = (8, 4) if WIDE else (6, 1)
 def product_block(rows, vectors):
     """A block of ``rows`` x 8 ``vectors`` sums."""
 
-    def write(w, out, out_at, out_stride, a, a_at, a_stride, b, b_at, b_stride, count):
+    def write(w, out, out_at, out_stride, a, a_at, a_stride, a_step, b, b_at, b_stride, count):
         left = [a.behind(w.b.add(a_at, w.b.mul(a_stride, w.number(r)))) for r in range(rows)]
         right = b.behind(b_at)
 
@@ -36,7 +36,7 @@ def product_block(rows, vectors):
                 factors = [row.load(column, REAL) for column in columns]
                 new = []
                 for r in range(first_row, end_row):
-                    factor = w.splat(REAL, left[r].load(k, F64))
+                    factor = w.splat(REAL, left[r].load(w.b.mul(k, a_step), F64))
                     new += [
                         w.call("llvm.fmuladd.v8f64", REAL, factor, f, sums[len(new) + n]) for n, f in enumerate(factors)
                     ]
@@ -52,15 +52,15 @@ def product_block(rows, vectors):
                 part(r, min(r + step, rows), v, min(v + VECTORS, vectors))
 
     @block(write)
-    def product(out, out_at, out_stride, a, a_at, a_stride, b, b_at, b_stride, count):
+    def product(out, out_at, out_stride, a, a_at, a_stride, a_step, b, b_at, b_stride, count):
         """Add to each out[out_at + r out_stride + j] the sum over k < count, at least one, of
-        a[a_at + r a_stride + k] b[b_at + k b_stride + j].
+        a[a_at + r a_stride + k a_step] b[b_at + k b_stride + j].
         """
         width = DOUBLES * vectors
         for r in range(rows):
             to, of = out_at + r * out_stride, a_at + r * a_stride
             for k in range(count):
                 row = b_at + k * b_stride
-                out[to : to + width] += a[of + k] * b[row : row + width]
+                out[to : to + width] += a[of + k * a_step] * b[row : row + width]
 
     return product

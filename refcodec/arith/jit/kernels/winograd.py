@@ -23,15 +23,16 @@ a strip that are not its own; only results outside the map depend on them, and t
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 
-from ..native.blocks import block, inlined, words_at
+from ..native.blocks import I32, block, inlined, words_at
 from ..native.build import memory, scratch, task
 from .constants import FEW, LANES, OUTPUTS, PIXELS, PLACES, TILES, VECTORS
 from .conv import VECTOR, clamp_of, results, segments_below, sums_block
 from .team import claim, publish
-from .words import CONV, WINOGRAD
+from .words import CONV, TRANSFORM, WINOGRAD
 
 _I16, _I32, _I64 = types.int16, types.int32, types.int64
 
@@ -282,3 +283,79 @@ def rows(arguments, y0, y1):
                         results(c, acc, n * OUTPUTS, c0, limit, segment, end, out_at, add_at, joined)
         first += count
     publish(slots, slot, 1)
+
+
+# --------------------------------------------------------------------------------------------------------- weights
+
+_TAPS = 9
+
+
+def _write_sums(w, sums, to, weight, at, step):
+    positive = negative = zero = w.every(VECTOR, 0)
+    for n in range(_TAPS):
+        g = w.b.sext(weight.load(w.b.add(at, w.b.mul(step, w.number(n))), ir.VectorType(weight.element, LANES)), VECTOR)
+        positive, negative = w.b.add(positive, w.larger(g, zero)), w.b.sub(negative, w.smaller(g, zero))
+    order = ir.Constant(ir.VectorType(sums.element, 2 * LANES), [n for m in range(LANES) for n in (m, LANES + m)])
+    sums.store(w.b.shuffle_vector(positive, negative, order), to)
+
+
+@block(_write_sums)
+def _signed(sums, to, weight, at, step):
+    """Set sums[to..] to the sums of positive and negated negative taps of 16 filters: weight[at + n step..]."""
+    taps = np.stack([weight[at + n * step : at + n * step + LANES] for n in range(_TAPS)])
+    sums[to : to + 2 * LANES : 2] = taps.clip(0, None).sum(axis=0)
+    sums[to + 1 : to + 2 * LANES : 2] = (-taps).clip(0, None).sum(axis=0)
+
+
+def _taps_of(a, b, c, add, sub):
+    """2 G times a column."""
+    outer = add(a, c)
+    return add(a, a), add(outer, b), sub(outer, b), add(c, c)
+
+
+def _write_filters(w, out, to, place, pair, weight, at, step):
+    kind = ir.VectorType(weight.element, LANES)
+    taps = [weight.load(w.b.add(at, w.b.mul(step, w.number(n))), kind) for n in range(_TAPS)]
+    columns = [_taps_of(*taps[n::3], w.b.add, w.b.sub) for n in range(3)]
+    for n, value in enumerate(_rows_of(columns, _taps_of, w.b.add, w.b.sub)):
+        pairs = w.b.bitcast(value, ir.VectorType(I32, LANES // 2))
+        start = w.b.add(to, w.b.mul(place, w.number(n)))
+        for lane in range(LANES // 2):
+            value = w.b.extract_element(pairs, ir.Constant(I32, lane))
+            out.store(value, w.b.add(start, w.b.mul(pair, w.number(lane))))
+
+
+@block(_write_filters)
+def _transformed(out, to, place, pair, weight, at, step):
+    """Set out[to + p place + c / 2 pair + c % 2] to place p of (2 G) g (2 G)^T of 16 filters; taps as above."""
+    taps = [weight[at + n * step : at + n * step + LANES] for n in range(_TAPS)]
+    columns = [_taps_of(*taps[n::3], lambda a, b: a + b, lambda a, b: a - b) for n in range(3)]
+    for n, value in enumerate(_rows_of(columns, _taps_of, lambda a, b: a + b, lambda a, b: a - b)):
+        for lane, v in enumerate(_low_half(value).tolist()):
+            out[to + n * place + lane // 2 * pair + lane % 2] = v
+
+
+@task
+def filter_sums(arguments, first, end):
+    """Sums over the taps of the filters of outputs first..end."""
+    t = words_at(arguments, TRANSFORM)
+    weight, sums = memory(t.weight, _I16), memory(t.sums, _I32)
+    for o in range(first, end):
+        for k in range(0, t.inputs, LANES):
+            c = min(k, t.inputs - LANES)  # the last ones may be done twice
+            _signed(sums, 2 * (o * t.inputs + c), weight, o * _TAPS * t.inputs + c, t.inputs)
+
+
+@task
+def filters(arguments, first, end):
+    """Transformed filters of blocks first..end of outputs, modulo 2^16; those of copies are not set."""
+    t = words_at(arguments, TRANSFORM)
+    weight, out = memory(t.weight, _I16), memory(t.out, _I16)
+    for c0 in range(first * OUTPUTS, min(end * OUTPUTS, t.outputs), OUTPUTS):
+        width = min(OUTPUTS, t.outputs - c0)
+        place, pair = width * t.all_inputs, 2 * width
+        for k in range(0, t.inputs, LANES):
+            c = min(k, t.inputs - LANES)  # even, as inputs are
+            for o in range(width):
+                to = c0 * PLACES * t.all_inputs + 2 * o + c // 2 * pair
+                _transformed(out, to, place, pair, weight, (c0 + o) * _TAPS * t.inputs + c, t.inputs)

@@ -92,6 +92,17 @@ class WinogradWords(NamedTuple):
     space: int = 0  # n_slots times ``room`` bytes
 
 
+class TransformWords(NamedTuple):
+    """Filters of a 3x3 convolution, to be transformed (SPEC 5.3)."""
+
+    weight: int  # [outputs, 9, inputs]
+    sums: int  # [outputs, inputs, 2] int32: sums of positive weights and of negated negative ones
+    out: int  # as WinogradWords.weight
+    outputs: int
+    inputs: int
+    all_inputs: int  # with those that appear once more
+
+
 class SegmentWords(NamedTuple):
     """Adjacent outputs of a convolution that lie in the same vector of 16, and side by side in a pixel."""
 
@@ -161,14 +172,21 @@ class LocalWords(NamedTuple):
 
     qkv: int
     out: int
-    bias: int  # [2, heads, 25, 32] float64
-    place: int  # [2, 25]: places of the window in the order of rows, and their lanes
+    planes: int  # int32 [2, heads, half, stride]: pairs of elements of queries, then of keys, of even and odd columns
+    mask: int  # int32 [stride]: VISIBLE inside the picture, HIDDEN outside
+    bias: int  # [heads, 25 queries, 25 keys] int32
+    place: int  # [25]: places of the window, anchors first
+    runs: int  # [13]: where the pairs of a window's weights begin
+    zeros: int  # [16] int32
     table: int
     shift: int
     limit: int
     heads: int
     channels: int
-    height: int
+    half: int  # pairs of elements per head
+    stride: int  # numbers of a plane
+    rows: int  # of a plane's even, or odd, columns
+    plane_row: int
     width: int
     row: int
     column: int
@@ -341,9 +359,10 @@ class PeakWords(NamedTuple):
     block: int  # one of constants.PEAK_BLOCKS
 
 
-CONV, WINOGRAD, SEGMENT, DEPTHWISE = (
+CONV, WINOGRAD, TRANSFORM, SEGMENT, DEPTHWISE = (
     _places(ConvWords),
     _places(WinogradWords),
+    _places(TransformWords),
     _places(SegmentWords),
     _places(DepthwiseWords),
 )

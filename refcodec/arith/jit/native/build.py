@@ -93,7 +93,8 @@ def scratch(typing, dtype, size):
 
     def codegen(context, builder, signature, args):
         element = context.get_data_type(result.dtype)
-        block = native.on_stack(builder, ir.ArrayType(element, length))
+        with builder.goto_entry_block():  # Numba's own function sets every element, which takes LLVM seconds
+            block = builder.alloca(ir.ArrayType(element, length))
         block.align = 64
         return native.array_at(context, builder, result, builder.bitcast(block, element.as_pointer()), length)
 

@@ -41,6 +41,7 @@ SOURCES = tuple(
                 "attention",
                 "constants",
                 "conv",
+                "local_attention",
                 "norms",
                 "peak",
                 "products",

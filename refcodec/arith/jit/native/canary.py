@@ -28,7 +28,7 @@ EXPECTED = {
     "norms.gdn_rows": 0x96CD8AB7,
     "norms.gdn_rows, inverse": 0x5AD521B9,
     "norms.layer_norm_rows": 0x95C805C8,
-    "attention.local_rows": 0x6D8491EE,
+    "local_attention.rows": 0x6D8491EE,
     "attention.key_sums": 0x64EA7365,
     "attention.attend_rows": 0x5A0FD3FF,
     "walk.split": 0xE6FDC9F1,
@@ -110,7 +110,7 @@ def results(backend: str, coder: ModuleType) -> Iterator[tuple[str, np.ndarray]]
     yield "norms.gdn_rows", interior(engine.gdn("gdn", x))
     yield "norms.gdn_rows, inverse", interior(engine.igdn("igdn", x))
     yield "norms.layer_norm_rows", interior(engine.norm("norm", x))
-    yield "attention.local_rows", interior(engine.local_attention("local", filled(600, 4, 8, 48)))
+    yield "local_attention.rows", interior(engine.local_attention("local", filled(600, 4, 8, 48)))
     queries, keys, values = (filled(largest, 4, 8, 16) for largest in (600, 700, 800))
     yield "attention.key_sums", interior(engine.linear_attention("linear", queries, keys, values))
     yield "attention.attend_rows", interior(engine.linear_attention("linear", queries, keys, values, 0, 1))

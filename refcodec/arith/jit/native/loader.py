@@ -28,7 +28,10 @@ from ....errors import UsageError
 from . import cache
 from .link import Linked
 
-LIBRARIES = {"codec": ("team", "conv", "winograd", "norms", "attention", "walk", "rans"), "peak": ("peak",)}
+LIBRARIES = {
+    "codec": ("team", "conv", "winograd", "norms", "attention", "local_attention", "walk", "rans"),
+    "peak": ("peak",),
+}
 """Modules of kernels by the library that they are compiled into."""
 
 _NUMBER = ctypes.c_int64

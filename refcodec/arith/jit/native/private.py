@@ -43,11 +43,6 @@ def named_tuple(context: Any, builder: Any, kind: Any, values: Any) -> Any:
     return context.make_tuple(builder, kind, values)
 
 
-def on_stack(builder: Any, kind: Any) -> Any:
-    """Memory in the frame of the function that is built."""
-    return cgutils.alloca_once(builder, kind)
-
-
 def object_file(function: Any) -> tuple[str, bytes]:
     """The symbol and the object file of a C function that Numba compiled."""
     return function.native_name, function._library._get_compiled_object()

@@ -10,9 +10,10 @@ import pytest
 
 from refcodec.agreement.operations import VECTORS, Way, numbers
 from refcodec.arith.engine import Engine
-from refcodec.arith.jit import attention, conv, norms, peak, rans, walk, winograd
+from refcodec.arith.jit import attention, conv, local_attention, norms, peak, rans, walk, winograd
 from refcodec.arith.jit.kernels import attention as attention_kernels
 from refcodec.arith.jit.kernels import conv as conv_kernels
+from refcodec.arith.jit.kernels import local_attention as local_kernels
 from refcodec.arith.jit.kernels import norms as norms_kernels
 from refcodec.arith.jit.kernels import peak as peak_kernels
 from refcodec.arith.jit.kernels import rans as rans_kernels
@@ -34,6 +35,7 @@ TABLES = load_tables()
 MODULES = (
     (attention, attention_kernels),
     (conv, conv_kernels),
+    (local_attention, local_kernels),
     (norms, norms_kernels),
     (peak, peak_kernels),
     (rans, rans_kernels),

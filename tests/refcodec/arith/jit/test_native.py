@@ -25,7 +25,7 @@ from llvmlite import binding, ir
 from PIL import Image
 
 from refcodec.arith import backend
-from refcodec.arith.jit import attention, conv, norms, rans, team, walk, winograd
+from refcodec.arith.jit import attention, conv, local_attention, norms, rans, team, walk, winograd
 from refcodec.arith.jit.native import cache, canary, link
 from refcodec.arith.jit.native import loader as library
 from refcodec.arith.jit.native.loader import Kernel
@@ -220,7 +220,7 @@ def trial():
 
     library.load()
     addresses = Addresses(library.library("codec").addresses)
-    for module in (attention, conv, norms, rans, team, walk, winograd):
+    for module in (attention, conv, local_attention, norms, rans, team, walk, winograd):
         for value in vars(module).values():
             if isinstance(value, Kernel):  # one that was used before holds its address and asks for none
                 vars(value).pop("address", None)

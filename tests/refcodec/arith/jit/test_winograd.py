@@ -208,3 +208,26 @@ def test_what_tiles_do_not_serve(shape, more):
 
 def test_depthwise_layers_have_no_tiles():
     assert not hasattr(pack(made(np.ones((32, 3, 3, 1)), depthwise=True)), "_tiles")
+
+
+@quick
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.sampled_from([1, 3, 5]),
+    st.sampled_from([60, 8191, MAX]),
+    st.booleans(),
+)
+def test_released_weights_are_made_again(seed, outputs, inputs, kernel, largest, shuffle):
+    """From tiles, with inputs that are copied, and from the order of the direct kernel."""
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-20, 20, (4 * outputs if shuffle else outputs, kernel, kernel, inputs))
+    weight[tuple(rng.integers(n) for n in weight.shape)] = largest
+    weight = weight.astype(np.int16)
+    layer = made(weight.copy(), shuffle=shuffle)
+    packed = pack(layer)
+    assert "weight" not in vars(layer) and layer.shape == weight.shape and layer.kernel == kernel
+    np.testing.assert_array_equal(layer.weight, weight)
+    assert not layer.weight.flags.writeable and pack(layer) is packed
+    np.testing.assert_array_equal(packed._direct(), type(packed)(layer)._direct())
