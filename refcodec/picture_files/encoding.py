@@ -125,6 +125,7 @@ def encode_file(
     tile: int | None = None,
     exact: bool = False,
     rectangles: bool = True,
+    refine: int = 0,
     depth: int | None = None,
     frame: int | None = None,
     background: str | Sequence[int] | None = None,
@@ -145,7 +146,7 @@ def encode_file(
         The stream; ``-`` is standard output.
     quality, bpp, size, psnr, lossless
         What is asked for, at most one of them; see `refcodec.targets.Target`. Quality 60 if nothing is.
-    model, threads, limits, tile, exact, rectangles
+    model, threads, limits, tile, exact, rectangles, refine
         As in `refcodec.encode`.
     depth, frame, cmyk_to_srgb
         As in `refcodec.io.pictures.read_picture`.
@@ -182,8 +183,8 @@ def encode_file(
             suffix=suffix,
             cause="name it .loclic; decode writes pictures",
         )
-    if lossless and (model is not None or tile is not None or not rectangles):
-        raise UsageError("--lossless takes no model, tiles or rectangles", where="--lossless")
+    if lossless and (model is not None or tile is not None or not rectangles or refine):
+        raise UsageError("--lossless takes no model, tiles, rectangles or refinement", where="--lossless")
     reading = {"depth": depth, "frame": frame, "cmyk_to_srgb": cmyk_to_srgb}
     with _opened(source, limits, colour, **reading) as (rows, found, told):
         metadata, more = stripped(found, words)
@@ -194,7 +195,7 @@ def encode_file(
             prepare(threads, tell)
         start = time.perf_counter()
         options: dict[str, Any] = {"threads": threads, "limits": limits, "tile": tile, "exact": exact}
-        options |= {"rectangles": rectangles, "chunks": metadata_chunks(*metadata)}
+        options |= {"rectangles": rectangles, "refine": refine, "chunks": metadata_chunks(*metadata)}
         step, trial, searched = code(rows, target, loaded, progress, **options)
         if searched:
             notes.say(searched)

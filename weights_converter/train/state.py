@@ -23,14 +23,12 @@ from torch import Tensor
 from refcodec.errors import InvalidModel, MissingInput, OutputError, RefcodecError, TransferError, UsageError
 from refcodec.io.files import transfer_error, write_bytes
 from refcodec.model.config import PROFILES, Config, config_from
-from refcodec.model.file import read_floats
 from refcodec.model.registry import load_model, model_path
 
 from ..convert.calibrate import Record, record_content, record_from
-from ..convert.export import published_state
-from ..formats.checkpoint import Checkpoint, read_checkpoint
+from ..formats.checkpoint import read_checkpoint
 from ..formats.torch_writer import torch_zip
-from ..network.model import LoCLIC, from_checkpoint
+from ..network.model import LoCLIC, from_checkpoint, from_model
 from ..network.simulate import published
 from .plan import Plan, plan_from
 
@@ -199,16 +197,12 @@ def start_from(source: str) -> tuple[LoCLIC, Config, dict[str, Any]]:
         except RefcodecError as error:
             raise MissingInput("no such checkpoint or model to start from", where=source) from error
         model = load_model(place)
-        tensors = published_state(model, read_floats(place), place.name)
-        checkpoint = Checkpoint(tensors, model.config.as_dict(), model.fingerprint.hex(), form="model")
+        net, origin = from_model(model), {"form": "model", "sha256": model.fingerprint.hex(), "meta": {}}
     else:
         checkpoint = read_checkpoint(path)
-    net = from_checkpoint(checkpoint)
-    return (
-        net,
-        net.config,
-        {"from": path.name, "form": checkpoint.form, "sha256": checkpoint.source_sha256, "meta": checkpoint.meta},
-    )
+        net = from_checkpoint(checkpoint)
+        origin = {"form": checkpoint.form, "sha256": checkpoint.source_sha256, "meta": checkpoint.meta}
+    return net, net.config, {"from": path.name, **origin}
 
 
 def start_fresh(profile: str, seed: int, qualities: int | None = None) -> tuple[LoCLIC, Config, dict[str, Any]]:
