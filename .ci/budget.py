@@ -6,7 +6,7 @@ A feature that needs more lines takes them from somewhere, or raises the number 
 import sys
 from pathlib import Path
 
-BUDGET = {"refcodec": 28_500, "weights_converter": 9_500, "conformance": 28_600}
+BUDGET = {"refcodec": 28_500, "weights_converter": 10_000, "conformance": 28_600}
 ROOT = Path(__file__).resolve().parents[1]
 
 
