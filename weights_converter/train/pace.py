@@ -1,8 +1,9 @@
 """What a device can do in a minute, before a training is begun on it: ``train --measure``.
 
-Batches and precisions are tried on the network and the pictures of the training. The best is what trains most pixels a
-second. Larger batches have less noise in their gradients, so the learning rate grows with the root of the batch; the
-clip does not, since it is compared with the norm of a mean. A precision whose losses are not finite is out.
+Batches and precisions are tried on the network and the pictures of the training. The best is what trains most pixels
+per second. Larger batches have less noise in their gradients, so the learning rate grows with the root of the samples
+per step. The clip does not, since it is compared with the norm of a mean. A precision whose losses are not finite is
+out.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from .pictures import Crops, Picture, split
 from .plan import Plan
 from .trainer import Trainer
 
-REFERENCE_BATCH = 32
-"""Crops per step for which the plan's learning rate was found."""
+REFERENCE_SAMPLES = 32 * 256**2
+"""Positions per step for which the plan's learning rate was found."""
 
 MOST_FACTOR = 2.0
 """The rate grows by no more: beyond, nothing was tried."""
@@ -120,7 +121,7 @@ def best(rows: Sequence[Measured], plan: Plan) -> str:
             found = row
     if found is None:
         raise CheckFailed("no precision has finite gradients", where="--measure")
-    factor = min(MOST_FACTOR, math.sqrt(found.batch / REFERENCE_BATCH))
+    factor = min(MOST_FACTOR, math.sqrt(found.batch * found.crop**2 / REFERENCE_SAMPLES))
     return (
         f"--batch {found.batch} --precision {found.precision} --rate {plan.rate * factor:.3g} --clip {plan.clip:g}"
         f"  # {found.pixels / 1e6:.1f} megapixels per second"
