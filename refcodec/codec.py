@@ -46,7 +46,7 @@ from .model.registry import find_model, load_model
 from .planes import ArrayRows, CheckedRows, SampleRows, check_samples
 from .progress import Progress, Work
 from .reduced import Reduced, check_step
-from .refinement import STEP_PASSES, Latents, Seen, SeenErrors, Task, check_steps, error_weight, refiner
+from .refinement import SLOPE_SPAN, STEP_PASSES, Latents, Seen, SeenErrors, Task, check_steps, refiner, slope
 from .stored import (
     WRITTEN,
     BlockErrors,
@@ -199,7 +199,8 @@ def encode_strips(
         none, which is found quickly; other pictures are coded twice.
     refine : int
         Steps by which gradients improve the latents for this picture (refinement.py); 0 for none. The picture is coded
-        with and without, and what has the lower sum of bits and weighted squared errors is kept. Needs PyTorch.
+        with and without, and what has the lower sum of bits and weighted squared errors is kept; an error weighs what
+        it does between the neighbouring qualities of this picture. Needs PyTorch.
     strips : callable(first row, samples) or None
         Gets the reconstruction in strips, from the top down.
     held : bool
@@ -314,7 +315,7 @@ class _Encoder:
     ) -> None:
         self._engine, self._model, self._header, self._progress = engine, model, header, progress
         self._parts, self._steps = parts, refine
-        self._passes, self._done = 1.0 + (2 + STEP_PASSES * refine if refine else 0), 0.0
+        self._passes, self._done = 1.0 + (4 + STEP_PASSES * refine if refine else 0), 0.0
 
     def code(
         self,
@@ -345,24 +346,27 @@ class _Encoder:
 
     def refined(self, colours: SampleRows, seen: Seen, memory: int | None) -> Latents | None:
         """Latents for which bits and weighted squared errors cost less than for the encoder's own; None without."""
-        weight, done = error_weight(self._header.quality), self._done + 1
+        step, header = self._engine.step, self._header
 
-        def cost(latents: Latents | None) -> float:
+        def coded(at: int, latents: Latents | None = None) -> tuple[int, int]:
+            """Bits and squared errors at a step of the gains."""
             errors = SeenErrors(seen)
+            self._engine.step = at
             segments = self.code(colours, errors.add, refined=latents)
-            return 8 * sum(len(z) + len(y) for z, y in segments) + weight * errors.total
+            return 8 * sum(len(z) + len(y) for z, y in segments), errors.total
 
         def share(part: float) -> None:
             self._done = done + part * STEP_PASSES * self._steps
             self._share(0)
 
         with self._untraced():
-            own = cost(None)
-            task = Task(
-                self._model, seen, self._header.quality, weight, self._steps, self._engine.threads, memory, share
-            )
-            found: Latents = refiner().refine(task)
-            return found if cost(found) < own else None
+            around = max(0, step - SLOPE_SPAN), min(self._model.config.steps - 1, step + SLOPE_SPAN)
+            weight = slope(coded(around[0]), coded(around[1]), header.quality)
+            own, done = coded(step), self._done
+            task = Task(self._model, seen, header.quality, weight, self._steps, self._engine.threads, memory, share)
+            latents: Latents = refiner().refine(task)
+            found = coded(step, latents)
+        return latents if found[0] + weight * found[1] < own[0] + weight * own[1] else None
 
     @contextmanager
     def _untraced(self) -> Iterator[None]:

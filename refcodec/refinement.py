@@ -30,6 +30,9 @@ REFINER = "weights_converter.network.refine"
 MOST_STEPS = 100_000
 """Most steps that may be asked for: a misprint must not take weeks."""
 
+SLOPE_SPAN = 6
+"""Qualities on both sides between which the picture's own exchange of bits and errors is measured."""
+
 STEP_PASSES = 8
 """Time of one step in passes of the encoder, about, for progress bars."""
 
@@ -87,6 +90,24 @@ def error_weight(step: int) -> float:
     """Bits that a squared error of one in one sample is worth at a quality of 1..100."""
     low, high = LAMBDAS
     return float(low * (high / low) ** ((step - 1) / 99) / 3)
+
+
+def slope(lower: tuple[int, int], higher: tuple[int, int], step: int) -> float:
+    """Bits that a squared error is worth for one picture, from what it takes at two qualities.
+
+    Training fixes the exchange for the mean of its pictures. A smooth picture gives up more bits for an error, a busy
+    one fewer, and with the exchange of others latents would only move along the picture's own curve.
+
+    Parameters
+    ----------
+    lower, higher : (bits, squared errors)
+        As coded at a quality below and at one above.
+    step : int
+        The quality between, 1..100, whose weight in training bounds the result to a quarter and to four times.
+    """
+    trained = error_weight(step)
+    bits, errors = higher[0] - lower[0], lower[1] - higher[1]
+    return min(4 * trained, max(trained / 4, bits / errors)) if bits > 0 and errors > 0 else trained
 
 
 def check_steps(steps: object, model: Model | None) -> int:
@@ -184,4 +205,16 @@ class SeenErrors:
         self.total += int(errors[wanted[:, :, -1] > 0].sum(dtype=np.int64))
 
 
-__all__ = ["LAMBDAS", "STEP_PASSES", "Latents", "Seen", "SeenErrors", "Task", "check_steps", "error_weight", "refiner"]
+__all__ = [
+    "LAMBDAS",
+    "SLOPE_SPAN",
+    "STEP_PASSES",
+    "Latents",
+    "Seen",
+    "SeenErrors",
+    "Task",
+    "check_steps",
+    "error_weight",
+    "refiner",
+    "slope",
+]

@@ -51,8 +51,9 @@ def add_encode_options(p: argparse.ArgumentParser) -> None:
         type=positive,
         default=0,
         metavar="N",
-        help="improve the latents for this picture by N steps, for instance 100: slow, needs PyTorch; of the pictures "
-        "coded with and without, the one with the lower sum of bits and lambda times squared error is kept",
+        help="improve the latents for this picture by N steps, for instance 100: slow, needs PyTorch; never worse: the "
+        "picture is coded with and without, and the one kept with the lower sum of bits and weighted squared errors, "
+        "an error weighing what it costs between neighbouring qualities of this picture",
     )
     p.add_argument("--exact", action="store_true", help="keep the colours of wholly transparent pixels")
     p.add_argument("--depth", type=int, choices=(8,), help="reduce samples of more bits to 8, by rounding")

@@ -16,7 +16,7 @@ from refcodec.errors import Unsupported, UsageError
 from refcodec.lossless.rectangles import Rectangle
 from refcodec.model.registry import load_model
 from refcodec.planes import ArrayRows
-from refcodec.refinement import MOST_STEPS, Seen, SeenErrors, check_steps, error_weight
+from refcodec.refinement import MOST_STEPS, Seen, SeenErrors, check_steps, error_weight, slope
 from refcodec.stored import Colours
 
 WITHOUT = "import sys; sys.modules[{name!r}] = None; from refcodec.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -71,6 +71,14 @@ def test_errors_count_where_the_picture_is_seen():
         whole = np.concatenate(rows)
         assert (whole[:, :, :3] == samples[:, :, :3]).all() and ((whole[:, :, 3] > 0) == counted).all()
         assert errors.total == np.square(samples[counted][:, :3].astype(int)).sum()
+
+
+def test_the_slope_is_the_pictures_own_within_bounds():
+    trained = error_weight(60)
+    assert slope((1000, 90_000), (1500, 50_000), 60) == pytest.approx(500 / 40_000)
+    assert slope((1000, 90_000), (1500, 89_999), 60) == 4 * trained
+    assert slope((1000, 90_000), (1001, 10_000), 60) == trained / 4
+    assert slope((1000, 90_000), (900, 10_000), 60) == slope((1000, 1), (1100, 2), 60) == trained
 
 
 def test_an_error_is_worth_more_at_a_higher_quality():

@@ -49,7 +49,7 @@ SEED = 0
 WINDOW, MARGIN = 512, 64
 """Side of a window and width of what is seen around it, in samples, multiples of 64."""
 
-BYTES_PER_PIXEL, BASE = 4500, 700 << 20
+BYTES_PER_PIXEL, BASE = 4000, 850 << 20
 """Memory of a step for a pixel of its window, and of PyTorch with the network."""
 
 Rounding = Callable[[Tensor], Tensor]

@@ -36,7 +36,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         help="start from the state of another run, which stays: its rate falls over --steps or --minutes",
     )
     p.add_argument("--profile", help="configuration of a fresh start, default if not given")
-    p.add_argument("--qualities", type=int, help="quality levels of a fresh start")
+    p.add_argument(
+        "--qualities", type=int, help="quality levels of a fresh start, or more than a start has: gains go on"
+    )
     p.add_argument(
         "--initial",
         choices=("linear", "random"),
@@ -169,7 +171,7 @@ def _train(args: argparse.Namespace) -> None:
     from .linear_start import linear_start, sample
     from .loop import Pace, Run, begin
     from .pictures import list_pictures, split
-    from .state import read_state, start_fresh, start_from
+    from .state import read_state, start_fresh, start_from, with_levels
 
     folder, values = Path(args.out), _planned(args)
     state = read_state(folder)
@@ -183,13 +185,14 @@ def _train(args: argparse.Namespace) -> None:
         values = {}
     elif state is None:
         plan = Plan(**values)
-        if args.start and (args.profile or args.qualities or args.initial):
-            raise UsageError(
-                "a start brings its own configuration and weights", where="--profile, --qualities, --initial"
-            )
+        if args.start and (args.profile or args.initial):
+            raise UsageError("a start brings its own configuration and weights", where="--profile, --initial")
         net, config, origin = (
             start_from(args.start) if args.start else start_fresh(args.profile or "default", plan.seed, args.qualities)
         )
+        if args.start and args.qualities:
+            net = with_levels(net, args.qualities)
+            config, origin["levels"] = net.config, config.qualities
         if not args.start and args.initial != "random":
             linear_start(net, sample(split(pictures)[0], plan.seed))
             origin["initial"] = "linear"

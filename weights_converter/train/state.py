@@ -26,6 +26,7 @@ from refcodec.model.config import PROFILES, Config, config_from
 from refcodec.model.registry import load_model, model_path
 
 from ..convert.calibrate import Record, record_content, record_from
+from ..convert.names import GAINS
 from ..formats.checkpoint import read_checkpoint
 from ..formats.torch_writer import torch_zip
 from ..network.model import LoCLIC, from_checkpoint, from_model
@@ -203,6 +204,27 @@ def start_from(source: str) -> tuple[LoCLIC, Config, dict[str, Any]]:
         net = from_checkpoint(checkpoint)
         origin = {"form": checkpoint.form, "sha256": checkpoint.source_sha256, "meta": checkpoint.meta}
     return net, net.config, {"from": path.name, **origin}
+
+
+def with_levels(net: LoCLIC, qualities: int) -> LoCLIC:
+    """The same network with more levels of quality, whose gains go on as the last two of each row do.
+
+    Raises
+    ------
+    UsageError
+        There are fewer levels than before, or only one to go on from.
+    """
+    values, last = net.config.as_dict(), net.config.qualities
+    if not 1 < last <= qualities:
+        raise UsageError("levels can only be added to two or more", where="--qualities", value=qualities, levels=last)
+    more = LoCLIC(config_from({**values, "qualities": qualities}, "--qualities"))
+    state = net.state_dict()
+    beyond = torch.arange(1, qualities - last + 1)[:, None]
+    for name in GAINS.values():
+        rows = state[name]
+        state[name] = torch.cat((rows, rows[-1:] + beyond * (rows[-1:] - rows[-2:-1])))
+    more.load_state_dict(state)
+    return more.eval()
 
 
 def start_fresh(profile: str, seed: int, qualities: int | None = None) -> tuple[LoCLIC, Config, dict[str, Any]]:

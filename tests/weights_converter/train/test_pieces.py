@@ -28,7 +28,7 @@ from weights_converter.train.loop import begin, tail
 from weights_converter.train.pace import Measured, best
 from weights_converter.train.pictures import Ahead, Crops, Picture, list_pictures
 from weights_converter.train.plan import AUGMENTATIONS, Plan, plan_from, schedule_from, sides_from
-from weights_converter.train.state import State, read_state, start_fresh
+from weights_converter.train.state import State, read_state, start_fresh, with_levels
 
 pytestmark = pytest.mark.usefixtures("torch_modes")
 
@@ -97,6 +97,16 @@ def test_augmentation_follows_from_the_step_and_changes_what_it_says(pictures: l
     assert min(counts) < 10 and max(counts) > 30  # flat ones, and gradients
     with pytest.raises(UsageError, match="rule"):
         Plan(steps=1, augment=(("blur", 0.1),))
+
+
+def test_levels_are_added_beyond_the_highest():
+    net, config, _ = start_fresh("tiny", 0)
+    more = with_levels(net, config.qualities + 2)
+    assert more.config.qualities == config.qualities + 2
+    assert torch.equal(more.gain[: config.qualities], net.gain)
+    assert torch.allclose(more.gain[-1] - more.gain[-2], net.gain[-1] - net.gain[-2], atol=1e-6)
+    with pytest.raises(UsageError, match="levels"):
+        with_levels(net, 1)
 
 
 def test_the_pace_chooses_what_trains_most_and_is_exact_where_that_costs_little():
