@@ -2,9 +2,11 @@
 
 The encoder's y and z begin as g_a and h_a make them. Every step rounds them by stochastic annealing (Yang, Bamler and
 Mandt, "Improving Inference for Neural Image Compression", 2020): up or down at random, the nearer value with a
-probability that grows as the temperature falls. Gradients of bits plus weighted squared errors pass straight through
-the rounding to the latents. In the end the latents are put onto the values that were chosen, so the integer encoder,
-whose means differ from the twin's in the last digits, chooses the same symbols.
+probability that grows as the temperature falls. Contexts and the picture come from these values. Bits are those of
+latents with uniform noise, as in training, which brought more than those of the rounded values. Gradients of bits plus
+weighted squared errors pass straight through the rounding to the latents. In the end the latents are put onto the
+values that were chosen, so the integer encoder, whose means differ from the twin's in the last digits, chooses the same
+symbols.
 
 Large pictures are refined window by window, so memory does not grow with the picture. A window sees a margin around
 itself, and what it finds there is not used. Not importable without PyTorch (the ``train`` extra).
@@ -35,7 +37,7 @@ from refcodec.tiles import STRIDE, UNIT
 from .contexts import merge, split
 from .layers import gaussian_likelihood
 from .model import LoCLIC, from_model
-from .walk import walk
+from .walk import Walk, walk
 
 RATE, LAST_RATE = 0.015, 0.05
 """Adam's learning rate in steps of the quantiser, and what the cosine leaves of it in the end."""
@@ -219,37 +221,27 @@ class _Problem:
             cosine = 0.5 * (1 + math.cos(math.pi * n / steps))
             optimiser.param_groups[0]["lr"] = RATE * (LAST_RATE + (1 - LAST_RATE) * cosine)
             optimiser.zero_grad()
-            self._cost(lambda v: annealed(v, temperature, generator)).backward()  # noqa: B023  # called in this turn
+            self._cost(temperature, generator).backward()
             optimiser.step()
             step_done()
         return self._chosen()
 
-    def _walk(self, rounding: Rounding) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """z_hat, y_hat, and symbols, scales and means of y."""
+    def _walk(self, rounding: Rounding) -> tuple[Tensor, Walk]:
+        """z_hat, and what the slices leave."""
         net, median = self._net, self._net.entropy_bottleneck.medians()
         z_hat = rounding(self._z - median) + median
         parts = [half.chunk(net.config.slices, 1) for half in split(self._y)]
-        symbols: list[list[Tensor]] = [[], []]
+        return z_hat, walk(net, net.hyper(z_hat, self._q), lambda i, kind, mean: rounding(parts[kind][i] - mean) + mean)
 
-        def quantised(i: int, kind: int, mean: Tensor) -> Tensor:
-            symbols[kind].append(rounding(parts[kind][i] - mean))
-            return symbols[kind][-1] + mean
-
-        done = walk(net, net.hyper(z_hat, self._q), quantised)
-        return (
-            z_hat,
-            done.y_hat,
-            *(merge(*halves) for halves in ([torch.cat(kind, 1) for kind in symbols], done.scales, done.means)),
-        )
-
-    def _cost(self, rounding: Rounding) -> Tensor:
+    def _cost(self, temperature: float, generator: torch.Generator) -> Tensor:
         """Bits and weighted squared errors."""
-        z_hat, y_hat, symbols, scales, _ = self._walk(rounding)
+        _, done = self._walk(lambda v: annealed(v, temperature, generator))
+        noisy_y, noisy_z = (v + torch.rand(v.shape, generator=generator) - 0.5 for v in (self._y, self._z))
         likelihoods = (
-            self._net.entropy_bottleneck.likelihood(z_hat),
-            gaussian_likelihood(symbols, torch.zeros_like(symbols), scales),
+            self._net.entropy_bottleneck.likelihood(noisy_z),
+            gaussian_likelihood(noisy_y, merge(*done.means), merge(*done.scales)),
         )
-        shown = 255 * self._net.picture(y_hat, self._q)
+        shown = 255 * self._net.picture(done.y_hat, self._q)
         if self._grey:  # SPEC 4.3
             shown = (shown[:, :1] + 2 * shown[:, 1:2] + shown[:, 2:]) / 4
         errors = ((shown - self._x).square() * self._weights).sum()
@@ -257,8 +249,10 @@ class _Problem:
 
     def _chosen(self) -> Latents:
         with torch.no_grad():
-            z_hat, _, symbols, _, means = self._walk(torch.round)
-        return Latents(*(_in_integers(values) for values in (symbols + means, z_hat)))
+            z_hat, done = self._walk(torch.round)
+            mean = merge(*done.means)
+            y_hat = torch.round(self._y - mean) + mean  # before residuals are added
+        return Latents(_in_integers(y_hat), _in_integers(z_hat))
 
 
 def annealed(v: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
