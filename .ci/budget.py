@@ -6,7 +6,7 @@ A feature that needs more lines takes them from somewhere, or raises the number 
 import sys
 from pathlib import Path
 
-BUDGET = {"refcodec": 31_200, "weights_converter": 9_900, "conformance": 30_700}
+BUDGET = {"refcodec": 31_700, "weights_converter": 10_900, "conformance": 30_700}
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,7 @@ from .model.registry import find_model, load_model
 from .planes import ArrayRows, CheckedRows, SampleRows, check_samples
 from .progress import Progress, Work
 from .reduced import Reduced, check_step
+from .refinement import SLOPE_SPAN, STEP_PASSES, Latents, Seen, SeenErrors, Task, check_steps, refiner, slope
 from .stored import (
     WRITTEN,
     BlockErrors,
@@ -193,6 +195,7 @@ def encode_strips(
     exact: bool = False,
     lossless: bool = False,
     rectangles: bool = True,
+    refine: int = 0,
     strips: Strips | None = None,
     held: bool = False,
     parts: Parts = Parts(),
@@ -227,6 +230,10 @@ def encode_strips(
     rectangles : bool
         Store parts losslessly where that costs less than coding them: text, drawings, flat colours. Photographs have
         none, which a quick test finds; other pictures are coded twice.
+    refine : int
+        Steps by which gradients improve the latents for this picture (refinement.py); 0 for none. The picture is coded
+        with and without refinement, and the result with the lower sum of bits and weighted squared errors is kept. An
+        error is weighted by this picture's exchange between neighbouring qualities. Needs PyTorch.
     strips : callable(first row, samples) or None
         Receives the reconstruction in strips, from the top down.
     held : bool
@@ -242,6 +249,8 @@ def encode_strips(
     Raises
     ------
     UsageError, LimitExceeded, ModelError
+    Unsupported
+        Refinement is asked for, and PyTorch is missing, or the model has one quality.
     """
     flags = {"digest": digest, "exact": exact, "lossless": lossless, "rectangles": rectangles, "held": held}
     check_arguments(threads, limits, trace, model, (progress, strips), **flags)
@@ -255,6 +264,7 @@ def encode_strips(
         header = Header(
             colours.width, colours.height, colours.channels, _step(quality, model), model.fingerprint, side, side
         )
+    refine = check_steps(refine, model if isinstance(model, Model) and not lossless else None)
     pack_header(header)  # refuses what no stream may carry before the picture is coded
     for tag, _ in zip((tag for tag, _ in chunks), pack_chunks(chunks, header), strict=True):
         if tag in (ALPHA, LOSSLESS):
@@ -276,9 +286,12 @@ def encode_strips(
         held=held,
         more=filling_memory(source) + sum(len(payload) for _, payload in chunks),
     )
+    if refine:
+        memory = refiner().refining_memory(model.config, header.width, header.height)
+        check_memory(memory, limits, "refinement", width=source.width, height=source.height)
     with borrowed_pool(header.tiled) as pool:
         engine = parts.engine(model.layers, model.tables, header.quality - 1, threads, backend, trace, pool)
-        coder = _Encoder(engine, model, header, progress, parts)
+        coder = _Encoder(engine, model, header, progress, parts, refine)
         stored = coder.worth_storing(colours, original, kept) if rectangles and may_gain(kept) else Choice()
         if stored.whole:
             header = Header(header.width, header.height, header.channels, 0, bytes(FINGERPRINT_BYTES), lossless=True)
@@ -286,7 +299,9 @@ def encode_strips(
         if stored.rectangles:
             chunks = (*chunks, (LOSSLESS, stored.payload))
             colours = Replaced(colours, stored.rectangles)
-        segments = coder.code(colours, outlet.through(header, chunks))
+        seen = Seen(colours, original, stored.rectangles)
+        latents = coder.refined(colours, seen, limits.max_memory) if refine else None
+        segments = coder.code(colours, outlet.through(header, chunks), refined=latents)
     z_bytes, y_bytes = (sum(len(pair[part]) for pair in segments) for part in (0, 1))
     return Coded(parts.serialise(outlet.sealed(header), segments, chunks), model, z_bytes, y_bytes, stored.rectangles)
 
@@ -332,34 +347,71 @@ def _encode_whole(
 
 
 class _Encoder:
-    """Codes colours by the networks, once or twice."""
+    """Codes colours by the networks, once or several times."""
 
-    def __init__(self, engine: Engine, model: Model, header: Header, progress: Progress | None, parts: Parts) -> None:
+    def __init__(
+        self, engine: Engine, model: Model, header: Header, progress: Progress | None, parts: Parts, refine: int
+    ) -> None:
         self._engine, self._model, self._header, self._progress = engine, model, header, progress
-        self._parts = parts
-        self._passes, self._done = 1, 0
+        self._parts, self._steps = parts, refine
+        self._passes, self._done = 1.0 + (4 + STEP_PASSES * refine if refine else 0), 0.0
 
-    def code(self, colours: SampleRows, place: Strips, costs: BlockBits | None = None) -> list[tuple[bytes, bytes]]:
+    def code(
+        self,
+        colours: SampleRows,
+        place: Strips,
+        costs: BlockBits | None = None,
+        refined: Latents | None = None,
+    ) -> list[tuple[bytes, bytes]]:
         """The segments of every tile; ``place`` gets strips of the reconstruction."""
         segments: list[tuple[bytes, bytes]] = []
         grid = self._header.grid
         needs = needed_for(grid, Region(0, 0, self._header.width, self._header.height))
         work = Work(self._model, True, needs.tiles, self._share)
         flow = Flow(self._engine, self._model, self._header, needs, work, self._parts)
-        for first, rows in flow.samples(flow.encoder(colours, segments, costs)):
+        for first, rows in flow.samples(flow.encoder(colours, segments, costs, refined)):
             place(first, rows)
         self._done += 1
         return segments
 
     def worth_storing(self, colours: SampleRows, original: SampleRows, kept: SampleRows) -> Choice:
         """Choose the parts that cost less stored than coded; the cost of coding is found by coding."""
-        self._passes = 2
+        self._passes += 1
         grid, errors = self._header.grid, BlockErrors(original)
         costs = BlockBits(self._model.tables.gaussian, self._model.factorized, grid.height, grid.width)
-        trace, self._engine.trace = self._engine.trace, None
-        self.code(colours, errors.add, costs)
-        self._engine.trace = trace
+        with self._untraced():
+            self.code(colours, errors.add, costs)
         return chosen(kept, costs.bits, errors.errors, self._header.quality)
+
+    def refined(self, colours: SampleRows, seen: Seen, memory: int | None) -> Latents | None:
+        """Latents for which bits and weighted squared errors cost less than for the encoder's own; None without."""
+        step, header = self._engine.step, self._header
+
+        def coded(at: int, latents: Latents | None = None) -> tuple[int, int]:
+            """Bits and squared errors at a step of the gains."""
+            errors = SeenErrors(seen)
+            self._engine.step = at
+            segments = self.code(colours, errors.add, refined=latents)
+            return 8 * sum(len(z) + len(y) for z, y in segments), errors.total
+
+        def share(part: float) -> None:
+            self._done = done + part * STEP_PASSES * self._steps
+            self._share(0)
+
+        with self._untraced():
+            around = max(0, step - SLOPE_SPAN), min(self._model.config.steps - 1, step + SLOPE_SPAN)
+            weight = slope(coded(around[0]), coded(around[1]), header.quality)
+            own, done = coded(step), self._done
+            task = Task(self._model, seen, header.quality, weight, self._steps, self._engine.threads, memory, share)
+            latents: Latents = refiner().refine(task)
+            found = coded(step, latents)
+        return latents if found[0] + weight * found[1] < own[0] + weight * own[1] else None
+
+    @contextmanager
+    def _untraced(self) -> Iterator[None]:
+        trace, self._engine.trace = self._engine.trace, None
+        yield
+        self._engine.trace = trace
 
     def _share(self, share: float) -> None:
         if self._progress:
@@ -661,6 +713,7 @@ def encode(
     exact: bool = False,
     lossless: bool = False,
     rectangles: bool = True,
+    refine: int = 0,
 ) -> bytes:
     """Encode a picture.
 
@@ -682,6 +735,9 @@ def encode(
         Store the whole picture losslessly. Quality and model are not used.
     rectangles : bool
         Store parts losslessly where that costs less than coding them.
+    refine : int
+        Steps by which gradients improve the latents for this picture, 0 for none: fewer bits for more time. Needs
+        PyTorch (extra ``train``).
 
     Returns
     -------
@@ -704,6 +760,7 @@ def encode(
         exact=exact,
         lossless=lossless,
         rectangles=rectangles,
+        refine=refine,
     ).data
 
 

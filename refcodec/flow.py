@@ -27,6 +27,7 @@ from .nets.hyperprior import hyper_analysis, hyper_analysis_strips, hyper_synthe
 from .nets.synthesis import REACH, synthesis_strips
 from .planes import SampleRows, crop_samples, pad_rows, padding
 from .progress import Work
+from .refinement import Latents
 from .side_by_side import side_by_side, tiles_at_once
 from .slices import walk_slices
 from .tile_rows import CodeRow, TileRows, and_a_row, rows_of, y_hat_rows
@@ -97,7 +98,11 @@ class Flow:
             yield first, rows
 
     def encoder(
-        self, colours: SampleRows, segments: list[tuple[bytes, bytes]], costs: BlockBits | None = None
+        self,
+        colours: SampleRows,
+        segments: list[tuple[bytes, bytes]],
+        costs: BlockBits | None = None,
+        refined: Latents | None = None,
     ) -> CodeRow:
         """(SPEC 6.4, 6.9) Encode tiles row by row.
 
@@ -109,6 +114,8 @@ class Flow:
             Receives the segments of z and y of every tile, in raster order.
         costs : BlockBits or None
             Counts the bits of every block, if given.
+        refined : Latents or None
+            Latents that replace those that g_a and h_a would compute.
 
         Returns
         -------
@@ -117,11 +124,20 @@ class Flow:
             Q6.
         """
         model, config, engine = self.model, self.model.config, self.engine
-        strips, hyper = self._latents(colours), None
-        if self._tiled:  # h_a reads ahead; copies, for a strip's own map holds rows that are not its result
-            strips, ahead = tee((first, rows.copy()) for first, rows in strips)
+        hyper, z = None, None
+        if self._tiled or refined is not None:
             z = engine.map(self.grid.height // Z_STRIDE, self.grid.width // Z_STRIDE, config.hyper)
-            hyper = self._hyper_rows(self._z_hat_of(z, ahead), self.grid.whole_z)
+        if refined is not None and z is not None:
+            interior(z)[...] = refined.z
+            strips, of_z = iter([(0, refined.y)]), iter([(0, refined.z)])
+            self._work.step("analysis", 1)
+        else:
+            strips = self._latents(colours)
+            if z is not None:  # h_a reads ahead; copies, for a strip's own map holds rows that are not its result
+                strips, ahead = tee((first, rows.copy()) for first, rows in strips)
+                of_z = self._z_of(z, ahead)
+        if self._tiled:
+            hyper = self._hyper_rows(self._z_hat_of(of_z), self.grid.whole_z)
         latents = TileRows(engine, strips, config.M)
 
         def code_row(tiles: list[Tile]) -> Iterator[tuple[Tile, Map]]:
@@ -129,7 +145,7 @@ class Flow:
             maps = latents.row(tiles)
             for tile in tiles:
                 y = maps.pop(0)
-                of_tile = self._part_of_z(z, tile) if hyper else hyper_analysis(engine, y)
+                of_tile = hyper_analysis(engine, y) if z is None else self._part_of_z(z, tile)
                 writer = self._parts.writer(engine, y, of_tile, model.tables.gaussian, model.factorized)
                 port = costs.watched(writer, tile.top, tile.left) if costs else writer
                 symbols = port.z(model.medians, interior(of_tile).shape)
@@ -140,11 +156,16 @@ class Flow:
 
         return code_row
 
-    def _z_hat_of(self, z: Map, ahead: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-        """(SPEC 6.4, 6.9) Strips of z_hat of the whole picture from those of y; keeps z itself in a map."""
+    def _z_of(self, z: Map, ahead: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+        """(SPEC 6.4) Strips of z of the whole picture from those of y, which are also put into a map."""
         y = rows_of(ahead, self.grid.height, self.grid.width, self.model.config.M)
         for first, rows in hyper_analysis_strips(self.engine, self.model.config, y):
             interior(z)[first : first + rows.shape[0]] = rows
+            yield first, rows
+
+    def _z_hat_of(self, z: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+        """(SPEC 6.9) Strips of z_hat from those of z."""
+        for first, rows in z:
             symbols = self.engine.symbols(rows, self.model.medians)
             yield first, self.engine.reconstruct(symbols, self.model.medians).astype(np.int16)
 

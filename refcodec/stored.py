@@ -18,12 +18,8 @@ from .lossless.fill import filled, filled_where
 from .lossless.rectangles import BLOCK, Rectangle, Rectangles, pack_rectangles
 from .lossless.samples import SamplesReader, encode_samples, strip_rows
 from .planes import SampleRows
+from .refinement import error_weight
 from .tiles import Region
-
-LAMBDAS = (0.0018, 0.18)
-"""Lambda of the lowest and of the highest quality of the default model: bits per unit of squared error, times the
-pixel's three channels. Other models have others; it weighs the choice of rectangles alone."""
-
 
 SHARED = 0.2
 """Share of their estimated bits that graphics take at least when they are stored together: text repeats its letters and
@@ -198,8 +194,7 @@ def chosen(colours: SampleRows, bits: np.ndarray, errors: np.ndarray, step: int)
     Choice
         Empty if nothing costs less stored.
     """
-    low, high = LAMBDAS
-    weight = low * (high / low) ** ((step - 1) / 99) / 3
+    weight = error_weight(step)
     height, width, source = colours.height, colours.width, colours.rows
     coded, total = SAVED * bits + weight * errors, float((bits + weight * errors).sum())
     estimates, shared = stored_bits(source, height, width, coded), graphics(source, height, width)

@@ -16,6 +16,7 @@ from .errors import UsageError, check_flags
 from .model.integer_model import Model
 from .planes import SampleRows
 from .progress import Progress
+from .refinement import check_steps
 from .stored import may_gain, storable
 
 DEFAULT_QUALITY = 60
@@ -222,7 +223,14 @@ class _Trials:
         return Trial(encode_strips(self._source, *quality, **options), fidelity)
 
 
-def code(source: SampleRows, target: Target, model: Model | None, show: Shown | None = None, **options: Any) -> Reached:
+def code(
+    source: SampleRows,
+    target: Target,
+    model: Model | None,
+    show: Shown | None = None,
+    refine: int = 0,
+    **options: Any,
+) -> Reached:
     """Code a picture as it is asked for.
 
     Parameters
@@ -234,6 +242,9 @@ def code(source: SampleRows, target: Target, model: Model | None, show: Shown | 
         None if the picture is stored without loss.
     show : callable or None
         Is given the share of the work that is done.
+    refine : int
+        As `refcodec.codec.encode_strips`. A search is made without refinement; from the quality that it finds,
+        refinement goes on to better ones as long as they fit.
     **options
         As `refcodec.codec.encode_strips`, without quality, model, lossless, strips and progress.
 
@@ -250,18 +261,36 @@ def code(source: SampleRows, target: Target, model: Model | None, show: Shown | 
         As `encode_strips`.
     """
     if model is None or target.lossless:
-        return Reached(0, _Trials(source, 1, show, **options, lossless=True)())
+        return Reached(0, _Trials(source, 1, show, **options, lossless=True, refine=refine)())
     steps = model.config.steps
     if not target.searched:
         quality = min(DEFAULT_QUALITY, steps) if target.quality is None else target.quality
-        return Reached(quality, _Trials(source, 1, show, **options, model=model)(quality))
+        return Reached(quality, _Trials(source, 1, show, **options, model=model, refine=refine)(quality))
     each = steps.bit_length() + NEIGHBOURS
+    more = 1 + NEIGHBOURS if check_steps(refine, model) else 0
     storing = bool(options.get("rectangles", True)) and may_gain(storable(source))
     if target.psnr is not None:
-        return _to_psnr(_Trials(source, each + storing, show, **options, model=model), steps, target.psnr, storing)
+        wanted, trials = target.psnr, _Trials(source, each + storing + more, show, **options, model=model)
+        reached = _to_psnr(trials, steps, wanted, storing)
+        below = range(reached.quality, max(0, reached.quality - more), -1)
+        return _refined(trials, reached, below, lambda trial: trial.fidelity.psnr >= wanted, refine)
     budget = int(target.bpp * source.height * source.width / 8) if target.bpp is not None else target.size or 0
-    trials = _Trials(source, 1 + 2 * each if storing else each, show, **options, model=model)
-    return _to_size(trials, steps, budget, storing)
+    trials = _Trials(source, more + (1 + 2 * each if storing else each), show, **options, model=model)
+    reached = _to_size(trials, steps, budget, storing)
+    above = range(reached.quality, min(steps + 1, reached.quality + more)) if reached.quality else range(0)
+    return _refined(trials, reached, above, lambda trial: len(trial.coded.data) <= budget, refine)
+
+
+def _refined(
+    trials: _Trials, reached: Reached, qualities: range, fits: Callable[[Trial], bool], refine: int
+) -> Reached:
+    """The last of some qualities whose refined picture fits, or what was reached without refinement."""
+    for quality in qualities:
+        if not fits(trial := trials(quality, refine=refine)):
+            break
+        size, psnr = len(trial.coded.data), trial.fidelity.psnr
+        reached = Reached(quality, trial, f"{reached.note}; refined: quality {quality}, {size} bytes, {psnr:.2f} dB")
+    return reached
 
 
 def _to_size(trials: _Trials, steps: int, budget: int, storing: bool) -> Reached:

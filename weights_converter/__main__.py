@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 # Matrices of one layer are small: pictures shared out to the cores are faster than threads inside a product, which
 # wait for each other. Read when NumPy loads its library.
@@ -13,7 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from refcodec.errors import RefcodecError
 
-from .commands import compare, export, inspect, make_model, make_tables, note
+from .commands import compare, export, hard, inspect, join_parts, make_model, make_tables, note, split_parts
 from .convert.export import SPELLINGS
 from .convert.pipeline import CALIBRATION_PICTURES
 from .formats.torch_zip import WRAPPERS
@@ -95,6 +96,23 @@ def _parser() -> argparse.ArgumentParser:
     c.set_defaults(run=compare)
     add_train_arguments(commands.add_parser("train", help="train a network on photographs (PyTorch)"))
     add_bench_arguments(commands.add_parser("bench", help="time the float network (PyTorch)"))
+    c = commands.add_parser("parts", help="cut a file into parts, or join them: for places that limit files")
+    under = c.add_subparsers(required=True, metavar="ACTION")
+    c = under.add_parser("split", help="FILE -> parts and their list in a folder")
+    c.add_argument("file", type=Path)
+    c.add_argument("folder", type=Path)
+    c.add_argument("--mib", type=float, default=15.0, help="largest part (15)")
+    c.set_defaults(run=split_parts)
+    c = under.add_parser("join", help="folders of parts -> FILE")
+    c.add_argument("folders", type=Path, nargs="+")
+    c.add_argument("file", type=Path)
+    c.add_argument("--force", action="store_true", help="replace an existing file")
+    c.set_defaults(run=join_parts)
+    c = commands.add_parser("hard", help="flat colours, gradients and grey pictures, rendered: what models do to them")
+    c.add_argument("models", nargs="*", default=["default"], help="integer models: paths or installed names")
+    c.add_argument("--qualities", default="30,60,90")
+    c.add_argument("--json", action="store_true", help="one JSON object per model")
+    c.set_defaults(run=hard)
     c = commands.add_parser("tables", help="compute the universal tables of SPEC annex A again (mpmath)")
     c.set_defaults(run=make_tables)
     return p

@@ -31,6 +31,7 @@ from .convert.pipeline import (
 )
 from .convert.recognise import recognise
 from .formats.checkpoint import Checkpoint, read_checkpoint
+from .parts import join_file, split_file
 
 REPORT_PICTURES = 3
 
@@ -186,6 +187,37 @@ def compare(args: argparse.Namespace) -> None:
     print(f"BD-rate against float: {bd_text(result['bd_rate'])}")
     largest = [f"{name} {rate:.1e}" for name, rate in list(result["clip_rates"].items())[:12]]
     print(f"clip rates at quality {max(steps)}: " + (", ".join(largest) or "none"))
+
+
+def split_parts(args: argparse.Namespace) -> None:
+    """Cut a file into parts."""
+    names = split_file(args.file, args.folder, int(args.mib * 2**20))
+    say(f"{args.folder}: {len(names)} parts")
+
+
+def join_parts(args: argparse.Namespace) -> None:
+    """Join parts."""
+    say(f"{args.file}: {join_file(args.folders, args.file, args.force)} bytes")
+
+
+def hard(args: argparse.Namespace) -> None:
+    """Print what models do to rendered pictures."""
+    from .report.hard import hard_pictures, measure
+
+    steps = [int(step) for step in args.qualities.split(",")]
+    for name in args.models:
+        model = load_model(model_path(None if name == "default" else name))
+        rows = measure(model, hard_pictures(), steps if model.config.steps > 1 else [1])
+        if args.json:
+            print(json.dumps({"model": model.fingerprint.hex(), "rows": rows}, allow_nan=False))
+            continue
+        say(f"{name}, fingerprint {model.fingerprint.hex()}")
+        say("picture        quality     bpp      dB  mean error  largest  tint")
+        for row in rows:
+            say(
+                f"{row['picture']:12s}  {row['quality']:8d}  {row['bpp']:6.3f}  {row['psnr']:6.2f}  "
+                f"{row['mean_error']:10.2f}  {row['largest_error']:7d}  {row['tint']:4.2f}"
+            )
 
 
 def make_tables(args: argparse.Namespace) -> None:

@@ -379,7 +379,7 @@ def main(args: argparse.Namespace) -> int:
         colour_of(args.background)
     encodes = any(not path.lower().endswith(STREAM) for path, _ in files)
     if encodes and args.lossless:
-        check_lossless(args.model, args.tile, args.rectangles == "auto")
+        check_lossless(args.model, args.tile, args.rectangles == "auto", args.refine)
     fingerprint = load_model(args.model).fingerprint.hex() if encodes and not args.lossless else args.model or ""
     sources = {os.path.realpath(path) for path, _ in files}
     if lost := [target for target in out if os.path.realpath(target) in sources]:

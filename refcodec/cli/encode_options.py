@@ -72,6 +72,15 @@ def add_encode_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--rectangles", choices=("auto", "none"), default="auto", help="parts to store exactly; default auto"
     )
+    p.add_argument(
+        "--refine",
+        type=positive,
+        default=0,
+        metavar="N",
+        help="improve the latents for this picture by N steps, for instance 100: slow, needs PyTorch; never worse: the "
+        "picture is coded with and without, and the one kept with the lower sum of bits and weighted squared errors, "
+        "an error weighing what it costs between neighbouring qualities of this picture",
+    )
     p.add_argument("--exact", action="store_true", help="keep the colours of wholly transparent pixels")
     p.add_argument("--depth", type=int, choices=(8,), help="reduce samples of more bits to 8, by rounding")
     p.add_argument("--frame", type=_frame, metavar="N", help="frame or page to code, from 0, of a file with several")
@@ -100,7 +109,7 @@ def add_decode_options(p: argparse.ArgumentParser, shared: bool = True) -> None:
         _add_shared(p)
 
 
-ENCODING = ("quality", "bpp", "size", "psnr", "lossless", "tile", "exact", "depth", "frame", "cmyk_to_srgb")
+ENCODING = ("quality", "bpp", "size", "psnr", "lossless", "tile", "refine", "exact", "depth", "frame", "cmyk_to_srgb")
 """Arguments of `refcodec.encode_file` by the same names, besides ``rectangles``."""
 DECODING = ("verify", "reduce", "autorotate")
 """Those of `refcodec.decode_file`."""

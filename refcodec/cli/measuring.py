@@ -27,6 +27,7 @@ def rate_distortion(args: Namespace) -> int:
         args,
         lambda samples, quality: encode_picture(samples, quality, **common).data,
         lambda data: decode_stream(data, **common)[0],
+        lambda samples, quality: encode_picture(samples, quality, refine=args.refine, **common).data,
     )
 
 

@@ -104,6 +104,7 @@ def measure(
     *,
     qualities: Sequence[int] = DEFAULT_QUALITIES,
     others: bool = True,
+    refined: tuple[str, EncodeFunction] | None = None,
     limits: Limits = Limits(),
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -121,6 +122,8 @@ def measure(
         Qualities for refcodec.
     others : bool
         Measure the other codecs as well, those that this Pillow carries.
+    refined : (str, callable) or None
+        Name and encoder of refcodec with refinement, which is measured in addition.
     limits : Limits
         For reading the pictures.
     progress : callable
@@ -142,12 +145,15 @@ def measure(
     if not qualities or any(not 1 <= quality <= 100 for quality in qualities):
         raise UsageError("qualities are 1..100", qualities=list(qualities))
     codecs = [codec for codec in OTHERS if others and features.check(codec.feature)]
+    own = {OWN: encode} | dict([refined] if refined else [])
     points: list[Point] = []
     names: list[str] = []
     for name, samples in pictures_in(folder, limits, progress):
         names.append(name)
         points += [
-            _point(name, OWN, quality, samples, partial(encode, samples, quality), decode) for quality in qualities
+            _point(name, codec, quality, samples, partial(coder, samples, quality), decode)
+            for codec, coder in own.items()
+            for quality in qualities
         ]
         mode = "L" if samples.ndim == 2 else "RGB"
         points += [
@@ -164,7 +170,7 @@ def measure(
         ]
     curves = {
         codec: _curve([point for point in points if point.codec == codec])
-        for codec in (OWN, *(codec.name for codec in codecs))
+        for codec in (*own, *(codec.name for codec in codecs))
     }
     return {
         "folder": os.path.basename(os.path.normpath(folder)),
@@ -404,6 +410,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="M", help="name or path of the model")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of refcodec")
+    parser.add_argument(
+        "--refine", type=positive, metavar="N", help="measure refcodec with N steps of refinement, too (PyTorch)"
+    )
     parser.add_argument("--no-others", action="store_true", help="measure refcodec alone")
     parser.add_argument("--anchors", metavar="F.json", help="published points to compare with and draw")
     add_json(parser)
@@ -422,7 +431,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_limits(parser)
 
 
-def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction) -> int:
+def run(
+    args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction, refined: EncodeFunction | None = None
+) -> int:
     """Run the command: measure, print the table, write JSON, plot and page.
 
     Parameters
@@ -431,6 +442,8 @@ def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction
         From a parser with `add_arguments`.
     encode, decode : callable
         As for `measure`; the caller has chosen model and threads.
+    refined : callable or None
+        The encoder with refinement, which is measured if that is asked for.
 
     Returns
     -------
@@ -454,6 +467,7 @@ def run(args: argparse.Namespace, encode: EncodeFunction, decode: DecodeFunction
         decode,
         qualities=args.qualities,
         others=not args.no_others,
+        refined=(f"{OWN} --refine {args.refine}", refined) if args.refine and refined else None,
         limits=limits_of(args),
         progress=note,
     )

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ class Model:
         Distance of every convolution's worst accumulator from 2^31 (SPEC 9.2).
     provenance : mapping
         How the model was made; not normative.
+    path : Path or None
+        The file it was loaded from.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Model:
     fingerprint: bytes
     margins: Mapping[str, int]
     provenance: Mapping[str, Any]
+    path: Path | None = None
 
     @property
     def ops(self) -> tuple[Op, ...]:

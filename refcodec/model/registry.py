@@ -6,7 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -185,7 +185,7 @@ def _load(path: Path, wanted: bytes | None) -> Model | None:
             _keep(_fingerprints, stamp, file.fingerprint, _NAMED)
             if wanted not in (None, file.fingerprint):
                 return None
-            model = build_model(file.content, path.name, file.provenance, file.fingerprint)
+            model = replace(build_model(file.content, path.name, file.provenance, file.fingerprint), path=path)
         except InvalidModel:
             _keep(_fingerprints, stamp, _NO_MODEL, _NAMED)
             raise

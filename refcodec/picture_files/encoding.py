@@ -109,7 +109,7 @@ def _on_background(original: _Original, background: Colour) -> _Original:
     return _Original(flat, metadata, tuple(notes))
 
 
-def check_lossless(model: ModelArgument, tile: int | None, rectangles: bool) -> None:
+def check_lossless(model: ModelArgument, tile: int | None, rectangles: bool, refine: int = 0) -> None:
     """Refuse options that have no meaning for a picture that is stored losslessly.
 
     Parameters
@@ -118,14 +118,15 @@ def check_lossless(model: ModelArgument, tile: int | None, rectangles: bool) -> 
     tile : int or None
         Side of the tiles.
     rectangles : bool
+    refine : int
 
     Raises
     ------
     UsageError
         One of them is given.
     """
-    if model is not None or tile is not None or not rectangles:
-        raise UsageError("--lossless takes no model, tiles or rectangles", where="--lossless")
+    if model is not None or tile is not None or not rectangles or refine:
+        raise UsageError("--lossless takes no model, tiles, rectangles or refinement", where="--lossless")
 
 
 @within_resources("encoding")
@@ -144,6 +145,7 @@ def encode_file(
     tile: int | None = None,
     exact: bool = False,
     rectangles: bool = True,
+    refine: int = 0,
     depth: int | None = None,
     frame: int | None = None,
     background: str | Sequence[int] | None = None,
@@ -164,7 +166,7 @@ def encode_file(
         The stream; ``-`` is standard output.
     quality, bpp, size, psnr, lossless
         The target; give at most one of them, see `refcodec.targets.Target`. The default is quality 60.
-    model, threads, limits, tile, exact, rectangles
+    model, threads, limits, tile, exact, rectangles, refine
         As in `refcodec.encode`.
     depth, frame, cmyk_to_srgb
         As in `refcodec.io.pictures.read_picture`.
@@ -205,7 +207,7 @@ def encode_file(
             cause="name it .loclic; decode writes pictures",
         )
     if lossless:
-        check_lossless(model, tile, rectangles)
+        check_lossless(model, tile, rectangles, refine)
     reading = {"depth": depth, "frame": frame, "cmyk_to_srgb": cmyk_to_srgb}
     with _opened(source, limits, colour, **reading) as (rows, found, told):
         metadata, more = stripped(found, words)
@@ -216,7 +218,7 @@ def encode_file(
             prepare(threads, tell)
         start = time.perf_counter()
         options: dict[str, Any] = {"threads": threads, "limits": limits, "tile": tile, "exact": exact}
-        options |= {"rectangles": rectangles, "chunks": metadata_chunks(*metadata)}
+        options |= {"rectangles": rectangles, "refine": refine, "chunks": metadata_chunks(*metadata)}
         step, trial, searched = code(rows, target, loaded, progress, **options)
         if searched:
             notes.say(searched)

@@ -13,9 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from refcodec.errors import InvalidModel
 from refcodec.model.config import Config
+from refcodec.model.file import read_floats
+from refcodec.model.integer_model import Model
 from refcodec.model.layer_table import layer_table
 
+from ..convert.export import published_state
 from ..convert.names import GAINS, check_state
 from ..convert.recognise import recognise
 from ..formats.checkpoint import Checkpoint
@@ -182,6 +186,20 @@ class LoCLIC(nn.Module):
             for half, scale, mean in zip(noisy, done.scales, done.means, strict=True)
         ]
         return self.picture(done.y_hat, q), y_likelihoods, z_likelihoods
+
+
+def from_model(model: Model) -> LoCLIC:
+    """Build the network of an integer model's weights, in evaluation mode.
+
+    Raises
+    ------
+    InvalidModel
+        The model is of no file, or its file does not carry the floats that this takes.
+    """
+    if model.path is None:
+        raise InvalidModel("the model was not read from a file, which would carry its floats", where=model.name)
+    tensors = published_state(model, read_floats(model.path), model.path.name)
+    return from_checkpoint(Checkpoint(tensors, model.config.as_dict(), model.fingerprint.hex(), form="model"))
 
 
 def analyse(model: LoCLIC, x: Tensor, q: Tensor, reconstruct: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -11,11 +11,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from refcodec.errors import Unsupported, UsageError
+from refcodec.errors import MissingInput, Unsupported, UsageError
 from refcodec.io.console import printable
 from refcodec.threads import thread_count
 
-from .plan import OPTIMISERS, Plan, schedule_from
+from .plan import AUGMENTATIONS, OPTIMISERS, Plan, schedule_from, sides_from
+
+CACHE_GIB = 4.0
+"""Memory for decoded pictures where --cache-gib is not given."""
 
 PLANNED = tuple(field.name for field in fields(Plan))
 """Options, one for each field of the plan."""
@@ -27,8 +30,15 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--images", nargs="+", default=[], metavar="DIR|TAR", help="photographs, JPEG or PNG")
     p.add_argument("--out", metavar="DIR", help="folder of the run; one that holds a run is continued by its own plan")
     p.add_argument("--start", metavar="FILE", help="checkpoint or integer model to start from")
+    p.add_argument(
+        "--tail-of",
+        metavar="RUN",
+        help="start from the state of another run, which stays: its rate falls over --steps or --minutes",
+    )
     p.add_argument("--profile", help="configuration of a fresh start, default if not given")
-    p.add_argument("--qualities", type=int, help="quality levels of a fresh start")
+    p.add_argument(
+        "--qualities", type=int, help="quality levels of a fresh start, or more than a start has: gains go on"
+    )
     p.add_argument(
         "--initial",
         choices=("linear", "random"),
@@ -42,7 +52,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         help="NAME[,NAME@POSITION...] of transforms, entropy, all, quantised "
         f"({','.join(f'{name}@{place}' if place else name for name, place in d.stages)})",
     )
-    g.add_argument("--crops", help=f"SIDE[,SIDE@POSITION...] ({d.crops[0][0]})")
+    g.add_argument("--crops", help=f"SIDE[,SIDE@POSITION...], A+B take turns ({d.crops[0][0]})")
     g.add_argument("--batch", type=int, help=f"crops per step ({d.batch})")
     g.add_argument("--rate", type=float, help=f"peak learning rate ({d.rate})")
     g.add_argument("--transform-rate", type=float, help=f"of g_a and g_s, in units of the rate ({d.transform_rate})")
@@ -57,6 +67,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     g.add_argument("--balance", type=float, help=f"0: high rates dominate, 1: all alike ({d.balance})")
     g.add_argument("--seed", type=int, help=f"({d.seed})")
     g.add_argument("--precision", choices=("float32", "bfloat16"), help=f"({d.precision})")
+    g.add_argument(
+        "--augment", metavar="KIND@SHARE,...", help=f"share of crops that is changed, of {', '.join(AUGMENTATIONS)}"
+    )
     g = p.add_argument_group("piece of a run")
     g.add_argument("--pause-after-minutes", type=float, default=math.inf, help="end this piece; the plan goes on later")
     g.add_argument("--pause-after-steps", type=float, default=math.inf)
@@ -66,6 +79,15 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     g.add_argument("--device", help="cpu, cuda (the GPU if there is one)")
     g.add_argument("--threads", type=int, help="cores to use")
     g.add_argument("--compile", action="store_true", help="torch.compile")
+    g.add_argument("--loaders", type=int, default=1, help="threads that make batches (1)")
+    g.add_argument("--cache-gib", type=float, default=CACHE_GIB, help=f"decoded pictures kept, GiB ({CACHE_GIB:g})")
+    p.add_argument(
+        "--measure",
+        type=float,
+        metavar="SECONDS",
+        help="time steps of --batches at both precisions for about so long, print them and the best options, and end",
+    )
+    p.add_argument("--batches", default="32,64,128", help="for --measure (32,64,128)")
     p.add_argument("--evaluate", metavar="DIR", help="measure pictures at every level, after training or alone")
     p.add_argument("--plot", metavar="PNG", help="draw the run's log, after training or alone")
     p.set_defaults(run=run)
@@ -93,9 +115,12 @@ def run(args: argparse.Namespace) -> None:
         raise Unsupported("training needs PyTorch", cause='pip install "refcodec[train]"')
     if not (args.images or args.evaluate or args.plot):
         raise UsageError("nothing to do", cause="give --images, --evaluate or --plot")
-    if not args.out and (args.images or args.plot):
+    if not args.out and (args.images or args.plot) and not args.measure:
         raise UsageError("give the folder of the run with --out")
     keep_memory()
+    if args.measure:
+        _measure(args)
+        return
     if args.images:
         _train(args)
     if args.evaluate:
@@ -134,7 +159,7 @@ def _threads(args: argparse.Namespace) -> int:
 def _planned(args: argparse.Namespace) -> dict[str, Any]:
     """Fields of the plan that were given."""
     values = {name: getattr(args, name) for name in PLANNED if getattr(args, name) is not None}
-    for name, kind in (("stages", str), ("crops", int)):
+    for name, kind in (("stages", str), ("crops", sides_from), ("augment", str)):
         if name in values:
             values[name] = schedule_from(values[name], kind, f"--{name}")
     if "lambdas" in values:
@@ -146,20 +171,28 @@ def _train(args: argparse.Namespace) -> None:
     from .linear_start import linear_start, sample
     from .loop import Pace, Run, begin
     from .pictures import list_pictures, split
-    from .state import read_state, start_fresh, start_from
+    from .state import read_state, start_fresh, start_from, with_levels
 
     folder, values = Path(args.out), _planned(args)
     state = read_state(folder)
     pictures = list_pictures(args.images)
-    if state is None:
+    if args.loaders < 1 or not 0 <= args.cache_gib < 1 << 20:
+        raise UsageError(
+            "loaders are one or more, the cache is not negative", loaders=args.loaders, cache_gib=args.cache_gib
+        )
+    if args.tail_of:
+        state = _tail(args, state, values)
+        values = {}
+    elif state is None:
         plan = Plan(**values)
-        if args.start and (args.profile or args.qualities or args.initial):
-            raise UsageError(
-                "a start brings its own configuration and weights", where="--profile, --qualities, --initial"
-            )
+        if args.start and (args.profile or args.initial):
+            raise UsageError("a start brings its own configuration and weights", where="--profile, --initial")
         net, config, origin = (
             start_from(args.start) if args.start else start_fresh(args.profile or "default", plan.seed, args.qualities)
         )
+        if args.start and args.qualities:
+            net = with_levels(net, args.qualities)
+            config, origin["levels"] = net.config, config.qualities
         if not args.start and args.initial != "random":
             linear_start(net, sample(split(pictures)[0], plan.seed))
             origin["initial"] = "linear"
@@ -182,9 +215,48 @@ def _train(args: argparse.Namespace) -> None:
         args.save_minutes,
         args.validate_minutes,
         args.log_steps,
+        args.loaders,
+        int(args.cache_gib * 2**30),
     )
     done = Run(folder, state, pictures, pace, note).go()
     print(f"{folder}: " + ("the plan is done" if done else "paused; the same command goes on"))
+
+
+def _measure(args: argparse.Namespace) -> None:
+    from .pace import best, measured
+    from .pictures import list_pictures
+    from .state import start_fresh, start_from
+
+    try:
+        batches = [int(word) for word in args.batches.split(",")]
+    except ValueError:
+        raise UsageError("not numbers of crops", where="--batches", value=args.batches[:80]) from None
+    values = {"steps": 1, **_planned(args)}
+    plan = Plan(**{**values, "minutes": 0.0, "steps": 1})
+    net = (start_from(args.start) if args.start else start_fresh(args.profile or "default", 0, args.qualities))[0]
+    pictures = list_pictures(args.images)
+    print("batch  precision  crop     steps/s  megapixels/s  norm")
+    rows = []
+    for row in measured(net, plan, pictures, batches, args.measure, _device(args), _threads(args)):
+        rows.append(row)
+        speed = f"{row.steps:10.3f}  {row.pixels / 1e6:12.3f}"
+        print(f"{row.batch:5d}  {row.precision:9s}  {row.crop:4d}  {speed}  {row.norm:.3g}", flush=True)
+    print(best(rows, plan))
+
+
+def _tail(args: argparse.Namespace, state: Any, values: dict[str, Any]) -> Any:
+    """The state of a tail: one that was begun goes on."""
+    from .loop import tail
+    from .state import read_state
+
+    if state is not None:
+        return state
+    if set(values) - {"steps", "minutes"} or args.start or args.profile or args.qualities or args.initial:
+        raise UsageError("a tail takes its plan and weights from its run", where="--tail-of", cause="give its length")
+    parent = read_state(Path(args.tail_of))
+    if parent is None:
+        raise MissingInput("no run to go on from", where=args.tail_of)
+    return tail(parent, values.get("steps", 0), values.get("minutes", 0.0))
 
 
 def _evaluate(args: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ from ..convert.pipeline import CALIBRATION_PICTURES, own_pictures, record_pictur
 from ..network.model import LoCLIC
 from ..network.simulate import published
 from .loss import Trainee
-from .pictures import Ahead, Crops, Picture, digest_of, split
+from .pictures import CACHE_BYTES, Ahead, Crops, Picture, digest_of, split
 from .plan import Plan
 from .state import CALIBRATION, CHECKPOINT, Log, Progress, State, write_checkpoint, write_state
 from .trainer import Outcome, Trainer
@@ -49,6 +49,10 @@ class Pace:
     save_minutes, validate_minutes : float
         How often; the end of a piece saves, the end of the plan validates too.
     log_steps : int
+    loaders : int
+        Threads that make batches.
+    cache_bytes : int
+        Of decoded pictures that are kept.
     """
 
     device: torch.device
@@ -59,6 +63,8 @@ class Pace:
     save_minutes: float = 10.0
     validate_minutes: float = 15.0
     log_steps: int = 50
+    loaders: int = 1
+    cache_bytes: int = CACHE_BYTES
 
 
 class Run:
@@ -84,7 +90,7 @@ class Run:
         self.log = Log(folder)
         trained, held = split(pictures)
         self._trained = trained
-        self._crops = Crops(trained, self.config.qualities, self.plan.seed)
+        self._crops = Crops(trained, self.config.qualities, self.plan.seed, pace.cache_bytes, self.plan.augment)
         self._held = centre_crops(held)
         self.trainee, self.average = (
             _filled(self.config, weights, pace.device) for weights in (state.weights, state.average)
@@ -134,7 +140,7 @@ class Run:
         """
         began, first = time.monotonic(), self.progress.step
         saved = validated = began
-        with Ahead(self._crops) as ahead:
+        with Ahead(self._crops, self.pace.loaders) as ahead:
             while self.position < 1:
                 now = time.monotonic()
                 if self.progress.step - first >= self.pace.pause_steps or now - began >= 60 * self.pace.pause_minutes:
@@ -164,7 +170,7 @@ class Run:
             self._calibrate()
         start = time.monotonic()
         self.trainee.train()
-        batch = ahead.batch(p.step, plan.batch, plan.crop(position))
+        batch = ahead.batch(p.step, lambda step: plan.shape(position, step))
         rate = plan.rate_at(position, p.step - p.stage_start)
         momentum = min(plan.average, (p.step + 1) / (p.step + 10))
         largest = SPIKE * p.typical if p.step - p.stage_start >= 100 else math.inf
@@ -296,3 +302,15 @@ def begin(net: LoCLIC, config: Config, plan: Plan, origin: dict[str, Any]) -> St
     """
     weights = {name: value.detach() for name, value in Trainee(net).state_dict().items()}
     return State(config, plan, Progress(), weights, copy.deepcopy(weights), {}, origin)
+
+
+def tail(state: State, steps: int, minutes: float) -> State:
+    """A fresh run that goes on from a state with a falling rate, while the run of the state may go on as it was.
+
+    The moments of the optimiser are taken over. The moving average begins with the weights, so it is that of the tail.
+    """
+    place = state.progress
+    plan = state.plan.tail(steps, minutes, state.plan.seed + 1 + place.step)  # other batches than those before
+    origin = {**state.origin, "tail_of": {"step": place.step, "seconds": place.seconds, "plan": state.plan.as_dict()}}
+    progress = Progress(stage=plan.stage(0.0))
+    return State(state.config, plan, progress, state.weights, state.weights, state.moments, origin, state.record)

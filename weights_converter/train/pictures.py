@@ -12,7 +12,7 @@ import os
 import re
 import tarfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,9 @@ from PIL import Image
 from refcodec.errors import InvalidImage, LimitExceeded, MissingInput, TransferError
 from refcodec.io.files import detail_of
 from refcodec.io.pictures import READABLE
+
+from .augment import augmented
+from .plan import Schedule
 
 HELD_OUT = 64
 """One picture of so many is held out for validation."""
@@ -167,6 +170,7 @@ def list_pictures(sources: Sequence[str | Path]) -> list[Picture]:
         for place in _places(Path(source))
         if not KODAK.search(Path(place[0].rsplit(":", 1)[-1]).stem)
     ]
+    Image.init()  # once, before threads ask Pillow for its formats
     with ThreadPoolExecutor(4) as pool:
         found = {picture.digest: picture for picture in pool.map(_picture, places)}
     if not found:
@@ -219,10 +223,22 @@ class Crops:
     qualities : int
         Q, the levels of quality gains.
     seed : int
+    cache_bytes : int
+        Of decoded pictures that are kept.
+    augment : sequence of (str, float)
+        Kinds of augmentation and their shares (augment.py).
     """
 
-    def __init__(self, pictures: Sequence[Picture], qualities: int, seed: int, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        qualities: int,
+        seed: int,
+        cache_bytes: int = CACHE_BYTES,
+        augment: Schedule = (),
+    ) -> None:
         self._pictures, self._qualities, self._seed = list(pictures), qualities, seed
+        self._augment = augment
         self._cache: dict[str, np.ndarray] = {}
         self._room = cache_bytes
         self._lock = threading.Lock()
@@ -276,33 +292,34 @@ class Crops:
             whole = self._samples(self._pictures[chosen])
             y, x = (int(rng.integers(0, side - crop + 1)) for side in whole.shape[:2])
             piece = np.rot90(whole[y : y + crop, x : x + crop], int(rng.integers(0, 4)))
-            samples[n] = (piece[:, ::-1] if rng.random() < 0.5 else piece).transpose(2, 0, 1)
+            piece = piece[:, ::-1] if rng.random() < 0.5 else piece
+            samples[n] = augmented(piece, self._augment, rng).transpose(2, 0, 1)
         parts = (rng.permutation(count) + rng.random(count)) / count
         return Batch(samples, (parts * (self._qualities - 1)).astype(np.float32))
 
 
 class Ahead:
-    """Makes batches on a thread before they are asked for, in the order of steps.
+    """Makes batches on threads before they are asked for. Each follows from its step alone, whatever makes it when.
 
     Parameters
     ----------
     crops : Crops
-    depth : int
-        Batches made ahead.
+    loaders : int
+        Threads; one more batch than there are threads is made ahead.
     """
 
-    def __init__(self, crops: Crops, depth: int = 2) -> None:
-        self._crops, self._depth = crops, depth
-        self._pool = ThreadPoolExecutor(1)
+    def __init__(self, crops: Crops, loaders: int = 1) -> None:
+        self._crops, self._depth = crops, loaders + 1
+        self._pool = ThreadPoolExecutor(loaders)
         self._waiting: dict[tuple[int, int, int], Future[Batch]] = {}
 
-    def batch(self, step: int, count: int, crop: int) -> Batch:
-        """Return a batch and begin those of the next steps; arguments and result are those of `Crops.batch`."""
+    def batch(self, step: int, shape: Callable[[int], tuple[int, int]]) -> Batch:
+        """Return a batch and begin those of the next steps; ``shape`` gives the count and crop of a step."""
         for later in range(step, step + self._depth + 1):
-            key = (later, count, crop)
+            key = (later, *shape(later))
             if key not in self._waiting:
                 self._waiting[key] = self._pool.submit(self._crops.batch, *key)
-        ready = self._waiting.pop((step, count, crop)).result()
+        ready = self._waiting.pop((step, *shape(step))).result()
         self._waiting = {key: future for key, future in self._waiting.items() if key[0] > step}
         return ready
 

@@ -7,7 +7,8 @@ it and from the number of the step, so a run that was interrupted goes on as if 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from refcodec.errors import UsageError
@@ -18,6 +19,10 @@ layer; entropy: everything that predicts the latents, which stay as they are; al
 with the values that the integer model will compute."""
 
 OPTIMISERS = ("adamw", "soap")
+
+AUGMENTATIONS = ("saturation", "hue", "grey", "graphics")
+"""Kinds of augmentation: colours stronger or weaker, colours turned, colours taken away, and rendered pictures in place
+of photographs (augment.py)."""
 
 Schedule = tuple[tuple[Any, float], ...]
 """Values, each with the position from which it holds; the first from 0."""
@@ -36,15 +41,17 @@ class Plan:
     minutes : float
         Length in minutes of training, in all pieces together; 0 if steps count.
     stages, crops : schedule
-        Names of STAGES and sides of crops, by position.
+        Names of STAGES and sides of crops, by position; sides may be several, which take turns.
     batch : int
+        Crops per step; of several sides in turn those of the first, others have as many samples.
     rate : float
         Peak of the learning rate.
     transform_rate : float
         That of g_a and g_s, in units of the others': transforms that code well are damaged by rates that entropy models
         want.
     hold : float
-        Share of the plan at the peak; a half cosine to ``floor`` times the peak follows.
+        Share of the plan at the peak; a half cosine to ``floor`` times the peak follows. 1 holds the peak to the end:
+        the tail is then a run of its own, on a copy (`tail`).
     warmup : int
         Steps over which the rate rises at the start and after a change of stage.
     decay : float
@@ -62,6 +69,8 @@ class Plan:
         float32 or bfloat16.
     optimiser : str
         adamw, or soap: Adam in the eigenbases of the gradients (soap.py).
+    augment : tuple of (str, float)
+        Kinds of augmentation (augment.py), each with the share of crops that it changes.
     """
 
     steps: int = 0
@@ -82,6 +91,7 @@ class Plan:
     seed: int = 0
     precision: str = "float32"
     optimiser: str = "soap"
+    augment: Schedule = ()
 
     def __post_init__(self) -> None:
         checks = {
@@ -89,11 +99,15 @@ class Plan:
             "known stages in rising order of position": _rising(self.stages)
             and all(stage in STAGES for stage, _ in self.stages),
             "crops are multiples of 64 up to 4096": _rising(self.crops)
-            and all(isinstance(c, int) and 64 <= c <= 4096 and c % 64 == 0 for c, _ in self.crops),
+            and all(
+                isinstance(side, int) and 64 <= side <= 4096 and side % 64 == 0
+                for value, _ in self.crops
+                for side in _sides(value)
+            ),
             "1 <= batch <= 4096": 1 <= self.batch <= 4096,
             "0 < rate <= 1": 0 < self.rate <= 1,
             "0 < transform_rate <= 100": 0 < self.transform_rate <= 100,
-            "0 <= hold < 1": 0 <= self.hold < 1,
+            "0 <= hold <= 1": 0 <= self.hold <= 1,
             "0 <= floor <= 1": 0 <= self.floor <= 1,
             "warmup >= 0": self.warmup >= 0,
             "0 <= decay <= 1": 0 <= self.decay <= 1,
@@ -104,6 +118,10 @@ class Plan:
             "seed >= 0": self.seed >= 0,
             "precision is float32 or bfloat16": self.precision in ("float32", "bfloat16"),
             "the optimiser is adamw or soap": self.optimiser in OPTIMISERS,
+            f"augmentations are of {', '.join(AUGMENTATIONS)}, each once, with shares of 0 to 1": all(
+                name in AUGMENTATIONS and 0 <= share <= 1 for name, share in self.augment
+            )
+            and len(dict(self.augment)) == len(self.augment),
         }
         for rule, holds in checks.items():
             if not holds:
@@ -117,13 +135,15 @@ class Plan:
         """Name of the stage at a position."""
         return str(_at(self.stages, position))
 
-    def crop(self, position: float) -> int:
-        """Side of crops at a position."""
-        return int(_at(self.crops, position))
+    def shape(self, position: float, step: int) -> tuple[int, int]:
+        """Number and side of the crops of a step: of several sides in turn, with about as many samples each time."""
+        sides = _sides(_at(self.crops, position))
+        side = sides[step % len(sides)]
+        return max(1, round(self.batch * (sides[0] / side) ** 2)), side
 
     def rate_at(self, position: float, since: int) -> float:
         """Learning rate at a position, ``since`` steps after the stage began."""
-        falling = max(0.0, (position - self.hold) / (1 - self.hold))
+        falling = max(0.0, (position - self.hold) / (1 - self.hold)) if self.hold < 1 else 0.0
         cosine = 0.5 * (1 + math.cos(math.pi * falling))
         rise = min(1.0, (since + 1) / (self.warmup + 1))
         return self.rate * rise * (self.floor + (1 - self.floor) * cosine)
@@ -133,9 +153,24 @@ class Plan:
         low, high = self.lambdas
         return [low * (high / low) ** (n / max(1, qualities - 1)) for n in range(qualities)]
 
+    def tail(self, steps: int, minutes: float, seed: int) -> Plan:
+        """A plan of the fall of the rate alone, in which what this plan has at its end is trained."""
+        stages, crops = (((values[-1][0], 0.0),) for values in (self.stages, self.crops))
+        return replace(self, steps=steps, minutes=minutes, hold=0.0, warmup=0, seed=seed, stages=stages, crops=crops)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+def _sides(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) and value else (value,)
+
+
+def sides_from(text: str) -> Any:
+    """A side of crops, or several that take turns: ``384+512``."""
+    sides = tuple(int(word) for word in text.split("+"))
+    return sides if len(sides) > 1 else sides[0]
 
 
 def _rising(schedule: Schedule) -> bool:
@@ -156,6 +191,7 @@ def plan_from(values: dict[str, Any], where: str) -> Plan:
         The values are not a plan.
     """
     defaults: dict[str, Any] = {f.name: f.default for f in fields(Plan)}
+    values = {"augment": (), **values}  # plans of before it have none
     if set(values) != set(defaults):
         raise UsageError("not a plan", where=where, differs=sorted(set(values) ^ set(defaults)))
     try:
@@ -173,7 +209,7 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
-def schedule_from(text: str, kind: type, option: str) -> Schedule:
+def schedule_from(text: str, kind: Callable[[str], Any], option: str) -> Schedule:
     """Read ``VALUE[,VALUE@POSITION...]``, for example ``128,256@0.7``.
 
     Parameters

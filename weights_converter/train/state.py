@@ -23,14 +23,13 @@ from torch import Tensor
 from refcodec.errors import InvalidModel, MissingInput, OutputError, RefcodecError, TransferError, UsageError
 from refcodec.io.files import transfer_error, write_bytes
 from refcodec.model.config import PROFILES, Config, config_from
-from refcodec.model.file import read_floats
 from refcodec.model.registry import load_model, model_path
 
 from ..convert.calibrate import Record, record_content, record_from
-from ..convert.export import published_state
-from ..formats.checkpoint import Checkpoint, read_checkpoint
+from ..convert.names import GAINS
+from ..formats.checkpoint import read_checkpoint
 from ..formats.torch_writer import torch_zip
-from ..network.model import LoCLIC, from_checkpoint
+from ..network.model import LoCLIC, from_checkpoint, from_model
 from ..network.simulate import published
 from .plan import Plan, plan_from
 
@@ -199,16 +198,33 @@ def start_from(source: str) -> tuple[LoCLIC, Config, dict[str, Any]]:
         except RefcodecError as error:
             raise MissingInput("no such checkpoint or model to start from", where=source) from error
         model = load_model(place)
-        tensors = published_state(model, read_floats(place), place.name)
-        checkpoint = Checkpoint(tensors, model.config.as_dict(), model.fingerprint.hex(), form="model")
+        net, origin = from_model(model), {"form": "model", "sha256": model.fingerprint.hex(), "meta": {}}
     else:
         checkpoint = read_checkpoint(path)
-    net = from_checkpoint(checkpoint)
-    return (
-        net,
-        net.config,
-        {"from": path.name, "form": checkpoint.form, "sha256": checkpoint.source_sha256, "meta": checkpoint.meta},
-    )
+        net = from_checkpoint(checkpoint)
+        origin = {"form": checkpoint.form, "sha256": checkpoint.source_sha256, "meta": checkpoint.meta}
+    return net, net.config, {"from": path.name, **origin}
+
+
+def with_levels(net: LoCLIC, qualities: int) -> LoCLIC:
+    """The same network with more levels of quality, whose gains go on as the last two of each row do.
+
+    Raises
+    ------
+    UsageError
+        There are fewer levels than before, or only one to go on from.
+    """
+    values, last = net.config.as_dict(), net.config.qualities
+    if not 1 < last <= qualities:
+        raise UsageError("levels can only be added to two or more", where="--qualities", value=qualities, levels=last)
+    more = LoCLIC(config_from({**values, "qualities": qualities}, "--qualities"))
+    state = net.state_dict()
+    beyond = torch.arange(1, qualities - last + 1)[:, None]
+    for name in GAINS.values():
+        rows = state[name]
+        state[name] = torch.cat((rows, rows[-1:] + beyond * (rows[-1:] - rows[-2:-1])))
+    more.load_state_dict(state)
+    return more.eval()
 
 
 def start_fresh(profile: str, seed: int, qualities: int | None = None) -> tuple[LoCLIC, Config, dict[str, Any]]:

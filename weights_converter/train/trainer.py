@@ -207,7 +207,7 @@ class Trainer:
         count = len(inputs.rows.samples)
         bounds = [count * n // self._cores for n in range(self._cores + 1)]
         rows = [_Rows(*(x[a:b] for x in inputs.rows)) for a, b in pairwise(bounds) if a < b]
-        work = [partial(self._part, part, stage, names, n == 0) for n, part in enumerate(rows)]
+        work = [partial(self._part, part, stage, names, n == 0, count) for n, part in enumerate(rows)]
         parts = [work[0]()] if self.device.type == "cuda" else list(self._pool.map(lambda one: one(), work))
         self.optimiser.clear()
         sums = [self.optimiser.gradients[name] for name in names]
@@ -216,8 +216,8 @@ class Trainer:
         total = [sum(values[1:], values[0]) for values in zip(*(loss for _, loss in parts), strict=True)]
         inputs.sums.copy_(torch.stack([*total, self.optimiser.norm()]))
 
-    def _part(self, rows: _Rows, stage: str, names: list[str], first: bool) -> tuple[list[Tensor], Loss]:
-        """Gradients of some pictures, zero where the loss does not reach, and their loss."""
+    def _part(self, rows: _Rows, stage: str, names: list[str], first: bool, count: int) -> tuple[list[Tensor], Loss]:
+        """Gradients of some of ``count`` pictures, zero where the loss does not reach, and their loss."""
         x = rows.samples.float().div_(255)
         net = self.trainee.net
         forward = self.trainee if stage == "quantised" else self._forward  # integers are not compiled
@@ -226,7 +226,7 @@ class Trainer:
         ):
             coded = forward(x, rows.quality, Noise(rows.noise_y, rows.noise_z), stage)
         loss = loss_of(coded, x, rows.lambdas, self.plan.balance)
-        objective = loss.total / self.plan.batch
+        objective = loss.total / count
         if first:
             objective = objective + net.entropy_bottleneck.quantile_loss()  # reaches the quantiles alone
         wanted = [self._parameters[name] for name in names]
