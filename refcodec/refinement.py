@@ -56,7 +56,7 @@ class Latents(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """What is refined.
+    """A picture to refine.
 
     Attributes
     ----------
@@ -103,7 +103,11 @@ def slope(lower: tuple[int, int], higher: tuple[int, int], step: int) -> float:
     lower, higher : (bits, squared errors)
         As coded at a quality below and at one above.
     step : int
-        The quality between, 1..100, whose weight in training bounds the result to a quarter and to four times.
+        The quality between, 1..100. Its weight in training bounds the result to a quarter and to four times.
+
+    Returns
+    -------
+    float
     """
     trained = error_weight(step)
     bits, errors = higher[0] - lower[0], lower[1] - higher[1]

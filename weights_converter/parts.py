@@ -20,9 +20,17 @@ LIST = "parts.json"
 
 
 def split_file(source: Path, folder: Path, most: int) -> list[str]:
-    """Cut a file into parts of at most ``most`` bytes.
+    """Cut a file into parts.
 
-    Parts that are there already with the same content are left alone, so their times say what is new.
+    Existing parts with the same content are not written again, so their times show which are new.
+
+    Parameters
+    ----------
+    source : Path
+    folder : Path
+        Receives the parts and their list.
+    most : int
+        Bytes of a part, at most.
 
     Returns
     -------
@@ -54,7 +62,15 @@ def split_file(source: Path, folder: Path, most: int) -> list[str]:
 
 
 def join_file(folders: Sequence[Path], out: Path, force: bool = False) -> int:
-    """Put the parts of folders together; the first folder that has a part of the right content gives it.
+    """Join the parts of a file.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Each part is taken from the first folder that has it with the right content.
+    out : Path
+    force : bool
+        Overwrite an existing file.
 
     Returns
     -------

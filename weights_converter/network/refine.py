@@ -77,7 +77,20 @@ def spans(size: int) -> list[_Span]:
 
 
 def refining_memory(config: Config, width: int, height: int, at_once: int = 1) -> int:
-    """Bytes that `refine` takes at most for a picture, measured for the default model and scaled by its widths."""
+    """Bytes that `refine` takes at most for a picture, measured for the default model and scaled by its widths.
+
+    Parameters
+    ----------
+    config : Config
+    width, height : int
+        Of the picture.
+    at_once : int
+        Windows that are worked on at the same time.
+
+    Returns
+    -------
+    int
+    """
     rows, columns = (max(span.last - span.first for span in spans(padded(side))) for side in (height, width))
     wide = (config.N[0] + config.M / 16) / 44
     latents = 2 * (config.M + config.hyper / 16) * padded(width) * padded(height) / STRIDE**2
@@ -256,7 +269,20 @@ class _Problem:
 
 
 def annealed(v: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """Between the whole numbers around every element, nearly one of them at a low temperature; the gradient is one."""
+    """Round at random to one of the whole numbers around every element, softly (stochastic Gumbel annealing).
+
+    Parameters
+    ----------
+    v : Tensor
+    temperature : float
+        At a low one, results are close to whole numbers.
+    generator : torch.Generator
+
+    Returns
+    -------
+    Tensor
+        Of the same shape, with a gradient of one.
+    """
     with torch.no_grad():
         low = v.floor()
         up = (v - low).clamp(1e-3, 1 - 1e-3)

@@ -48,7 +48,15 @@ def _samples(values: np.ndarray) -> np.ndarray:
 
 
 def measure(model: Model, pictures: dict[str, np.ndarray], steps: Sequence[int]) -> list[dict[str, Any]]:
-    """Code the pictures at some qualities, without storing parts exactly.
+    """Code pictures at some qualities, without storing parts losslessly.
+
+    Parameters
+    ----------
+    model : Model
+    pictures : dict of str to np.ndarray
+        uint8 [H, W] or [H, W, 3], by name.
+    steps : sequence of int
+        Qualities.
 
     Returns
     -------

@@ -65,7 +65,17 @@ def _graphics(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def rendered(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture of a gradient or a flat colour, with rectangles, discs and lines of flat colours; uint8."""
+    """Render a gradient or a flat colour, with rectangles, discs and lines of flat colours.
+
+    Parameters
+    ----------
+    height, width : int
+    rng : np.random.Generator
+
+    Returns
+    -------
+    np.ndarray [height, width, 3], uint8
+    """
     y, x = np.mgrid[:height, :width].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     along = np.cos(angle) * x / width + np.sin(angle) * y / height

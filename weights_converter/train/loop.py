@@ -308,6 +308,18 @@ def tail(state: State, steps: int, minutes: float) -> State:
     """A fresh run that goes on from a state with a falling rate, while the run of the state may go on as it was.
 
     The moments of the optimiser are taken over. The moving average begins with the weights, so it is that of the tail.
+
+    Parameters
+    ----------
+    state : State
+    steps : int
+        Steps of the new run.
+    minutes : float
+        Time of the new run.
+
+    Returns
+    -------
+    State
     """
     place = state.progress
     plan = state.plan.tail(steps, minutes, state.plan.seed + 1 + place.step)  # other batches than those before

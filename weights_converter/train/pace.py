@@ -1,6 +1,6 @@
-"""What a device can do in a minute, before a training is begun on it: ``train --measure``.
+"""Measure the speed of a device for a minute before training begins: ``train --measure``.
 
-Batches and precisions are tried on the network and the pictures of the training. The best is what trains most pixels
+Batches and precisions are tried on the network and the pictures of the training. The best trains most pixels
 per second. Larger batches have less noise in their gradients, so the learning rate grows with the root of the samples
 per step. The clip does not, since it is compared with the norm of a mean. A precision whose losses are not finite is
 out.
@@ -38,7 +38,7 @@ WARM_STEPS = 3
 
 @dataclass(frozen=True)
 class Measured:
-    """What one batch and precision reach.
+    """Speed of one batch and precision.
 
     Attributes
     ----------

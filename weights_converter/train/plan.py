@@ -51,7 +51,7 @@ class Plan:
         want.
     hold : float
         Share of the plan at the peak; a half cosine to ``floor`` times the peak follows. 1 holds the peak to the end:
-        the tail is then a run of its own, on a copy (`tail`).
+        the tail is then a separate run, on a copy (`tail`).
     warmup : int
         Steps over which the rate rises at the start and after a change of stage.
     decay : float
@@ -154,7 +154,18 @@ class Plan:
         return [low * (high / low) ** (n / max(1, qualities - 1)) for n in range(qualities)]
 
     def tail(self, steps: int, minutes: float, seed: int) -> Plan:
-        """A plan of the fall of the rate alone, in which what this plan has at its end is trained."""
+        """A plan in which the rate only falls. It trains what this plan trains at its end.
+
+        Parameters
+        ----------
+        steps : int
+        minutes : float
+        seed : int
+
+        Returns
+        -------
+        Plan
+        """
         stages, crops = (((values[-1][0], 0.0),) for values in (self.stages, self.crops))
         return replace(self, steps=steps, minutes=minutes, hold=0.0, warmup=0, seed=seed, stages=stages, crops=crops)
 

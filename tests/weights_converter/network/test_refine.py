@@ -38,7 +38,7 @@ def bits_and_errors(samples, coded):
 
 
 def costs(samples, quality, *coded):
-    """What the encoder compares: bits, and errors by the picture's own slope."""
+    """Costs that the encoder compares: bits, and errors by the picture's own slope."""
     around = (encode_picture(samples, q, rectangles=False) for q in (quality - SLOPE_SPAN, quality + SLOPE_SPAN))
     weight = slope(*(bits_and_errors(samples, one) for one in around), quality)
     return [bits + weight * errors for bits, errors in (bits_and_errors(samples, one) for one in coded)]

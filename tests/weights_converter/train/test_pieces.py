@@ -137,7 +137,7 @@ def _train(*words: str) -> list[str]:
 
 @pytest.mark.slow
 def test_leases_from_measuring_to_a_model_with_a_kill_between(tmp_path: Path):
-    """What the runbook of training.md says, with a tiny network on a processor."""
+    """The runbook of training.md, with a tiny network on a processor."""
     folder, out, parts, fetched = (tmp_path / name for name in ("pictures", "run", "parts", "fetched"))
     save_pictures(folder, 4)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
