@@ -218,7 +218,8 @@ class Tiles:
             return None
         weight = np.ascontiguousarray(weight)
         signed = np.empty((len(weight), inputs, 2), np.int32)
-        _filter_sums.call(address(_transform(weight, signed, signed, inputs)), 0, len(weight))
+        words = _transform(weight, signed, signed, inputs)  # held while the kernel reads it
+        _filter_sums.call(address(words), 0, len(weight))
         magnitude = signed[..., 0] + signed[..., 1]
         if int(magnitude.sum(axis=1, dtype=np.int64).max()) > _WEIGHTS:
             return None

@@ -1,5 +1,7 @@
 """The convolution by tiles against NumPy: random layers; inputs, weights and sums at the ends of what is allowed."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from refcodec.arith.engine import Engine
 from refcodec.arith.jit.backend import pack
+from refcodec.arith.jit.conv import Packed
 from refcodec.arith.jit.kernels.words import WINOGRAD
 from refcodec.arith.jit.winograd import Tiles, transformed
 from refcodec.arith.maps import interior
@@ -231,3 +234,17 @@ def test_released_weights_are_made_again(seed, outputs, inputs, kernel, largest,
     np.testing.assert_array_equal(layer.weight, weight)
     assert not layer.weight.flags.writeable and pack(layer) is packed
     np.testing.assert_array_equal(packed._direct(), type(packed)(layer)._direct())
+
+
+def test_threads_that_pack_at_once_pack_the_same():
+    """What a kernel reads is held until it returns, whatever other threads allocate meanwhile."""
+    rng = np.random.default_rng(4)
+    layers = [made(rng.integers(-90, 90, (40, 3, 3, 34))) for _ in range(12)]
+    expected = [layer.weight.copy() for layer in layers]
+
+    def work(_: int) -> bool:
+        packed = [Packed(layer) for layer in layers for _ in range(5)]
+        return all(np.array_equal(p.stored(), expected[n // 5]) for n, p in enumerate(packed))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(8)))
