@@ -166,3 +166,14 @@ def test_refusals(folder, tmp_path):
         broken.write_text(text)
         with pytest.raises(UsageError):
             rd.read_published(str(broken))
+
+
+def test_refinement_is_measured_next_to_the_plain_encoder(folder, capsys):
+    def refined(samples: np.ndarray, quality: int) -> bytes:
+        return quantise(samples, quality)
+
+    words = ("--refine", "7", "--no-others", "--qualities", "20,40,60", "--json")
+    assert rd.run(arguments(str(folder), *words), quantise, read, refined) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["curves"]) == {"refcodec", "refcodec --refine 7"}
+    assert found["bd_rates"]["refcodec --refine 7"]["codec_to_anchor"] == pytest.approx(0)
