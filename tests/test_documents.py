@@ -8,9 +8,10 @@ import shlex
 from functools import cache
 
 import pytest
-from documents import DOCUMENTS, FOLDERS, ROOT, SOURCES, name
+from documents import DOCUMENTS, FOLDERS, ROOT, SOURCES, name, without_blocks
 
 from conformance.cli import main as conformance
+from conformance.kit.suites import load_all
 from refcodec.cli import main as refcodec
 from weights_converter.__main__ import main as converter
 
@@ -35,14 +36,13 @@ def test_every_text_is_read():
 
 def headings(path):
     """Anchors of a document, as GitHub makes them."""
-    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)  # "#" begins comments there
-    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    titles = re.findall(r"^#+ (.+)$", without_blocks(path.read_text(encoding="utf-8")), re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_links_lead_somewhere(path):
-    text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    text = re.sub(r"`[^`\n]*`", "", without_blocks(path.read_text(encoding="utf-8")))
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" not in link:
             target, _, anchor = link.partition("#")
@@ -62,8 +62,8 @@ def described(package, *command):
 
 def commands(text):
     """Commands of a document, in blocks and in code in a line: module, command and the rest of each."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.M | re.S)
-    inline = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
+    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```$", text, re.M | re.S)
+    inline = re.findall(r"`([^`]+)`", without_blocks(text))
     lines = [line for block in blocks for line in block.replace("\\\n", " ").split("\n")]
     for line in (*lines, *(" ".join(code.split()) for code in inline)):
         for part in re.split(r" && | \| ", line):
@@ -85,6 +85,12 @@ def test_commands_have_the_options_that_are_shown(where, module, command, rest):
     assert "usage" in text.lower(), f"{where}: no command {command}"
     for option in options:
         assert re.search(rf"(?<![\w-]){option}(?![\w-])", text), f"{where}: {command} has no {option}"
+
+
+def test_the_kit_says_how_many_vectors_its_suites_have():
+    text = (ROOT / "conformance" / "README.md").read_text(encoding="utf-8")
+    printed = dict(re.findall(r"^\| ([\w-]+) \| (\d+) \| ", text, re.M))
+    assert printed.items() >= {suite.name: str(len(suite.vectors)) for suite in load_all()}.items()
 
 
 def test_extras_are_those_of_the_package():

@@ -10,7 +10,7 @@ import tokenize
 from pathlib import Path
 
 import pytest
-from documents import DOCUMENTS, ROOT, SOURCES, name
+from documents import DOCUMENTS, ROOT, SOURCES, name, without_blocks
 
 THINGS = (
     "call|case|channel|core|file|group|head|input|item|layer|layout|line|number|operation|picture|pixel|point|position|"
@@ -62,8 +62,7 @@ LONG = {
 
 def without_code(text: str) -> str:
     """Markdown with one word in place of code in a line, and empty lines in place of blocks of code."""
-    text = re.sub(r"^```.*?^```$", lambda match: "\n" * match[0].count("\n"), text, flags=re.M | re.S)
-    return re.sub(r"`[^`\n]*`", "CODE", text)
+    return re.sub(r"`[^`\n]*`", "CODE", without_blocks(text))
 
 
 TEXTS = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
@@ -124,6 +123,7 @@ def test_the_readme_is_short():
 
 def test_the_checks_see_what_they_should():
     text = "# A title\n\nOne two. Three `a b c`:\n\n- four five\n  six\n\n| a | b |\n\n```sh\nno\n```\n[Seven](x y z)!"
+    assert list(map(length, sentences(f"{text}\n\n  ```\n  no\n  ```"))) == [2, 2, 3, 1]
     assert list(map(length, sentences(text))) == [2, 2, 3, 1]
     for dialect in ("bits a pixel", "it stands\nbehind", "whatever goes wrong", "in a folder of its own", '"""What it'):
         assert any(re.search(word, dialect) for word in WORDS)
