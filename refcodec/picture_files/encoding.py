@@ -125,7 +125,7 @@ def check_lossless(model: ModelArgument, tile: int | None, rectangles: bool) -> 
         One of them is given.
     """
     if model is not None or tile is not None or not rectangles:
-        raise UsageError("--lossless takes no model, tiles or rectangles", where="--lossless")
+        raise UsageError("a lossless picture has no model, tiles or rectangles", where="--lossless")
 
 
 @within_resources("encoding")
