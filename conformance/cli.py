@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from .kit.errors import BUG, INTERRUPTED, OutputFailed, UsageError
+from .kit.errors import BUG, INTERRUPTED, USAGE, OutputFailed, UsageError
 from .kit.text import printable, put
 
 COMMANDS = {
@@ -46,6 +47,10 @@ COMMANDS = {
     "coverage": ("conformance.mutants.coverage", "which clauses and which lines of the decoder the suites reach"),
 }
 """Module and summary by name of command."""
+
+
+_PACKAGE = re.compile(r"(?!(?:refcodec|conformance|weights_converter)\.).+")
+"""Modules that a user can install; a missing module of the project is a bug."""
 
 
 def _overview() -> str:
@@ -104,6 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(code, int):
             _say(str(error))
             return code
+        if isinstance(error, ModuleNotFoundError) and error.name and _PACKAGE.fullmatch(error.name):
+            _say(f'the package {error.name.split(".")[0]} is missing; pip install "refcodec[test]"')
+            return USAGE
         if os.environ.get("REFCODEC_DEBUG"):
             traceback.print_exc()
         _say(f"internal error: {type(error).__name__}: {error}; REFCODEC_DEBUG=1 shows the traceback")

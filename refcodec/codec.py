@@ -156,7 +156,7 @@ def check_arguments(
     for function in functions:
         if function is not None and not callable(function):
             raise UsageError("progress, strips and the like are functions", type=type(function).__name__)
-    if threads is not None and not isinstance(threads, (int, np.integer)):
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, (int, np.integer))):
         raise UsageError("the number of threads is an integer or None", value=repr(threads))
     thread_count(threads if threads is None else int(threads))
     if limits is not None and not isinstance(limits, Limits):

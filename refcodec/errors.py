@@ -233,4 +233,4 @@ def missing_package(error: BaseException) -> Unsupported | None:
     """The error to report for a module that is not installed; None if ``error`` is no lack of a known package."""
     if not isinstance(error, ModuleNotFoundError) or (name := (error.name or "").split(".")[0]) not in PACKAGES:
         return None
-    return Unsupported("a package is missing", where=name, cause=f'pip install "{PACKAGES[name]}"')
+    return Unsupported(f"the package {name} is missing", cause=f'pip install "{PACKAGES[name]}"')

@@ -195,6 +195,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """
     from .codec import metadata_chunks
     from .model.registry import load_model
+    from .picture_files import check_lossless
     from .targets import Target, code
 
     asked = image.encoderinfo
@@ -202,9 +203,13 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     options = {name: asked[name] for name in OPTIONS if name in asked}
     try:
         if refused := sorted(asked.keys() & ELSEWHERE):
-            raise UsageError("options of refcodec.encode_file", where=f"saving {FORMAT}", options=refused)
+            raise UsageError(
+                "refcodec.encode_file has these options, Image.save has not", where=f"saving {FORMAT}", options=refused
+            )
         target, model = Target(**{name: asked[name] for name in TARGETS if name in asked}), asked.get("model")
-        if not (target.lossless or isinstance(model, Model)):
+        if target.lossless:
+            check_lossless(model, options.get("tile"), options.get("rectangles", True))
+        elif not isinstance(model, Model):
             model = load_model(model)
         with translated(f"saving {FORMAT}"):
             picture = from_pillow(image)

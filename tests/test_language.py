@@ -4,21 +4,13 @@ Words are looked for in Markdown and in the sources of all packages and tests: d
 Sentences are counted in Markdown, without tables and code.
 """
 
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-FOLDERS = ("refcodec", "weights_converter", "conformance", "tests")
-DOCUMENTS = sorted(
-    [
-        *ROOT.glob("*.md"),
-        *ROOT.glob(".github/*.md"),
-        *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md")),
-    ]
-)
-SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+from documents import DOCUMENTS, ROOT, SOURCES, name, without_blocks
 
 THINGS = (
     "call|case|channel|core|file|group|head|input|item|layer|layout|line|number|operation|picture|pixel|point|position|"
@@ -68,25 +60,21 @@ LONG = {
 """Sentences that may be longer, by their beginning, with the reasons."""
 
 
-def name(path: Path) -> str:
-    """A path as reports name it."""
-    return path.relative_to(ROOT).as_posix()
-
-
 def without_code(text: str) -> str:
     """Markdown with one word in place of code in a line, and empty lines in place of blocks of code."""
-    text = re.sub(r"^```.*?^```$", lambda match: "\n" * match[0].count("\n"), text, flags=re.M | re.S)
-    return re.sub(r"`[^`\n]*`", "CODE", text)
+    return re.sub(r"`[^`\n]*`", "CODE", without_blocks(text))
+
+
+TEXTS = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 
 
 def texts_of(source: str) -> str:
     """A Python source with its strings and comments alone, on their lines; names of parameters are left out."""
-
-    def kept(match: re.Match[str]) -> str:
-        return match[0] if match[1] else re.sub(r"[^\n]", "", match[0])
-
-    alone = re.sub(r'("""(?:[^\\]|\\.)*?"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*)|[^"#\n]+|.', kept, source)
-    return re.sub(r"(?m)^ *\**\w+(, \**\w+)* : ", "", alone)
+    found = ""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in TEXTS:
+            found += "\n" * (token.start[0] - 1 - found.count("\n")) + f" {token.string}"
+    return re.sub(r"(?m)^ *\**\w+(, \**\w+)* : ", "", found)
 
 
 def sentences(text: str) -> list[str]:
@@ -135,10 +123,14 @@ def test_the_readme_is_short():
 
 def test_the_checks_see_what_they_should():
     text = "# A title\n\nOne two. Three `a b c`:\n\n- four five\n  six\n\n| a | b |\n\n```sh\nno\n```\n[Seven](x y z)!"
+    assert list(map(length, sentences(f"{text}\n\n  ```\n  no\n  ```"))) == [2, 2, 3, 1]
     assert list(map(length, sentences(text))) == [2, 2, 3, 1]
     for dialect in ("bits a pixel", "it stands\nbehind", "whatever goes wrong", "in a folder of its own", '"""What it'):
         assert any(re.search(word, dialect) for word in WORDS)
     for plain in ("no input overflows, whatever the picture", "understand for", "besides", "its own"):
         assert not any(re.search(word, plain) for word in WORDS)
     source = 'spoil = 1  # a comment\nx = "a text"\n"""What\n\nhunts : int\n    Number.\n"""'
+    assert [line.strip() for line in texts_of('x = 1\n\n\'"""\'\ny = """\\\n a\n"""').split("\n")] == [
+        *("", "", '\'"""\'', '"""\\', "a", '"""'),
+    ]
     assert texts_of(source).split() == ["#", "a", "comment", '"a', 'text"', '"""What', "int", "Number.", '"""']

@@ -12,7 +12,7 @@ from pathlib import Path
 # wait for each other. Read when NumPy loads its library.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from refcodec.errors import RefcodecError
+from refcodec.errors import RefcodecError, within_resources
 
 from .commands import compare, export, hard, inspect, join_parts, make_model, make_tables, note, split_parts
 from .convert.export import SPELLINGS
@@ -122,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code of ``refcodec.errors``."""
     args = _parser().parse_args(argv)
     try:
-        args.run(args)
+        with within_resources("the command"):
+            args.run(args)
     except RefcodecError as e:
         note(f"weights_converter: error: {e}")
         return e.exit_code

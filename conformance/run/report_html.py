@@ -118,7 +118,7 @@ def _vector(group: list[dict[str, Any]], slowest: float, opened: bool) -> str:
     words = [word for one in group for word in (one["id"], one["detail"], one["model"], *one["clauses"])]
     text = " ".join(dict.fromkeys(map(str, words))).lower()
     plain = entry["judgement"] in (AS_HOPED, NEW, NOT_RUN)
-    judged = "" if plain else f" <small>{entry['judgement']}</small>"
+    outcome_note = "" if plain else f" <small>{entry['judgement']}</small>"
     seconds = sum(one["seconds"] for one in group)
     bar = f'<span class="bar" style="width:{4 * min(seconds / slowest, 1):.2f}rem"></span>'
     detail = f'<span class="detail">{marked(str(entry["detail"]))}</span>' if entry["detail"] else ""
@@ -129,7 +129,7 @@ def _vector(group: list[dict[str, Any]], slowest: float, opened: bool) -> str:
     return (
         f'<tr {data}><td><details{" open" if opened else ""}><summary><span class="id">{escape(str(entry["id"]))}'
         f"</span>{others}{detail}</summary>{_more(group)}</details></td><td>{escape(expected)}</td>"
-        f'<td>{tag(str(entry["outcome"]))}{judged}</td><td class="n">{bar}{seconds:.3f}</td>'
+        f'<td>{tag(str(entry["outcome"]))}{outcome_note}</td><td class="n">{bar}{seconds:.3f}</td>'
         f'<td class="n">{max(one["peak_mib"] for one in group) or ""}</td></tr>'
     )
 

@@ -126,7 +126,7 @@ def check_lossless(model: ModelArgument, tile: int | None, rectangles: bool, ref
         One of them is given.
     """
     if model is not None or tile is not None or not rectangles or refine:
-        raise UsageError("--lossless takes no model, tiles, rectangles or refinement", where="--lossless")
+        raise UsageError("a lossless picture has no model, tiles, rectangles or refinement", where="--lossless")
 
 
 @within_resources("encoding")

@@ -122,7 +122,7 @@ def test_what_is_no_quality_is_refused(quality):
         refcodec.encode(picture(8, 8), quality)
 
 
-@pytest.mark.parametrize("threads", [0, -1, 257])
+@pytest.mark.parametrize("threads", [0, -1, 257, True])
 def test_what_is_no_number_of_threads_is_refused(threads):
     with pytest.raises(UsageError):
         refcodec.encode(picture(8, 8), threads=threads)

@@ -250,7 +250,7 @@ def test_lack_of_memory_or_threads_is_a_limit(monkeypatch, tiny, error, told):
 
 
 def test_a_missing_package_is_no_foreign_exception():
-    with pytest.raises(errors.Unsupported, match="missing at llvmlite"), errors.within_resources("testing"):
+    with pytest.raises(errors.Unsupported, match="the package llvmlite is missing"), errors.within_resources("testing"):
         raise ModuleNotFoundError("No module named 'llvmlite'", name="llvmlite.binding")
     with pytest.raises(ModuleNotFoundError), errors.within_resources("testing"):
         raise ModuleNotFoundError("No module named 'refcodec.nothing'", name="refcodec.nothing")

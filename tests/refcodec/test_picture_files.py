@@ -245,7 +245,13 @@ def test_arguments_of_a_wrong_type_are_refused(tmp_path, photo, stream, function
             with pytest.raises(RefcodecError) as caught:
                 function(**{**words, name: wrong})
             assert str(caught.value) and not os.path.exists("x.png"), (name, wrong)
-    for words in ({"quality": True}, {"lossless": np.int64(1)}, {"lossless": True, "strip": 0}, {"tile": True}):
+    for words in (
+        {"quality": True},
+        {"lossless": np.int64(1)},
+        {"lossless": True, "strip": 0},
+        {"tile": True},
+        {"threads": True},
+    ):
         with pytest.raises(UsageError):
             refcodec.encode_file(photo, "x.loclic", **words)
     refcodec.encode_file(photo, "x.loclic", lossless=np.True_, force=np.False_)

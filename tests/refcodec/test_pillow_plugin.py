@@ -200,12 +200,14 @@ def test_saving_refuses_what_is_no_grey_or_rgb(tmp_path):
 @pytest.mark.parametrize(
     "options, said",
     [
-        ({"strip": "gps"}, "options of refcodec.encode_file .*strip"),
+        ({"strip": "gps"}, "refcodec.encode_file has these options.*strip"),
         ({"lossless": "no"}, "True or False"),
         ({"exact": 1}, "True or False"),
         ({"rectangles": "none"}, "True or False"),
         ({"threads": "2"}, "integer or None"),
         ({"model": 5}, "a model is"),
+        ({"lossless": True, "model": "default"}, "a lossless picture has no model"),
+        ({"lossless": True, "tile": 64}, "a lossless picture has no model, tiles"),
         ({"quality": True}, "quality is a positive number"),
     ],
 )

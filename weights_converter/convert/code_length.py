@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erfc
 
 from refcodec.arith.checkerboard import take
 from refcodec.arith.maps import interior
@@ -80,6 +79,8 @@ def gaussian_likelihood(symbols: np.ndarray, scales: np.ndarray) -> np.ndarray:
     np.ndarray
         float64, at least ``LIKELIHOOD_MIN``.
     """
+    from scipy.special import erfc  # other commands work without SciPy
+
     a = np.abs(symbols).astype(np.float64)
     width = scales.astype(np.float64) * np.sqrt(2)
     p: NDArray[np.float64] = np.maximum(0.5 * (erfc((a - 0.5) / width) - erfc((a + 0.5) / width)), LIKELIHOOD_MIN)

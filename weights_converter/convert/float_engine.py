@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from refcodec.arith.checkerboard import put, take, take_into
 from refcodec.arith.engine import Y_MAX
@@ -303,6 +302,8 @@ def _columns(x: np.ndarray, height: int, width: int, k: int, stride: int, parity
 
 
 def _gelu(x: Floats) -> Floats:
+    from scipy.special import ndtr  # other commands work without SciPy
+
     x *= ndtr(x)
     return x
 

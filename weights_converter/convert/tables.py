@@ -38,14 +38,8 @@ Of the bounds 2^-16 .. 2^-20 this costs least on Gaussian data."""
 @cache
 def _mp() -> Any:
     """Make a separate context of mpmath, with DIGITS digits."""
-    try:
-        import mpmath
-    except ImportError:
-        raise UsageError(
-            "generating the tables needs mpmath",
-            where="tables",
-            cause="install the extra 'convert'",
-        ) from None
+    import mpmath
+
     context = mpmath.mp.clone()
     context.dps = DIGITS
     return context

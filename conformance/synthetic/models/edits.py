@@ -13,16 +13,18 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from refcodec.model.integer_model import fingerprint
 
 from ...kit.vectors import Edits
 
-Change = Callable[[h5py.File], Any]
+if TYPE_CHECKING:
+    import h5py
+
+Change = Callable[["h5py.File"], Any]
 Patch = Callable[[bytes], bytes]
 
 NEAR = 16
@@ -75,6 +77,8 @@ class Edited:
 
 def changed(data: bytes, made: Edited) -> bytes:
     """A file after its change."""
+    import h5py  # most commands change no file, and work without it
+
     file = io.BytesIO(data)
     with h5py.File(file, "r+", libver=made.library and (made.library, made.library)) as f:
         f.attrs.pop("fingerprint", None)  # it would be another model's
@@ -143,6 +147,8 @@ def file_fingerprint(data: bytes) -> bytes | None:
 
     None if a dataset cannot be read, is of another type, is large, or has its numbers elsewhere.
     """
+    import h5py
+
     content: dict[str, np.ndarray] = {}
 
     def take(name: str, item: Any) -> bool | None:

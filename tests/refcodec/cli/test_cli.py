@@ -15,6 +15,7 @@ from PIL import Image
 from conformance.kit.suites import KIT
 from refcodec.cli import main
 from refcodec.errors import RefcodecError
+from refcodec.model.registry import DEFAULT
 
 SCENE = Path(__file__).parents[3] / "conformance" / "data" / "pictures" / "scene.png"
 
@@ -270,8 +271,9 @@ def test_info_compare_verify_trace(tmp_path, small, stream, capsys):
 def test_models(capsys):
     listed = output(capsys, "model", "list")["models"]
     (default,) = (m for m in listed if m.get("default"))
-    assert default["released"] and default["bytes"] > 2e7 and default["kmac_per_pixel"] == 91.83
-    facts = output(capsys, "model", "info")
+    assert default["released"] and default["name"] == DEFAULT.stem and default["bytes"] == DEFAULT.stat().st_size
+    assert output(capsys, "model", "info")["fingerprint"] == default["fingerprint"]
+    facts = output(capsys, "model", "info", "refcodec-default-2")
     assert facts["parameters"] == 14_627_304 and facts["kmac_per_pixel"] == 91.83
     assert "training" in facts["provenance"]["card"].lower()
     bounds = output(capsys, "model", "verify", "default")["bounds"]

@@ -2,13 +2,19 @@
 
 import hashlib
 import json
+from collections import OrderedDict
 
+import h5py
+import numpy as np
 import pytest
+from tiny_models import tiny_content
 
 from conformance.kit.suites import KIT
 from refcodec import cli
 from refcodec.codec import decode_stream
-from refcodec.model.registry import DEFAULT, RELEASED, load_model, model_path
+from refcodec.model import registry as model_registry
+from refcodec.model.file import write_model
+from refcodec.model.registry import DEFAULT, RELEASED, find_model, load_model, model_path
 
 PINS = {
     "refcodec-default-2": (
@@ -33,12 +39,27 @@ def of_streams(fingerprint):
 
 
 def test_every_released_model_is_there_as_it_was():
-    assert [entry.name for entry in RELEASED] == list(PINS)
+    found = {entry.name: (entry.fingerprint, entry.sha256, of_streams(entry.fingerprint)) for entry in RELEASED}
+    assert found == PINS  # a failure shows the row that a new release adds
+    assert list(found) == list(PINS)
     for entry in RELEASED:
-        assert (entry.fingerprint, entry.sha256, of_streams(entry.fingerprint)) == PINS[entry.name]
         assert hashlib.sha256(entry.path.read_bytes()).hexdigest() == entry.sha256
         assert load_model(entry.name).fingerprint.hex() == entry.fingerprint
     assert model_path() == model_path("default") == DEFAULT == RELEASED[-1].path
+
+
+def test_files_of_a_user_replace_no_released_model(tmp_path, monkeypatch):
+    """Neither one that has a released name, or "default", nor one that claims a released fingerprint."""
+    monkeypatch.setenv("REFCODEC_MODELS", str(tmp_path))
+    monkeypatch.setattr(model_registry, "_models", OrderedDict())
+    for name in ("default", *(entry.name for entry in RELEASED)):
+        write_model(tmp_path / f"{name}.h5", tiny_content(), {})
+    for entry in RELEASED:
+        with h5py.File(tmp_path / f"{entry.name}.h5", "r+") as file:
+            file.attrs["fingerprint"] = np.bytes_(entry.fingerprint)
+        assert model_path(entry.name) == model_path(f"{entry.name}.h5") == entry.path
+        assert find_model(bytes.fromhex(entry.fingerprint)).name == entry.path.name
+    assert model_path("default") == DEFAULT
 
 
 @pytest.mark.parametrize("entry", RELEASED, ids=lambda entry: entry.name)

@@ -237,7 +237,7 @@ def test_released_weights_are_made_again(seed, outputs, inputs, kernel, largest,
 
 
 def test_threads_that_pack_at_once_pack_the_same():
-    """What a kernel reads is held until it returns, whatever other threads allocate meanwhile."""
+    """Memory that a kernel reads is held until it returns, whatever other threads allocate meanwhile."""
     rng = np.random.default_rng(4)
     layers = [made(rng.integers(-90, 90, (40, 3, 3, 34))) for _ in range(12)]
     expected = [layer.weight.copy() for layer in layers]
