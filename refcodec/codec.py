@@ -350,7 +350,7 @@ class _Encoder:
     """Codes colours by the networks, once or several times."""
 
     def __init__(
-        self, engine: Engine, model: Model, header: Header, progress: Progress | None, parts: Parts, refine: int
+        self, engine: Engine, model: Model, header: Header, progress: Progress | None, parts: Parts, refine: int = 0
     ) -> None:
         self._engine, self._model, self._header, self._progress = engine, model, header, progress
         self._parts, self._steps = parts, refine

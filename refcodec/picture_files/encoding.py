@@ -24,6 +24,7 @@ from ..limits import Limits
 from ..model.integer_model import Model
 from ..model.registry import load_model
 from ..planes import ArrayRows, SampleRows
+from ..refinement import check_steps
 from ..targets import Shown, Target, code
 from .shared import Notes, Told, check_files, set_times, times_of
 
@@ -125,8 +126,9 @@ def check_lossless(model: ModelArgument, tile: int | None, rectangles: bool, ref
     UsageError
         One of them is given.
     """
-    if model is not None or tile is not None or not rectangles or refine:
-        raise UsageError("a lossless picture has no model, tiles, rectangles or refinement", where="--lossless")
+    if model is not None or tile is not None or not rectangles:
+        raise UsageError("a lossless picture has no model, tiles or rectangles", where="--lossless")
+    check_steps(refine, None)
 
 
 @within_resources("encoding")

@@ -7,9 +7,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ...model.layers import LocalAttention
-from .. import numpy_ops
 from ..maps import BORDER, interior
 from ..numpy_ops import RELATIVE
+from ..numpy_ops.attention import local_attention as wide_attention
 from .addresses import place_of
 from .kernels.constants import DOUBLES, HIDDEN, LANES, VISIBLE, WINDOW_PAIRS
 from .kernels.words import LocalWords, filled
@@ -83,7 +83,7 @@ def local_attention(qkv: np.ndarray, layer: LocalAttention, table: np.ndarray, o
     """(SPEC 5.8) As ``numpy_ops.local_attention``, which serves queries and keys whose products are too large."""
     channels = qkv.shape[2] // 3
     if not is_narrow(qkv, layer):
-        numpy_ops.local_attention(qkv, layer, table, out)
+        wide_attention(qkv, layer, table, out)
         return
     bias, planes, mask = _ordered_bias(layer), _planes(qkv, layer.heads), _mask(*qkv.shape[:2])
     start, row, column = place_of(qkv)

@@ -159,6 +159,7 @@ NO_PART = {
     "refcodec.lossless.choose",
     "refcodec.lossless.fill",
     "refcodec.nets.analysis",
+    "refcodec.refinement",
     "refcodec.reduced",  # smaller pictures: tests/refcodec/test_reduced.py
     "refcodec.progress",
     "refcodec.io.files",
