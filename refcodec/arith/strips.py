@@ -190,7 +190,7 @@ def strip_rows(width: int, widest: float, low: bool = False) -> int:
     -------
     int
     """
-    return max(1, int(STRIP / 4 / (width * widest))) if low else max(4, int(STRIP / (width * widest)))
+    return max(1, int(STRIP / 2 / (width * widest))) if low else max(4, int(STRIP / (width * widest)))
 
 
 def in_strips(
@@ -217,7 +217,7 @@ def in_strips(
         Number of rows by which the last operation lags behind the first. The first strip is taller and the last one
         shorter by this amount, so that the last operation always receives strips of equal height.
     low : bool
-        Strips of a quarter of the height: for pictures in tiles, which may be wide. They cost a tenth more time.
+        Strips of half the height: for pictures in tiles, which may be wide.
     further : int
         Number of rows that follow those of x but are not available. Results that depend on them are not computed.
 
