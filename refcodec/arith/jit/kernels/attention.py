@@ -32,6 +32,14 @@ def exponential(w, t, table):
     With m = low (256 - j) + high j, the definition is floor((m + 2^(n + 7)) / 2^(n + 8)). Both summands' lowest seven
     bits may go first, as 2^(n + 7) has none: floor((floor(m / 2^7) + 2^n) / 2^(n + 1)), where floor(m / 2^7) =
     2 low + floor((high - low) j / 2^7) <= 2^25. So 32 bits suffice, in half the registers of 64.
+
+    Parameters
+    ----------
+    w : Writer
+    t : vector of int32
+        Distances from the largest logit, in Q16.
+    table : Array
+        exp2, of int32.
     """
     b, one = w.b, w.every(SHORT, 1)
     index = b.and_(b.lshr(t, w.every(SHORT, 8)), w.every(SHORT, 255))

@@ -50,6 +50,14 @@ def sums_block(pixels, vectors, kept=lambda sums: sums):
     """A block of sums: ``pixels`` x ``vectors`` * 16 outputs over all runs of a window.
 
     ``kept`` is what an interpreted kernel keeps of them: machine code keeps them modulo 2^32.
+
+    Parameters
+    ----------
+    pixels : int
+    vectors : int
+        Vectors of 16 outputs.
+    kept : callable
+        Reduces sums of an interpreted kernel to what machine code keeps of them.
     """
     outputs = vectors * LANES
 
@@ -161,7 +169,18 @@ def _write_narrow(w, acc, at, limit, out, to):
 
 @block(_write_narrow)
 def narrow(acc, at, limit, out, to):
-    """Set out[to..] to acc[at..] clamped to [-limit, limit], 16 lanes."""
+    """Set out[to..] to acc[at..] clamped to [-limit, limit], 16 lanes.
+
+    Parameters
+    ----------
+    acc : array of int32
+    at : int
+        First of the 16 sums.
+    limit : int
+    out : array of int16 or int32
+    to : int
+        Where the first result goes.
+    """
     out[to : to + LANES] = acc[at : at + LANES].clip(-limit, limit)
 
 
@@ -234,7 +253,25 @@ def _scattered(t, acc, at, c, limit, out_at, add_at, segment, end, joined):
 
 @inlined
 def results(t, acc, first, c0, limit, segment, end, out_at, add_at, joined):
-    """Results of a pixel whose sums for outputs from c0 on are acc[first..]: segments ``segment`` to ``end``."""
+    """Results of a pixel whose sums for outputs from c0 on are acc[first..]: segments ``segment`` to ``end``.
+
+    Parameters
+    ----------
+    t : ConvWords
+    acc : array of int32
+        Sums of a pixel.
+    first : int
+        Place of the sum for output c0.
+    c0 : int
+    limit : int
+        Of the last clamp.
+    segment, end : int
+        First segment, and the one after the last.
+    out_at, add_at : int
+        Places of the pixel in the output and in the map that is added.
+    joined : array of int16
+        Room for the values that are added to a vector of several segments.
+    """
     while segment < end:
         s = words_at(t.segments + segment * _SEGMENT_BYTES, SEGMENT)
         c = s.vector * LANES
@@ -253,7 +290,18 @@ def clamp_of(t):
 
 @inlined
 def segments_below(t, c, first):
-    """The number of segments of outputs below c, at least ``first``."""
+    """The number of segments of outputs below c, at least ``first``.
+
+    Parameters
+    ----------
+    t : ConvWords
+    c : int
+    first : int
+
+    Returns
+    -------
+    int
+    """
     end = first
     while end < t.n_segments and words_at(t.segments + end * _SEGMENT_BYTES, SEGMENT).vector * LANES < c:
         end += 1

@@ -30,7 +30,24 @@ _U16, _U32, _I32, _I64 = types.uint16, types.uint32, types.int32, types.int64
 
 @helper
 def encoded(cum, freq, symbols, x, out):
-    """Encode intervals from the last to the first; the state and how many words were written."""
+    """Encode intervals from the last to the first; the state and how many words were written.
+
+    Parameters
+    ----------
+    cum, freq : arrays of uint16
+        Of every interval.
+    symbols : int
+        Number of intervals.
+    x : int
+        State.
+    out : array of uint32
+        Receives the words.
+
+    Returns
+    -------
+    tuple of int
+        State, and number of words.
+    """
     count = 0
     for i in range(symbols - 1, -1, -1):
         f = np.int64(freq[i])
@@ -47,7 +64,24 @@ def encoded(cum, freq, symbols, x, out):
 
 @helper
 def refill(stream, size, x, position):
-    """Bring the state back to [2^31, 2^63); past the last word, only count, which the caller takes as exhaustion."""
+    """Bring the state back to [2^31, 2^63); past the last word, only count, which the caller takes as exhaustion.
+
+    Parameters
+    ----------
+    stream : array of int64
+        Words of 32 bits.
+    size : int
+        Words of the stream.
+    x : int
+        State.
+    position : int
+        Next word.
+
+    Returns
+    -------
+    tuple of int
+        State and position.
+    """
     if x < LOW:
         # x >= 2^15 (freq >= 1 and x >> 16 >= 2^15 before), so one word brings it to 2^47 or more, and below 2^63.
         if position < size:
@@ -58,7 +92,21 @@ def refill(stream, size, x, position):
 
 @helper
 def raw_bits(stream, size, x, position, bits):
-    """``bits`` equiprobable bits, 0 to 15; with 0 the state stays as it is."""
+    """``bits`` equiprobable bits, 0 to 15; with 0 the state stays as it is.
+
+    Parameters
+    ----------
+    stream : array of int64
+        Words of 32 bits.
+    size, x, position
+        As for `refill`.
+    bits : int
+
+    Returns
+    -------
+    tuple of int
+        State, position and the bits.
+    """
     shift = PROBABILITY_BITS - bits
     slot = x & SLOT_MASK
     value = slot >> shift
@@ -70,7 +118,28 @@ def raw_bits(stream, size, x, position, bits):
 
 @helper
 def decoded(stream, size, x, position, index, count, cdf, start, first, lookup, entries, out, limit):
-    """Decode one symbol for each table number; state, position, symbols done, outcome."""
+    """Decode one symbol for each table number; state, position, symbols done, outcome.
+
+    Parameters
+    ----------
+    stream, size, x, position
+        As for `refill`.
+    index : array of int32
+        Numbers of tables.
+    count : int
+        Symbols to decode.
+    cdf, start, first, lookup, entries : arrays
+        The tables, as in entropy/rans.py.
+    out : array of int32
+        Receives the symbols.
+    limit : int
+        Largest magnitude of a symbol.
+
+    Returns
+    -------
+    tuple of int
+        State, position, number of symbols, and outcome.
+    """
     for i in range(count):
         table = np.int64(index[i])
         slot = x & SLOT_MASK

@@ -43,7 +43,15 @@ def _write_publish(w, board, at, value):
 
 @block(_write_publish)
 def publish(board, at, value):
-    """Write a word after all that was written before."""
+    """Write a word after all that was written before.
+
+    Parameters
+    ----------
+    board : array of int64
+    at : int
+        Place of the word.
+    value : int
+    """
     board[at] = value
 
 
@@ -54,7 +62,19 @@ def _write_claim(w, board, at, seen):
 
 @block(_write_claim, types.boolean)
 def claim(board, at, seen):
-    """Make a word one less if it still is ``seen``; whether it was."""
+    """Make a word one less if it still is ``seen``; whether it was.
+
+    Parameters
+    ----------
+    board : array of int64
+    at : int
+        Place of the word.
+    seen : int
+
+    Returns
+    -------
+    bool
+    """
     found = board[at] == seen
     if found:
         board[at] = seen - 1
@@ -117,6 +137,18 @@ def lead(board, function, arguments, rows, chunks):
     """Compute a task with the others, or alone while somebody else leads; nothing of it is pending afterwards.
 
     A helper that was descheduled in the middle of a chunk is given this thread's core.
+
+    Parameters
+    ----------
+    board : int
+        Address of the board.
+    function : int
+        Address of the kernel.
+    arguments : int
+        Address of its words.
+    rows : int
+    chunks : int
+        Parts into which the rows are cut.
     """
     board = memory(board, _I64)
     if not claim(board, FREE, 1):

@@ -97,7 +97,19 @@ class Writer:
         return self.b.fcmp_ordered(relation, v, w) if real else self.b.icmp_signed(relation, v, w)
 
     def call(self, name: str, result: Any, *values: Any) -> Any:
-        """The result of one of LLVM's own functions."""
+        """The result of one of LLVM's own functions.
+
+        Parameters
+        ----------
+        name : str
+            Such as "llvm.floor.v8f64".
+        result : ir.Type
+        *values : ir.Value
+
+        Returns
+        -------
+        ir.Value
+        """
         kind = ir.FunctionType(result, [v.type for v in values])
         return self.b.call(declare(self.b.module, kind, name), values)
 
@@ -106,6 +118,17 @@ class Writer:
 
         A value may be wider than an element: it then holds the elements behind it too, the first in its lowest bits on
         every little-endian machine, which are all that Numba knows.
+
+        Parameters
+        ----------
+        array : Array
+        index : vector of int32
+        element : ir.IntType
+
+        Returns
+        -------
+        ir.Value
+            A vector of as many lanes as the index.
         """
         count, bits = index.type.count, element.width
         long, kind = ir.VectorType(I64, count), ir.VectorType(element, count)
@@ -123,7 +146,20 @@ class Writer:
         )
 
     def loop(self, count: Any, values: Sequence[Any], body: Callable[[Any, list[Any]], Sequence[Any]]) -> list[Any]:
-        """Values after ``count`` turns of a loop, at least one; ``body`` makes the next ones from a turn's number."""
+        """Values after ``count`` turns of a loop, at least one; ``body`` makes the next ones from a turn's number.
+
+        Parameters
+        ----------
+        count : ir.Value
+        values : sequence of ir.Value
+            What the first turn begins with.
+        body : callable(turn, values)
+            Gives the values of the next turn.
+
+        Returns
+        -------
+        list of ir.Value
+        """
         entry, head, done = self.b.block, self.b.append_basic_block("loop"), self.b.append_basic_block("done")
         self.b.branch(head)
         self.b.position_at_end(head)

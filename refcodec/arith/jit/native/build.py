@@ -75,7 +75,15 @@ class Built:
 
 @intrinsic
 def memory(typing, address, dtype):
-    """The memory at an address as a contiguous 1-D array of dtype without an end."""
+    """The memory at an address as a contiguous 1-D array of dtype without an end.
+
+    Parameters
+    ----------
+    typing : object
+        Numba's.
+    address : int64
+    dtype : type of the elements
+    """
     result = types.Array(dtype.dtype, 1, "C")
 
     def codegen(context, builder, signature, args):
@@ -87,7 +95,16 @@ def memory(typing, address, dtype):
 
 @intrinsic(prefer_literal=True)
 def scratch(typing, dtype, size):
-    """A 1-D array of a constant size on the stack, not set."""
+    """A 1-D array of a constant size on the stack, not set.
+
+    Parameters
+    ----------
+    typing : object
+        Numba's.
+    dtype : type of the elements
+    size : int
+        A constant.
+    """
     length = size.literal_value
     result = types.Array(dtype.dtype, 1, "C")
 
