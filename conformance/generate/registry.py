@@ -16,10 +16,10 @@ from ..kit.vectors import Accept, Reject
 LICENCE = "Apache-2.0"
 
 SUITES = {
-    "core": "Every operation and configuration: pictures and random symbols, small, middling and full-shape models.",
+    "core": "Every operation and configuration: pictures and random symbols, small, medium and full-shape models.",
     "default": "The project's pictures with every released model; vectors are only ever added.",
-    "geometry": "Sizes around multiples of 16 and 64, extreme aspect ratios, grey and colour, every quality step.",
-    "entropy": "Every row of every symbol table with every symbol, every path of the range coder.",
+    "geometry": "Sizes around multiples of 16 and 64, extreme aspect ratios, grey and colour, every quality.",
+    "entropy": "Every row of every frequency table with every symbol, every path of the range coder.",
     "extremes": "The largest accumulators, saturation of clamps, ties of roundings, neighbours of thresholds.",
     "invalid": "Streams that must be refused, each with the class of its refusal.",
     "units": "Operations alone, as plain JSON integers.",

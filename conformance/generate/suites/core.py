@@ -27,7 +27,7 @@ NETWORKS = (*HYPERPRIOR, *WALK, *CONTEXTS, *HEADS, *SYNTHESIS)
 TRACE = cited("13.1-1..7 13.2-1..2 13.2-4")
 CONFIGURATION = ("6.1-1", "6.1-6", "6.1-7", "10.2-1", "10.2-2")
 
-CODED = [  # model, picture, width, height, channels, quality steps
+CODED = [  # model, picture, width, height, channels, qualities
     ("tiny-7", "scene", 40, 30, 3, (1, 2, 50, 60, 99, 100)),
     ("tiny-7", "stone", 23, 37, 1, (1, 60, 100)),
     ("tiny-7", "chart", 64, 64, 3, (60,)),
@@ -40,7 +40,7 @@ SPECIAL = {  # model: clauses in addition to the networks', what a failure sugge
     "tiny-old-7": (
         ("6.1-3", "6.1-5", "6.1-8", "6.9-5"),
         "Weights of 2023: the first block of g_s changes the width, "
-        "LRP has three widths that follow from its inputs, and there is one quality step.",
+        "LRP has three widths that follow from its inputs, and there is one quality.",
     ),
     "single-7": (
         ("6.1-3", "6.1-8", "6.8-4"),
@@ -71,8 +71,8 @@ SPECIAL = {  # model: clauses in addition to the networks', what a failure sugge
 
 @generator("core", "coded")
 def coded() -> Iterator[Case]:
-    """Parts of the project's pictures, coded by refcodec's encoder with a tiny and a middling procedural model: colour
-    and grey, quality steps at both ends and between. A reproducible encoder writes the same bytes.
+    """Parts of the project's pictures, coded by refcodec's encoder with a tiny and a medium procedural model: colour
+    and grey, qualities at both ends and between. A reproducible encoder writes the same bytes.
     """
     for name, picture, width, height, channels, qualities in CODED:
         samples = cut(picture, width, height, channels, left=16, top=8)
@@ -84,7 +84,7 @@ def coded() -> Iterator[Case]:
                 coded_picture(samples, quality, model(name)),
                 name,
                 (*cited("1.4-1 1.4-5 4.1-2 6.9-4 6.10-2..4"), *colour, *NETWORKS, *(TRACE if first else ())),
-                "Anything between the range coder and the output; bisect the trace. If only some quality steps fail, "
+                "Anything between the range coder and the output; bisect the trace. If only some qualities fail, "
                 "the gains of h_s/input or g_s/input are taken from a wrong row.",
                 f"{width}x{height} samples at (16, 8) of conformance/pictures/{picture}.png, quality {quality}",
                 definition=name == "tiny-7" and width <= 64,

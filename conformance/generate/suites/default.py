@@ -27,7 +27,7 @@ CLAUSES = cited("1.4-1 4.1-2 4.3-1..2 6.1-9 6.9-4 6.10-1..4 8.1-20 12.1-2")
 
 @generator("default", "pictures")
 def pictures() -> Iterator[Case]:
-    """The project's pictures, coded by refcodec's encoder with every released model at several quality steps: colour
+    """The project's pictures, coded by refcodec's encoder with every released model at several qualities: colour
     and grey, from 1x1 to 768x512. Identifiers begin with the model's fingerprint, so that every model has other ones.
     """
     for released in RELEASED:

@@ -1,4 +1,4 @@
-"""The entropy suite: every row of every symbol table with every symbol, every path of the range coder (SPEC 7).
+"""The entropy suite: every row of every frequency table with every symbol, every path of the range coder (SPEC 7).
 
 Most streams are of the model of wires, in which z chooses the scale of every 64x64 block and so the table of its
 symbols. What they cover is counted by census.py, and tests hold the suite to it.

@@ -37,7 +37,7 @@ def _signed(sign: int, quality: int) -> Pattern:
 @generator("extremes", "limits")
 def at_limits() -> Iterator[Case]:
     """The model of limits: one stream drives the accumulators of nearly all convolutions to 2^31 - 1 or its negative,
-    sums to 2^30.6, norms of IGDN to 2^52 - 1, logits to 2^32.6; at quality steps with all shifts of gains and both ends
+    sums to 2^30.6, norms of IGDN to 2^52 - 1, logits to 2^32.6; at qualities with all shifts of gains and both ends
     of their multipliers, and with all signs opposite.
     """
     for name, sign, quality in (
@@ -269,7 +269,7 @@ def logits() -> Iterator[Case]:
 @generator("extremes", "z")
 def z_ends() -> Iterator[Case]:
     """All of z at an end of its clamp while y is 0, and the other way round, for a procedural model at both ends of its
-    quality steps.
+    qualities.
     """
     made = model("tiny-7")
     for quality in (1, 100):

@@ -1,4 +1,4 @@
-"""The geometry suite: sizes, aspect ratios, grey and colour, quality steps, with one tiny model.
+"""The geometry suite: sizes, aspect ratios, grey and colour, qualities, with one tiny model.
 
 Half of the pictures are coded by refcodec's encoder, which repeats the last column and row; the others are random
 symbols, whose padding is no continuation of what is shown.
@@ -102,7 +102,7 @@ def _few(i: int, parity: int, levels: np.ndarray, means: np.ndarray) -> np.ndarr
 
 @generator("geometry", "aspects")
 def aspects() -> Iterator[Case]:
-    """Extreme aspect ratios: sides of 1000 to 16385 beside sides of 1 to 17, both ways, grey and colour in turn."""
+    """Extreme aspect ratios: sides of 1000 to 16385 next to sides of 1 to 17, both ways, grey and colour in turn."""
     for n, long in enumerate(LONG):
         for across in (False, True):
             short = (1, 2, 17, 1)[n]
@@ -121,7 +121,7 @@ def aspects() -> Iterator[Case]:
 
 @generator("geometry", "qualities")
 def qualities() -> Iterator[Case]:
-    """Every quality step 1..100 of a model with gains, colour with some grey."""
+    """Every quality 1..100 of a model with gains, colour with some grey."""
     made = model(MODEL)
     for step in range(1, 101):
         channels = 1 if step % 10 == 5 else 3
@@ -131,7 +131,7 @@ def qualities() -> Iterator[Case]:
             coded_picture(samples, step, made),
             MODEL,
             ("6.1-3", "6.9-4", "5.4-2", "8.1-5", *_colour(channels)),
-            "The gains of a quality step are taken from another row than step - 1, or their shift belongs to "
+            "The gains of a quality are taken from another row than step - 1, or their shift belongs to "
             "another channel.",
             f"20x16 samples at ({2 * step}, {step}) of chart.png, quality {step}",
             definition=step in (1, 37, 100),

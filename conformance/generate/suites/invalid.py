@@ -123,7 +123,7 @@ def lengths() -> Iterator[Case]:
 @generator("invalid", "magic")
 def magic() -> Iterator[Case]:
     """First bytes that are no magic: another byte at each place, other kinds of files, fewer than four bytes."""
-    data, suggests = bare(), "The magic is not compared byte by byte, or after something that stands behind it."
+    data, suggests = bare(), "The magic is not compared byte by byte, or only after what follows it."
     wrong = {f"byte-{n}": data[:n] + bytes([data[n] ^ 1]) + data[n + 1 :] for n in range(4)}
     wrong |= {
         "seven-bits": b"\x09" + data[1:],
@@ -392,9 +392,9 @@ def long_payload() -> Iterator[Case]:
 
 @generator("invalid", "models")
 def models() -> Iterator[Case]:
-    """Models with one fault each: every number out of its range, every rule of configurations, symbol tables and proofs
-    broken by the least amount, every structure of model files that readers refuse. The stream is valid but for the
-    model it names, whose file is that of nano-7 after some edits.
+    """Models with one fault each: every number out of its range, every rule of configurations, frequency tables and
+    proofs broken by the least amount, every structure of model files that readers refuse. The stream is valid except
+    for the model it names, whose file is that of nano-7 after some edits.
     """
     data = nano()
     for fault in (*broken_models.FAULTS, *broken_files.FAULTS, *reader_rules.FAULTS, *raw_files.FAULTS):

@@ -49,7 +49,7 @@ def attentions() -> bytes:
 
 @sound("heads")
 def heads() -> bytes:
-    """A valid stream of a model with one quality step."""
+    """A valid stream of a model with one quality."""
     return random_stream(model("heads-7"), 24, 3, 3, style="plain")
 
 
@@ -389,7 +389,7 @@ def _named(fingerprint: bytes) -> bytes:
 @generator("invalid", "other-models")
 def other_models() -> Iterator[Case]:
     """Streams of another model than the one given: a bit of each byte of the fingerprint, another model's, zeros; and a
-    quality step that the model lacks.
+    quality that the model lacks.
     """
     own = model(MODEL).fingerprint
     wrong = {f"byte-{n}": own[:n] + bytes([own[n] ^ 1]) + own[n + 1 :] for n in range(16)}
@@ -414,7 +414,7 @@ def other_models() -> Iterator[Case]:
             parts.sealed(),
             "heads-7",
             ("1.4-2", "6.1-3", "6.9-5", "8.5-12", "8.9-1"),
-            "A quality step that the model lacks reads past the end of its gains, or is ignored.",
+            "A quality that the model lacks reads past the end of its gains, or is ignored.",
             f"quality {quality}, the model has one step",
             reject("ModelError"),
             base="heads",

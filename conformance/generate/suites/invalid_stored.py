@@ -394,7 +394,7 @@ def stored_payloads() -> Iterator[Case]:
     """Alpha and rectangles whose samples are damaged: they are met while the picture is decoded, also where only the
     last of several payloads is.
     """
-    suggests = "What is stored beside the coded picture is not checked to its end."
+    suggests = "What is stored in addition to the coded picture is not checked to its end."
     own = _payload(alpha_stream(), b"ALPH")
     rows = stored.filtered(noise(55, 3, 5, 1), (4, 3, 2))
     entries, payloads = _entries(rectangles_stream())

@@ -341,7 +341,7 @@ def tables_frequencies() -> Cases:
 
 @unit("tables-gaussian", "table_gaussian", ("A.7-1", "A.7-2", "A.8-1"), "Bounds or frequencies of a level are others.")
 def tables_gaussian() -> Cases:
-    """Tables of narrow and middling levels."""
+    """Tables of narrow and medium levels."""
     for k in (0, 1, 10, 30, 50):
         yield str(k), {"k": k}
 
