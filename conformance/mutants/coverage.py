@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -129,6 +130,7 @@ def measured(tasks: Sequence[Task], modules: Iterable[str]) -> tuple[Coverage, d
         raise UsageError("lines are counted by the library coverage; pip install coverage") from error
     if any(name.partition(".")[0] == "refcodec" for name in sys.modules):
         raise UsageError("refcodec is imported already, so that its first lines would not be counted")
+    os.environ["REFCODEC_BACKEND"] = "numpy"  # for good: this process only measures
     preload()
     files = {str(module_path(name)): name for name in modules}
     session = coverage.Coverage(data_file=None, branch=True, include=list(files), config_file=False)

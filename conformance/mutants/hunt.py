@@ -74,8 +74,7 @@ class Hunt:
 
 
 def preload() -> None:
-    """Import what mutants need in addition to the package they change; the NumPy backend needs no Numba."""
-    os.environ["REFCODEC_BACKEND"] = "numpy"
+    """Import what mutants need in addition to the package they change."""
     for name in _NEEDED:
         import_module(name)
 
@@ -89,7 +88,8 @@ def _address_space() -> int:
 
 
 def _work(hunt: Hunt, pipe: Connection, limits: Limits) -> None:
-    """The forked process: verdicts go up the pipe one by one."""
+    """The forked process, which uses NumPy alone: verdicts go up the pipe one by one."""
+    os.environ["REFCODEC_BACKEND"] = "numpy"  # here, for the process above may have other work
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_DFL)
     most = _address_space() + MEMORY
