@@ -371,7 +371,7 @@ def continued_in(make: Callable[[Appended], tuple[int, int]]) -> Patch:
     return with_object(made)
 
 
-def continued_anew(signature: bytes) -> Patch:
+def continued_again(signature: bytes) -> Patch:
     """A group whose header of version 2 continues in a block with this signature."""
 
     def made(file: Appended) -> int:
@@ -498,7 +498,7 @@ def last_node(file: Appended) -> int:
     return file.write(at, raw.header((raw.SYMBOLS, struct.pack("<QQ", tree, heap))))
 
 
-def beside(other: tuple[int, int]) -> Callable[[Appended, int, int], bytes]:
+def second_chunk(other: tuple[int, int]) -> Callable[[Appended, int, int], bytes]:
     """A tree with the chunk and another entry, which is at a place where there is none."""
 
     def node(file: Appended, at: int, size: int) -> bytes:
