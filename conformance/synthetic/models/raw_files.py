@@ -32,6 +32,7 @@ from .raw_parts import (
     continued_in,
     deep_tree,
     dense_attributes,
+    doubled,
     empty,
     entries_of_65,
     first_bytes,
@@ -57,7 +58,6 @@ from .raw_parts import (
     plain_formats,
     root_header,
     rooted,
-    second_chunk,
     several_bytes,
     shared_block,
     shared_signature,
@@ -430,16 +430,14 @@ FAULTS = [
         "an address of a tree of chunks that is 2^56 too great",
         formats(layout=lambda tree: raw.chunked(tree + (1 << 56), FORMATS, WIDTH)),
     ),
-    _fault(
-        "chunk-behind", "B.1-15", "a second chunk behind the array's end", formats(tree=second_chunk((FORMATS[0], 0)))
-    ),
+    _fault("chunk-behind", "B.1-15", "a second chunk behind the array's end", formats(tree=doubled((FORMATS[0], 0)))),
     _fault(
         "chunk-off-the-grid",
         "B.1-15",
         "a second chunk between the places of chunks",
-        formats(tree=second_chunk((1, 0))),
+        formats(tree=doubled((1, 0))),
     ),
-    _fault("chunk-again", "B.1-15", "a second chunk at the place of the first", formats(tree=second_chunk((0, 0)))),
+    _fault("chunk-again", "B.1-15", "a second chunk at the place of the first", formats(tree=doubled((0, 0)))),
     _fault(
         "chunk-two-bytes-more",
         "B.1-15",

@@ -498,7 +498,7 @@ def last_node(file: Appended) -> int:
     return file.write(at, raw.header((raw.SYMBOLS, struct.pack("<QQ", tree, heap))))
 
 
-def second_chunk(other: tuple[int, int]) -> Callable[[Appended, int, int], bytes]:
+def doubled(other: tuple[int, int]) -> Callable[[Appended, int, int], bytes]:
     """A tree with the chunk and another entry, which is at a place where there is none."""
 
     def node(file: Appended, at: int, size: int) -> bytes:
