@@ -229,6 +229,22 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         warnings.warn(f"{FORMAT}: {text}", stacklevel=3)
 
 
+def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    """Save with ``save_all=True``: a stream holds one picture, so there must be no other frame.
+
+    Raises
+    ------
+    OSError
+        There are several pictures, or as in `_save`.
+    """
+    more = len(list(image.encoderinfo.pop("append_images", ())))
+    if others := more + getattr(image, "n_frames", 1) - 1:
+        cause = "save one stream per picture, or leave save_all out for the first one"
+        where = f"saving {FORMAT}"
+        raise OSError(str(UsageError("a stream holds one picture", where=where, others=others, cause=cause)))
+    _save(image, file, filename)
+
+
 def _given(name: str, value: Any) -> bytes | None:
     if name == "exif" and isinstance(value, Image.Exif):
         value = value.tobytes()
@@ -252,6 +268,7 @@ def _left_out(image: Image.Image, picture: Picture, given: dict[str, bytes | Non
 
 Image.register_open(FORMAT, LoclicImageFile, _accept)
 Image.register_save(FORMAT, _save)
+Image.register_save_all(FORMAT, _save_all)
 Image.register_extension(FORMAT, ".loclic")
 Image.register_mime(FORMAT, MIME)
 

@@ -222,7 +222,10 @@ def check_region(region: Iterable[int], width: int, height: int) -> Region:
         They are not four integers, or the rectangle is empty or not inside the picture.
     """
     try:
-        found = Region(*(operator.index(n) for n in islice(region, 5)))  # a fifth one is too many
+        values = list(islice(region, 5))  # a fifth one is too many
+        if any(isinstance(value, bool) for value in values):  # Python counts True as 1
+            raise TypeError
+        found = Region(*map(operator.index, values))
     except (TypeError, ValueError):
         raise UsageError("a region is x, y, width and height", value=repr(region)) from None
     if not (0 <= found.x < found.x + found.width <= width and 0 <= found.y < found.y + found.height <= height):

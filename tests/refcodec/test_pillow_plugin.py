@@ -250,6 +250,20 @@ def test_saving_warns_of_what_it_leaves_out(tmp_path, monkeypatch):
         source.save(tmp_path / "x.loclic", exif=exif, xmp=None)
 
 
+def test_save_all_takes_one_picture(tmp_path):
+    one = Image.fromarray(np.zeros((5, 7, 3), np.uint8))
+    one.save(tmp_path / "x.loclic", save_all=True, append_images=[])
+    one.save(tmp_path / "y.loclic")
+    assert (tmp_path / "x.loclic").read_bytes() == (tmp_path / "y.loclic").read_bytes()
+    with pytest.raises(OSError, match=r"holds one picture.*others=1"):
+        one.save(tmp_path / "z.loclic", save_all=True, append_images=[one])
+    frames = io.BytesIO()
+    one.save(frames, "GIF", save_all=True, append_images=[Image.fromarray(np.full((5, 7, 3), 255, np.uint8))] * 2)
+    with pytest.raises(OSError, match="holds one picture"):
+        Image.open(frames).save(tmp_path / "z.loclic", save_all=True)
+    assert not (tmp_path / "z.loclic").exists()
+
+
 @pytest.mark.parametrize("options", [{"exif": "text"}, {"exif": 5}, {"icc_profile": "text"}, {"xmp": 3}, {"exif": {}}])
 def test_metadata_of_a_wrong_type_is_named(tmp_path, options):
     with pytest.raises(ValueError, match=f"{next(iter(options))} is bytes"):

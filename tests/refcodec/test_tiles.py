@@ -203,7 +203,7 @@ def test_many_regions_are_the_crop_of_the_whole(backend, tile):
     "region",
     [
         *((0, 0, 0, 1), (0, 0, 1, 0), (-1, 0, 2, 2), (0, -1, 2, 2), (99, 0, 2, 1), (0, 69, 1, 2), (1, 2, 3), "abcd", 5),
-        *((float("inf"), 0, 1, 1), (2.7, 0, 1, 1), "1234", itertools.repeat(1)),
+        *((float("inf"), 0, 1, 1), (2.7, 0, 1, 1), (True, 0, 1, 1), "1234", itertools.repeat(1)),
     ],
 )
 def test_what_is_no_region_is_refused(region):
