@@ -4,9 +4,10 @@ The encoder's y and z begin as g_a and h_a make them. Every step rounds them by 
 Mandt, "Improving Inference for Neural Image Compression", 2020): up or down at random, the nearer value with a
 probability that grows as the temperature falls. Contexts and the picture come from these values. Bits are those of
 latents with uniform noise, as in training, which brought more than those of the rounded values. Gradients of bits plus
-weighted squared errors pass straight through the rounding to the latents. In the end the latents are put onto the
-values that were chosen, so the integer encoder, whose means differ from the twin's in the last digits, chooses the same
-symbols.
+weighted squared errors pass straight through the rounding to the latents. Every second step takes the random numbers of
+the step before, mirrored, so that the errors of two neighbouring gradients largely cancel. In the end the latents are
+put onto the values that were chosen, so the integer encoder, whose means differ from the twin's in the last digits,
+chooses the same symbols.
 
 Large pictures are refined window by window, so memory does not grow with the picture. A window sees a margin around
 itself, and what it finds there is not used. Not importable without PyTorch (the ``train`` extra).
@@ -42,7 +43,7 @@ from .walk import Walk, walk
 RATE, LAST_RATE = 0.015, 0.05
 """Adam's learning rate in steps of the quantiser, and what the cosine leaves of it in the end."""
 
-TEMPERATURES = (0.5, 0.1)
+TEMPERATURES = (1.2, 0.07)
 """Of the rounding at the first step and at the last one; in between it falls geometrically."""
 
 SEED = 0
@@ -227,14 +228,15 @@ class _Problem:
         """The latents after so many steps, as the encoder takes them."""
         latents = [self._y.requires_grad_(), self._z.requires_grad_()]
         optimiser = torch.optim.Adam(latents, RATE)
-        generator = torch.Generator().manual_seed(SEED)
+        noise = _Noise()
         first, last = TEMPERATURES
         for n in range(steps):
             temperature = first * (last / first) ** (n / steps)
             cosine = 0.5 * (1 + math.cos(math.pi * n / steps))
             optimiser.param_groups[0]["lr"] = RATE * (LAST_RATE + (1 - LAST_RATE) * cosine)
             optimiser.zero_grad()
-            self._cost(temperature, generator).backward()
+            noise.next_step()
+            self._cost(temperature, noise).backward()
             optimiser.step()
             step_done()
         return self._chosen()
@@ -246,10 +248,10 @@ class _Problem:
         parts = [half.chunk(net.config.slices, 1) for half in split(self._y)]
         return z_hat, walk(net, net.hyper(z_hat, self._q), lambda i, kind, mean: rounding(parts[kind][i] - mean) + mean)
 
-    def _cost(self, temperature: float, generator: torch.Generator) -> Tensor:
+    def _cost(self, temperature: float, noise: _Noise) -> Tensor:
         """Bits and weighted squared errors."""
-        _, done = self._walk(lambda v: annealed(v, temperature, generator))
-        noisy_y, noisy_z = (v + torch.rand(v.shape, generator=generator) - 0.5 for v in (self._y, self._z))
+        _, done = self._walk(lambda v: annealed(v, temperature, noise.like(v)))
+        noisy_y, noisy_z = (v + noise.like(v) - 0.5 for v in (self._y, self._z))
         likelihoods = (
             self._net.entropy_bottleneck.likelihood(noisy_z),
             gaussian_likelihood(noisy_y, merge(*done.means), merge(*done.scales)),
@@ -268,7 +270,33 @@ class _Problem:
         return Latents(_in_integers(y_hat), _in_integers(z_hat))
 
 
-def annealed(v: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+class _Noise:
+    """Uniform random numbers in [0, 1) for the steps of one window; every second step mirrors those of the step before.
+
+    A step asks for the same shapes in the same order as every other.
+    """
+
+    def __init__(self) -> None:
+        self._generator = torch.Generator().manual_seed(SEED)
+        self._drawn: list[Tensor] = []
+        self._mirrored, self._asked = True, 0
+
+    def next_step(self) -> None:
+        """Go on to the next step."""
+        self._mirrored, self._asked = not self._mirrored, 0
+        if not self._mirrored:
+            self._drawn.clear()
+
+    def like(self, v: Tensor) -> Tensor:
+        """The step's next numbers, of the shape of ``v``."""
+        self._asked += 1
+        if self._mirrored:
+            return 1 - self._drawn[self._asked - 1]
+        self._drawn.append(torch.rand(v.shape, generator=self._generator))
+        return self._drawn[-1]
+
+
+def annealed(v: Tensor, temperature: float, uniform: Tensor) -> Tensor:
     """Round at random to one of the whole numbers around every element, softly (stochastic Gumbel annealing).
 
     Parameters
@@ -276,7 +304,8 @@ def annealed(v: Tensor, temperature: float, generator: torch.Generator) -> Tenso
     v : Tensor
     temperature : float
         At a low one, results are close to whole numbers.
-    generator : torch.Generator
+    uniform : Tensor
+        Random numbers of the same shape in [0, 1]; high ones round up.
 
     Returns
     -------
@@ -286,8 +315,7 @@ def annealed(v: Tensor, temperature: float, generator: torch.Generator) -> Tenso
     with torch.no_grad():
         low = v.floor()
         up = (v - low).clamp(1e-3, 1 - 1e-3)
-        uniform = torch.rand(v.shape, generator=generator).clamp(1e-6, 1 - 1e-6)
-        noise = torch.logit(uniform)  # the difference of two of Gumbel's
+        noise = torch.logit(uniform.clamp(1e-6, 1 - 1e-6))  # the difference of two of Gumbel's
         odds = (torch.atanh(up) - torch.atanh(1 - up)) / temperature
         moved = low + torch.sigmoid((odds + noise) / temperature) - v
     return v + moved

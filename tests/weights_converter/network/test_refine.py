@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 import refcodec
 from refcodec.codec import encode_picture
@@ -97,6 +97,20 @@ def test_without_a_gain_the_encoders_own_latents_are_kept(monkeypatch):
     monkeypatch.setattr(refine, "RATE", 3.0)
     samples = SCENE[20:84, 30:94]
     assert encode_picture(samples, 60, **WAYS).data == encode_picture(samples, 60, rectangles=False).data
+
+
+def test_noise_of_two_steps_cancels():
+    v, noise, steps = torch.zeros(3, 5), refine._Noise(), []
+    for _ in range(4):
+        noise.next_step()
+        steps.append([noise.like(v), noise.like(v[:2])])
+    for first, second in (steps[:2], steps[2:]):
+        assert all(((a + b) == 1).all() for a, b in zip(first, second, strict=True))
+    assert (steps[0][0] != steps[2][0]).all()
+    # Mirrored numbers round the other way: the two values of a pair lie around the value itself.
+    halves = torch.full((3, 5), 0.5)
+    pair = [refine.annealed(halves, 0.2, step[0]) for step in steps[:2]]
+    assert torch.allclose(pair[0] + pair[1], 2 * halves, atol=1e-5) and (pair[0] != pair[1]).all()
 
 
 def test_progress_rises_to_one():
