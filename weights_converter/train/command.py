@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,12 +38,24 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--profile", help="configuration of a fresh start, default if not given")
     p.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="fields of a fresh start's configuration that differ from the profile's: slices=4 N=28,56,96",
+    )
+    p.add_argument(
         "--qualities", type=int, help="quality levels of a fresh start, or more than a start has: gains go on"
     )
     p.add_argument(
         "--initial",
         choices=("linear", "random"),
         help="weights of a fresh start: a linear codec for these pictures, or random (linear)",
+    )
+    p.add_argument(
+        "--latents-of",
+        metavar="FILE",
+        help="fresh start with transforms, hyperprior and gains of a checkpoint or integer model; the rest is random",
     )
     g = p.add_argument_group("plan")
     g.add_argument("--steps", type=int, help="length of the plan")
@@ -171,7 +184,7 @@ def _train(args: argparse.Namespace) -> None:
     from .linear_start import linear_start, sample
     from .loop import Pace, Run, begin
     from .pictures import list_pictures, split
-    from .state import read_state, start_fresh, start_from, with_levels
+    from .state import read_state, take_latents
 
     folder, values = Path(args.out), _planned(args)
     state = read_state(folder)
@@ -185,15 +198,10 @@ def _train(args: argparse.Namespace) -> None:
         values = {}
     elif state is None:
         plan = Plan(**values)
-        if args.start and (args.profile or args.initial):
-            raise UsageError("a start brings its own configuration and weights", where="--profile, --initial")
-        net, config, origin = (
-            start_from(args.start) if args.start else start_fresh(args.profile or "default", plan.seed, args.qualities)
-        )
-        if args.start and args.qualities:
-            net = with_levels(net, args.qualities)
-            config, origin["levels"] = net.config, config.qualities
-        if not args.start and args.initial != "random":
+        net, config, origin = _network(args, plan.seed)
+        if args.latents_of:
+            origin["latents"] = take_latents(net, args.latents_of)
+        elif not args.start and args.initial != "random":
             linear_start(net, sample(split(pictures)[0], plan.seed))
             origin["initial"] = "linear"
         state = begin(net, config, plan, origin)
@@ -222,10 +230,59 @@ def _train(args: argparse.Namespace) -> None:
     print(f"{folder}: " + ("the plan is done" if done else "paused; the same command goes on"))
 
 
+def _network(args: argparse.Namespace, seed: int) -> Any:
+    """The network that a run starts from, its configuration and its origin; a fresh one has random weights."""
+    from .state import start_fresh, start_from, with_levels
+
+    if not args.start:
+        if args.latents_of and args.initial:
+            raise UsageError("the latents of another network bring their weights", where="--latents-of, --initial")
+        return start_fresh(args.profile or "default", seed, fields_from(args.set, args.qualities))
+    if args.profile or args.set or args.initial or args.latents_of:
+        options = "--profile, --set, --initial, --latents-of"
+        raise UsageError("a start brings its own configuration and weights", where=options)
+    net, config, origin = start_from(args.start)
+    if args.qualities:
+        net = with_levels(net, args.qualities)
+        config, origin["levels"] = net.config, config.qualities
+    return net, config, origin
+
+
+def fields_from(words: Sequence[str], qualities: int | None = None) -> dict[str, Any]:
+    """Fields of a configuration from ``NAME=VALUE`` words; values are integers, or several with commas between.
+
+    Parameters
+    ----------
+    words : sequence of str
+    qualities : int or None
+        Value of the separate option for this field.
+
+    Returns
+    -------
+    dict
+        Plain values, of which only the form was checked.
+
+    Raises
+    ------
+    UsageError
+        A word has another form, or a field is given twice.
+    """
+    found: dict[str, Any] = {} if qualities is None else {"qualities": qualities}
+    for word in words:
+        name, _, text = word.partition("=")
+        try:
+            values = [int(value) for value in text.split(",")]
+        except ValueError:
+            raise UsageError("a field is NAME=INTEGER[,INTEGER...]", where="--set", value=word[:80]) from None
+        if name in found:
+            raise UsageError("a field is given twice", where="--set", field=name)
+        found[name] = values if len(values) > 1 else values[0]
+    return found
+
+
 def _measure(args: argparse.Namespace) -> None:
     from .pace import best, measured
     from .pictures import list_pictures
-    from .state import start_fresh, start_from
 
     try:
         batches = [int(word) for word in args.batches.split(",")]
@@ -233,7 +290,7 @@ def _measure(args: argparse.Namespace) -> None:
         raise UsageError("not numbers of crops", where="--batches", value=args.batches[:80]) from None
     values = {"steps": 1, **_planned(args)}
     plan = Plan(**{**values, "minutes": 0.0, "steps": 1})
-    net = (start_from(args.start) if args.start else start_fresh(args.profile or "default", 0, args.qualities))[0]
+    net = _network(args, plan.seed)[0]
     pictures = list_pictures(args.images)
     print("batch  precision  crop     steps/s  megapixels/s  norm")
     rows = []
@@ -251,7 +308,8 @@ def _tail(args: argparse.Namespace, state: Any, values: dict[str, Any]) -> Any:
 
     if state is not None:
         return state
-    if set(values) - {"steps", "minutes"} or args.start or args.profile or args.qualities or args.initial:
+    fresh = args.profile or args.set or args.qualities or args.initial or args.latents_of
+    if set(values) - {"steps", "minutes"} or args.start or fresh:
         raise UsageError("a tail takes its plan and weights from its run", where="--tail-of", cause="give its length")
     parent = read_state(Path(args.tail_of))
     if parent is None:

@@ -23,6 +23,7 @@ from torch import Tensor
 from refcodec.errors import InvalidModel, MissingInput, OutputError, RefcodecError, TransferError, UsageError
 from refcodec.io.files import transfer_error, write_bytes
 from refcodec.model.config import PROFILES, Config, config_from
+from refcodec.model.integer_model import check_size
 from refcodec.model.registry import load_model, model_path
 
 from ..convert.calibrate import Record, record_content, record_from
@@ -227,8 +228,46 @@ def with_levels(net: LoCLIC, qualities: int) -> LoCLIC:
     return more.eval()
 
 
-def start_fresh(profile: str, seed: int, qualities: int | None = None) -> tuple[LoCLIC, Config, dict[str, Any]]:
-    """An untrained network of a well-known configuration.
+LATENTS = ("g_a.", "g_s.", "h_a.", "h_s.", "entropy_bottleneck.", *GAINS.values())
+"""Beginnings of the names of parameters that make latents, and pictures of them; the rest predicts y."""
+
+
+def take_latents(net: LoCLIC, source: str) -> dict[str, Any]:
+    """Give a network the transforms, hyperprior and gains of another, so that both have the same latents.
+
+    Parameters
+    ----------
+    net : LoCLIC
+        Changed in place. What predicts y keeps its weights.
+    source : str
+        As in `start_from`.
+
+    Returns
+    -------
+    dict
+        Where they are from, plain values.
+
+    Raises
+    ------
+    UsageError
+        The two have different widths there.
+    MissingInput, InvalidModel, ModelError
+    """
+    other, _, origin = start_from(source)
+    state, taken = net.state_dict(), other.state_dict()
+    names = [name for name in state if name.startswith(LATENTS)]
+    if wrong := [name for name in names if name not in taken or taken[name].shape != state[name].shape]:
+        raise UsageError(
+            "the latents are those of another configuration", where="--latents-of", value=source, names=wrong[:5]
+        )
+    net.load_state_dict({**state, **{name: taken[name] for name in names}})
+    return origin
+
+
+def start_fresh(
+    profile: str, seed: int, fields: Mapping[str, Any] | None = None
+) -> tuple[LoCLIC, Config, dict[str, Any]]:
+    """An untrained network.
 
     Parameters
     ----------
@@ -236,8 +275,8 @@ def start_fresh(profile: str, seed: int, qualities: int | None = None) -> tuple[
         A key of `PROFILES`.
     seed : int
         Of the weights.
-    qualities : int or None
-        Levels of gains, None for those of the profile.
+    fields : mapping or None
+        Plain values of the configuration that replace those of the profile.
 
     Returns
     -------
@@ -250,11 +289,13 @@ def start_fresh(profile: str, seed: int, qualities: int | None = None) -> tuple[
     ------
     UsageError
         The profile does not exist.
+    InvalidModel
+        No configuration has these fields, or a network of it would be too large.
     """
     if profile not in PROFILES:
         raise UsageError("unknown profile", where="--profile", value=profile, known=sorted(PROFILES))
-    values = PROFILES[profile].as_dict()
-    config = config_from({**values, "qualities": qualities or values["qualities"]}, "--qualities")
+    config = config_from({**PROFILES[profile].as_dict(), **(fields or {})}, "the configuration of a fresh start")
+    check_size(config, "the configuration of a fresh start")
     torch.manual_seed(seed)
     return LoCLIC(config), config, {"from": profile, "form": "fresh", "seed": seed}
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 import refcodec
 from refcodec.codec import encode_picture

@@ -397,17 +397,47 @@ def test_the_command_trains_continues_evaluates_and_plots(tmp_path: Path, capsys
     assert capsys.readouterr().out == "\n".join(printed.splitlines()[1:]) + "\n"
 
 
+def test_the_command_trains_another_configuration_over_the_same_latents(tmp_path: Path) -> None:
+    folder = str(save_pictures(tmp_path / "pictures"))
+    first, other = tmp_path / "first", tmp_path / "other"
+    common = ["train", "--images", folder, "--threads", "1", "--crops", "64", "--batch", "2", "--profile", "tiny"]
+    assert main([*common, "--out", str(first), "--steps", "1"]) == 0
+    start = str(first / "checkpoint.pt")
+    options = ["--set", "slices=2", "ent=14,12,8", "--latents-of", start, "--stages", "entropy"]
+    assert main([*common, "--out", str(other), "--steps", "2", *options]) == 0
+    before, after = (start_from(str(run / "checkpoint.pt"))[0] for run in (first, other))
+    assert (before.config.slices, after.config.slices, after.config.ent) == (3, 2, (14, 12, 8))
+    own, taken = before.state_dict(), after.state_dict()
+    assert all(torch.equal(own[name], taken[name]) for name in own if name.startswith(("g_a.", "g_s.", "gain")))
+    assert any(not torch.equal(own[name], taken[name]) for name in own if name.startswith("h_s."))  # those train
+    origin = read_log(other / "log.jsonl")[0]["origin"]
+    assert origin["latents"]["from"] == "checkpoint.pt" and origin["form"] == "fresh"
+
+
 def test_the_command_refuses_what_makes_no_sense(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = str(save_pictures(tmp_path / "pictures")), str(tmp_path / "run")
     (tmp_path / "bad.pt").write_bytes(b"nothing")
+    tiny = ["--images", folder, "--out", out, "--steps", "1", "--profile", "tiny"]
     for arguments, code in (
         ([], 2),
         (["--images", folder], 2),
         (["--plot", "x.png"], 2),
         (["--images", folder, "--out", out], 2),
         (["--images", folder, "--out", out, "--steps", "1", "--profile", "huge"], 2),
-        (["--images", folder, "--out", out, "--steps", "1", "--profile", "tiny", "--qualities", "65"], 78),
-        (["--images", folder, "--out", out, "--steps", "1", "--start", "x", "--profile", "tiny"], 2),
+        ([*tiny, "--qualities", "65"], 78),
+        ([*tiny, "--start", "x"], 2),
+        ([*tiny, "--start", "x", "--set", "slices=2"], 2),
+        ([*tiny, "--set", "slices=x"], 2),
+        ([*tiny, "--set", "slices"], 2),
+        ([*tiny, "--set", "slices=2", "slices=3"], 2),
+        ([*tiny, "--set", "qualities=4", "--qualities", "5"], 2),
+        ([*tiny, "--set", "slices=5"], 78),
+        ([*tiny, "--set", "depth=5"], 78),
+        ([*tiny, "--set", "N=4,6"], 78),
+        ([*tiny, "--set", "N=4096,4096,4096"], 78),
+        ([*tiny, "--latents-of", "default"], 2),
+        ([*tiny, "--latents-of", "default", "--initial", "linear"], 2),
+        ([*tiny, "--latents-of", str(tmp_path / "no.pt")], 66),
         (["--images", folder, "--out", out, "--steps", "1", "--start", str(tmp_path / "no.pt")], 66),
         (["--images", folder, "--out", out, "--steps", "1", "--start", str(tmp_path / "bad.pt")], 78),
         (["--images", str(tmp_path / "no"), "--out", out, "--steps", "1", "--profile", "tiny"], 66),
