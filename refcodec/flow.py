@@ -232,9 +232,9 @@ class Flow:
                 yield from side_by_side(group, decode)
                 self._work.walked(group)
             for tile, part in zip(tiles, parts, strict=True):
-                self._name(f"tiles/{tile.index}/")
-                yield tile, decoded(self.engine, tile, part, self._work.watched)
-                self._name("")
+                with self._named(tile):
+                    y_hat = decoded(self.engine, tile, part, self._work.watched)
+                yield tile, y_hat
 
         return code_row
 
@@ -264,17 +264,19 @@ class Flow:
                 error.values.setdefault("tile", tile.index)
             raise
 
-    def _name(self, prefix: str) -> None:
+    @contextmanager
+    def _named(self, tile: Tile) -> Iterator[None]:
+        """(SPEC 13.1-8) Give the stages of a tile its number."""
         if self._trace:
-            self._trace.prefix = prefix
+            self._trace.prefix = f"tiles/{tile.index}/"
+        yield
+        if self._trace:
+            self._trace.prefix = ""
 
     def _walk(self, tile: Tile, hyper: Map, port: Port) -> Map:
         """(SPEC 6.3) Code the slices of one tile: its y_hat."""
-        watched = self._work.watched(port, tile)
-        self._name(f"tiles/{tile.index}/")
-        y_hat = walk_slices(self.engine, self.model.config, hyper, watched)
-        self._name("")
-        return y_hat
+        with self._named(tile):
+            return walk_slices(self.engine, self.model.config, hyper, self._work.watched(port, tile))
 
     def samples(self, code_row: CodeRow) -> Iterator[tuple[int, np.ndarray]]:
         """(SPEC 4.3, 4.5) Strips of the region's colours: y_hat as it is coded, g_s, clamp to 0..255, crop."""
