@@ -64,7 +64,8 @@ def tests_of(mutant: Mutant | None) -> list[str]:
 def _failing(folder: Path, tests: Sequence[str]) -> str:
     """The first of some tests that fails, "" if all pass; raises UsageError if pytest cannot run them."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *tests]
+    every = ["-m", "slow or not slow"]  # pytest leaves slow tests out unless told
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *every, *tests]
     try:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT)
     except subprocess.TimeoutExpired:

@@ -8,10 +8,10 @@ import pytest
 from conformance.kit.clauses import load as load_clauses
 from conformance.kit.errors import UsageError
 from conformance.kit.suites import KIT, Selection, load_all, select
-from conformance.mutants import annex_a, command
+from conformance.mutants import annex_a, command, runner_hunt
 from conformance.mutants.coverage import read_exempt
 from conformance.mutants.judge import Task
-from conformance.mutants.mutant import DECODER, RUNNER, Mutant, check, declared, read, spans
+from conformance.mutants.mutant import DECODER, ROOT, RUNNER, Mutant, check, declared, read, spans
 from refcodec.model.tables import load_arrays
 
 MUTANTS = declared(*DECODER)
@@ -227,3 +227,9 @@ def test_tables_of_mutants_are_those_of_annex_a_but_for_what_is_misread():
     assert {name: array.tolist() for name, array in annex_a.gaussian().items()} == known
     for misreading in ({"before": 0.0}, {"least": 2**32}, {"half": 0}, {"rest_to_escape": True}):
         assert {name: array.tolist() for name, array in annex_a.gaussian(**misreading).items()} != known
+
+
+def test_slow_tests_count_against_mutants_of_the_runner(tmp_path):
+    (tmp_path / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
+    (tmp_path / "test_one.py").write_text("import pytest\n\n@pytest.mark.slow\ndef test_slow():\n    assert False\n")
+    assert runner_hunt._failing(tmp_path, ["test_one.py"]) == "test_one.py::test_slow"
