@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from ..kit.errors import UsageError
+from ..run.files import remove
 from .mutant import ROOT, Mutant
 
 FOLDERS = "kit", "run"
@@ -65,7 +66,8 @@ def _failing(folder: Path, tests: Sequence[str]) -> str:
     """The first of some tests that fails, "" if all pass; raises UsageError if pytest cannot run them."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     every = ["-m", "slow or not slow"]  # pytest leaves slow tests out unless told
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *every, *tests]
+    own = ["--basetemp", str(folder / "tests-temporary")]  # what a mutant leaves must not meet the next pytest
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *every, *own, *tests]
     try:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT)
     except subprocess.TimeoutExpired:
@@ -93,8 +95,8 @@ def notice(mutant: Mutant | None, known: str = "") -> str:
     UsageError
         pytest could not run the tests.
     """
-    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
-        folder = Path(name)
+    folder = Path(tempfile.mkdtemp(prefix="mutant-"))
+    try:
         copy_kit(folder, mutant)
         if known.startswith("tests/") and (folder / known.partition("::")[0]).is_file():
             try:
@@ -103,6 +105,8 @@ def notice(mutant: Mutant | None, known: str = "") -> str:
             except UsageError:  # there is no such test any more
                 pass
         return _failing(folder, tests_of(mutant))
+    finally:
+        remove(folder)  # deeper folders than Python's recursion may be in it
 
 
 def hunt(
