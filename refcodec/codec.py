@@ -449,7 +449,7 @@ def encode_picture(samples: np.ndarray, quality: int = 60, **options: Any) -> En
 
 def _step(quality: int, model: Model) -> int:
     """(SPEC 6.9-4) The quality, one that the model has."""
-    if not isinstance(quality, (int, np.integer)) or not 1 <= quality <= 100:
+    if not isinstance(quality, (int, np.integer)) or isinstance(quality, bool) or not 1 <= quality <= 100:
         raise UsageError("quality is not a step", value=quality, allowed="1..100")
     if quality > model.config.steps:
         raise UsageError("the model has one quality", value=int(quality), allowed="1", cause="leave the quality out")

@@ -237,7 +237,7 @@ def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> Non
     OSError
         There are several pictures, or as in `_save`.
     """
-    more = len(list(image.encoderinfo.pop("append_images", ())))
+    more = len(list(image.encoderinfo.pop("append_images", None) or ()))
     if others := more + getattr(image, "n_frames", 1) - 1:
         cause = "save one stream per picture, or leave save_all out for the first one"
         where = f"saving {FORMAT}"

@@ -116,7 +116,7 @@ def test_what_is_no_picture_is_refused(image):
         refcodec.encode(image)
 
 
-@pytest.mark.parametrize("quality", [0, 101, -1, 2.5, "60", None])
+@pytest.mark.parametrize("quality", [0, 101, -1, 2.5, "60", None, True])
 def test_what_is_no_quality_is_refused(quality):
     with pytest.raises(UsageError):
         refcodec.encode(picture(8, 8), quality)

@@ -253,6 +253,7 @@ def test_saving_warns_of_what_it_leaves_out(tmp_path, monkeypatch):
 def test_save_all_takes_one_picture(tmp_path):
     one = Image.fromarray(np.zeros((5, 7, 3), np.uint8))
     one.save(tmp_path / "x.loclic", save_all=True, append_images=[])
+    one.save(tmp_path / "y.loclic", save_all=True, append_images=None)
     one.save(tmp_path / "y.loclic")
     assert (tmp_path / "x.loclic").read_bytes() == (tmp_path / "y.loclic").read_bytes()
     with pytest.raises(OSError, match=r"holds one picture.*others=1"):
